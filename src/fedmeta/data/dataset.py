@@ -1,0 +1,198 @@
+"""A data set spread over clients: columns of examples and, for each client, where its rows begin and end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fedmeta import random
+from fedmeta.data.columns import Column
+from fedmeta.errors import DataError, UsageError
+from fedmeta.task import Batch, Task
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a data set is.
+
+    Args:
+        name: its name.
+        description: one sentence.
+        source: where it comes from, and its licence.
+        classes: the names of the classes in the order of their numbers; None for regression.
+        features: the names of the input columns, where they have names.
+        characters: the characters in the order of their codes, where the inputs are text.
+    """
+
+    name: str = "arrays"
+    description: str = ""
+    source: str = ""
+    classes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    characters: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FederatedDataset:
+    """Examples spread over clients; make one with `fm.data.load`, `from_arrays`, `from_table` or `from_leaf`.
+
+    Args:
+        x: column of inputs, shape [examples, ...].
+        y: column of targets, shape [examples, ...].
+        starts: the first row of each client, shape [clients].
+        sizes: the number of examples of each client, shape [clients].
+        ids: the clients' names, shape [clients], strings.
+        info: what the data set is.
+    """
+
+    x: Column
+    y: Column
+    starts: np.ndarray
+    sizes: np.ndarray
+    ids: np.ndarray
+    info: Info = Info()
+
+    def __repr__(self) -> str:
+        return f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def num_clients(self) -> int:
+        """The number of clients."""
+        return len(self.starts)
+
+    @cached_property
+    def num_examples(self) -> int:
+        """The number of examples of all clients together."""
+        return int(self.sizes.sum())
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes; None for regression."""
+        return None if self.info.classes is None else len(self.info.classes)
+
+    @property
+    def client_ids(self) -> list[str]:
+        """The names of the clients."""
+        return self.ids.tolist()
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.ids.tolist())}
+
+    def position(self, client_id: str) -> int:
+        """Return the place of a client in `client_ids`.
+
+        Raises:
+            UsageError: there is no such client.
+        """
+        try:
+            return self._positions[client_id]
+        except KeyError:
+            raise UsageError(f"no client {client_id!r} in {self!r}") from None
+
+    def __getitem__(self, client_id: str) -> Batch:
+        position = self.position(client_id)
+        start = int(self.starts[position])
+        rows = slice(start, start + int(self.sizes[position]))
+        return Batch(np.asarray(self.x[rows]), np.asarray(self.y[rows]))
+
+    def select(self, positions: Any) -> "FederatedDataset":
+        """Return the data set of the clients at these places, sharing the columns."""
+        return replace(self, starts=self.starts[positions], sizes=self.sizes[positions], ids=self.ids[positions])
+
+    def at_least(self, examples: int) -> "FederatedDataset":
+        """Return the data set without the clients that have fewer examples than this."""
+        return self.select(np.flatnonzero(self.sizes >= examples))
+
+    def split_clients(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> list["FederatedDataset"]:
+        """Split the clients at random, for example into training, validation and test clients.
+
+        Args:
+            fractions: positive, with a sum of at most 1.
+            seed: the same seed gives the same split.
+
+        Raises:
+            UsageError: a fraction is out of range, or leaves its part without a client.
+        """
+        if min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
+            raise UsageError(f"client fractions must be positive with a sum of at most 1, not {tuple(fractions)}")
+        order = random.generator(seed, "split clients").permutation(self.num_clients)
+        bounds = np.rint(np.cumsum([0.0, *fractions]) * self.num_clients).astype(int)
+        for fraction, start, stop in zip(fractions, bounds[:-1], bounds[1:], strict=True):
+            if start == stop:
+                raise UsageError(f"a fraction of {fraction} of {self.num_clients} clients leaves a part with no client")
+        return [self.select(np.sort(order[a:b])) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def task(
+        self, client_id: str, support: float = 0.2, seed: int = 0, *, max_examples: int | None = None, round: int = 0
+    ) -> Task:
+        """Split a client's examples into support and query.
+
+        Each class has the fraction `support` of its examples in the support set, and at least one example on
+        each side, where every class the client holds allows that; otherwise examples are drawn at random.
+
+        Args:
+            client_id: the client.
+            support: the fraction p of the examples that adaptation may see, in (0, 1).
+            seed: the same seed, client and round give the same split, whatever else runs.
+            max_examples: draw at most so many of the client's examples first.
+            round: the round for which the split is drawn.
+
+        Raises:
+            UsageError: no such client, or `support` is out of range.
+            DataError: the client has fewer than two examples, so one side would be empty.
+        """
+        check_support(support)
+        position = self.position(client_id)
+        start, size = int(self.starts[position]), int(self.sizes[position])
+        if size < 2:
+            raise DataError(f"client {client_id!r} has {size} examples; support and query need at least one each")
+        draw = random.generator(seed, "support and query", round, client_id)
+        rows = np.arange(start, start + size)
+        if max_examples is not None and max_examples < size:
+            rows = np.sort(draw.choice(rows, max(2, max_examples), replace=False))
+        y = np.asarray(self.y[rows])
+        chosen = _support_rows(y, support, draw)
+        sides = [np.flatnonzero(chosen), np.flatnonzero(~chosen)]
+        return Task(*(Batch(np.asarray(self.x[rows[side]]), y[side]) for side in sides))
+
+
+def check_support(support: float) -> None:
+    """Raise a UsageError unless the support fraction lies in (0, 1)."""
+    if not 0 < support < 1:
+        raise UsageError(f"the support fraction must lie between 0 and 1 (exclusive), not {support}")
+
+
+def support_size(examples: int, support: float) -> int:
+    """Return how many of a client's examples are support: the fraction, and at least one on each side."""
+    return int(np.clip(round(support * examples), 1, examples - 1))
+
+
+def _support_rows(y: np.ndarray, support: float, draw: np.random.Generator) -> np.ndarray:
+    """Return which examples are support, as booleans of shape [examples]."""
+    count = support_size(len(y), support)
+    order = draw.permutation(len(y))
+    chosen = np.zeros(len(y), bool)
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        chosen[order[:count]] = True
+        return chosen
+    _, label, sizes = np.unique(y, return_inverse=True, return_counts=True)
+    if sizes.min() < 2 or not len(sizes) <= count <= len(y) - len(sizes):
+        chosen[order[:count]] = True
+        return chosen
+    quota = np.clip(sizes * count / len(y), 1, sizes - 1)
+    shares = np.floor(quota).astype(int)
+    while shares.sum() != count:
+        step = 1 if shares.sum() < count else -1
+        room = (shares < sizes - 1) if step > 0 else (shares > 1)
+        gap = np.where(room, step * (quota - shares), -np.inf)
+        shares[np.argmax(gap)] += step
+    for place, share in enumerate(shares):
+        members = order[label[order] == place]
+        chosen[members[:share]] = True
+    return chosen

@@ -1,0 +1,57 @@
+"""Every exception that fedmeta raises on purpose.
+
+FedmetaError
+├── UsageError          an argument or an option is wrong (also a ValueError)
+│   └── UnknownName     a name that is in no table; the message gives the nearest ones
+├── DataError           the data cannot be used as they are
+│   └── DownloadError   a file could not be fetched whole
+└── RunError            a run cannot start, go on, or be read
+    ├── RunLocked       another process uses the run folder
+    ├── CheckpointError the stored state is damaged or belongs to another algorithm, model or recipe
+    └── Diverged        an update or the server's state is no longer finite
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FedmetaError(Exception):
+    """The root of all errors that fedmeta raises on purpose."""
+
+
+class UsageError(FedmetaError, ValueError):
+    """An argument or an option is wrong; the message names it, its value, and what would be right."""
+
+
+class UnknownName(UsageError):
+    """A name that is in no table."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]):
+        names = sorted(known)
+        near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}: {hint}")
+
+
+class DataError(FedmetaError):
+    """The data cannot be used as they are."""
+
+
+class DownloadError(DataError):
+    """A file could not be fetched whole."""
+
+
+class RunError(FedmetaError):
+    """A run cannot start, go on, or be read."""
+
+
+class RunLocked(RunError):
+    """Another process uses the run folder."""
+
+
+class CheckpointError(RunError):
+    """The stored state is damaged or belongs to another algorithm, model or recipe."""
+
+
+class Diverged(RunError):
+    """An update or the server's state is no longer finite."""

@@ -5,7 +5,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 
-def softmax_cross_entropy(predictions: Float[Array, "n *k classes"], y: Int[Array, "n *k"]) -> Float[Array, " n"]:
+def softmax_cross_entropy(
+    predictions: Float[Array, "n *k classes"], y: Int[Array, "n *k"]
+) -> Float[Array, " n"]:
     """Cross-entropy in nats of logits against integer classes; the mean over any axes between."""
     values = optax.softmax_cross_entropy_with_integer_labels(predictions, y)
     return values.reshape(values.shape[0], -1).mean(axis=1)

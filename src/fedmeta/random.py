@@ -15,7 +15,9 @@ def _digest(seed: int, purpose: str, place: tuple[int | str, ...]) -> bytes:
 
 def generator(seed: int, purpose: str, *place: int | str) -> np.random.Generator:
     """Return a NumPy generator for one purpose at one place, for example `(seed, "cohort", round)`."""
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(_digest(seed, purpose, place)[:16], np.uint64)))
+    return np.random.Generator(
+        np.random.Philox(key=np.frombuffer(_digest(seed, purpose, place)[:16], np.uint64))
+    )
 
 
 def key_data(seed: int, purpose: str, *place: int | str) -> np.ndarray:

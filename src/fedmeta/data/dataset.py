@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,9 @@ class FederatedDataset:
     info: Info = Info()
 
     def __repr__(self) -> str:
-        return f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
+        return (
+            f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
+        )
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -103,13 +106,17 @@ class FederatedDataset:
 
     def select(self, positions: Any) -> "FederatedDataset":
         """Return the data set of the clients at these places, sharing the columns."""
-        return replace(self, starts=self.starts[positions], sizes=self.sizes[positions], ids=self.ids[positions])
+        return replace(
+            self, starts=self.starts[positions], sizes=self.sizes[positions], ids=self.ids[positions]
+        )
 
     def at_least(self, examples: int) -> "FederatedDataset":
         """Return the data set without the clients that have fewer examples than this."""
         return self.select(np.flatnonzero(self.sizes >= examples))
 
-    def split_clients(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> list["FederatedDataset"]:
+    def split_clients(
+        self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+    ) -> list["FederatedDataset"]:
         """Split the clients at random, for example into training, validation and test clients.
 
         Args:
@@ -120,16 +127,26 @@ class FederatedDataset:
             UsageError: a fraction is out of range, or leaves its part without a client.
         """
         if min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
-            raise UsageError(f"client fractions must be positive with a sum of at most 1, not {tuple(fractions)}")
+            raise UsageError(
+                f"client fractions must be positive with a sum of at most 1, not {tuple(fractions)}"
+            )
         order = random.generator(seed, "split clients").permutation(self.num_clients)
         bounds = np.rint(np.cumsum([0.0, *fractions]) * self.num_clients).astype(int)
         for fraction, start, stop in zip(fractions, bounds[:-1], bounds[1:], strict=True):
             if start == stop:
-                raise UsageError(f"a fraction of {fraction} of {self.num_clients} clients leaves a part with no client")
-        return [self.select(np.sort(order[a:b])) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+                raise UsageError(
+                    f"a fraction of {fraction} of {self.num_clients} clients leaves a part with no client"
+                )
+        return [self.select(np.sort(order[a:b])) for a, b in pairwise(bounds)]
 
     def task(
-        self, client_id: str, support: float = 0.2, seed: int = 0, *, max_examples: int | None = None, round: int = 0
+        self,
+        client_id: str,
+        support: float = 0.2,
+        seed: int = 0,
+        *,
+        max_examples: int | None = None,
+        round: int = 0,
     ) -> Task:
         """Split a client's examples into support and query.
 
@@ -147,11 +164,25 @@ class FederatedDataset:
             UsageError: no such client, or `support` is out of range.
             DataError: the client has fewer than two examples, so one side would be empty.
         """
+        return self.task_at(self.position(client_id), support, seed, max_examples=max_examples, round=round)
+
+    def task_at(
+        self,
+        position: int,
+        support: float = 0.2,
+        seed: int = 0,
+        *,
+        max_examples: int | None = None,
+        round: int = 0,
+    ) -> Task:
+        """Split the examples of the client at a place in `client_ids`, as `task` does for its name."""
         check_support(support)
-        position = self.position(client_id)
+        client_id = str(self.ids[position])
         start, size = int(self.starts[position]), int(self.sizes[position])
         if size < 2:
-            raise DataError(f"client {client_id!r} has {size} examples; support and query need at least one each")
+            raise DataError(
+                f"client {client_id!r} has {size} examples; support and query need at least one each"
+            )
         draw = random.generator(seed, "support and query", round, client_id)
         rows = np.arange(start, start + size)
         if max_examples is not None and max_examples < size:

@@ -1,0 +1,1 @@
+"""How a cohort of clients of unequal sizes becomes few compiled programs."""

@@ -1,0 +1,58 @@
+"""Which clients can take part, how much they bring, and whether the model fits them."""
+
+import warnings
+
+import jax
+import numpy as np
+
+from fedmeta import losses
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.errors import DataError, UsageError
+from fedmeta.model import Model
+
+
+def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
+    """Return the places of the clients that have at least two examples; warn of those that do not.
+
+    Raises:
+        UsageError: `max_examples` is below two.
+        DataError: no client has two.
+    """
+    if max_examples is not None and max_examples < 2:
+        raise UsageError(f"max_examples must be at least 2, for support and query, not {max_examples}")
+    usable = np.flatnonzero(data.sizes >= 2)
+    if not len(usable):
+        raise DataError(f"no client of {data!r} has two examples, one for support and one for query")
+    if len(usable) < data.num_clients:
+        left_out = data.num_clients - len(usable)
+        warnings.warn(
+            f"{left_out} of {data.num_clients} clients have fewer than 2 examples and are left out",
+            stacklevel=3,
+        )
+    return usable
+
+
+def drawn_sizes(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
+    """Return how many examples each client brings, shape [clients]."""
+    return np.asarray(data.sizes if max_examples is None else np.minimum(data.sizes, max_examples))
+
+
+def check_fit(model: Model, data: FederatedDataset) -> None:
+    """Raise a UsageError unless the model takes the data's inputs and predicts all of its classes."""
+    x = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
+    try:
+        predictions = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0)), x), x)
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"the model cannot take inputs of shape {x.shape[1:]} and type {x.dtype}: {reason}"
+        ) from error
+    if model.loss is losses.softmax_cross_entropy:
+        if data.num_classes is None:
+            raise UsageError(
+                "the targets are numbers, not classes: use fm.losses.squared_error, or give classes"
+            )
+        if predictions.shape[-1] < data.num_classes:
+            raise UsageError(
+                f"the model predicts {predictions.shape[-1]} classes, and the data have {data.num_classes}"
+            )

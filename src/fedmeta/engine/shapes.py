@@ -1,0 +1,64 @@
+"""Few shapes for clients of many sizes, so that few programs are compiled."""
+
+import numpy as np
+from jaxtyping import Int
+
+from fedmeta.data.dataset import support_size
+
+
+class Shapes:
+    """The padded sizes that clients' support and query sets are brought to.
+
+    At most `limit` levels, chosen so that padding every client to its own level adds the fewest examples.
+
+    Args:
+        sizes: the examples that each client brings, shape [clients], at least 2 each.
+        support: the fraction of them that is support.
+        limit: how many levels there may be.
+    """
+
+    def __init__(self, sizes: Int[np.ndarray, " clients"], support: float, limit: int = 4):
+        self.levels = _levels(sizes, limit)
+        self.support = support
+
+    def level(self, examples: int) -> int:
+        """Return the smallest level that holds a client with so many examples."""
+        return int(self.levels[np.searchsorted(self.levels, examples)])
+
+    def lengths(self, level: int) -> tuple[int, int]:
+        """Return the padded lengths of support and query at a level: what its largest client needs."""
+        support = support_size(level, self.support)
+        return support, level - support
+
+
+def _levels(sizes: np.ndarray, limit: int) -> np.ndarray:
+    """Choose the levels by dynamic programming over at most 64 candidate sizes."""
+    values, counts = np.unique(sizes, return_counts=True)
+    if len(values) > 64:
+        ends = np.unique(
+            np.searchsorted(np.cumsum(counts), np.linspace(0, 1, 65)[1:] * counts.sum()).clip(
+                0, len(values) - 1
+            )
+        )
+        ends = np.unique(np.append(ends, len(values) - 1))
+        counts = np.add.reduceat(counts, np.concatenate([[0], ends[:-1] + 1]))
+        values = values[ends]
+    below = np.concatenate([[0], np.cumsum(counts)])
+    # cost[j]: examples, padding included, when clients up to candidate j lie on the levels so far.
+    cost = values * below[1:]
+    choice: list[np.ndarray] = []
+    for _ in range(min(limit, len(values)) - 1):
+        clients = below[1:][:, None] - below[None, :-1]
+        options = np.concatenate([[0], cost[:-1]])[None, :] + clients * values[:, None]
+        options = np.where(clients > 0, options, np.iinfo(np.int64).max)
+        choice.append(np.argmin(options, axis=1))
+        cost = options[np.arange(len(values)), choice[-1]]
+    levels, last = [], len(values) - 1
+    for first in reversed(choice):
+        levels.append(values[last])
+        last = first[last] - 1
+        if last < 0:
+            break
+    else:
+        levels.append(values[last])
+    return np.unique(levels)

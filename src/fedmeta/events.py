@@ -1,0 +1,99 @@
+"""What training tells its listeners. A listener is any function of one event."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run starts or goes on.
+
+    Args:
+        rounds: how many rounds the run has in all.
+        done: how many of them were done before, from a checkpoint.
+        clients: clients that can take part.
+        left_out: clients too small to have both a support and a query example.
+        parameters: how many numbers phi holds.
+        directory: the run folder, if there is one.
+    """
+
+    rounds: int
+    done: int
+    clients: int
+    left_out: int
+    parameters: int
+    directory: Path | None
+
+
+@dataclass(frozen=True)
+class RoundEnded:
+    """A round is done; its figures are a row of the history.
+
+    Args:
+        round: from 1.
+        clients: the names of the cohort.
+        metrics: the weighted means of the clients' training metrics.
+        bytes_down: bytes sent to the clients in this round.
+        bytes_up: bytes that they sent back.
+        flops: floating-point operations of the round's program, padding included.
+        seconds: wall time, compilation included.
+        validation: what the `validate` function gave, where it was called.
+    """
+
+    round: int
+    clients: tuple[str, ...]
+    metrics: Mapping[str, float]
+    bytes_down: int
+    bytes_up: int
+    flops: int
+    seconds: float
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Return the round as one flat row."""
+        validation = {f"validation_{name}": value for name, value in self.validation.items()}
+        return {
+            "round": self.round,
+            **self.metrics,
+            **validation,
+            "bytes_down": self.bytes_down,
+            "bytes_up": self.bytes_up,
+            "flops": self.flops,
+            "seconds": self.seconds,
+            "clients": list(self.clients),
+        }
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """All rounds are done."""
+
+    rounds: int
+
+
+Event = RunStarted | RoundEnded | RunEnded
+Listener = Callable[[Event], None]
+
+
+class TensorBoard:
+    """A listener that writes every round's figures where TensorBoard reads them; needs the extra `tensorboard`.
+
+    Args:
+        directory: the folder of the event files.
+    """
+
+    def __init__(self, directory: str | Path):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def __call__(self, event: Event) -> None:
+        """Write the figures of a round."""
+        if isinstance(event, RoundEnded):
+            for name, value in event.row().items():
+                if isinstance(value, int | float) and name != "round":
+                    self._writer.add_scalar(name, value, event.round)
+        elif isinstance(event, RunEnded):
+            self._writer.close()

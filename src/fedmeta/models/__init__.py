@@ -1,0 +1,86 @@
+"""Ready-made networks, and the table that names them."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedmeta import losses
+from fedmeta.errors import UnknownName, UsageError
+from fedmeta.model import Model
+from fedmeta.models.char_lstm import char_lstm
+from fedmeta.models.leaf_cnn import leaf_cnn
+from fedmeta.models.linear import softmax_regression
+from fedmeta.models.mlp import mlp
+
+__all__ = ["MODELS", "Shape", "build", "char_lstm", "leaf_cnn", "mlp", "softmax_regression"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network must fit.
+
+    Args:
+        example: the shape of one input.
+        classes: the number of classes; None for regression.
+        vocabulary: the number of different characters where inputs are text; else None.
+    """
+
+    example: tuple[int, ...]
+    classes: int | None
+    vocabulary: int | None = None
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs: one per class, or one number."""
+        return 1 if self.classes is None else self.classes
+
+
+def _softmax_regression(shape: Shape) -> Model:
+    if shape.classes is None:
+        return mlp((math.prod(shape.example), 1), loss=losses.squared_error)
+    return softmax_regression(math.prod(shape.example), shape.classes)
+
+
+def _mlp(shape: Shape, *, hidden: tuple[int, ...] = (64,)) -> Model:
+    loss = losses.squared_error if shape.classes is None else losses.softmax_cross_entropy
+    return mlp((math.prod(shape.example), *hidden, shape.outputs), loss=loss)
+
+
+def _leaf_cnn(shape: Shape, *, filters: tuple[int, int] = (32, 64), hidden: int = 2048) -> Model:
+    if shape.example != (28, 28, 1) or shape.classes is None:
+        raise UsageError(
+            f"leaf_cnn classifies images of shape (28, 28, 1), not inputs of shape {shape.example}"
+        )
+    return leaf_cnn(shape.classes, filters=filters, hidden=hidden)
+
+
+def _char_lstm(shape: Shape, *, embedding: int = 8, hidden: int = 256, layers: int = 2) -> Model:
+    if shape.vocabulary is None:
+        raise UsageError("char_lstm reads text, and the inputs of this data set are not characters")
+    return char_lstm(shape.vocabulary, shape.classes, embedding=embedding, hidden=hidden, layers=layers)
+
+
+MODELS: dict[str, Callable[..., Model]] = {
+    "softmax_regression": _softmax_regression,
+    "mlp": _mlp,
+    "leaf_cnn": _leaf_cnn,
+    "char_lstm": _char_lstm,
+}
+"""By name, the function that builds a network for a `Shape` from its options."""
+
+
+def build(name: str, shape: Shape, options: Mapping[str, Any] | None = None) -> Model:
+    """Return the network of that name, made to fit the data.
+
+    Raises:
+        UsageError: no such network, no such option, or the network does not fit the shape.
+    """
+    if name not in MODELS:
+        raise UnknownName("model", name, MODELS)
+    options = dict(options or {})
+    known = (MODELS[name].__kwdefaults__ or {}).keys()
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of model {name}", option, known or ["(none)"])
+    return MODELS[name](shape, **options)

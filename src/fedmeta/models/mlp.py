@@ -1,0 +1,56 @@
+"""The multi-layer perceptron."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedmeta import losses, metrics
+from fedmeta.errors import UsageError
+from fedmeta.model import Model
+from fedmeta.models.layers import dense, dense_init
+
+
+def mlp(
+    sizes: Sequence[int],
+    *,
+    loss: Callable[[Any, Any], Any] = losses.softmax_cross_entropy,
+    metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    activation: Callable[[Any], Any] = jax.nn.relu,
+) -> Model:
+    """Return a multi-layer perceptron on flattened inputs.
+
+    Args:
+        sizes: the inputs, each hidden layer's units, and the outputs: `(64, 32, 10)` has one hidden layer.
+        loss: as in `Model`; `fm.losses.squared_error` makes a regression.
+        metrics: as in `Model`; accuracy for classification, absolute error for squared error.
+        activation: after every layer but the last.
+
+    Raises:
+        UsageError: fewer than two sizes, or one that is not positive.
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise UsageError(
+            f"a perceptron needs at least an input and an output size, all positive, not {tuple(sizes)}"
+        )
+
+    def init(key: Any) -> Any:
+        layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+        gains = [2.0] * (len(layers) - 1) + [1.0]
+        keys = jax.random.split(key, len(layers))
+        return [dense_init(k, a, b, gain) for k, (a, b), gain in zip(keys, layers, gains, strict=True)]
+
+    def apply(params: Any, x: Any) -> jax.Array:
+        x = jnp.asarray(x, params[0]["weight"].dtype).reshape(len(x), -1)
+        for layer in params[:-1]:
+            x = activation(dense(layer, x))
+        return dense(params[-1], x)
+
+    return Model(init, apply, loss, metrics if metrics is not None else _usual_metrics(loss))
+
+
+def _usual_metrics(loss: Any) -> dict[str, Any]:
+    if loss is losses.squared_error:
+        return {"absolute_error": metrics.absolute_error}
+    return {"accuracy": metrics.accuracy}

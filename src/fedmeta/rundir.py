@@ -1,0 +1,180 @@
+"""A run is a folder: run.toml, metrics.jsonl, checkpoint/, model.safetensors. One process uses it at a time."""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from filelock import FileLock, Timeout
+
+from fedmeta import store
+from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
+from fedmeta.events import Event, RoundEnded
+
+
+class RunFolder:
+    """The files of one run, locked while it is open; use it as a context manager.
+
+    Killing the process at any moment loses at most the rounds since the last checkpoint: the checkpoint is
+    one file that is replaced whole, and lines of metrics.jsonl past it are dropped when the run goes on.
+
+    Args:
+        path: the folder; made when it is opened.
+        settings: all that the run depends on; written to run.toml, or compared with it.
+
+    Raises:
+        RunLocked: another process uses the folder.
+        CheckpointError: the folder holds a run with other settings.
+        RunError: the folder holds something else, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]):
+        self.path = Path(path)
+        self.settings = _without_none(settings)
+
+    def __enter__(self) -> "RunFolder":
+        try:
+            if self.path.is_dir() and not is_run(self.path) and any(self.path.iterdir()):
+                raise RunError(
+                    f"{self.path} holds something that is not a run; give an empty or a new folder"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / ".lock")
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunLocked(f"{self.path} is in use by another process") from None
+        except OSError as error:
+            raise RunError(f"cannot use {self.path} as a run folder: {error.strerror or error}") from error
+        try:
+            self._match_settings()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __call__(self, event: Event) -> None:
+        """Append a round's row to metrics.jsonl."""
+        if isinstance(event, RoundEnded):
+            try:
+                with open(self.path / "metrics.jsonl", "a") as file:
+                    file.write(json.dumps(event.row()) + "\n")
+            except OSError as error:
+                raise RunError(
+                    f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}"
+                ) from error
+
+    def _match_settings(self) -> None:
+        file = self.path / "run.toml"
+        if not file.exists():
+            store.write_atomically(file, tomli_w.dumps(self.settings).encode())
+            return
+        there = read_settings(self.path)
+        for name, old, new in _differences(there, self.settings):
+            if name != "run.rounds":
+                raise CheckpointError(
+                    f"{self.path} holds another run: {name} is {old!r} there and {new!r} here"
+                )
+        if there != self.settings:
+            store.write_atomically(file, tomli_w.dumps(self.settings).encode())
+
+    def restore(self, state: Any) -> Any:
+        """Return the state of the last checkpoint, or `state` as it is where there is none.
+
+        Rows of metrics.jsonl past the checkpoint are dropped.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or has other arrays than `state`.
+        """
+        file = self.path / "checkpoint" / "state.safetensors"
+        if file.exists():
+            state, _ = store.load(file, state)
+        rows = [row for row in read_history(self.path) if row["round"] <= int(state.round)]
+        if len(rows) != int(state.round):
+            raise CheckpointError(
+                f"{self.path} is damaged: {len(rows)} rows of history for {int(state.round)} rounds"
+            )
+        if (self.path / "metrics.jsonl").exists():
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            store.write_atomically(self.path / "metrics.jsonl", text.encode())
+        return state
+
+    def save_checkpoint(self, state: Any) -> None:
+        """Replace the checkpoint by this state, once the rows that belong to it are on the disk.
+
+        Raises:
+            RunError: the file system refuses; the previous checkpoint is kept.
+        """
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            with open(metrics, "rb") as file:
+                os.fsync(file.fileno())
+        store.save(self.path / "checkpoint" / "state.safetensors", state, {"round": int(state.round)})
+
+    def save_result(self, phi: Any) -> None:
+        """Write phi to model.safetensors, with the run's settings in the file's metadata."""
+        store.save(self.path / "model.safetensors", phi, {"settings": self.settings})
+
+
+def is_run(path: Path) -> bool:
+    """Return whether the folder holds a run."""
+    return (path / "run.toml").is_file() or (path / ".lock").is_file()
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Return what run.toml says.
+
+    Raises:
+        UsageError: the folder holds no run.
+        CheckpointError: run.toml is damaged.
+    """
+    file = Path(path) / "run.toml"
+    if not file.is_file():
+        raise UsageError(f"{path} holds no run: there is no file run.toml in it")
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def read_history(path: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl, without a last line that was cut off while it was written."""
+    file = Path(path) / "metrics.jsonl"
+    if not file.exists():
+        return []
+    lines = file.read_text().split("\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise CheckpointError(f"{file} is damaged in line {number}") from None
+    return rows
+
+
+def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            cleaned[name] = _without_none(value)
+        elif value is not None:
+            cleaned[name] = list(value) if isinstance(value, tuple) else value
+    return cleaned
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    found = []
+    for name in [*old, *(name for name in new if name not in old)]:
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append((prefix + name, a, b))
+    return found

@@ -19,7 +19,7 @@ class Column(Protocol):
         """The type of what is read."""
         ...
 
-    def __getitem__(self, rows: Any) -> Any:
+    def __getitem__(self, rows: Any, /) -> Any:
         """Return the rows (a slice or an array of indices)."""
         ...
 

@@ -117,27 +117,22 @@ class FederatedDataset:
     def split_clients(
         self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
     ) -> list["FederatedDataset"]:
-        """Split the clients at random, for example into training, validation and test clients.
+        """Split the clients at random, for example into training, validation and test clients; each part gets one at least.
 
         Args:
             fractions: positive, with a sum of at most 1.
             seed: the same seed gives the same split.
 
         Raises:
-            UsageError: a fraction is out of range, or leaves its part without a client.
+            UsageError: a fraction is out of range, or there are fewer clients than parts.
         """
         if min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
             raise UsageError(
                 f"client fractions must be positive with a sum of at most 1, not {tuple(fractions)}"
             )
         order = random.generator(seed, "split clients").permutation(self.num_clients)
-        bounds = np.rint(np.cumsum([0.0, *fractions]) * self.num_clients).astype(int)
-        for fraction, start, stop in zip(fractions, bounds[:-1], bounds[1:], strict=True):
-            if start == stop:
-                raise UsageError(
-                    f"a fraction of {fraction} of {self.num_clients} clients leaves a part with no client"
-                )
-        return [self.select(np.sort(order[a:b])) for a, b in pairwise(bounds)]
+        bounds = np.concatenate([[0], np.cumsum(_part_sizes(fractions, self.num_clients))])
+        return [self.select(np.sort(order[a:b])) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
 
     def task(
         self,
@@ -202,6 +197,18 @@ def check_support(support: float) -> None:
 def support_size(examples: int, support: float) -> int:
     """Return how many of a client's examples are support: the fraction, and at least one on each side."""
     return int(np.clip(round(support * examples), 1, examples - 1))
+
+
+def _part_sizes(fractions: Sequence[float], clients: int) -> np.ndarray:
+    """Return how many clients each part gets: its fraction, rounded, and at least one."""
+    if clients < len(fractions):
+        raise UsageError(f"{clients} clients cannot be split into {len(fractions)} parts of at least one client")
+    sizes = np.diff(np.rint(np.cumsum([0.0, *fractions]) * clients)).astype(int)
+    while sizes.min() < 1:
+        if sizes.sum() >= clients:
+            sizes[np.argmax(sizes)] -= 1
+        sizes[np.argmin(sizes)] += 1
+    return sizes
 
 
 def _support_rows(y: np.ndarray, support: float, draw: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,129 @@
+"""Labels: from what a file or an array holds to numbers 0, 1, ... and the names of the classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedmeta.errors import DataError, UsageError
+
+
+def encode(
+    y: np.ndarray, classes: int | Sequence[str] | None = None, where: str = "y"
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return targets as numbers, and the names of the classes (None for regression).
+
+    Args:
+        y: shape [examples, ...]; floats are regression, whether integral or not. Integers 0, 1, ..., n - 1
+            stay as they are; text, booleans, and integers with gaps or below 0 become places in their sorted
+            order.
+        classes: how many classes there are, or their names. With names, text and booleans are looked up among
+            them; integers too if all the names are integers, and otherwise they are places in the list.
+        where: what to call `y` in an error.
+
+    Returns:
+        float32 of y's shape and None, or int32 of y's shape and the names.
+
+    Raises:
+        DataError: a value is missing or not finite, the types are mixed, or a label is not among the classes.
+        UsageError: classes are given for floats, or only their number for text.
+    """
+    y = _plain(np.asarray(y), where)
+    if y.dtype.kind == "f":
+        if classes is not None:
+            raise UsageError(
+                f"classes are given, but {where} holds floats; labels are integers, text or booleans"
+            )
+        return finite(y, where), None
+    names = None if classes is None or isinstance(classes, int) else tuple(classes)
+    if y.dtype.kind in "iu":
+        return _integers(y, classes if isinstance(classes, int) else names, where)
+    if isinstance(classes, int):
+        raise UsageError(
+            f"{where} holds text or booleans: give the names of the {classes} classes, not their number"
+        )
+    text = y.astype(str)
+    return (_look_up(text, names, where), names) if names is not None else _sorted(text)
+
+
+def finite(values: np.ndarray, where: str) -> np.ndarray:
+    """Return the values as float32.
+
+    Raises:
+        DataError: a value is NaN, infinite, or too large for float32.
+    """
+    with np.errstate(over="ignore"):
+        converted = values.astype(np.float32)
+    bad = ~np.isfinite(converted)
+    if bad.any():
+        first = np.argwhere(bad)[0]
+        raise DataError(
+            f"{where} holds {int(bad.sum())} values that are not finite numbers; "
+            f"the first is {values[tuple(first)]} in row {int(first[0])} (counted from 0)"
+        )
+    return converted
+
+
+def _plain(y: np.ndarray, where: str) -> np.ndarray:
+    """Turn an array of objects into one of its single type; pass what is plain already."""
+    if y.dtype.kind == "S":
+        return np.char.decode(y, "utf-8")
+    if y.dtype.kind != "O":
+        if y.dtype.kind not in "iufbU" and y.dtype.kind != "T":
+            raise DataError(f"{where} has type {y.dtype}; targets are numbers, text or booleans")
+        return y
+    kinds = {
+        "text": str,
+        "a boolean": (bool, np.bool_),
+        "an integer": (int, np.integer),
+        "a float": (float, np.floating),
+    }
+    first: dict[str, int] = {}
+    for row, value in enumerate(y.flat):
+        kind = next((name for name, types in kinds.items() if isinstance(value, types)), None)
+        if kind is None:
+            raise DataError(
+                f"{where} holds {value!r} in row {row} (counted from 0): neither a number nor text"
+            )
+        first.setdefault(kind, row)
+    if len(first) > 1 and set(first) != {"an integer", "a float"}:
+        said = " and ".join(f"{kind} (row {row}: {y.flat[row]!r})" for kind, row in first.items())
+        raise DataError(f"{where} mixes types: {said}")
+    return np.array(y.tolist())
+
+
+def _integers(
+    y: np.ndarray, classes: int | tuple[str, ...] | None, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    if isinstance(classes, tuple) and all(_is_integer(name) for name in classes):
+        return _look_up(y.astype(str), classes, where), classes
+    if classes is None:
+        held = np.unique(y)
+        if len(held) and not np.array_equal(held, np.arange(len(held))):
+            return np.searchsorted(held, y).astype(np.int32), tuple(str(label) for label in held)
+        classes = len(held)
+    names = tuple(str(label) for label in range(classes)) if isinstance(classes, int) else classes
+    outside = (y < 0) | (y >= len(names))
+    if outside.any():
+        raise DataError(
+            f"{where} holds the label {y[outside].flat[0]}, but there are classes 0 to {len(names) - 1}"
+        )
+    return y.astype(np.int32), names
+
+
+def _look_up(text: np.ndarray, names: tuple[str, ...], where: str) -> np.ndarray:
+    places = {name: place for place, name in enumerate(names)}
+    held, inverse = np.unique(text, return_inverse=True)
+    for label in held:
+        if str(label) not in places:
+            said = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            raise DataError(f"{where} holds the label {str(label)!r}, which is none of the classes {said}")
+    return np.array([places[str(label)] for label in held], np.int32)[inverse].reshape(text.shape)
+
+
+def _sorted(text: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    held, inverse = np.unique(text, return_inverse=True)
+    return inverse.reshape(text.shape).astype(np.int32), tuple(str(label) for label in held)
+
+
+def _is_integer(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()

@@ -82,8 +82,10 @@ def test_a_client_is_in_one_part_of_a_split_only(num_clients, seed):
 
 
 def test_a_split_leaves_no_part_without_a_client(small):
-    with pytest.raises(UsageError, match="no client"):
-        small.split_clients((0.98, 0.01, 0.01))
+    parts = small.split_clients((0.98, 0.01, 0.01))
+    assert [part.num_clients for part in parts] == [1, 1, 1]
+    with pytest.raises(UsageError, match="3 clients cannot be split into 4 parts"):
+        small.split_clients((0.25,) * 4)
 
 
 @pytest.mark.parametrize("wrong", [(0.8, 0.3), (0.5, 0.0), (-0.1, 0.5)])

@@ -117,7 +117,9 @@ class FederatedDataset:
     def split_clients(
         self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
     ) -> list["FederatedDataset"]:
-        """Split the clients at random, for example into training, validation and test clients; each part gets one at least.
+        """Split the clients at random, for example into training, validation and test clients.
+
+        Each part gets at least one client.
 
         Args:
             fractions: positive, with a sum of at most 1.
@@ -132,7 +134,7 @@ class FederatedDataset:
             )
         order = random.generator(seed, "split clients").permutation(self.num_clients)
         bounds = np.concatenate([[0], np.cumsum(_part_sizes(fractions, self.num_clients))])
-        return [self.select(np.sort(order[a:b])) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [self.select(np.sort(order[a:b])) for a, b in pairwise(bounds)]
 
     def task(
         self,
@@ -202,7 +204,9 @@ def support_size(examples: int, support: float) -> int:
 def _part_sizes(fractions: Sequence[float], clients: int) -> np.ndarray:
     """Return how many clients each part gets: its fraction, rounded, and at least one."""
     if clients < len(fractions):
-        raise UsageError(f"{clients} clients cannot be split into {len(fractions)} parts of at least one client")
+        raise UsageError(
+            f"{clients} clients cannot be split into {len(fractions)} parts of at least one client"
+        )
     sizes = np.diff(np.rint(np.cumsum([0.0, *fractions]) * clients)).astype(int)
     while sizes.min() < 1:
         if sizes.sum() >= clients:

@@ -1,0 +1,199 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+import fedmeta as fm
+from fedmeta.errors import DataError, UnknownName, UsageError
+
+CSV = "site,age,smokes,ill\nwest,50,true,yes\neast,61,false,no\nwest,38,false,no\n"
+
+
+@pytest.fixture
+def csv_file(tmp_path):
+    def write(text=CSV, name="visits.csv"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_all_other_columns_are_features(csv_file):
+    data = fm.data.from_table(csv_file(), client="site", target="ill")
+    assert data.info.features == ("age", "smokes")
+    assert data.info.classes == ("no", "yes")
+    assert data.info.name == "visits"
+    assert data.client_ids == ["east", "west"]
+    assert data["west"].x.tolist() == [[50, 1], [38, 0]]
+    assert data["west"].y.tolist() == [1, 0]
+    assert data["west"].x.dtype == np.float32
+
+
+def test_csv_parquet_and_frames_give_the_same(csv_file, tmp_path):
+    one = fm.data.from_table(csv_file(), client="site", target="ill", features=["age"])
+    frame = pa.table({"site": ["west", "east", "west"], "age": [50, 61, 38], "ill": ["yes", "no", "no"]})
+    pyarrow.parquet.write_table(frame, tmp_path / "visits.parquet")
+
+    class Stream:
+        def __arrow_c_stream__(self, requested_schema=None):
+            return frame.__arrow_c_stream__(requested_schema)
+
+    for table in (frame, Stream(), tmp_path / "visits.parquet", frame.to_pydict()):
+        other = fm.data.from_table(table, client="site", target="ill")
+        assert other.info.classes == one.info.classes
+        for name in one.client_ids:
+            np.testing.assert_array_equal(other[name].x, one[name].x)
+            np.testing.assert_array_equal(other[name].y, one[name].y)
+
+
+def test_categories_are_what_they_stand_for():
+    frame = pa.table({"c": pa.array(["a", "b"]).dictionary_encode(), "x": [1, 2], "y": pa.array(["u", "v"])})
+    frame = frame.set_column(2, "y", frame["y"].dictionary_encode())
+    data = fm.data.from_table(frame, client="c", target="y")
+    assert (data.client_ids, data.info.classes) == (["a", "b"], ("u", "v"))
+
+
+def test_float_targets_are_regression_and_integers_are_classes(csv_file):
+    path = csv_file("c,x,whole,real\na,1,3,3.0\na,2,4,4.5\n")
+    assert fm.data.from_table(path, client="c", target="real").info.classes is None
+    assert fm.data.from_table(path, client="c", target="whole").info.classes == ("3", "4")
+
+
+def test_numbered_clients_are_in_the_order_of_their_numbers(csv_file):
+    path = csv_file("c,x,y\n10,1,0\n9,2,1\n")
+    assert fm.data.from_table(path, client="c", target="y").client_ids == ["9", "10"]
+
+
+@pytest.mark.parametrize("column", ["client", "target", "features"])
+def test_a_missing_column_is_named_with_the_nearest(csv_file, column):
+    arguments = {"client": "site", "target": "ill"} | {column: ["agge"] if column == "features" else "agge"}
+    with pytest.raises(UnknownName, match=r"column of .*visits.csv 'agge': did you mean age"):
+        fm.data.from_table(csv_file(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("site,age,ill\nw,50,yes\n\nw,old,no\n", r"'age' .* mixes numbers and text: 'old' in line 4"),
+        ('site,age,ill\n"w\nw",50,1\nw,x,2\n', r"'x' in line 4"),
+        ("site,age,ill\nw,50,1\nw,60,maybe\n", r"'ill' .* mixes numbers and text: 'maybe' in line 3"),
+        ("site,age,ill\nw,fifty,1\nw,sixty,0\n", r"'age' .* holds text \('fifty' in line 2\)"),
+        ("site,age,ill\nw,50,1\nw,,0\nw,NA,0\n", r"'age' .* misses 2 values, the first in line 3"),
+        (
+            "site,age,ill\nw,50,1\nw,inf,0\n",
+            r"'age' .* 1 values .* not finite numbers, the first inf in line 3",
+        ),
+        ("site,age,ill\nw,50,1\nw,2,\n", r"'ill' .* misses 1 values, the first in line 3"),
+        ("site,age,ill\nw,50,1\n,2,1\n", r"'site' .* is empty in line 3"),
+        ("site,age,ill\n1.5,50,1\n", r"'site' .* has type double"),
+        ("site,age,ill\nw,2024-01-01,1\n", r"'age' .* has type date32"),
+        ("site,age,ill\n", "has no rows"),
+        ("", "cannot be read"),
+        ("site,age,ill\nw,1\n", "Expected 3 columns, got 2"),
+        ("site,age,age,ill\nw,1,1,1\n", "two columns named 'age'"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said_with_its_place(csv_file, text, message):
+    with pytest.raises(DataError, match=message) as caught:
+        fm.data.from_table(csv_file(text), client="site", target="ill")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_table_is_refused(csv_file, tmp_path):
+    with pytest.raises(UsageError, match=r"endings \.csv and \.parquet"):
+        fm.data.from_table(csv_file(name="visits.xlsx"), client="site", target="ill")
+    with pytest.raises(DataError, match="no file"):
+        fm.data.from_table(tmp_path / "none.csv", client="site", target="ill")
+    with pytest.raises(DataError, match="cannot be read"):
+        fm.data.from_table(csv_file(name="visits.parquet"), client="site", target="ill")
+
+
+def test_a_column_has_one_use(csv_file):
+    for arguments in (
+        {"client": "ill", "target": "ill"},
+        {"client": "site", "target": "ill", "features": ["ill"]},
+        {"client": "site", "target": "ill", "features": []},
+    ):
+        with pytest.raises(UsageError):
+            fm.data.from_table(csv_file(), **arguments)
+
+
+def test_examples_are_read_with_the_columns_of_training(csv_file):
+    path = csv_file("ill,extra,smokes,age\nno,x,true,7\nyes,y,false,8\n")
+    x, y = fm.data.read_examples(path, ("age", "smokes"), "ill", ("no", "yes"))
+    assert x.tolist() == [[7, 1], [8, 0]]
+    assert y is not None
+    assert (x.dtype, y.dtype, y.tolist()) == (np.float32, np.int32, [0, 1])
+
+
+def test_labels_of_training_keep_their_numbers(csv_file):
+    path = csv_file("x,y\n1,9\n2,4\n")
+    _, y = fm.data.read_examples(path, ("x",), "y", ("2", "4", "9"))
+    assert y is not None
+    assert y.tolist() == [2, 1]
+
+
+def test_a_label_that_is_no_class_is_named(csv_file):
+    with pytest.raises(DataError, match=r"label 'perhaps', which is none of the classes no, yes"):
+        fm.data.read_examples(csv_file("x,y\n1,perhaps\n"), ("x",), "y", ("no", "yes"))
+
+
+def test_regression_targets_may_be_written_as_integers(csv_file):
+    _, y = fm.data.read_examples(csv_file("x,y\n1,9\n2,4\n"), ("x",), "y", None)
+    assert y is not None
+    assert (y.dtype, y.tolist()) == (np.float32, [9, 4])
+
+
+def test_targets_may_be_absent_where_they_are_not_needed(csv_file):
+    path = csv_file("x\n1\n2\n")
+    assert fm.data.read_examples(path, ("x",), "y", ("0", "1"), need_target=False)[1] is None
+    with pytest.raises(UnknownName, match="'y'"):
+        fm.data.read_examples(path, ("x",), "y", ("0", "1"))
+    with pytest.raises(DataError, match="no targets"):
+        fm.data.read_examples(path, ("x",), None, ("0", "1"))
+
+
+def test_examples_of_any_shape_come_as_npz(tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez(path, x=np.ones((3, 28, 28, 1)), y=[1, 0, 1])
+    x, y = fm.data.read_examples(path, None, None, ("0", "1"))
+    assert y is not None
+    assert (x.shape, x.dtype, y.tolist()) == ((3, 28, 28, 1), np.float32, [1, 0, 1])
+    np.savez(path, x=np.ones((3, 80), np.int64))
+    x, y = fm.data.read_examples(path, None, need_target=False)
+    assert (x.dtype, y) == (np.int32, None)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"z": np.ones(3)}, "no array x, but z"),
+        ({"x": np.array([1.0, np.nan])}, "not finite"),
+        ({"x": np.ones(3), "y": np.ones(2, int)}, "y has the shape"),
+        ({"x": np.ones(0), "y": np.ones(0, int)}, "no examples"),
+        ({"x": np.ones(2), "y": np.array([0, 5])}, "label '5'"),
+        ({"x": np.ones(2), "y": np.array([0.5, 1])}, "holds floats"),
+        ({"x": np.array(["a"])}, "not an array of numbers"),
+        ({"x": np.array([{}], object)}, "cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_an_npz_is_said(tmp_path, arrays, message):
+    path = tmp_path / "wrong.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message):
+        fm.data.read_examples(path, None, None, ("0", "1"))
+
+
+def test_a_file_that_is_no_npz_is_refused(tmp_path):
+    (tmp_path / "broken.npz").write_bytes(b"PK not a zip")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name in ("broken.npz", "array.npz"):
+        with pytest.raises(DataError, match="cannot be read"):
+            fm.data.read_examples(tmp_path / name, None)
+
+
+def test_a_model_of_arrays_takes_no_table(csv_file):
+    with pytest.raises(UsageError, match=r"\.npz"):
+        fm.data.read_examples(csv_file(), None, "ill", ("no", "yes"))

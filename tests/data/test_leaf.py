@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+import fedmeta as fm
+from fedmeta.errors import DataError
+
+
+def leaf(**users):
+    return {
+        "users": list(users),
+        "num_samples": [len(y) for _, y in users.values()],
+        "user_data": {user: {"x": x, "y": y} for user, (x, y) in users.items()},
+    }
+
+
+def test_images_are_read_and_merged_over_train_and_test(tmp_path, write_json):
+    one, two, three = np.random.default_rng(0).random((3, 784)).round(3).tolist()
+    write_json(tmp_path / "train" / "all_data_0.json", leaf(f01=([one], [3]), f02=([two], [61])))
+    write_json(tmp_path / "test" / "all_data_0.json", leaf(f01=([three], [0])))
+    data = fm.data.from_leaf(tmp_path, classes=62)
+    assert (data.client_ids, data.num_classes) == (["f01", "f02"], 62)
+    assert data["f01"].x.shape == (2, 28, 28, 1)
+    np.testing.assert_array_equal(data["f01"].x.reshape(2, 784), np.array([one, three], np.float32))
+    assert data["f01"].y.tolist() == [3, 0]
+
+
+def test_labels_stay_as_they_are_though_some_are_not_seen(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(u=([[0.5], [0.25]], [7, 2])))
+    data = fm.data.from_leaf(tmp_path)
+    assert (data["u"].y.tolist(), data.num_classes) == ([7, 2], 8)
+
+
+def test_text_becomes_codes_of_its_characters(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(hamlet=(["to b", "o be"], ["e", "\n"]), ghost=(["Mark"], [" "])))
+    data = fm.data.from_leaf(tmp_path)
+    characters = data.info.characters
+    assert characters == "".join(sorted(set("to be\nMark")))
+    batch = data["hamlet"]
+    assert ["".join(characters[code] for code in row) for row in batch.x] == ["to b", "o be"]
+    assert [characters[code] for code in batch.y] == ["e", "\n"]
+    assert data.num_classes == len(characters)
+
+
+def test_text_with_labels_is_read_too(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(u=(["good", "evil"], [1, 0])))
+    data = fm.data.from_leaf(tmp_path)
+    assert (data.num_classes, data["u"].x.shape) == (2, (2, 4))
+
+
+def test_tweets_are_refused_with_the_reason(tmp_path, write_json):
+    row = ["1", "Mon", "NO_QUERY", "user", "what a day", "training"]
+    write_json(tmp_path / "a.json", leaf(someone=([row], [4])))
+    with pytest.raises(DataError, match=r"'someone'.*word vectors"):
+        fm.data.from_leaf(tmp_path)
+
+
+GOOD = leaf(u=([[1.0]], [0]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "no LEAF file"),
+        ({"users": ["u"]}, "no LEAF file"),
+        (GOOD | {"num_samples": [2]}, r"a\.json, user 'u': num_samples says 2, but there are 1"),
+        (GOOD | {"num_samples": []}, "1 users, but 0 in num_samples"),
+        (GOOD | {"user_data": {}}, "user 'u': user_data has no x and y"),
+        (leaf(u=([[1.0], [2.0, 3.0]], [0, 1])), "user 'u': x is not rows"),
+        (leaf(u=([[1.0]], [0]), v=([[1.0, 2.0]], [0])), "user 'v': x has rows of shape"),
+        (GOOD | {"user_data": {"u": {"x": [[1.0]], "y": [0, 1]}}}, "user 'u': x and y must be lists"),
+        (leaf(u=([], [])), "no examples"),
+        (leaf(u=([[1.0], [2.0]], [0, "a"])), "types int, str"),
+        (leaf(u=(["abc", "ab"], ["a", "b"])), "user 'u': a text of 2 characters, where others have 3"),
+        (leaf(u=([[float("nan")]], [0])), "client 'u'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_and_user(tmp_path, write_json, content, message):
+    write_json(tmp_path / "a.json", content)
+    with pytest.raises(DataError, match=message):
+        fm.data.from_leaf(tmp_path)
+
+
+def test_broken_json_is_named(tmp_path):
+    (tmp_path / "broken.json").write_text('{"users": ["u"')
+    with pytest.raises(DataError, match=r"broken\.json is no whole JSON file"):
+        fm.data.from_leaf(tmp_path)
+
+
+def test_an_empty_folder_is_said_to_hold_no_data(tmp_path):
+    with pytest.raises(DataError, match="no LEAF data"):
+        fm.data.from_leaf(tmp_path)

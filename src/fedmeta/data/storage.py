@@ -1,0 +1,236 @@
+"""A data set as a folder of columns: opened without being read, larger than memory if need be.
+
+`dataset.json` says what the columns are; the arrays are `.npy` files, mapped into memory.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmeta.data.columns import Column, Scaled, Windows
+from fedmeta.data.dataset import FederatedDataset, Info
+from fedmeta.data.files import ArrayFile, map_array, new_folder
+from fedmeta.errors import DataError, UsageError
+
+VERSION = 1
+MANIFEST = "dataset.json"
+
+
+def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
+    """Store a data set as a new folder, with the examples of its own clients only.
+
+    The folder appears whole or not at all.
+
+    Raises:
+        UsageError: the folder exists, or the data set has no client.
+        DataError: a column holds something else than numbers.
+    """
+    if data.num_clients == 0:
+        raise UsageError(f"{data!r} has no client to store")
+    with new_folder(folder) as work:
+        written: dict[tuple[int, int], str] = {}
+        columns = {
+            name: _store(column, name, data, work, written) for name, column in (("x", data.x), ("y", data.y))
+        }
+        _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info)
+
+
+def write(
+    folder: str | os.PathLike[str],
+    clients: Iterable[tuple[str, Any, Any]],
+    info: Info | None = None,
+    *,
+    scale: float | None = None,
+) -> FederatedDataset:
+    """Store clients one after the other as a new folder, holding one at a time, and open it.
+
+    Args:
+        folder: a folder that does not exist yet; it appears whole or not at all.
+        clients: for each client its name, x of shape [examples, ...] and y of shape [examples, ...]: integers
+            0, 1, ... for labels, floats for regression. All x have one type and shape beyond the first axis;
+            so have all y.
+        info: what the data set is; classes are numbered 0 to the largest label where it names none.
+        scale: read x as float32, multiplied by this (1 / 255 for pixels that are bytes).
+
+    Raises:
+        UsageError: the folder exists.
+        DataError: no client, a name twice, values that are not finite, or shapes, types or labels that do not
+            fit.
+    """
+    info = info or Info()
+    with new_folder(folder) as work:
+        ids, sizes, files, largest = dict[str, None](), [], dict[str, ArrayFile](), -1
+        try:
+            for name, *pair in clients:
+                if not name or name in ids:
+                    raise DataError(f"client {name!r} comes twice" if name else "a client has no name")
+                arrays = {part: _compact(values, part, name) for part, values in zip("xy", pair, strict=True)}
+                _append(work, files, arrays, name)
+                if arrays["y"].dtype == np.int32 and arrays["y"].size:
+                    _check_labels(arrays["y"], info.classes, name)
+                    largest = max(largest, int(arrays["y"].max()))
+                ids[name] = None
+                sizes.append(len(arrays["y"]))
+        finally:
+            for file in files.values():
+                file.__exit__()
+        if not ids:
+            raise DataError("there is no client to store")
+        if files["y"].dtype == np.int32 and info.classes is None:
+            info = replace(info, classes=tuple(str(label) for label in range(largest + 1)))
+        columns: dict[str, dict] = {part: {"kind": "array", "file": f"{part}.npy"} for part in "xy"}
+        if scale is not None:
+            columns["x"] = {"kind": "scaled", "scale": float(scale), "base": columns["x"]}
+        _finish(work, columns, np.array(sizes, np.int64), np.array(list(ids)), info)
+    return open_dataset(folder)
+
+
+def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
+    """Open a stored data set; examples are read when a client is asked for.
+
+    Raises:
+        DataError: the folder holds no data set, or a file in it is missing, damaged or cut short; it is
+            named.
+    """
+    path = Path(folder)
+    manifest = path / MANIFEST
+    try:
+        content = json.loads(manifest.read_text("utf-8"))
+        if content["version"] != VERSION:
+            raise DataError(
+                f"{manifest} has version {content['version']!r}; this fedmeta reads version {VERSION}"
+            )
+        sizes, ids = map_array(path / "sizes.npy"), map_array(path / "ids.npy")
+        if sizes.ndim != 1 or sizes.dtype != np.int64 or ids.dtype.kind != "U" or ids.shape != sizes.shape:
+            raise DataError(f"{path}: sizes.npy and ids.npy do not hold one size and one name per client")
+        if np.any(sizes < 0):
+            raise DataError(f"{path / 'sizes.npy'} is damaged: it holds sizes below 0")
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        x, y = (_column(content[part], path, offsets) for part in "xy")
+        said: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content["info"].items()
+        }
+        info = Info(**said)
+    except FileNotFoundError:
+        raise DataError(f"{path} holds no {MANIFEST}, so it is no stored data set") from None
+    except NotADirectoryError:
+        raise DataError(f"{path} is no folder") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{manifest} is damaged ({type(error).__name__}: {error})") from error
+    for part, column in (("x", x), ("y", y)):
+        if column.shape[0] != offsets[-1]:
+            raise DataError(
+                f"{path}: {part} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}"
+            )
+    return FederatedDataset(x, y, offsets[:-1], sizes, ids, info)
+
+
+def _finish(work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.ndarray, info: Info) -> None:
+    np.save(work / "sizes.npy", sizes, allow_pickle=False)
+    np.save(work / "ids.npy", ids, allow_pickle=False)
+    content = {"version": VERSION, "info": asdict(info), **columns}
+    (work / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
+
+
+def _store(
+    column: Column, name: str, data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]
+) -> dict:
+    """Write the rows of the data set's clients, in their order, and return what the manifest says of them."""
+    if isinstance(column, Scaled):
+        return {
+            "kind": "scaled",
+            "scale": column.scale,
+            "base": _store(column.base, name, data, work, written),
+        }
+    if isinstance(column, Windows) and (sequences := _sequences(column, data)) is not None:
+        key = (id(column.codes), column.length)
+        if key not in written:
+            written[key] = f"{name}_codes.npy"
+            with ArrayFile(work / written[key], np.dtype(column.codes.dtype), ()) as file:
+                for first, codes in sequences:
+                    file.append(np.asarray(column.codes[first : first + codes]))
+        return {
+            "kind": "windows",
+            "file": written[key],
+            "length": column.length,
+            "successor": column.successor,
+        }
+    with ArrayFile(work / f"{name}.npy", np.dtype(column.dtype), tuple(column.shape[1:])) as file:
+        for start, size in zip(data.starts.tolist(), data.sizes.tolist(), strict=True):
+            file.append(np.asarray(column[start : start + size]))
+    return {"kind": "array", "file": f"{name}.npy"}
+
+
+def _sequences(column: Windows, data: FederatedDataset) -> list[tuple[int, int]] | None:
+    """Return where each client's codes begin and how many there are; None if a client spans two sequences."""
+    if np.any(data.sizes < 1):
+        return None
+    place = np.searchsorted(column.offsets, data.starts, side="right") - 1
+    if np.any(data.starts + data.sizes > np.asarray(column.offsets)[place + 1]):
+        return None
+    first = data.starts + place * column.length
+    return list(zip(first.tolist(), (data.sizes + column.length).tolist(), strict=True))
+
+
+def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
+    if spec["kind"] == "scaled":
+        return Scaled(_column(spec["base"], folder, offsets), spec["scale"])
+    if Path(spec["file"]).name != spec["file"]:
+        raise DataError(f"{folder / MANIFEST} names the file {spec['file']!r}, which is not in its folder")
+    array = map_array(folder / spec["file"])
+    if spec["kind"] == "array":
+        return array
+    if spec["kind"] == "windows":
+        if len(array) != offsets[-1] + (len(offsets) - 1) * spec["length"]:
+            raise DataError(
+                f"{folder / spec['file']} holds {len(array)} codes, which do not fit the clients' sizes"
+            )
+        return Windows(array, offsets, spec["length"], spec["successor"])
+    raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
+
+
+def _compact(values: Any, part: str, client: str) -> np.ndarray:
+    """Return an array as it is stored: floats as float32, labels as int32, other integers as they are."""
+    array = np.asarray(values)
+    if array.ndim == 0 or array.dtype.kind not in "iufb":
+        raise DataError(
+            f"{part} of client {client!r} is not an array of numbers, but {array.dtype} {array.shape}"
+        )
+    if array.dtype.kind in "fb":
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        bad = int(np.size(array) - np.isfinite(array).sum())
+        if bad:
+            raise DataError(f"{part} of client {client!r} holds {bad} values that are not finite numbers")
+        return array
+    return array.astype(np.int32) if part == "y" or array.dtype.itemsize > 4 else array
+
+
+def _append(work: Path, files: dict[str, ArrayFile], arrays: dict[str, np.ndarray], client: str) -> None:
+    if len(arrays["x"]) != len(arrays["y"]):
+        raise DataError(f"client {client!r} has {len(arrays['x'])} x and {len(arrays['y'])} y")
+    for part, array in arrays.items():
+        if part not in files:
+            files[part] = ArrayFile(work / f"{part}.npy", array.dtype, array.shape[1:])
+        file = files[part]
+        if (array.dtype, array.shape[1:]) != (file.dtype, file.row):
+            raise DataError(
+                f"{part} of client {client!r} has rows of {array.dtype} {list(array.shape[1:])}, "
+                f"those before it {file.dtype} {list(file.row)}"
+            )
+        file.append(array)
+
+
+def _check_labels(y: np.ndarray, classes: tuple[str, ...] | None, client: str) -> None:
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or (classes is not None and high >= len(classes)):
+        wrong = low if low < 0 else high
+        raise DataError(
+            f"client {client!r} has the label {wrong}; labels are 0 to "
+            f"{'n' if classes is None else len(classes)} - 1"
+        )

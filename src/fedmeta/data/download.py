@@ -1,0 +1,106 @@
+"""Fetching one file: resumed where it stopped, checked against its digest, renamed when it is right."""
+
+import gzip
+import hashlib
+import os
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from fedmeta.errors import DownloadError, UsageError
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes that are here, and the bytes in all (None while unknown)."""
+
+BLOCK = 1 << 16
+
+
+def fetch(
+    address: str,
+    path: Path,
+    sha256: str,
+    *,
+    gzipped: bool = False,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+) -> None:
+    """Fetch a file to `path`.
+
+    What has come is kept beside it as `NAME.part`, and the next call goes on from there.
+
+    Args:
+        address: an http or https address.
+        path: where the file goes; its folder is made.
+        sha256: the digest of the content, in hexadecimal.
+        gzipped: the file is gzip and the digest is that of what it unpacks to, since mirrors compress anew.
+        progress: told how far it is.
+        timeout: seconds without any answer that are one too many.
+
+    Raises:
+        DownloadError: unreachable, cut short, or not what the digest promises; a wrong part is removed.
+    """
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise UsageError(f"only http and https addresses can be fetched, not {address}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            _receive(address, part, path.name, progress, timeout)
+            actual = _digest(part, gzipped)
+            if actual != sha256:
+                part.unlink()
+                raise DownloadError(f"{address} has the sha256 {actual}, expected {sha256}; it was discarded")
+            os.replace(part, path)
+    except Timeout:
+        raise DownloadError(f"another process is fetching {path}") from None
+
+
+def _receive(address: str, part: Path, name: str, progress: Progress | None, timeout: float) -> None:
+    here = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={here}-"} if here else {})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+                f"bytes {here}-"
+            )
+            if not resumed:
+                here = 0
+            length = response.headers.get("Content-Length")
+            total = None if length is None else here + int(length)
+            with part.open("ab" if resumed else "wb") as file:
+                while block := response.read(BLOCK):
+                    file.write(block)
+                    here += len(block)
+                    if progress is not None:
+                        progress(name, here, total)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and here:
+            # The part is as long as the file or longer: its digest will tell which.
+            return
+        raise DownloadError(f"{address} answered {error.code} {error.reason}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        kept = f"; {here} bytes are kept to go on from" if here else ""
+        raise DownloadError(f"{address} cannot be fetched: {reason}{kept}") from error
+    if total is not None and here < total:
+        raise DownloadError(
+            f"{address} was cut short: {here} of {total} bytes came; run again to go on from there"
+        )
+
+
+def _digest(path: Path, gzipped: bool) -> str:
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path) if gzipped else path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return f"of no whole gzip file ({error})"
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""Where the files of a source are looked for, and where fetched ones are kept."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+
+from fedmeta.errors import DataError
+
+
+def cache() -> Path:
+    """Return where fetched files go: `data` in `FEDMETA_CACHE`, or in the user's cache if that is unset."""
+    chosen = os.environ.get("FEDMETA_CACHE")
+    return (Path(chosen) if chosen else platformdirs.user_cache_path("fedmeta")) / "data"
+
+
+def folders() -> list[Path]:
+    """Return where sources are looked for: the folders in `FEDMETA_DATA`, in that order, then the cache."""
+    listed = os.environ.get("FEDMETA_DATA", "").split(os.pathsep)
+    return [*(Path(folder) for folder in listed if folder), cache()]
+
+
+def find(source: str, files: Sequence[str]) -> Path | None:
+    """Return the first folder of a source that holds all these files, or None."""
+    for folder in folders():
+        if all((folder / source / file).is_file() for file in files):
+            return folder / source
+    return None
+
+
+def need(source: str, files: Sequence[str]) -> Path:
+    """Return the folder of a source.
+
+    Raises:
+        DataError: no folder holds all the files; the message says where they were looked for.
+    """
+    found = find(source, files)
+    if found is None:
+        said = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+        looked = ", ".join(str(folder / source) for folder in folders())
+        raise DataError(f"{source} needs {said}, not found in {looked}: run `fedmeta data get {source}`")
+    return found

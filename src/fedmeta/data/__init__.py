@@ -1,0 +1,30 @@
+"""Data spread over clients: made from arrays, tables and files, loaded by name, split, stored and opened."""
+
+from fedmeta.data.arrays import from_arrays
+from fedmeta.data.dataset import FederatedDataset, Info
+from fedmeta.data.leaf import from_leaf
+from fedmeta.data.partition import keep_classes
+from fedmeta.data.resolve import resolve
+from fedmeta.data.sources import Source, load, names, source
+from fedmeta.data.storage import open_dataset, save, write
+from fedmeta.data.storage import open_dataset as open
+from fedmeta.data.table import from_table, read_examples
+
+__all__ = [
+    "load",
+    "names",
+    "from_arrays",
+    "from_table",
+    "from_leaf",
+    "open",
+    "save",
+    "write",
+    "FederatedDataset",
+    "Info",
+    "keep_classes",
+    "Source",
+    "source",
+    "open_dataset",
+    "read_examples",
+    "resolve",
+]

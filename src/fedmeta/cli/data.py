@@ -1,0 +1,207 @@
+"""`fedmeta data`: which data sets there are, what is in one, and fetching it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fedmeta.data import FederatedDataset
+
+BARS = " ▏▎▍▌▋▊▉█"
+BAR_WIDTH = 44
+BINS = 10
+QUANTILES = {"smallest": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "largest": 1.0}
+
+
+@click.group()
+def data() -> None:
+    """List data sets, describe one, or fetch one.
+
+    \b
+    Example:
+      fedmeta data list
+    """
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+def list_(as_json: bool) -> None:
+    """List the data sets that are known by name, and where their files lie.
+
+    \b
+    Example:
+      fedmeta data list
+    """
+    from fedmeta.data import names, source
+
+    sources = [source(name) for name in names()]
+    if as_json:
+        rows = [
+            {
+                "name": entry.name,
+                "description": entry.description,
+                "licence": entry.licence,
+                "clients": entry.clients,
+                "present": entry.present,
+                "folder": str(entry.folder) if entry.folder else None,
+            }
+            for entry in sources
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "description", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("clients", justify="right")
+    table.add_column("files")
+    for entry in sources:
+        state = "come along" if not entry.files else "here" if entry.present else "absent"
+        table.add_row(entry.name, entry.description, f"{entry.clients:,}", state)
+    Console().print(table)
+    for entry in sources:
+        if entry.files:
+            click.echo(f"{entry.name}: {entry.folder or f'run `fedmeta data get {entry.name}`'}")
+
+
+@data.command()
+@click.argument("data_set", metavar="NAME|FILE|FOLDER")
+@click.option("--client", metavar="COLUMN", help="The client column of a CSV or Parquet file.")
+@click.option("--target", metavar="COLUMN", help="The target column of a CSV or Parquet file.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+def info(data_set: str, client: str | None, target: str | None, as_json: bool) -> None:
+    """Say what a data set holds: clients, examples, classes, and how large the clients are.
+
+    NAME is one that `fedmeta data list` shows, FILE is CSV or Parquet, and FOLDER is what `fm.data.save`
+    stored, or holds LEAF's JSON files.
+
+    \b
+    Examples:
+      fedmeta data info digits
+      fedmeta data info visits.csv --client hospital --target ill
+    """
+    opened = _open(data_set, client, target)
+    summary = _summary(opened)
+    click.echo(json.dumps(summary, indent=1) if as_json else _report(opened, summary))
+
+
+@data.command()
+@click.argument("name")
+def get(name: str) -> None:
+    """Fetch a data set's files into the user's cache, checked against their digests.
+
+    A fetch that was interrupted goes on where it stopped. The cache is the folder in the environment
+    variable FEDMETA_CACHE, if that is set.
+
+    \b
+    Example:
+      fedmeta data get mnist
+    """
+    from fedmeta.data import locate, source
+
+    entry = source(name)
+    if entry.get is None:
+        click.echo(f"{name} comes with an installed package; nothing has to be fetched")
+        return
+    if entry.folder is not None:
+        click.echo(f"{name} is there already: {entry.folder}")
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    folder = locate.cache() / name
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file)
+            bars.update(tasks[file], completed=done, total=total)
+
+        entry.get(folder, show)
+    click.echo(f"{name} is in {folder}")
+
+
+def _open(data_set: str, client: str | None, target: str | None) -> "FederatedDataset":
+    from fedmeta import data as sets
+    from fedmeta.errors import DataError, UsageError
+
+    path = Path(data_set)
+    if path.suffix.lower() in (".csv", ".parquet"):
+        if client is None or target is None:
+            raise UsageError(f"{data_set} is a table: say which columns it has with --client and --target")
+        return sets.from_table(path, client=client, target=target)
+    if client is not None or target is not None:
+        raise UsageError(f"--client and --target are for CSV and Parquet files, not for {data_set}")
+    if data_set in sets.names():
+        return sets.load(data_set)
+    if path.is_dir():
+        return sets.open(path) if (path / "dataset.json").exists() else sets.from_leaf(path)
+    if len(path.parts) > 1:
+        raise DataError(f"there is no folder {data_set}")
+    return sets.load(data_set)
+
+
+def _summary(opened: "FederatedDataset") -> dict[str, Any]:
+    import numpy as np
+
+    quantiles = np.quantile(opened.sizes, list(QUANTILES.values()))
+    return {
+        "name": opened.info.name,
+        "description": opened.info.description,
+        "source": opened.info.source,
+        "clients": opened.num_clients,
+        "examples": opened.num_examples,
+        "classes": opened.num_classes,
+        "class_names": opened.info.classes,
+        "features": opened.info.features,
+        "shape": list(opened.x.shape[1:]),
+        "sizes": dict(zip(QUANTILES, quantiles.tolist(), strict=True))
+        | {"mean": float(np.mean(opened.sizes))},
+    }
+
+
+def _report(opened: "FederatedDataset", summary: dict[str, Any]) -> str:
+    """Return the text of `info`, no line of it wider than 80 columns where names allow that."""
+    sizes = summary["sizes"]
+    names = summary["class_names"]
+    targets = "a number (regression)" if names is None else f"{len(names)} classes"
+    if names is not None and (said := ", ".join(names)) and len(said) < 50 and said.isprintable():
+        targets += f": {said}"
+    lines = [f"{summary['name']}" + (f": {summary['description']}" if summary["description"] else "")]
+    rows = {
+        "source": summary["source"],
+        "clients": f"{summary['clients']:,}",
+        "examples": f"{summary['examples']:,}",
+        "input": " x ".join(str(length) for length in summary["shape"]) or "a number",
+        "target": targets,
+        "examples a client": f"{sizes['mean']:,.1f} on average, {sizes['median']:,.0f} in the median",
+    }
+    lines += [f"  {name:<18} {value}" for name, value in rows.items() if value]
+    return "\n".join([*lines, "", "Clients by their number of examples", *_histogram(opened)])
+
+
+def _histogram(opened: "FederatedDataset") -> list[str]:
+    """Draw how many clients have how many examples, a line per bin."""
+    import numpy as np
+
+    low, high = int(opened.sizes.min()), int(opened.sizes.max())
+    skewed = low > 0 and high > 30 * low
+    edges = np.geomspace(low, high + 1, BINS + 1) if skewed else np.linspace(low, high + 1, BINS + 1)
+    bounds = np.unique(np.ceil(edges - 1e-9).astype(int))
+    counts, _ = np.histogram(opened.sizes, bounds)
+    ranges = [
+        f"{first:,}" if first == last else f"{first:,} to {last:,}"
+        for first, last in zip(bounds[:-1], bounds[1:] - 1, strict=True)
+    ]
+    width, digits = max(map(len, ranges)), len(f"{counts.max():,}")
+    lines = []
+    for label, count in zip(ranges, counts.tolist(), strict=True):
+        eighths = round(count / counts.max() * BAR_WIDTH * 8) or (1 if count else 0)
+        bar = BARS[8] * (eighths // 8) + (BARS[eighths % 8] if eighths % 8 else "")
+        lines.append(f"  {label:>{width}}  {count:>{digits},} {bar}".rstrip())
+    return lines

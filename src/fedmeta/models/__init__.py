@@ -42,9 +42,10 @@ def _softmax_regression(shape: Shape) -> Model:
     return softmax_regression(math.prod(shape.example), shape.classes)
 
 
-def _mlp(shape: Shape, *, hidden: tuple[int, ...] = (64,)) -> Model:
+def _mlp(shape: Shape, *, hidden: int | tuple[int, ...] = 64) -> Model:
     loss = losses.squared_error if shape.classes is None else losses.softmax_cross_entropy
-    return mlp((math.prod(shape.example), *hidden, shape.outputs), loss=loss)
+    layers = (hidden,) if isinstance(hidden, int) else hidden
+    return mlp((math.prod(shape.example), *layers, shape.outputs), loss=loss)
 
 
 def _leaf_cnn(shape: Shape, *, filters: tuple[int, int] = (32, 64), hidden: int = 2048) -> Model:

@@ -1,0 +1,92 @@
+"""Choose settings for a data set on its validation clients: the same number of candidates for every algorithm.
+
+    python benchmarks/tune.py digits --candidates 16 --out runs/tune-digits.jsonl
+
+Candidates are drawn at random, with one seed, from the spaces below. A candidate's score is the mean over the
+last three looks at the validation clients (accuracy over all data points, after adaptation); test clients are
+never looked at. The winners go by hand into `src/fedmeta/study/defaults.py`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmeta import random
+from fedmeta.algorithms import ALGORITHMS
+from fedmeta.errors import Diverged
+from fedmeta.study.recipe import Recipe
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+ADAM = [("adam", rate) for rate in (0.001, 0.003, 0.01, 0.03)]
+SGD = [("sgd", 0.5), ("sgd", 1.0)]
+
+AVERAGING: dict[str, Any] = {"inner_lr": RATES, "inner_epochs": (1, 2, 5), "server": SGD + ADAM}
+ADAPTING = {**AVERAGING, "adapt_lr": RATES, "adapt_epochs": (1, 5, 10)}
+META = {"inner_lr": RATES, "inner_steps": (1, 3, 5), "adapt_steps": (1, 3, 5, 10), "server": ADAM}
+SPACES: dict[str, dict[str, Any]] = {
+    "fedavg": AVERAGING,
+    "fedavg-meta": ADAPTING,
+    "reptile": ADAPTING,
+    "maml": META,
+    "fomaml": META,
+    "meta-sgd": META,
+}
+
+
+def candidates(algorithm: str, count: int) -> list[dict[str, Any]]:
+    """Return different candidates, drawn at random from the algorithm's space."""
+    draw = random.generator(0, "tune", algorithm)
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        one = {name: values[draw.integers(len(values))] for name, values in SPACES[algorithm].items()}
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def score(data: str, algorithm: str, candidate: dict[str, Any], chosen: dict[str, Any]) -> float:
+    """Train with the candidate's settings; return its validation accuracy, 0 for a run that diverged."""
+    options = {name: value for name, value in candidate.items() if name != "server"}
+    server, rate = candidate["server"]
+    recipe = Recipe.usual(data, algorithm, algorithm_options=options, server=server, server_lr=rate, **chosen)
+    try:
+        run = recipe.prepare(WHOLE.setdefault(data, recipe.load())).run()
+    except Diverged:
+        return 0.0
+    looks = [row["validation_accuracy"] for row in run.rows if "validation_accuracy" in row]
+    return float(np.mean(looks[-3:]))
+
+
+WHOLE: dict[str, Any] = {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--algorithms", default=",".join(ALGORITHMS))
+    parser.add_argument("--candidates", type=int, default=16)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--classes-per-client", type=int)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    chosen: dict[str, Any] = {"rounds": arguments.rounds}
+    if arguments.classes_per_client:
+        chosen["data_options"] = {"classes_per_client": arguments.classes_per_client}
+    for algorithm in arguments.algorithms.split(","):
+        results = []
+        for candidate in candidates(algorithm, arguments.candidates):
+            started = time.perf_counter()
+            value = score(arguments.data, algorithm, candidate, chosen)
+            results.append({"algorithm": algorithm, "accuracy": value, **candidate})
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(results[-1] | {"seconds": round(time.perf_counter() - started, 1)}) + "\n")
+        best = max(results, key=lambda result: result["accuracy"])
+        print(json.dumps(best), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m fedmeta` is the command line."""
+
+from fedmeta.cli import main
+
+main()

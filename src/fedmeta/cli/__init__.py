@@ -1,0 +1,86 @@
+"""The command line: `fedmeta COMMAND`; one file per command group."""
+
+import importlib
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from fedmeta.errors import FedmetaError, UsageError
+
+COMMANDS = {
+    "train": "fedmeta.cli.train:train",
+    "resume": "fedmeta.cli.train:resume",
+    "evaluate": "fedmeta.cli.evaluate:evaluate",
+    "adapt": "fedmeta.cli.adapt:adapt",
+    "predict": "fedmeta.cli.adapt:predict",
+    "compare": "fedmeta.cli.compare:compare",
+    "data": "fedmeta.cli.data:data",
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are called for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        return getattr(importlib.import_module(module), name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from fedmeta.errors import UnknownName
+
+            raise UnknownName("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fedmeta")
+def app() -> None:
+    """Federated meta-learning: a good model for each client, from a handful of examples.
+
+    \b
+    Example:
+      fedmeta compare --data digits --out runs/digits
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 when it did what was asked, 2 for misuse, 1 for data or a run that fails.
+
+    An error is one line on standard error. An interrupt exits with 130, as is usual.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        code = app.main(arguments, prog_name="fedmeta", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except UsageError as error:
+        code = _fail(str(error), 2)
+    except FedmetaError as error:
+        code = _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort) as error:
+        code = _fail(str(error) or "interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo("fedmeta: " + " ".join(message.split()), err=True)
+    return code
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"fedmeta: warning: {message}", err=True)

@@ -1,0 +1,72 @@
+"""`fedmeta compare`: several algorithms on one data set, with the same budget."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedmeta.cli.options import chosen, data_options, run_options
+
+
+@click.command()
+@data_options
+@click.option(
+    "--algorithms",
+    default="fedavg,fedavg-meta,maml,meta-sgd",
+    show_default=True,
+    metavar="A,B,...",
+    help="What is compared; each with the settings that fit the data set.",
+)
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for all of it.")
+def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Train several algorithms on the same clients and test them on clients that took no part in training.
+
+    The same command goes on after an interruption. The folder gets a run folder per algorithm,
+    comparison.json, a picture (comparison.png and .svg) and report.html.
+
+    \b
+    Examples:
+      fedmeta compare --data digits --out runs/digits
+      fedmeta compare --data mnist --classes-per-client 2 --algorithms fedavg,maml --out runs/mnist
+    """
+    from rich.console import Console
+
+    from fedmeta.cli.progress import Display
+    from fedmeta.cli.tables import show
+    from fedmeta.errors import UsageError
+    from fedmeta.study.compare import Outcome
+    from fedmeta.study.compare import compare as compare_outcomes
+    from fedmeta.study.plots import save_picture
+    from fedmeta.study.recipe import Recipe
+    from fedmeta.study.report import write_report
+    from fedmeta.study.saved import finish
+
+    names = list(dict.fromkeys(name.strip() for name in algorithms.split(",") if name.strip()))
+    if not names:
+        raise UsageError("--algorithms names no algorithm")
+    given = chosen(options)
+    recipes = [Recipe.usual(data, name, **given) for name in names]
+    whole = recipes[0].load()
+    outcomes: list[Outcome] = []
+    with Display() as display:
+        try:
+            for name, recipe in zip(names, recipes, strict=True):
+                prepared = recipe.prepare(whole)
+                run = prepared.run(out / name, (display.listener(prepared.algorithm.title),))
+                outcomes.append(finish(prepared, run))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command goes on where it stopped") from None
+    comparison = compare_outcomes(outcomes)
+    comparison.save(out)
+    save_picture(comparison, out / "comparison")
+    write_report(out / "report.html", outcomes, comparison)
+    if as_json:
+        click.echo(json.dumps(comparison.summary(), indent=1))
+        return
+    console = Console()
+    show(console, outcomes, comparison)
+    lines = [f"Picture {out / 'comparison.png'}", f"Report  {out / 'report.html'}", f"Figures {out / 'comparison.json'}"]
+    console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True)

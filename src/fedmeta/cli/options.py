@@ -1,0 +1,104 @@
+"""Options that several commands share, and what they mean for a recipe."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+ALGORITHM_OPTIONS = (
+    "inner_lr",
+    "inner_steps",
+    "inner_epochs",
+    "inner_batch_size",
+    "adapt_lr",
+    "adapt_steps",
+    "adapt_epochs",
+    "weighting",
+)
+DATA_OPTIONS = ("classes_per_client",)
+
+
+def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+data_options = _apply(
+    [
+        click.option(
+            "--data",
+            required=True,
+            metavar="NAME|FILE|FOLDER",
+            help="A data set that `fedmeta data list` shows, a CSV or Parquet file, or a folder.",
+        ),
+        click.option("--client", metavar="COLUMN", help="The client column of a table."),
+        click.option("--target", metavar="COLUMN", help="The target column of a table."),
+        click.option("--features", metavar="A,B,...", help="The input columns of a table.  [default: all others]"),
+        click.option("--classes-per-client", type=int, help="Leave each client this many of the classes."),
+    ]
+)
+
+run_options = _apply(
+    [
+        click.option("--model", metavar="NAME", help="softmax_regression, mlp, leaf_cnn or char_lstm."),
+        click.option(
+            "--model-option",
+            "model_options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="An option of the model, such as hidden=128 or hidden=64,64.",
+        ),
+        click.option("--rounds", type=int, help="Rounds in all."),
+        click.option("--cohort-size", type=int, help="Clients in a round.  [default: 4]"),
+        click.option("--support", type=float, help="The fraction of examples a client adapts on.  [default: 0.2]"),
+        click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
+        click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
+        click.option("--validate-every", type=int, help="Rounds between looks at the validation clients."),
+    ]
+)
+
+algorithm_options = _apply(
+    [
+        click.option("--server", metavar="NAME", help="The server optimiser: adam, sgd, momentum, adagrad or yogi."),
+        click.option("--server-lr", type=float, help="Its learning rate."),
+        click.option("--inner-lr", type=float, help="The learning rate of a client's gradient descent."),
+        click.option("--inner-steps", type=int, help="A client's gradient steps in training."),
+        click.option("--inner-epochs", type=int, help="Passes over its examples, instead of steps."),
+        click.option("--inner-batch-size", type=int, help="Examples in a step."),
+        click.option("--adapt-lr", type=float, help="The learning rate when a client adapts."),
+        click.option("--adapt-steps", type=int, help="Steps when a client adapts."),
+        click.option("--adapt-epochs", type=int, help="Passes over the support when a client adapts."),
+        click.option("--weighting", type=click.Choice(["clients", "examples"]), help="What weighs in the mean."),
+    ]
+)
+
+
+def chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's fields from a command's options; what was not given is None or left out."""
+    fields = {name: value for name, value in options.items() if value is not None}
+    recipe: dict[str, Any] = {}
+    for group, names in (("algorithm_options", ALGORITHM_OPTIONS), ("data_options", DATA_OPTIONS)):
+        given = {name: fields.pop(name) for name in names if name in fields}
+        if given:
+            recipe[group] = given
+    pairs = fields.pop("model_options", ())
+    if pairs:
+        recipe["model_options"] = dict(_pair(text) for text in pairs)
+    if "features" in fields:
+        fields["features"] = tuple(name.strip() for name in fields["features"].split(","))
+    return {**fields, **recipe}
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    try:
+        numbers = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        equals, numbers = "", ()
+    if not equals or not name:
+        raise click.UsageError(f"--model-option takes NAME=VALUE with whole numbers, such as hidden=64, not {text!r}")
+    return name, numbers if len(numbers) > 1 else numbers[0]

@@ -1,0 +1,60 @@
+"""Tables for the terminal."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fedmeta.study.compare import Comparison, Outcome
+from fedmeta.study.words import megabytes, percent
+
+
+def outcome_table(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Table:
+    """Return what each algorithm gives to clients that took no part in training."""
+    accuracy = outcomes[0].measure == "accuracy"
+    show = percent if accuracy else "{:.4f}".format
+    scores = outcomes[0].report
+    title = f"{len(scores.clients)} unseen clients, {int(scores.after.examples.sum()):,} query examples"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("algorithm")
+    for heading in ("before", "after", "clients", "std", "worst 10 %"):
+        table.add_column(heading, justify="right")
+    if comparison is not None:
+        table.add_column(f"rounds to {show(comparison.target)}", justify="right")
+        table.add_column("MB sent", justify="right")
+    best = max if accuracy else min
+    winner = best(outcome.report.after.pooled[outcome.measure] for outcome in outcomes)
+    for outcome in outcomes:
+        before, after, name = outcome.report.before, outcome.report.after, outcome.measure
+        cells = [
+            show(before.pooled[name]),
+            show(after.pooled[name]),
+            show(after.by_client[name]),
+            show(after.std),
+            show(after.bottom_10_percent),
+        ]
+        if comparison is not None:
+            rounds, sent = comparison.cost[outcome.title]
+            cells += [str(rounds), megabytes(sent)]
+        style = "bold" if after.pooled[name] == winner and len(outcomes) > 1 else ""
+        table.add_row(outcome.title, *cells, style=style)
+    return table
+
+
+def explain(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> str:
+    """Return what the columns mean."""
+    name = outcomes[0].measure
+    text = (
+        f"before, after: {name} over all data points, before and after a client adapts on its support; "
+        f"clients: the mean of the clients' own; worst 10 %: the mean of the worst tenth of clients."
+    )
+    if comparison is not None:
+        text += " The last columns: until the validation clients reached what every algorithm reached."
+    return text
+
+
+def show(console: Console, outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> None:
+    """Print the table and what it means."""
+    console.print(outcome_table(outcomes, comparison))
+    console.print(explain(outcomes, comparison), style="dim", highlight=False)

@@ -1,0 +1,86 @@
+"""`fedmeta train` and `fedmeta resume`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedmeta.cli.options import algorithm_options, chosen, data_options, run_options
+
+
+@click.command()
+@data_options
+@click.option("--algorithm", required=True, metavar="NAME", help="fedavg, fedavg-meta, maml, fomaml, meta-sgd, reptile.")
+@run_options
+@algorithm_options
+@click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
+@click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run folder.")
+def train(data: str, algorithm: str, out: Path, tensorboard: str | None, as_json: bool, **options: Any) -> None:
+    """Train an algorithm, then test it on clients that took no part in training.
+
+    Settings that are not given are those that fit the data set and the algorithm. Ctrl-C leaves a run that
+    `fedmeta resume` goes on with.
+
+    \b
+    Examples:
+      fedmeta train --data digits --algorithm maml --out runs/maml
+      fedmeta train --data visits.csv --client hospital --target ill --algorithm meta-sgd --out runs/visits
+    """
+    from fedmeta.study.recipe import Recipe
+
+    _run(Recipe.usual(data, algorithm, **chosen(options)).prepare(), out, tensorboard, as_json)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--rounds", type=int, help="Rounds in all, if there shall be more than at first.")
+@click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
+@click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
+def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool) -> None:
+    """Go on with a run that was interrupted; it ends with bit for bit what it would have given.
+
+    \b
+    Examples:
+      fedmeta resume runs/maml
+      fedmeta resume runs/maml --rounds 1000
+    """
+    from fedmeta.study.saved import read_recipe
+
+    recipe = read_recipe(run)
+    if rounds is not None:
+        recipe = replace(recipe, rounds=rounds)
+    _run(recipe.prepare(), run, tensorboard, as_json)
+
+
+def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from fedmeta.cli.progress import Display
+    from fedmeta.cli.tables import show
+    from fedmeta.errors import UsageError
+    from fedmeta.events import TensorBoard
+    from fedmeta.study.report import write_report
+    from fedmeta.study.saved import finish
+
+    listeners: tuple[Any, ...] = ()
+    if tensorboard is not None:
+        try:
+            listeners = (TensorBoard(tensorboard),)
+        except ImportError:
+            raise UsageError("--tensorboard needs the package tensorboardX: install fedmeta[tensorboard]") from None
+    with Display() as display:
+        try:
+            run = prepared.run(out, (display.listener(prepared.algorithm.title), *listeners))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; go on with: fedmeta resume {out}") from None
+    outcome = finish(prepared, run)
+    write_report(out / "report.html", [outcome])
+    if as_json:
+        click.echo(json.dumps(outcome.report.summary(), indent=1))
+        return
+    console = Console()
+    show(console, [outcome])
+    console.print(f"\nModel   {out / 'model.safetensors'}\nReport  {out / 'report.html'}", highlight=False, soft_wrap=True)

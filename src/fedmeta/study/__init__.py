@@ -1,0 +1,1 @@
+"""Recipes, comparisons, plots and reports."""

@@ -1,0 +1,106 @@
+"""Several algorithms on one data set: the same clients, the same budget, one table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmeta import store
+from fedmeta.errors import UsageError
+from fedmeta.evaluate import Report
+from fedmeta.study.recipe import Prepared
+from fedmeta.train import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One algorithm's run, and its test on clients that took no part in training."""
+
+    prepared: Prepared
+    run: Run
+    report: Report
+
+    @property
+    def title(self) -> str:
+        """The algorithm's name for people."""
+        return self.prepared.algorithm.title
+
+    @property
+    def measure(self) -> str:
+        """What the outcome is judged by: "accuracy", or "loss" where there is none."""
+        return self.report.after.judged_by
+
+    def validation(self) -> list[tuple[int, int, float]]:
+        """Return (round, bytes sent so far, value) for each look at the validation clients."""
+        sent, points = 0, []
+        for row in self.run.rows:
+            sent += row["bytes_down"] + row["bytes_up"]
+            if f"validation_{self.measure}" in row:
+                points.append((row["round"], sent, row[f"validation_{self.measure}"]))
+        return points
+
+    def flops(self) -> int:
+        """Return the floating-point operations of the whole run."""
+        return sum(row["flops"] for row in self.run.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The outcomes, and what it took each to reach an accuracy that all of them reached.
+
+    Args:
+        outcomes: in the order that was asked for.
+        target: the highest validation accuracy, in whole percents, that every algorithm reached; for a model
+            without accuracy the lowest loss.
+        cost: by algorithm, (round, bytes) at the first look at the validation clients that reached it.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    target: float
+    cost: Mapping[str, tuple[int, int]]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them."""
+        recipe = self.outcomes[0].prepared.recipe
+        return {
+            "data": recipe.data,
+            "rounds": recipe.rounds,
+            "cohort_size": recipe.cohort_size,
+            "support": recipe.support,
+            "seed": recipe.seed,
+            "common_target": self.target,
+            "algorithms": {
+                outcome.prepared.algorithm.name: {
+                    "rounds_to_target": self.cost[outcome.title][0],
+                    "bytes_to_target": self.cost[outcome.title][1],
+                    "bytes": outcome.validation()[-1][1],
+                    "flops": outcome.flops(),
+                    "test": outcome.report.summary(),
+                }
+                for outcome in self.outcomes
+            },
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the figures to comparison.json."""
+        store.write_atomically(folder / "comparison.json", json.dumps(self.summary(), indent=1).encode())
+
+
+def compare(outcomes: Sequence[Outcome]) -> Comparison:
+    """Compare the outcomes of runs on the same data with the same budget.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not outcomes:
+        raise UsageError("there is nothing to compare: name at least one algorithm")
+    curves = {outcome.title: outcome.validation() for outcome in outcomes}
+    if outcomes[0].measure == "accuracy":
+        reached = min(max(value for *_, value in curve) for curve in curves.values())
+        target = int(reached * 100) / 100
+        cost = {title: next((r, b) for r, b, v in curve if v >= target) for title, curve in curves.items()}
+    else:
+        target = max(min(value for *_, value in curve) for curve in curves.values())
+        cost = {title: next((r, b) for r, b, v in curve if v <= target) for title, curve in curves.items()}
+    return Comparison(tuple(outcomes), target, cost)

@@ -1,0 +1,49 @@
+"""What is used where the user says nothing, for each data set and algorithm.
+
+The settings of the named data sets were chosen on their validation clients by `benchmarks/tune.py`, the same
+number of candidates for every algorithm; docs/results.md says which.
+"""
+
+from typing import Any
+
+TABLE: dict[str, Any] = {"model": "mlp", "model_options": {}, "rounds": 200, "fractions": (0.8, 0.1, 0.1)}
+
+DATA: dict[str, dict[str, Any]] = {
+    "digits": {"model": "mlp", "model_options": {}, "rounds": 200, "fractions": (0.6, 0.2, 0.2)},
+    "mnist": {"model": "leaf_cnn", "model_options": {"filters": (16, 32), "hidden": 256}, "rounds": 200},
+    "shakespeare": {
+        "model": "char_lstm",
+        "model_options": {"hidden": 128, "layers": 1},
+        "rounds": 200,
+        "max_examples": 100,
+        "validate_every": 50,
+    },
+}
+"""The network and the budget for each named data set; `TABLE` for any other."""
+
+GENERAL: dict[str, dict[str, Any]] = {
+    "fedavg": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
+    "fedavg-meta": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
+    "reptile": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
+    "maml": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "fomaml": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
+}
+"""For each algorithm, what works where nothing was tuned."""
+
+TUNED: dict[str, dict[str, dict[str, Any]]] = {}
+"""For each named data set and algorithm, what did best on its validation clients."""
+
+_SERVER = ("server", "server_lr")
+
+
+def usual(data: str, algorithm: str) -> dict[str, Any]:
+    """Return the fields of a recipe for a data set (a name or anything else) and an algorithm."""
+    values = TUNED.get(data, {}).get(algorithm, GENERAL[algorithm])
+    options = {name: value for name, value in values.items() if name not in _SERVER}
+    return {
+        **TABLE,
+        **DATA.get(data, {}),
+        **{name: values[name] for name in _SERVER},
+        "algorithm_options": options,
+    }

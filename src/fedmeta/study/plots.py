@@ -1,0 +1,98 @@
+"""The picture of a comparison, or of one run: how it learned, and what it gives to unseen clients."""
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from fedmeta.study.compare import Comparison, Outcome
+
+# Okabe and Ito's colours, which those who see few colours can tell apart, darkest contrasts first.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "svg.fonttype": "none",
+}
+
+
+def draw(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Figure:
+    """Return the picture: validation over bytes sent, before and after adaptation, and the spread over clients."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(12.5, 4.3), layout="constrained")
+        learning, adaptation, clients = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
+        _learning(learning, outcomes, comparison)
+        _adaptation(adaptation, outcomes)
+        _clients(clients, outcomes)
+        if outcomes[0].measure == "accuracy":
+            for axes in (learning, adaptation, clients):
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        handles, labels = learning.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def save_picture(comparison: Comparison, path: Path) -> None:
+    """Write the picture as PNG and SVG, `path` with those endings."""
+    figure = draw(comparison.outcomes, comparison)
+    figure.savefig(path.with_suffix(".png"), dpi=150)
+    figure.savefig(path.with_suffix(".svg"))
+
+
+def svg(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> str:
+    """Return the picture as an SVG element."""
+    file = StringIO()
+    draw(outcomes, comparison).savefig(file, format="svg")
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | None) -> None:
+    for outcome, colour in zip(outcomes, COLOURS, strict=False):
+        points = outcome.validation()
+        sent = [s / 1e6 for _, s, _ in points]
+        axes.plot(sent, [value for *_, value in points], color=colour, label=outcome.title, linewidth=1.8)
+    if comparison is not None:
+        axes.axhline(comparison.target, color="#666666", linewidth=1, linestyle=":")
+        for outcome, colour in zip(outcomes, COLOURS, strict=False):
+            reached = comparison.cost[outcome.title]
+            value = next(value for number, _, value in outcome.validation() if number == reached[0])
+            axes.plot(reached[1] / 1e6, value, marker="o", color=colour, markersize=6)
+    axes.set_title(f"Validation {outcomes[0].measure} while it learns")
+    axes.set_xlabel("MB sent, up and down (log scale)")
+    axes.set_xscale("log")
+
+
+def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
+    longest = max(len(outcome.report.steps) for outcome in outcomes)
+    for outcome, colour in zip(outcomes, COLOURS, strict=False):
+        values = [scores.pooled[outcome.measure] for scores in outcome.report.steps]
+        if len(values) == 1:
+            axes.plot([0, max(longest - 1, 1)], values * 2, color=colour, linestyle="--", linewidth=1.4)
+            axes.plot(0, values[0], color=colour, marker="o", markersize=4)
+        else:
+            axes.plot(range(len(values)), values, color=colour, marker="o", markersize=4, linewidth=1.8)
+    axes.set_title("Unseen clients, as they adapt")
+    axes.set_xlabel("adaptation steps (dashed: does not adapt)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _clients(axes: Any, outcomes: Sequence[Outcome]) -> None:
+    for outcome, colour in zip(outcomes, COLOURS, strict=False):
+        values = np.sort(outcome.report.after.values[outcome.measure])
+        share = (np.arange(len(values)) + 0.5) / len(values)
+        axes.plot(share, values, color=colour, linewidth=1.8, drawstyle="steps-mid")
+    axes.set_title("Unseen clients, from worst to best" if outcomes[0].measure == "accuracy" else "Unseen clients, sorted")
+    axes.set_xlabel("share of clients")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -1,0 +1,202 @@
+"""A recipe: all that is needed to repeat a run, in plain values that run.toml holds."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import optax
+
+from fedmeta import algorithms
+from fedmeta import data as sets
+from fedmeta.algorithms import Algorithm
+from fedmeta.data import FederatedDataset
+from fedmeta.errors import UnknownName, UsageError
+from fedmeta.evaluate import Report, evaluate
+from fedmeta.model import Model
+from fedmeta.study import defaults
+from fedmeta.study.inputs import Inputs
+from fedmeta.train import Run, train
+
+SERVERS = {
+    "sgd": optax.sgd,
+    "momentum": lambda lr: optax.sgd(lr, momentum=0.9),
+    "adam": optax.adam,
+    "adagrad": optax.adagrad,
+    "yogi": optax.yogi,
+}
+"""The server optimisers by name; each is made with its learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a run depends on, by names and numbers.
+
+    Args:
+        data: a data set's name, a CSV or Parquet file, or a folder.
+        client: the client column of a table.
+        target: the target column of a table.
+        features: the input columns of a table; all others where they are not given.
+        data_options: the data set's own options.
+        fractions: of the clients, for training, validation and test.
+        model: the network's name.
+        model_options: its options.
+        algorithm: the algorithm's name.
+        algorithm_options: its fields that differ from their defaults.
+        server: the server optimiser's name.
+        server_lr: its learning rate.
+        rounds: how many rounds.
+        cohort_size: clients in a round; 4, or all there are, where it is not given.
+        support: the fraction of a client's examples that it adapts on.
+        seed: of every draw.
+        max_examples: at most so many of a client's examples are drawn.
+        validate_every: rounds between looks at the validation clients.
+    """
+
+    data: str
+    client: str | None = None
+    target: str | None = None
+    features: tuple[str, ...] | None = None
+    data_options: Mapping[str, Any] = field(default_factory=dict)
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    model: str = "mlp"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    algorithm: str = "maml"
+    algorithm_options: Mapping[str, Any] = field(default_factory=dict)
+    server: str = "adam"
+    server_lr: float = 1e-3
+    rounds: int = 200
+    cohort_size: int | None = None
+    support: float = 0.2
+    seed: int = 0
+    max_examples: int | None = None
+    validate_every: int = 10
+
+    @classmethod
+    def usual(cls, data: str, algorithm: str, **chosen: Any) -> "Recipe":
+        """Return the defaults for a data set and an algorithm, with what the user chose in their place.
+
+        A value of None stands for the default. The options of the algorithm and of the model that the user
+        gives are added to the defaults' own, unless another model is chosen.
+        """
+        algorithms.make(algorithm)
+        usual = defaults.usual(data, algorithm)
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        steps = chosen.get("algorithm_options", {})
+        options = {**usual["algorithm_options"], **steps}
+        for kind in ("inner", "adapt"):
+            for given, other in ((f"{kind}_steps", f"{kind}_epochs"), (f"{kind}_epochs", f"{kind}_steps")):
+                if given in steps and other not in steps:
+                    options.pop(other, None)
+        if chosen.get("model", usual["model"]) == usual["model"]:
+            chosen["model_options"] = {**usual["model_options"], **chosen.get("model_options", {})}
+        elif "model_options" not in chosen:
+            chosen["model_options"] = {}
+        if chosen.get("server", usual["server"]) != usual["server"] and "server_lr" not in chosen:
+            raise UsageError(f"--server {chosen['server']} needs its own --server-lr")
+        where = data if data in sets.names() else str(Path(data).absolute())
+        recipe = cls(data=where, algorithm=algorithm, **{**usual, **chosen, "algorithm_options": options})
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Raise a UsageError for a name or a value that is wrong whatever the data are."""
+        if self.server not in SERVERS:
+            raise UnknownName("server optimiser", self.server, SERVERS)
+        if not self.server_lr > 0:
+            raise UsageError(f"the server's learning rate must be positive, not {self.server_lr}")
+        algorithms.make(self.algorithm, **self.algorithm_options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what TOML and JSON can hold; None is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe that `to_dict` described."""
+        known = {entry.name for entry in fields(cls)} & content.keys()
+        recipe = cls(**{name: _tuple(content[name]) for name in known})
+        options = {name: _tuple(value) for name, value in recipe.model_options.items()}
+        return replace(recipe, model_options=options)
+
+    def load(self) -> FederatedDataset:
+        """Read the data."""
+        table = {"client": self.client, "target": self.target, "features": self.features}
+        return sets.resolve(self.data, **table, **self.data_options)
+
+    def prepare(self, whole: FederatedDataset | None = None) -> "Prepared":
+        """Read the data (unless they are given), split the clients, and make everything a run needs."""
+        whole = self.load() if whole is None else whole
+        parts = whole.split_clients(self.fractions, self.seed)
+        inputs = Inputs.of(parts[0], self.target)
+        cohort_size = min(4, parts[0].num_clients) if self.cohort_size is None else self.cohort_size
+        return Prepared(
+            recipe=replace(self, cohort_size=cohort_size),
+            algorithm=algorithms.make(self.algorithm, **self.algorithm_options),
+            model=inputs.model(self.model, self.model_options),
+            optimiser=SERVERS[self.server](self.server_lr),
+            inputs=inputs,
+            train=parts[0],
+            validation=parts[1],
+            test=parts[2],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A recipe made real: the algorithm, the model, the optimiser, and the three groups of clients."""
+
+    recipe: Recipe
+    algorithm: Algorithm
+    model: Model
+    optimiser: optax.GradientTransformation
+    inputs: Inputs
+    train: FederatedDataset
+    validation: FederatedDataset
+    test: FederatedDataset
+
+    def run(self, directory: Path | None = None, listeners: tuple[Any, ...] = ()) -> Run:
+        """Train, or go on where the run in the directory stopped; look at the validation clients on the way."""
+        recipe = self.recipe
+
+        assert recipe.cohort_size is not None
+
+        def validate(phi: Any) -> dict[str, float]:
+            return self.report(phi, self.validation, curve=False).after.pooled
+
+        return train(
+            self.algorithm,
+            self.model,
+            self.train,
+            rounds=recipe.rounds,
+            cohort_size=recipe.cohort_size,
+            server=self.optimiser,
+            support=recipe.support,
+            seed=recipe.seed,
+            directory=directory,
+            max_examples=recipe.max_examples,
+            validate=validate,
+            validate_every=recipe.validate_every,
+            listeners=listeners,
+            recipe={**recipe.to_dict(), "inputs": self.inputs.to_dict()},
+        )
+
+    def report(
+        self, phi: Any, clients: FederatedDataset, *, support: float | None = None, curve: bool = True
+    ) -> Report:
+        """Evaluate phi on some clients."""
+        recipe = self.recipe
+        return evaluate(
+            self.algorithm,
+            self.model,
+            phi,
+            clients,
+            recipe.support if support is None else support,
+            recipe.seed,
+            max_examples=recipe.max_examples,
+            curve=curve,
+        )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

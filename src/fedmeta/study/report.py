@@ -1,0 +1,48 @@
+"""The HTML report of a run or of a comparison: one file that needs no other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fedmeta import store
+from fedmeta.study.compare import Comparison, Outcome
+from fedmeta.study.plots import svg
+from fedmeta.study.words import megabytes, percent
+
+
+def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> None:
+    """Write the report of one run, or of several that are compared."""
+    environment = Environment(
+        loader=PackageLoader("fedmeta.study", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    accuracy = outcomes[0].measure == "accuracy"
+    environment.filters |= {"score": percent if accuracy else "{:.4f}".format, "mb": megabytes, "number": "{:,}".format}
+    recipe = outcomes[0].prepared.recipe
+    html = environment.get_template("report.html.jinja").render(
+        outcomes=outcomes,
+        comparison=comparison,
+        measure=outcomes[0].measure,
+        recipe=recipe,
+        data=Path(recipe.data).name,
+        picture=svg(outcomes, comparison),
+        settings=[(outcome.title, _settings(outcome)) for outcome in outcomes],
+        groups={
+            "training": outcomes[0].prepared.train,
+            "validation": outcomes[0].prepared.validation,
+            "test": outcomes[0].prepared.test,
+        },
+    )
+    store.write_atomically(path, html.encode())
+
+
+def _settings(outcome: Outcome) -> dict[str, Any]:
+    recipe = outcome.prepared.recipe
+    options = ", ".join(f"{name} {value}" for name, value in recipe.algorithm_options.items())
+    network = ", ".join(f"{name} {value}" for name, value in recipe.model_options.items())
+    return {
+        "algorithm": options or "defaults",
+        "server": f"{recipe.server}, learning rate {recipe.server_lr:g}",
+        "network": f"{recipe.model}{f' ({network})' if network else ''}",
+    }

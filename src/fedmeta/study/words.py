@@ -1,0 +1,12 @@
+"""Figures in words, the same in the terminal, the picture and the report."""
+
+
+def percent(value: float) -> str:
+    """Return a share as percent with one digit, for example "93.4 %"."""
+    return f"{100 * value:.1f} %"
+
+
+def megabytes(count: int) -> str:
+    """Return bytes as megabytes (10^6 bytes)."""
+    value = count / 1e6
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
-from fedmeta.errors import DataError
+from fedmeta.errors import DataError, UsageError
 
 
 def leaf(**users):
@@ -38,13 +38,15 @@ def test_text_becomes_codes_of_its_characters(tmp_path, write_json):
     batch = data["hamlet"]
     assert ["".join(characters[code] for code in row) for row in batch.x] == ["to b", "o be"]
     assert [characters[code] for code in batch.y] == ["e", "\n"]
-    assert data.num_classes == len(characters)
+    assert data.info.classes == tuple(characters)
+    with pytest.raises(UsageError, match="the characters are the classes"):
+        fm.data.from_leaf(tmp_path, classes=80)
 
 
 def test_text_with_labels_is_read_too(tmp_path, write_json):
     write_json(tmp_path / "a.json", leaf(u=(["good", "evil"], [1, 0])))
     data = fm.data.from_leaf(tmp_path)
-    assert (data.num_classes, data["u"].x.shape) == (2, (2, 4))
+    assert (data.num_classes, data["u"].x.shape, data.info.characters) == (2, (2, 4), "degilov")
 
 
 def test_tweets_are_refused_with_the_reason(tmp_path, write_json):

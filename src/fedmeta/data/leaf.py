@@ -5,13 +5,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset
-from fedmeta.errors import DataError
+from fedmeta.errors import DataError, UsageError
 
 IMAGE = 28 * 28
 
@@ -46,19 +45,25 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
     owners = np.repeat(np.array(list(rows), str), [len(part) for part in rows.values()])
     if not targets:
         raise DataError(f"{path} holds users, but no examples")
-    characters = None
+    characters = names = None
     if all(isinstance(row, str) for part in rows.values() for row in part):
-        letters = [target for target in targets if isinstance(target, str)]
-        characters = "".join(
-            sorted({letter for part in rows.values() for row in part for letter in row} | set(letters))
-        )
-        x, y, classes = _text(path, rows, targets, characters, classes)
+        letters = {letter for part in rows.values() for row in part for letter in row}
+        follows = all(isinstance(target, str) and len(target) == 1 for target in targets)
+        characters = "".join(sorted(letters | set(targets) if follows else letters))
+        x = _codes(path, rows, characters)
+        if follows and classes is not None:
+            raise UsageError(
+                f"{path} holds text and the character that follows: the characters are the classes"
+            )
+        y = _places("".join(targets), characters) if follows else _labels(path, targets)
+        names = tuple(characters) if follows else None
     else:
         x, y = _numbers(path, rows), _labels(path, targets)
     if y.dtype.kind == "i" and classes is None:
-        classes = int(y.max()) + 1
+        classes = int(y.max()) + 1 if names is None else len(names)
     data = from_arrays(x, y, owners, classes=classes, name=path.name)
-    return replace(data, info=replace(data.info, source="LEAF JSON", characters=characters))
+    info = replace(data.info, source="LEAF JSON", characters=characters, classes=names or data.info.classes)
+    return replace(data, info=info)
 
 
 def _users(file: Path) -> list[tuple[str, list, list]]:
@@ -124,27 +129,23 @@ def _labels(path: Path, targets: list) -> np.ndarray:
     raise DataError(f"{path}: y holds values of the types {said}; targets are numbers or text")
 
 
-def _text(
-    path: Path, rows: dict[str, list], targets: list, characters: str, classes: Any
-) -> tuple[np.ndarray, np.ndarray, Any]:
-    length = len(next(part for part in rows.values() if part)[0])
+def _codes(path: Path, rows: dict[str, list], characters: str) -> np.ndarray:
+    """Return the texts as places in `characters`, shape [texts, length]."""
+    texts = [text for part in rows.values() for text in part]
     for user, part in rows.items():
-        for row in part:
-            if len(row) != length:
+        for text in part:
+            if len(text) != len(texts[0]):
                 raise DataError(
-                    f"{path}, user {user!r}: a text of {len(row)} characters, where others have {length}"
+                    f"{path}, user {user!r}: a text of {len(text)} characters, where others have {len(texts[0])}"
                 )
-    if length == 0:
+    if not texts[0]:
         raise DataError(f"{path}: the texts in x are empty")
-    alphabet = np.array([ord(letter) for letter in characters])
-    texts = [row for part in rows.values() for row in part]
-    codes = np.searchsorted(alphabet, _points("".join(texts))).astype(np.int32).reshape(len(texts), length)
-    if any(not isinstance(target, str) or len(target) != 1 for target in targets):
-        return codes, _labels(path, targets), classes
-    y = np.searchsorted(alphabet, _points("".join(targets))).astype(np.int32)
-    # Characters are numbered here, so their names go by place even where all of them are digits.
-    return codes, y, len(characters) if classes is None else classes
+    return _places("".join(texts), characters).reshape(len(texts), len(texts[0]))
 
 
-def _points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+def _places(text: str, characters: str) -> np.ndarray:
+    """Return the place of each character of a text in the sorted `characters`, int32."""
+    points = (
+        np.frombuffer(part.encode("utf-32-le", "surrogatepass"), np.uint32) for part in (characters, text)
+    )
+    return np.searchsorted(*points).astype(np.int32)

@@ -75,8 +75,8 @@ def test_info_of_clients_of_very_different_sizes_counts_them_all(run, tmp_path):
 def test_what_does_not_exist_is_said(run, tmp_path):
     with pytest.raises(UnknownName, match="did you mean digits"):
         run("info", "digts")
-    with pytest.raises(DataError, match="no folder"):
-        run("info", str(tmp_path / "none"))
+    with pytest.raises(DataError, match="no LEAF data"):
+        run("info", str(tmp_path))
     with pytest.raises(UnknownName, match="data set 'cifar'"):
         run("get", "cifar")
 

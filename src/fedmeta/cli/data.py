@@ -1,7 +1,6 @@
 """`fedmeta data`: which data sets there are, what is in one, and fetching it."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,7 +82,9 @@ def info(data_set: str, client: str | None, target: str | None, as_json: bool) -
       fedmeta data info digits
       fedmeta data info visits.csv --client hospital --target ill
     """
-    opened = _open(data_set, client, target)
+    from fedmeta.data.resolve import resolve
+
+    opened = resolve(data_set, client=client, target=target)
     summary = _summary(opened)
     click.echo(json.dumps(summary, indent=1) if as_json else _report(opened, summary))
 
@@ -124,26 +125,6 @@ def get(name: str) -> None:
 
         entry.get(folder, show)
     click.echo(f"{name} is in {folder}")
-
-
-def _open(data_set: str, client: str | None, target: str | None) -> "FederatedDataset":
-    from fedmeta import data as sets
-    from fedmeta.errors import DataError, UsageError
-
-    path = Path(data_set)
-    if path.suffix.lower() in (".csv", ".parquet"):
-        if client is None or target is None:
-            raise UsageError(f"{data_set} is a table: say which columns it has with --client and --target")
-        return sets.from_table(path, client=client, target=target)
-    if client is not None or target is not None:
-        raise UsageError(f"--client and --target are for CSV and Parquet files, not for {data_set}")
-    if data_set in sets.names():
-        return sets.load(data_set)
-    if path.is_dir():
-        return sets.open(path) if (path / "dataset.json").exists() else sets.from_leaf(path)
-    if len(path.parts) > 1:
-        raise DataError(f"there is no folder {data_set}")
-    return sets.load(data_set)
 
 
 def _summary(opened: "FederatedDataset") -> dict[str, Any]:

@@ -31,6 +31,7 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
     Raises:
         DataError: there are no files, or one is broken or does not hold what it says; file and user are
             named.
+        UsageError: classes are given for text whose targets are characters.
     """
     path = Path(folder)
     files = [file for part in (path, path / "train", path / "test") for file in sorted(part.glob("*.json"))]
@@ -136,7 +137,8 @@ def _codes(path: Path, rows: dict[str, list], characters: str) -> np.ndarray:
         for text in part:
             if len(text) != len(texts[0]):
                 raise DataError(
-                    f"{path}, user {user!r}: a text of {len(text)} characters, where others have {len(texts[0])}"
+                    f"{path}, user {user!r}: a text of {len(text)} characters, where others have "
+                    f"{len(texts[0])}"
                 )
     if not texts[0]:
         raise DataError(f"{path}: the texts in x are empty")
@@ -145,7 +147,7 @@ def _codes(path: Path, rows: dict[str, list], characters: str) -> np.ndarray:
 
 def _places(text: str, characters: str) -> np.ndarray:
     """Return the place of each character of a text in the sorted `characters`, int32."""
-    points = (
+    alphabet, points = (
         np.frombuffer(part.encode("utf-32-le", "surrogatepass"), np.uint32) for part in (characters, text)
     )
-    return np.searchsorted(*points).astype(np.int32)
+    return np.searchsorted(alphabet, points).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Choose settings for a data set on its validation clients: the same number of candidates for every algorithm.
+"""Choose settings on a data set's validation clients, with as many candidates for every algorithm.
 
     python benchmarks/tune.py digits --candidates 16 --out runs/tune-digits.jsonl
 
@@ -20,13 +20,13 @@ from fedmeta.algorithms import ALGORITHMS
 from fedmeta.errors import Diverged
 from fedmeta.study.recipe import Recipe
 
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
-ADAM = [("adam", rate) for rate in (0.001, 0.003, 0.01, 0.03)]
+RATES = (0.03, 0.1, 0.3, 1.0)
+ADAM = [("adam", rate) for rate in (0.003, 0.01, 0.03, 0.1)]
 SGD = [("sgd", 0.5), ("sgd", 1.0)]
 
 AVERAGING: dict[str, Any] = {"inner_lr": RATES, "inner_epochs": (1, 2, 5), "server": SGD + ADAM}
 ADAPTING = {**AVERAGING, "adapt_lr": RATES, "adapt_epochs": (1, 5, 10)}
-META = {"inner_lr": RATES, "inner_steps": (1, 3, 5), "adapt_steps": (1, 3, 5, 10), "server": ADAM}
+META = {"inner_lr": RATES, "inner_steps": (1, 3, 5), "adapt_steps": (None, 10), "server": ADAM}
 SPACES: dict[str, dict[str, Any]] = {
     "fedavg": AVERAGING,
     "fedavg-meta": ADAPTING,
@@ -50,7 +50,7 @@ def candidates(algorithm: str, count: int) -> list[dict[str, Any]]:
 
 def score(data: str, algorithm: str, candidate: dict[str, Any], chosen: dict[str, Any]) -> float:
     """Train with the candidate's settings; return its validation accuracy, 0 for a run that diverged."""
-    options = {name: value for name, value in candidate.items() if name != "server"}
+    options = {name: value for name, value in candidate.items() if name != "server" and value is not None}
     server, rate = candidate["server"]
     recipe = Recipe.usual(data, algorithm, algorithm_options=options, server=server, server_lr=rate, **chosen)
     try:

@@ -1,4 +1,4 @@
-"""Personalised evaluation: clients that took no part in training adapt on their support, and are tested on the rest."""
+"""Personalised evaluation: unseen clients adapt on their support, and are tested on the rest."""
 
 import math
 from collections.abc import Mapping
@@ -33,9 +33,7 @@ class Scores:
     @cached_property
     def pooled(self) -> dict[str, float]:
         """Each metric's mean over all data points."""
-        return {
-            name: float(np.average(values, weights=self.examples)) for name, values in self.values.items()
-        }
+        return {name: float(np.average(values, weights=self.examples)) for name, values in self.values.items()}
 
     @cached_property
     def by_client(self) -> dict[str, float]:
@@ -76,9 +74,7 @@ class Scores:
 
     def _named(self, means: Mapping[str, float]) -> float:
         if "accuracy" not in means:
-            raise AttributeError(
-                f"the model measures no accuracy; it has {', '.join(means)} (see .pooled, .by_client)"
-            )
+            raise AttributeError(f"the model measures no accuracy; it has {', '.join(means)} (see .pooled, .by_client)")
         return means["accuracy"]
 
 
@@ -240,8 +236,6 @@ def _points(results: Mapping[str, list[Any]]) -> dict[str, np.ndarray]:
     """Return arrays [clients, points]; a client with fewer steps than another stays at its last."""
     longest = max(len(client) for clients in results.values() for client in clients)
     return {
-        name: np.stack(
-            [np.append(client, np.repeat(client[-1:], longest - len(client))) for client in clients]
-        )
+        name: np.stack([np.append(client, np.repeat(client[-1:], longest - len(client))) for client in clients])
         for name, clients in results.items()
     }

@@ -1,20 +1,23 @@
 """Metrics: (predictions, y) -> one value per example, of which evaluation takes means."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+AnyArray = Array | np.ndarray
 
-def accuracy(predictions: Float[Array, "n *k classes"], y: Int[Array, "n *k"]) -> Float[Array, " n"]:
+
+def accuracy(predictions: Float[AnyArray, "n *k classes"], y: Int[AnyArray, "n *k"]) -> Float[Array, " n"]:
     """1.0 where the largest logit is the class, else 0.0; the mean over any axes between."""
     hits = (jnp.argmax(predictions, axis=-1) == y).astype(jnp.float32)
     return hits.reshape(hits.shape[0], -1).mean(axis=1)
 
 
-def absolute_error(predictions: Float[Array, "n ..."], y: Float[Array, "n ..."]) -> Float[Array, " n"]:
+def absolute_error(predictions: Float[AnyArray, "n ..."], y: Float[AnyArray, "n ..."]) -> Float[Array, " n"]:
     """The absolute error, the mean over all axes but the first."""
     return jnp.abs(predictions.reshape(predictions.shape[0], -1) - y.reshape(y.shape[0], -1)).mean(axis=1)
 
 
-def squared_error(predictions: Float[Array, "n ..."], y: Float[Array, "n ..."]) -> Float[Array, " n"]:
+def squared_error(predictions: Float[AnyArray, "n ..."], y: Float[AnyArray, "n ..."]) -> Float[Array, " n"]:
     """The squared error (not halved), the mean over all axes but the first."""
     return jnp.square(predictions.reshape(predictions.shape[0], -1) - y.reshape(y.shape[0], -1)).mean(axis=1)

@@ -30,17 +30,13 @@ class Model:
     init: Callable[[Any], Params]
     apply: Callable[[Params, Any], Any]
     loss: Callable[[Any, Any], Any] = losses.softmax_cross_entropy
-    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(
-        default_factory=lambda: {"accuracy": metrics.accuracy}
-    )
+    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=lambda: {"accuracy": metrics.accuracy})
 
     def scores(self, params: Params, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Return the mean loss over the examples that count, and that of each metric, "loss" among them."""
         predictions = self.apply(params, batch.x)
         loss = masked_mean(self.loss(predictions, batch.y), batch.mask)
-        measured = {
-            name: masked_mean(f(predictions, batch.y), batch.mask) for name, f in self.metrics.items()
-        }
+        measured = {name: masked_mean(f(predictions, batch.y), batch.mask) for name, f in self.metrics.items()}
         return loss, {"loss": loss, **measured}
 
     def mean_loss(self, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -48,9 +44,7 @@ class Model:
         return masked_mean(self.loss(self.apply(params, batch.x), batch.y), batch.mask)
 
     @staticmethod
-    def from_nnx(
-        build: Callable[[Any], Any], loss: Any = losses.softmax_cross_entropy, metrics: Any = None
-    ) -> "Model":
+    def from_nnx(build: Callable[[Any], Any], loss: Any = losses.softmax_cross_entropy, metrics: Any = None) -> "Model":
         """Make a model of a Flax NNX module.
 
         Args:

@@ -38,9 +38,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         try:
             if self.path.is_dir() and not is_run(self.path) and any(self.path.iterdir()):
-                raise RunError(
-                    f"{self.path} holds something that is not a run; give an empty or a new folder"
-                )
+                raise RunError(f"{self.path} holds something that is not a run; give an empty or a new folder")
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / ".lock")
             self._lock.acquire(timeout=0)
@@ -65,9 +63,7 @@ class RunFolder:
                 with open(self.path / "metrics.jsonl", "a") as file:
                     file.write(json.dumps(event.row()) + "\n")
             except OSError as error:
-                raise RunError(
-                    f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}"
-                ) from error
+                raise RunError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}") from error
 
     def _match_settings(self) -> None:
         file = self.path / "run.toml"
@@ -77,9 +73,7 @@ class RunFolder:
         there = read_settings(self.path)
         for name, old, new in _differences(there, self.settings):
             if name != "run.rounds":
-                raise CheckpointError(
-                    f"{self.path} holds another run: {name} is {old!r} there and {new!r} here"
-                )
+                raise CheckpointError(f"{self.path} holds another run: {name} is {old!r} there and {new!r} here")
         if there != self.settings:
             store.write_atomically(file, tomli_w.dumps(self.settings).encode())
 
@@ -96,9 +90,7 @@ class RunFolder:
             state, _ = store.load(file, state)
         rows = [row for row in read_history(self.path) if row["round"] <= int(state.round)]
         if len(rows) != int(state.round):
-            raise CheckpointError(
-                f"{self.path} is damaged: {len(rows)} rows of history for {int(state.round)} rounds"
-            )
+            raise CheckpointError(f"{self.path} is damaged: {len(rows)} rows of history for {int(state.round)} rounds")
         if (self.path / "metrics.jsonl").exists():
             text = "".join(json.dumps(row) + "\n" for row in rows)
             store.write_atomically(self.path / "metrics.jsonl", text.encode())
@@ -167,9 +159,7 @@ def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def _differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     found = []
     for name in [*old, *(name for name in new if name not in old)]:
         a, b = old.get(name), new.get(name)

@@ -35,9 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(aside)
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is kept"
-        ) from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}; what was there before is kept") from error
 
 
 def names(tree: Any) -> dict[str, Any]:
@@ -79,9 +77,7 @@ def load(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     expected = names(like)
     if arrays.keys() != expected.keys():
         extra = sorted(arrays.keys() ^ expected.keys())
-        raise CheckpointError(
-            f"{path} belongs to another algorithm or model: it differs in {', '.join(extra[:3])}"
-        )
+        raise CheckpointError(f"{path} belongs to another algorithm or model: it differs in {', '.join(extra[:3])}")
     for name, leaf in expected.items():
         found = (arrays[name].shape, arrays[name].dtype)
         if found != (tuple(leaf.shape), np.dtype(leaf.dtype)):

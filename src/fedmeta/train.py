@@ -207,7 +207,7 @@ class _Loop:
         }
 
     def initial_state(self) -> ServerState:
-        key = jax.random.wrap_key_data(random.key_data(self.seed, "init"))
+        key = random.as_key(random.key_data(self.seed, "init"))
         return server.init(self.optimiser, self.algorithm.init(self.model, key))
 
     def cohort(self, number: int) -> tuple[list[str], int, Cohort]:
@@ -216,9 +216,7 @@ class _Loop:
         places = self.usable[draw.choice(len(self.usable), self.cohort_size, replace=False)]
         names = [str(name) for name in self.data.ids[places]]
         tasks = [
-            self.data.task_at(
-                int(place), self.support, self.seed, max_examples=self.max_examples, round=number
-            )
+            self.data.task_at(int(place), self.support, self.seed, max_examples=self.max_examples, round=number)
             for place in places
         ]
         level = self.shapes.level(int(self.sizes[places].max()))

@@ -158,9 +158,7 @@ def meta_gradient(algorithm: Algorithm, model: Model, phi: Phi, task: Task, key:
     """
 
     def query_loss(phi: Phi) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        params = algorithm.training_loop.run(
-            model, algorithm.start(phi, adapting=False), task.support, key
-        ).params
+        params = algorithm.training_loop.run(model, algorithm.start(phi, adapting=False), task.support, key).params
         return model.scores(params, task.query)
 
     (_, metrics), direction = jax.value_and_grad(query_loss, has_aux=True)(phi)

@@ -115,7 +115,7 @@ class InnerLoop:
         return jnp.maximum((count + self.batch_size - 1) // self.batch_size, 1)
 
     def _part(self, batch: Batch, key: Any, number: Any, batches_a_pass: Any) -> Batch:
-        """Return the batch of step `number`: shuffle the examples that count anew in each pass and take a run of them."""
+        """Return the batch of step `number`: each pass shuffles the examples that count anew."""
         assert self.batch_size is not None
         mask = jnp.asarray(batch.mask)
         key = jax.random.fold_in(key, number // batches_a_pass)

@@ -9,7 +9,12 @@ import click
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--examples", required=True, type=click.Path(dir_okay=False), help="The client's own examples, with targets.")
+@click.option(
+    "--examples",
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="The client's own examples, with targets.",
+)
 @click.option(
     "--out",
     default="model.safetensors",
@@ -38,7 +43,7 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
     saved = read_run(run)
     x, y = saved.inputs.read(examples, need_target=True)
     support = Batch(x, y)
-    key = jax.random.wrap_key_data(random.key_data(saved.recipe.seed, "adapt"))
+    key = random.as_key(random.key_data(saved.recipe.seed, "adapt"))
 
     def probe(params: Any) -> Any:
         return saved.model.scores(params, support)[1]
@@ -62,7 +67,11 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--examples", required=True, type=click.Path(dir_okay=False), help="Examples, with or without targets.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV here.  [default: standard output]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write CSV here.  [default: standard output]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of CSV.")
 def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None:
     """Predict with a client's model; one row per example.

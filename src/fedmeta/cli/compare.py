@@ -68,5 +68,9 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
         return
     console = Console()
     show(console, outcomes, comparison)
-    lines = [f"Picture {out / 'comparison.png'}", f"Report  {out / 'report.html'}", f"Figures {out / 'comparison.json'}"]
+    lines = [
+        f"Picture {out / 'comparison.png'}",
+        f"Report  {out / 'report.html'}",
+        f"Figures {out / 'comparison.json'}",
+    ]
     console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True)

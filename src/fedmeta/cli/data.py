@@ -141,8 +141,7 @@ def _summary(opened: "FederatedDataset") -> dict[str, Any]:
         "class_names": opened.info.classes,
         "features": opened.info.features,
         "shape": list(opened.x.shape[1:]),
-        "sizes": dict(zip(QUANTILES, quantiles.tolist(), strict=True))
-        | {"mean": float(np.mean(opened.sizes))},
+        "sizes": dict(zip(QUANTILES, quantiles.tolist(), strict=True)) | {"mean": float(np.mean(opened.sizes))},
     }
 
 

@@ -10,11 +10,13 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--support", type=float, help="The fraction a client adapts on.  [default: as in training]")
 @click.option("--adapt-steps", type=int, help="Steps when a client adapts.  [default: as in training]")
-@click.option("--per-client", type=click.Path(dir_okay=False, path_type=Path), help="Write a row per client to this CSV.")
+@click.option(
+    "--per-client",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a row per client to this CSV.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
-def evaluate(
-    run: Path, support: float | None, adapt_steps: int | None, per_client: Path | None, as_json: bool
-) -> None:
+def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_client: Path | None, as_json: bool) -> None:
     """Test a run on clients that took no part in training, before and after they adapt.
 
     \b
@@ -29,10 +31,8 @@ def evaluate(
 
     from fedmeta.cli.tables import show
     from fedmeta.rundir import read_history
-    from fedmeta.server import ServerState
     from fedmeta.study.compare import Outcome
     from fedmeta.study.saved import read_run
-    from fedmeta.train import Run
 
     saved = read_run(run)
     prepared = saved.recipe.prepare()
@@ -45,5 +45,4 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(report.summary(), indent=1))
         return
-    history = tuple(read_history(run))
-    show(Console(), [Outcome(prepared, Run(ServerState(saved.phi, (), len(history)), history, run), report)])
+    show(Console(), [Outcome(prepared, read_history(run), report)])

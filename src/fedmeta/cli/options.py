@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from fedmeta.errors import UsageError
+
 ALGORITHM_OPTIONS = (
     "inner_lr",
     "inner_steps",
@@ -95,10 +97,8 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
 
 def _pair(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    try:
-        numbers = tuple(int(part) for part in value.split(","))
-    except ValueError:
-        equals, numbers = "", ()
-    if not equals or not name:
-        raise click.UsageError(f"--model-option takes NAME=VALUE with whole numbers, such as hidden=64, not {text!r}")
-    return name, numbers if len(numbers) > 1 else numbers[0]
+    parts = value.split(",")
+    if not (equals and name and all(part.strip().isdecimal() for part in parts)):
+        raise UsageError(f"--model-option takes NAME=VALUE with whole numbers, such as hidden=64, not {text!r}")
+    numbers = [int(part) for part in parts]
+    return name, tuple(numbers) if len(numbers) > 1 else numbers[0]

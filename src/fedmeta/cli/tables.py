@@ -16,12 +16,14 @@ def outcome_table(outcomes: Sequence[Outcome], comparison: Comparison | None = N
     show = percent if accuracy else "{:.4f}".format
     scores = outcomes[0].report
     title = f"{len(scores.clients)} unseen clients, {int(scores.after.examples.sum()):,} query examples"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("algorithm")
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False
+    )
+    table.add_column("algorithm", no_wrap=True)
     for heading in ("before", "after", "clients", "std", "worst 10 %"):
         table.add_column(heading, justify="right")
     if comparison is not None:
-        table.add_column(f"rounds to {show(comparison.target)}", justify="right")
+        table.add_column("rounds", justify="right")
         table.add_column("MB sent", justify="right")
     best = max if accuracy else min
     winner = best(outcome.report.after.pooled[outcome.measure] for outcome in outcomes)
@@ -45,12 +47,13 @@ def outcome_table(outcomes: Sequence[Outcome], comparison: Comparison | None = N
 def explain(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> str:
     """Return what the columns mean."""
     name = outcomes[0].measure
+    target = "" if comparison is None else percent(comparison.target) if name == "accuracy" else comparison.target
     text = (
         f"before, after: {name} over all data points, before and after a client adapts on its support; "
         f"clients: the mean of the clients' own; worst 10 %: the mean of the worst tenth of clients."
     )
     if comparison is not None:
-        text += " The last columns: until the validation clients reached what every algorithm reached."
+        text += f" rounds, MB sent: until the validation clients reached {target}, as they did with every algorithm."
     return text
 
 

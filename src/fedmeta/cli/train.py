@@ -12,7 +12,9 @@ from fedmeta.cli.options import algorithm_options, chosen, data_options, run_opt
 
 @click.command()
 @data_options
-@click.option("--algorithm", required=True, metavar="NAME", help="fedavg, fedavg-meta, maml, fomaml, meta-sgd, reptile.")
+@click.option(
+    "--algorithm", required=True, metavar="NAME", help="fedavg, fedavg-meta, maml, fomaml, meta-sgd, reptile."
+)
 @run_options
 @algorithm_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
@@ -83,4 +85,8 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
         return
     console = Console()
     show(console, [outcome])
-    console.print(f"\nModel   {out / 'model.safetensors'}\nReport  {out / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\nModel   {out / 'model.safetensors'}\nReport  {out / 'report.html'}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -56,9 +56,7 @@ class FederatedDataset:
     info: Info = Info()
 
     def __repr__(self) -> str:
-        return (
-            f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
-        )
+        return f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -106,17 +104,13 @@ class FederatedDataset:
 
     def select(self, positions: Any) -> "FederatedDataset":
         """Return the data set of the clients at these places, sharing the columns."""
-        return replace(
-            self, starts=self.starts[positions], sizes=self.sizes[positions], ids=self.ids[positions]
-        )
+        return replace(self, starts=self.starts[positions], sizes=self.sizes[positions], ids=self.ids[positions])
 
     def at_least(self, examples: int) -> "FederatedDataset":
         """Return the data set without the clients that have fewer examples than this."""
         return self.select(np.flatnonzero(self.sizes >= examples))
 
-    def split_clients(
-        self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
-    ) -> list["FederatedDataset"]:
+    def split_clients(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> list["FederatedDataset"]:
         """Split the clients at random, for example into training, validation and test clients.
 
         Each part gets at least one client.
@@ -129,9 +123,7 @@ class FederatedDataset:
             UsageError: a fraction is out of range, or there are fewer clients than parts.
         """
         if min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
-            raise UsageError(
-                f"client fractions must be positive with a sum of at most 1, not {tuple(fractions)}"
-            )
+            raise UsageError(f"client fractions must be positive with a sum of at most 1, not {tuple(fractions)}")
         order = random.generator(seed, "split clients").permutation(self.num_clients)
         bounds = np.concatenate([[0], np.cumsum(_part_sizes(fractions, self.num_clients))])
         return [self.select(np.sort(order[a:b])) for a, b in pairwise(bounds)]
@@ -177,9 +169,7 @@ class FederatedDataset:
         client_id = str(self.ids[position])
         start, size = int(self.starts[position]), int(self.sizes[position])
         if size < 2:
-            raise DataError(
-                f"client {client_id!r} has {size} examples; support and query need at least one each"
-            )
+            raise DataError(f"client {client_id!r} has {size} examples; support and query need at least one each")
         draw = random.generator(seed, "support and query", round, client_id)
         rows = np.arange(start, start + size)
         if max_examples is not None and max_examples < size:
@@ -204,9 +194,7 @@ def support_size(examples: int, support: float) -> int:
 def _part_sizes(fractions: Sequence[float], clients: int) -> np.ndarray:
     """Return how many clients each part gets: its fraction, rounded, and at least one."""
     if clients < len(fractions):
-        raise UsageError(
-            f"{clients} clients cannot be split into {len(fractions)} parts of at least one client"
-        )
+        raise UsageError(f"{clients} clients cannot be split into {len(fractions)} parts of at least one client")
     sizes = np.diff(np.rint(np.cumsum([0.0, *fractions]) * clients)).astype(int)
     while sizes.min() < 1:
         if sizes.sum() >= clients:

@@ -66,9 +66,7 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
     request = urllib.request.Request(address, headers={"Range": f"bytes={here}-"} if here else {})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
-            resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-                f"bytes {here}-"
-            )
+            resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {here}-")
             if not resumed:
                 here = 0
             length = response.headers.get("Content-Length")
@@ -90,9 +88,7 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
         kept = f"; {here} bytes are kept to go on from" if here else ""
         raise DownloadError(f"{address} cannot be fetched: {reason}{kept}") from error
     if total is not None and here < total:
-        raise DownloadError(
-            f"{address} was cut short: {here} of {total} bytes came; run again to go on from there"
-        )
+        raise DownloadError(f"{address} was cut short: {here} of {total} bytes came; run again to go on from there")
 
 
 def _digest(path: Path, gzipped: bool) -> str:

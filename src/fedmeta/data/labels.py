@@ -30,17 +30,13 @@ def encode(
     y = _plain(np.asarray(y), where)
     if y.dtype.kind == "f":
         if classes is not None:
-            raise UsageError(
-                f"classes are given, but {where} holds floats; labels are integers, text or booleans"
-            )
+            raise UsageError(f"classes are given, but {where} holds floats; labels are integers, text or booleans")
         return finite(y, where), None
     names = None if classes is None or isinstance(classes, int) else tuple(classes)
     if y.dtype.kind in "iu":
         return _integers(y, classes if isinstance(classes, int) else names, where)
     if isinstance(classes, int):
-        raise UsageError(
-            f"{where} holds text or booleans: give the names of the {classes} classes, not their number"
-        )
+        raise UsageError(f"{where} holds text or booleans: give the names of the {classes} classes, not their number")
     text = y.astype(str)
     return (_look_up(text, names, where), names) if names is not None else _sorted(text)
 
@@ -81,9 +77,7 @@ def _plain(y: np.ndarray, where: str) -> np.ndarray:
     for row, value in enumerate(y.flat):
         kind = next((name for name, types in kinds.items() if isinstance(value, types)), None)
         if kind is None:
-            raise DataError(
-                f"{where} holds {value!r} in row {row} (counted from 0): neither a number nor text"
-            )
+            raise DataError(f"{where} holds {value!r} in row {row} (counted from 0): neither a number nor text")
         first.setdefault(kind, row)
     if len(first) > 1 and set(first) != {"an integer", "a float"}:
         said = " and ".join(f"{kind} (row {row}: {y.flat[row]!r})" for kind, row in first.items())
@@ -91,9 +85,7 @@ def _plain(y: np.ndarray, where: str) -> np.ndarray:
     return np.array(y.tolist())
 
 
-def _integers(
-    y: np.ndarray, classes: int | tuple[str, ...] | None, where: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def _integers(y: np.ndarray, classes: int | tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if isinstance(classes, tuple) and all(_is_integer(name) for name in classes):
         return _look_up(y.astype(str), classes, where), classes
     if classes is None:
@@ -104,9 +96,7 @@ def _integers(
     names = tuple(str(label) for label in range(classes)) if isinstance(classes, int) else classes
     outside = (y < 0) | (y >= len(names))
     if outside.any():
-        raise DataError(
-            f"{where} holds the label {y[outside].flat[0]}, but there are classes 0 to {len(names) - 1}"
-        )
+        raise DataError(f"{where} holds the label {y[outside].flat[0]}, but there are classes 0 to {len(names) - 1}")
     return y.astype(np.int32), names
 
 

@@ -53,9 +53,7 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
         characters = "".join(sorted(letters | set(targets) if follows else letters))
         x = _codes(path, rows, characters)
         if follows and classes is not None:
-            raise UsageError(
-                f"{path} holds text and the character that follows: the characters are the classes"
-            )
+            raise UsageError(f"{path} holds text and the character that follows: the characters are the classes")
         y = _places("".join(targets), characters) if follows else _labels(path, targets)
         names = tuple(characters) if follows else None
     else:
@@ -109,8 +107,7 @@ def _numbers(path: Path, rows: dict[str, list]) -> np.ndarray:
             raise DataError(f"{path}, user {user!r}: x is not rows of numbers of one length") from error
         if parts and len(array) and array.shape[1:] != parts[0].shape[1:]:
             raise DataError(
-                f"{path}, user {user!r}: x has rows of shape {array.shape[1:]}, "
-                f"others have {parts[0].shape[1:]}"
+                f"{path}, user {user!r}: x has rows of shape {array.shape[1:]}, others have {parts[0].shape[1:]}"
             )
         if len(array):
             parts.append(array)
@@ -137,8 +134,7 @@ def _codes(path: Path, rows: dict[str, list], characters: str) -> np.ndarray:
         for text in part:
             if len(text) != len(texts[0]):
                 raise DataError(
-                    f"{path}, user {user!r}: a text of {len(text)} characters, where others have "
-                    f"{len(texts[0])}"
+                    f"{path}, user {user!r}: a text of {len(text)} characters, where others have {len(texts[0])}"
                 )
     if not texts[0]:
         raise DataError(f"{path}: the texts in x are empty")

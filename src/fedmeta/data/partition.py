@@ -44,9 +44,7 @@ def deal(y: np.ndarray, num_clients: int, classes_per_client: int, seed: int = 0
     """
     y = np.asarray(y)
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or (len(y) and y.min() < 0):
-        raise UsageError(
-            f"dealing needs labels 0, 1, ... of shape [examples], not {y.dtype} of shape {y.shape}"
-        )
+        raise UsageError(f"dealing needs labels 0, 1, ... of shape [examples], not {y.dtype} of shape {y.shape}")
     if not 1 <= num_clients <= len(y):
         raise UsageError(f"{len(y)} examples cannot be dealt to {num_clients} clients")
     num_classes = int(y.max()) + 1
@@ -101,9 +99,7 @@ def keep_classes(data: FederatedDataset, classes_per_client: int, seed: int = 0)
     ]
     sizes = np.array([len(part) for part in rows], np.int64)
     taken = np.concatenate([np.zeros(0, np.int64), *rows])
-    return replace(
-        data, x=Taken(data.x, taken), y=Taken(data.y, taken), starts=np.cumsum(sizes) - sizes, sizes=sizes
-    )
+    return replace(data, x=Taken(data.x, taken), y=Taken(data.y, taken), starts=np.cumsum(sizes) - sizes, sizes=sizes)
 
 
 def _choose(allowed: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -34,9 +34,7 @@ def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
         raise UsageError(f"{data!r} has no client to store")
     with new_folder(folder) as work:
         written: dict[tuple[int, int], str] = {}
-        columns = {
-            name: _store(column, name, data, work, written) for name, column in (("x", data.x), ("y", data.y))
-        }
+        columns = {name: _store(column, name, data, work, written) for name, column in (("x", data.x), ("y", data.y))}
         _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info)
 
 
@@ -102,9 +100,7 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
     try:
         content = json.loads(manifest.read_text("utf-8"))
         if content["version"] != VERSION:
-            raise DataError(
-                f"{manifest} has version {content['version']!r}; this fedmeta reads version {VERSION}"
-            )
+            raise DataError(f"{manifest} has version {content['version']!r}; this fedmeta reads version {VERSION}")
         sizes, ids = map_array(path / "sizes.npy"), map_array(path / "ids.npy")
         if sizes.ndim != 1 or sizes.dtype != np.int64 or ids.dtype.kind != "U" or ids.shape != sizes.shape:
             raise DataError(f"{path}: sizes.npy and ids.npy do not hold one size and one name per client")
@@ -124,9 +120,7 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
         raise DataError(f"{manifest} is damaged ({type(error).__name__}: {error})") from error
     for part, column in (("x", x), ("y", y)):
         if column.shape[0] != offsets[-1]:
-            raise DataError(
-                f"{path}: {part} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}"
-            )
+            raise DataError(f"{path}: {part} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}")
     return FederatedDataset(x, y, offsets[:-1], sizes, ids, info)
 
 
@@ -137,9 +131,7 @@ def _finish(work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.nda
     (work / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
 
 
-def _store(
-    column: Column, name: str, data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]
-) -> dict:
+def _store(column: Column, name: str, data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]) -> dict:
     """Write the rows of the data set's clients, in their order, and return what the manifest says of them."""
     if isinstance(column, Scaled):
         return {
@@ -187,9 +179,7 @@ def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
         return array
     if spec["kind"] == "windows":
         if len(array) != offsets[-1] + (len(offsets) - 1) * spec["length"]:
-            raise DataError(
-                f"{folder / spec['file']} holds {len(array)} codes, which do not fit the clients' sizes"
-            )
+            raise DataError(f"{folder / spec['file']} holds {len(array)} codes, which do not fit the clients' sizes")
         return Windows(array, offsets, spec["length"], spec["successor"])
     raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
 
@@ -198,9 +188,7 @@ def _compact(values: Any, part: str, client: str) -> np.ndarray:
     """Return an array as it is stored: floats as float32, labels as int32, other integers as they are."""
     array = np.asarray(values)
     if array.ndim == 0 or array.dtype.kind not in "iufb":
-        raise DataError(
-            f"{part} of client {client!r} is not an array of numbers, but {array.dtype} {array.shape}"
-        )
+        raise DataError(f"{part} of client {client!r} is not an array of numbers, but {array.dtype} {array.shape}")
     if array.dtype.kind in "fb":
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
@@ -231,6 +219,5 @@ def _check_labels(y: np.ndarray, classes: tuple[str, ...] | None, client: str) -
     if low < 0 or (classes is not None and high >= len(classes)):
         wrong = low if low < 0 else high
         raise DataError(
-            f"client {client!r} has the label {wrong}; labels are 0 to "
-            f"{'n' if classes is None else len(classes)} - 1"
+            f"client {client!r} has the label {wrong}; labels are 0 to {'n' if classes is None else len(classes)} - 1"
         )

@@ -56,9 +56,7 @@ def from_table(
         source.check(column)
     chosen = tuple(features) if features is not None else source.others(client, target)
     if not chosen:
-        raise UsageError(
-            f"{source.name} has no column left for the features beside {client!r} and {target!r}"
-        )
+        raise UsageError(f"{source.name} has no column left for the features beside {client!r} and {target!r}")
     if {client, target} & set(chosen):
         raise UsageError(f"the features {', '.join(chosen)} must not hold the client or the target column")
     owners = source.owners(client)
@@ -157,8 +155,7 @@ class _Source:
         if values.null_count:
             first = int(np.flatnonzero(values.is_null().to_numpy())[0])
             raise DataError(
-                f"column {column!r} of {self.name} misses {values.null_count} "
-                f"values, the first in {self.row(first)}"
+                f"column {column!r} of {self.name} misses {values.null_count} values, the first in {self.row(first)}"
             )
         return values
 
@@ -170,9 +167,7 @@ class _Source:
             if _is_text(values.type):
                 self._refuse_text(column, values)
             if not (pa.types.is_boolean(values.type) or _is_number(values.type)):
-                raise DataError(
-                    f"column {column!r} of {self.name} has type {values.type}; features are numbers"
-                )
+                raise DataError(f"column {column!r} of {self.name} has type {values.type}; features are numbers")
             array = values.cast(pa.float64(), safe=False).to_numpy()
             with np.errstate(over="ignore"):
                 x[:, place] = array
@@ -193,26 +188,21 @@ class _Source:
                 self._refuse_mixed(column, values)
             return np.array(values.to_pylist(), str)
         if not (pa.types.is_boolean(values.type) or _is_number(values.type)):
-            raise DataError(
-                f"column {column!r} of {self.name} has type {values.type}; targets are numbers or text"
-            )
+            raise DataError(f"column {column!r} of {self.name} has type {values.type}; targets are numbers or text")
         return values.cast(pa.float64()).to_numpy() if pa.types.is_decimal(values.type) else values.to_numpy()
 
     def owners(self, column: str) -> np.ndarray:
         values = self.values(column)
         if not (_is_text(values.type) or pa.types.is_integer(values.type)):
             raise DataError(
-                f"the client column {column!r} of {self.name} has type "
-                f"{values.type}; it needs text or integers"
+                f"the client column {column!r} of {self.name} has type {values.type}; it needs text or integers"
             )
         if pa.types.is_integer(values.type):
             return values.to_numpy()
         names = np.array(values.to_pylist(), str)
         empty = np.flatnonzero(np.char.strip(names) == "")
         if len(empty):
-            raise DataError(
-                f"the client column {column!r} of {self.name} is empty in {self.row(int(empty[0]))}"
-            )
+            raise DataError(f"the client column {column!r} of {self.name} is empty in {self.row(int(empty[0]))}")
         return names
 
     def _refuse_text(self, column: str, values: pa.ChunkedArray) -> None:
@@ -229,8 +219,7 @@ class _Source:
         if numeric.any() and not numeric.all():
             first = int(np.flatnonzero(~numeric)[0])
             raise DataError(
-                f"column {column!r} of {self.name} mixes numbers and text: "
-                f"{texts[first]!r} in {self.row(first)}"
+                f"column {column!r} of {self.name} mixes numbers and text: {texts[first]!r} in {self.row(first)}"
             )
 
 
@@ -238,9 +227,7 @@ def _read(table: Any) -> _Source:
     """Return the table of a path or a frame; it has rows, and no column's name comes twice."""
     if isinstance(table, str | os.PathLike):
         path = Path(table)
-        source = _Source(
-            _read_file(path), str(path), path.stem, path if path.suffix.lower() == ".csv" else None
-        )
+        source = _Source(_read_file(path), str(path), path.stem, path if path.suffix.lower() == ".csv" else None)
     else:
         try:
             frame = pa.table(table)
@@ -282,9 +269,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     except (ValueError, OSError, EOFError, AttributeError, TypeError) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}") from error
     if x.ndim == 0 or x.dtype.kind not in "iufb":
-        raise DataError(
-            f"x of {path} is {x.dtype} of shape {x.shape}, not an array of numbers with examples first"
-        )
+        raise DataError(f"x of {path} is {x.dtype} of shape {x.shape}, not an array of numbers with examples first")
     if y is not None and y.shape[:1] != x.shape[:1]:
         raise DataError(f"{path} holds {len(x)} x, but y has the shape {y.shape}")
     data = from_arrays(x, np.zeros(len(x), np.float32), np.zeros(len(x), np.int64), name=str(path))

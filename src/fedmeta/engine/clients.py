@@ -44,14 +44,10 @@ def check_fit(model: Model, data: FederatedDataset) -> None:
         predictions = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0)), x), x)
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UsageError(
-            f"the model cannot take inputs of shape {x.shape[1:]} and type {x.dtype}: {reason}"
-        ) from error
+        raise UsageError(f"the model cannot take inputs of shape {x.shape[1:]} and type {x.dtype}: {reason}") from error
     if model.loss is losses.softmax_cross_entropy:
         if data.num_classes is None:
-            raise UsageError(
-                "the targets are numbers, not classes: use fm.losses.squared_error, or give classes"
-            )
+            raise UsageError("the targets are numbers, not classes: use fm.losses.squared_error, or give classes")
         if predictions.shape[-1] < data.num_classes:
             raise UsageError(
                 f"the model predicts {predictions.shape[-1]} classes, and the data have {data.num_classes}"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedmeta import aggregate, server
+from fedmeta import aggregate, random, server
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.engine.cohort import Cohort
 from fedmeta.model import Model
@@ -35,7 +35,7 @@ def round_program(
     def run(state: server.ServerState, cohort: Cohort) -> RoundResult:
         def client(carry: Any, one: Cohort) -> tuple[Any, jax.Array]:
             directions, metrics = carry
-            update = algorithm.client_update(model, state.phi, one.tasks, jax.random.wrap_key_data(one.keys))
+            update = algorithm.client_update(model, state.phi, one.tasks, random.as_key(one.keys))
             carry = (
                 aggregate.add(directions, update.direction, update.weight),
                 aggregate.add(metrics, update.metrics, update.weight),
@@ -43,16 +43,12 @@ def round_program(
             return carry, all_finite(update.direction)
 
         one = jax.tree.map(lambda leaf: leaf[0], cohort)
-        shapes = jax.eval_shape(
-            lambda: algorithm.client_update(model, state.phi, one.tasks, jax.random.wrap_key_data(one.keys))
-        )
+        shapes = jax.eval_shape(lambda: algorithm.client_update(model, state.phi, one.tasks, random.as_key(one.keys)))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         start = (aggregate.empty(zeros.direction), aggregate.empty(zeros.metrics))
         (directions, metrics), finite = jax.lax.scan(client, start, cohort)
         stepped = server.step(optimiser, state, aggregate.value(directions))
-        return RoundResult(
-            stepped, aggregate.value(metrics), finite, all_finite((stepped.phi, stepped.optimiser))
-        )
+        return RoundResult(stepped, aggregate.value(metrics), finite, all_finite((stepped.phi, stepped.optimiser)))
 
     return jax.jit(run)
 
@@ -72,7 +68,7 @@ def evaluation_program(
             def probe(params: Any) -> dict[str, jax.Array]:
                 return model.scores(params, one.tasks.query)[1]
 
-            key = jax.random.wrap_key_data(one.keys)
+            key = random.as_key(one.keys)
             descent = algorithm.descend(model, phi, one.tasks.support, key, probe if curve else None)
             if curve:
                 return None, descent.probes

@@ -36,9 +36,7 @@ def _levels(sizes: np.ndarray, limit: int) -> np.ndarray:
     values, counts = np.unique(sizes, return_counts=True)
     if len(values) > 64:
         ends = np.unique(
-            np.searchsorted(np.cumsum(counts), np.linspace(0, 1, 65)[1:] * counts.sum()).clip(
-                0, len(values) - 1
-            )
+            np.searchsorted(np.cumsum(counts), np.linspace(0, 1, 65)[1:] * counts.sum()).clip(0, len(values) - 1)
         )
         ends = np.unique(np.append(ends, len(values) - 1))
         counts = np.add.reduceat(counts, np.concatenate([[0], ends[:-1] + 1]))

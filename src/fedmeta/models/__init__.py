@@ -50,9 +50,7 @@ def _mlp(shape: Shape, *, hidden: int | tuple[int, ...] = 64) -> Model:
 
 def _leaf_cnn(shape: Shape, *, filters: tuple[int, int] = (32, 64), hidden: int = 2048) -> Model:
     if shape.example != (28, 28, 1) or shape.classes is None:
-        raise UsageError(
-            f"leaf_cnn classifies images of shape (28, 28, 1), not inputs of shape {shape.example}"
-        )
+        raise UsageError(f"leaf_cnn classifies images of shape (28, 28, 1), not inputs of shape {shape.example}")
     return leaf_cnn(shape.classes, filters=filters, hidden=hidden)
 
 

@@ -57,12 +57,10 @@ def char_lstm(
 
 
 def _lstm(cell: Any, sequence: jax.Array) -> jax.Array:
-    """Run one layer over a sequence [characters, examples, inputs]; return its outputs [characters, examples, hidden]."""
+    """Run one layer: [characters, examples, inputs] -> [characters, examples, hidden]."""
     recurrent = cell["recurrent"]
 
-    def step(
-        state: tuple[jax.Array, jax.Array], gates: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    def step(state: tuple[jax.Array, jax.Array], gates: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         output, memory = state
         i, f, g, o = jnp.split(gates + output @ recurrent, 4, axis=-1)
         memory = jax.nn.sigmoid(f) * memory + jax.nn.sigmoid(i) * jnp.tanh(g)

@@ -1,6 +1,7 @@
 """The multi-layer perceptron."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -31,12 +32,10 @@ def mlp(
         UsageError: fewer than two sizes, or one that is not positive.
     """
     if len(sizes) < 2 or min(sizes) < 1:
-        raise UsageError(
-            f"a perceptron needs at least an input and an output size, all positive, not {tuple(sizes)}"
-        )
+        raise UsageError(f"a perceptron needs at least an input and an output size, all positive, not {tuple(sizes)}")
 
     def init(key: Any) -> Any:
-        layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+        layers = list(pairwise(sizes))
         gains = [2.0] * (len(layers) - 1) + [1.0]
         keys = jax.random.split(key, len(layers))
         return [dense_init(k, a, b, gain) for k, (a, b), gain in zip(keys, layers, gains, strict=True)]

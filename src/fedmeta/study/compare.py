@@ -10,15 +10,20 @@ from fedmeta import store
 from fedmeta.errors import UsageError
 from fedmeta.evaluate import Report
 from fedmeta.study.recipe import Prepared
-from fedmeta.train import Run
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One algorithm's run, and its test on clients that took no part in training."""
+    """One algorithm's run, and its test on clients that took no part in training.
+
+    Args:
+        prepared: what was run.
+        rows: the run's history, a row a round.
+        report: the test.
+    """
 
     prepared: Prepared
-    run: Run
+    rows: Sequence[Mapping[str, Any]]
     report: Report
 
     @property
@@ -34,7 +39,7 @@ class Outcome:
     def validation(self) -> list[tuple[int, int, float]]:
         """Return (round, bytes sent so far, value) for each look at the validation clients."""
         sent, points = 0, []
-        for row in self.run.rows:
+        for row in self.rows:
             sent += row["bytes_down"] + row["bytes_up"]
             if f"validation_{self.measure}" in row:
                 points.append((row["round"], sent, row[f"validation_{self.measure}"]))
@@ -42,7 +47,7 @@ class Outcome:
 
     def flops(self) -> int:
         """Return the floating-point operations of the whole run."""
-        return sum(row["flops"] for row in self.run.rows)
+        return sum(row["flops"] for row in self.rows)
 
 
 @dataclass(frozen=True, eq=False)

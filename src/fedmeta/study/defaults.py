@@ -9,7 +9,12 @@ from typing import Any
 TABLE: dict[str, Any] = {"model": "mlp", "model_options": {}, "rounds": 200, "fractions": (0.8, 0.1, 0.1)}
 
 DATA: dict[str, dict[str, Any]] = {
-    "digits": {"model": "mlp", "model_options": {}, "rounds": 200, "fractions": (0.6, 0.2, 0.2)},
+    "digits": {
+        "model": "softmax_regression",
+        "model_options": {},
+        "rounds": 300,
+        "fractions": (0.6, 0.2, 0.2),
+    },
     "mnist": {"model": "leaf_cnn", "model_options": {"filters": (16, 32), "hidden": 256}, "rounds": 200},
     "shakespeare": {
         "model": "char_lstm",

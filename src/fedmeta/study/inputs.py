@@ -51,7 +51,14 @@ class Inputs:
             y = np.asarray(train.y[rows], np.float64)
             scale = (float(y.mean()), float(y.std()) or 1.0)
         std = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
-        return cls(**{**vars(plain), "mean": tuple(x.mean(axis=0).tolist()), "std": tuple(std.tolist()), "target_scale": scale})
+        return cls(
+            **{
+                **vars(plain),
+                "mean": tuple(x.mean(axis=0).tolist()),
+                "std": tuple(std.tolist()),
+                "target_scale": scale,
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what TOML and JSON can hold."""

@@ -8,13 +8,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from fedmeta.study.compare import Comparison, Outcome
 
 # Okabe and Ito's colours, which those who see few colours can tell apart, darkest contrasts first.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -72,6 +72,9 @@ def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | N
     axes.set_title(f"Validation {outcomes[0].measure} while it learns")
     axes.set_xlabel("MB sent, up and down (log scale)")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
@@ -93,6 +96,6 @@ def _clients(axes: Any, outcomes: Sequence[Outcome]) -> None:
         values = np.sort(outcome.report.after.values[outcome.measure])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, linewidth=1.8, drawstyle="steps-mid")
-    axes.set_title("Unseen clients, from worst to best" if outcomes[0].measure == "accuracy" else "Unseen clients, sorted")
-    axes.set_xlabel("share of clients")
+    axes.set_title("Unseen clients, one by one")
+    axes.set_xlabel("clients, sorted")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -18,7 +18,11 @@ def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison
         loader=PackageLoader("fedmeta.study", "templates"), autoescape=True, undefined=StrictUndefined
     )
     accuracy = outcomes[0].measure == "accuracy"
-    environment.filters |= {"score": percent if accuracy else "{:.4f}".format, "mb": megabytes, "number": "{:,}".format}
+    environment.filters |= {
+        "score": percent if accuracy else "{:.4f}".format,
+        "mb": megabytes,
+        "number": "{:,}".format,
+    }
     recipe = outcomes[0].prepared.recipe
     html = environment.get_template("report.html.jinja").render(
         outcomes=outcomes,

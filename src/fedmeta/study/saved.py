@@ -41,7 +41,7 @@ def finish(prepared: Prepared, run: Run) -> Outcome:
     if run.directory is not None:
         text = json.dumps(report.summary(), indent=1)
         store.write_atomically(run.directory / "evaluation.json", text.encode())
-    return Outcome(prepared, run, report)
+    return Outcome(prepared, run.rows, report)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,10 @@ def read_client_model(path: Path) -> tuple[Model, Inputs, Any]:
         raise CheckpointError(f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one")
     content = metadata["client_model"]
     inputs = Inputs.from_dict(content["inputs"])
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in content["network"]["options"].items()}
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in content["network"]["options"].items()
+    }
     model = inputs.model(content["network"]["name"], options)
     params, _ = store.load(path, jax.eval_shape(model.init, jax.random.key(0)))
     return model, inputs, params

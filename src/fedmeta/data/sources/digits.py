@@ -29,9 +29,7 @@ def load(num_clients: int = 90, classes_per_client: int = 3, seed: int = 0) -> F
     rows = deal(labels, num_clients, classes_per_client, seed)
     order = np.concatenate(rows)
     width = len(str(num_clients - 1))
-    clients = np.repeat(
-        [f"client-{place:0{width}}" for place in range(num_clients)], [len(part) for part in rows]
-    )
+    clients = np.repeat([f"client-{place:0{width}}" for place in range(num_clients)], [len(part) for part in rows])
     data = from_arrays(images[order] / 16, labels[order], clients, name="digits")
     return replace(
         data,

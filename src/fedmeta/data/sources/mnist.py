@@ -57,9 +57,7 @@ def load(min_examples: int = 10, classes_per_client: int | None = None, seed: in
     for part, count in PARTS:
         images.append(_idx(folder / f"{part}-images-idx3-ubyte.gz", "u1", (count, 28, 28)))
         # QMNIST's test part goes on with 50,000 rows whose images are not MNIST's.
-        rows = _idx(
-            folder / f"qmnist-{'train' if part == 'train' else 'test'}-labels-idx2-int.gz", ">i4", (60_000, 8)
-        )
+        rows = _idx(folder / f"qmnist-{'train' if part == 'train' else 'test'}-labels-idx2-int.gz", ">i4", (60_000, 8))
         labels.append(rows[:count])
     x, rows = np.concatenate(images), np.concatenate(labels)
     order = np.argsort(rows[:, WRITER], kind="stable")

@@ -45,9 +45,7 @@ PLAYS = (
 
 # A direction may run over lines, and some are closed by a brace or not at all; none goes past a blank line.
 DIRECTION = re.compile(r"\[(?:[^\[\]}\n]|\n(?!\s*\n))*[\]}]?")
-HEADING = re.compile(
-    r"(?:ACT|SCENE|Act|Scene|PROLOGUE|EPILOGUE|INDUCTION|SONG|Song|DUMB SHOW|THE END)\b.*|[IVX]+\.?"
-)
+HEADING = re.compile(r"(?:ACT|SCENE|Act|Scene|PROLOGUE|EPILOGUE|INDUCTION|SONG|Song|DUMB SHOW|THE END)\b.*|[IVX]+\.?")
 WORD = r"(?:[A-Z0-9][\w'\-]*\.?|of|and|AND|de|&|&c)"
 SPEAKER = re.compile(rf"({WORD}(?:,? {WORD}){{0,4}}?)\.?")
 SAME_LINE = re.compile(r"([A-Z][A-Z' .]*[A-Z])\. +(?=\S)")
@@ -97,9 +95,7 @@ def _without_directions(text: str) -> str:
 
 def _paragraphs(text: str) -> list[list[str]]:
     """Return the lines of each paragraph, stripped; none is empty."""
-    blocks = (
-        [line.strip() for line in block.split("\n") if line.strip()] for block in re.split(r"\n\s*\n", text)
-    )
+    blocks = ([line.strip() for line in block.split("\n") if line.strip()] for block in re.split(r"\n\s*\n", text))
     return [lines for lines in blocks if lines]
 
 

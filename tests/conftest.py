@@ -1,0 +1,40 @@
+import os
+
+# Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing.
+# It must be said before JAX starts.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
+import hypothesis
+import jax
+import pytest
+
+from tests import toys
+
+# Compilation makes the first example of a property slow; the same examples everywhere make a failure repeatable.
+hypothesis.settings.register_profile(
+    "fedmeta",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("fedmeta")
+
+
+@pytest.fixture
+def x64():
+    """Double precision inside this test only."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def data():
+    """Six clients of unequal sizes, three classes."""
+    return toys.classification()
+
+
+@pytest.fixture(scope="session")
+def model():
+    """A small network with smooth activations; one object, so that compiled programs are shared."""
+    return toys.network()

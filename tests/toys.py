@@ -1,0 +1,108 @@
+"""Small data sets and networks, and how two pytrees are compared."""
+
+import jax
+import numpy as np
+
+import fedmeta as fm
+from fedmeta.algorithms import ALGORITHMS
+
+FEATURES, CLASSES = 5, 3
+SIZES = (7, 12, 9, 16, 5, 11)
+
+# Every algorithm, in each way of going through its examples.
+LOOPS = {
+    "full batch": {"inner_steps": 2, "inner_batch_size": None},
+    "minibatches": {"inner_steps": 3, "inner_batch_size": 2},
+    "epochs": {"inner_epochs": 2, "inner_batch_size": 2},
+}
+EVERY_ALGORITHM = [(name, loop) for name in ALGORITHMS for loop in LOOPS]
+
+
+def algorithm(name, loop="full batch", **options):
+    return ALGORITHMS[name](**{"inner_lr": 0.2, **LOOPS[loop], **options})
+
+
+def classification(sizes=SIZES, seed=0):
+    """Clients "c0", "c1", ... of these sizes; each draws its inputs around a centre of its own."""
+    draw = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    centres = draw.normal(size=(len(sizes), FEATURES))
+    x = (centres[owner] + draw.normal(size=(len(owner), FEATURES))).astype(np.float32)
+    y = draw.integers(CLASSES, size=len(owner))
+    return fm.data.from_arrays(x, y, [f"c{o}" for o in owner], classes=CLASSES)
+
+
+def regression(sizes=SIZES, seed=0):
+    draw = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    x = draw.normal(size=(len(owner), FEATURES)).astype(np.float32)
+    return fm.data.from_arrays(x, x @ draw.normal(size=FEATURES), [f"c{o}" for o in owner])
+
+
+def network():
+    return fm.models.mlp((FEATURES, 4, CLASSES), activation=jax.nn.tanh)
+
+
+def task(support=5, query=7, seed=0):
+    draw = np.random.default_rng(seed)
+
+    def batch(size):
+        x = draw.normal(size=(size, FEATURES)).astype(np.float32)
+        return fm.Batch(x, draw.integers(CLASSES, size=size).astype(np.int32))
+
+    return fm.Task(batch(support), batch(query))
+
+
+def fingerprint_model():
+    """A linear regression that also measures its own parameters, whatever the examples are.
+
+    The metric "fingerprint" is a fixed linear form of the parameters, so it shows what a client adapted to.
+    """
+    form = np.linspace(1.0, 2.0, FEATURES + 1, dtype=np.float32)
+
+    def init(key):
+        return jax.random.normal(key, (FEATURES + 1,))
+
+    def apply(params, x):
+        value = x @ params[:-1] + params[-1]
+        return jax.numpy.stack([value, jax.numpy.full_like(value, params @ form)], axis=1)
+
+    return fm.Model(
+        init,
+        apply,
+        loss=lambda predictions, y: fm.losses.squared_error(predictions[:, :1], y),
+        metrics={"fingerprint": lambda predictions, y: predictions[:, 1]},
+    )
+
+
+def perturbed(data, rows, seed=7):
+    """Return the data set with these rows' inputs and targets replaced."""
+    draw = np.random.default_rng(seed)
+    x, y = np.array(data.x[:]), np.array(data.y[:])
+    x[rows] += draw.normal(size=x[rows].shape).astype(x.dtype)
+    if y.dtype.kind == "f":
+        y[rows] += 1
+    else:
+        y[rows] = (y[rows] + 1) % data.num_classes
+    return fm.data.FederatedDataset(x, y, data.starts, data.sizes, data.ids, data.info)
+
+
+def client_rows(data, place):
+    return np.arange(data.starts[place], data.starts[place] + data.sizes[place])
+
+
+def flat(tree):
+    return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def assert_close(left, right, rtol=1e-5, atol=1e-6):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def same_bits(left, right):
+    return jax.tree.structure(left) == jax.tree.structure(right) and all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    )

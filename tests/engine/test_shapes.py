@@ -1,0 +1,42 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmeta.data.dataset import support_size
+from fedmeta.engine.shapes import Shapes
+from tests.oracles import levels
+
+SUPPORT = st.floats(0.001, 0.999)
+
+
+@given(st.lists(st.integers(2, 500), min_size=1, max_size=200), SUPPORT, st.integers(1, 6))
+def test_every_client_fits_its_level_and_there_are_few_levels(sizes, support, limit):
+    shapes = Shapes(np.array(sizes), support, limit)
+    assert len(shapes.levels) <= limit
+    for size in sizes:
+        for_support, for_query = shapes.lengths(shapes.level(size))
+        needed = support_size(size, support)
+        assert 1 <= needed <= for_support
+        assert 1 <= size - needed <= for_query
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4))
+def test_no_choice_of_levels_pads_less(sizes, limit):
+    shapes = Shapes(np.array(sizes), 0.5, limit)
+    assert levels.padding(sizes, shapes.levels.tolist()) == levels.least_padding(sizes, limit)
+
+
+@given(st.integers(2, 10_000), SUPPORT)
+def test_the_support_set_is_the_fraction_to_within_one_example(size, support):
+    count = support_size(size, support)
+    assert 1 <= count <= size - 1
+    assert abs(count - support * size) <= 1
+
+
+def test_many_different_sizes_still_fit():
+    sizes = np.arange(2, 2000)
+    shapes = Shapes(sizes, 0.2)
+    assert len(shapes.levels) <= 4
+    assert shapes.levels[-1] == sizes[-1]
+    # Four equal bands cost a quarter of a band on average; a single level would cost half of the whole range.
+    assert levels.padding(sizes.tolist(), shapes.levels.tolist()) < 0.3 * np.sum(sizes[-1] - sizes)

@@ -1,0 +1,35 @@
+"""Federated training as one would write it first: a loop over clients, nothing padded, the mean in NumPy."""
+
+import jax
+import numpy as np
+import optax
+
+from fedmeta import random
+
+
+def keys(seed, number, name):
+    """The key from which a client draws its batches in a round: folded by purpose, round and client."""
+    return jax.random.wrap_key_data(random.key_data(seed, "client batches", number, name))
+
+
+def train(algorithm, model, data, cohorts, server, support, seed):
+    """Return phi after each round, for cohorts given by the clients' names."""
+    phi = algorithm.init(model, jax.random.wrap_key_data(random.key_data(seed, "init")))
+    moments = server.init(phi)
+    visited = []
+    for number, names in enumerate(cohorts, 1):
+        updates = [
+            algorithm.client_update(model, phi, data.task(name, support, seed, round=number), keys(seed, number, name))
+            for name in names
+        ]
+        weights = np.array([float(update.weight) for update in updates])
+
+        def mean(*leaves, weights=weights):
+            stacked = np.stack([np.asarray(leaf, np.float64) for leaf in leaves])
+            return np.average(stacked, axis=0, weights=weights).astype(np.float32)
+
+        direction = jax.tree.map(mean, *[update.direction for update in updates])
+        steps, moments = server.update(direction, moments, phi)
+        phi = optax.apply_updates(phi, steps)
+        visited.append(phi)
+    return visited

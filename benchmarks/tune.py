@@ -70,10 +70,11 @@ def main() -> None:
     parser.add_argument("--algorithms", default=",".join(ALGORITHMS))
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--validate-every", type=int)
     parser.add_argument("--classes-per-client", type=int)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    chosen: dict[str, Any] = {"rounds": arguments.rounds}
+    chosen: dict[str, Any] = {"rounds": arguments.rounds, "validate_every": arguments.validate_every}
     if arguments.classes_per_client:
         chosen["data_options"] = {"classes_per_client": arguments.classes_per_client}
     for algorithm in arguments.algorithms.split(","):

@@ -22,8 +22,16 @@ def test_every_client_fits_its_level_and_there_are_few_levels(sizes, support, li
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4))
 def test_no_choice_of_levels_pads_less(sizes, limit):
-    shapes = Shapes(np.array(sizes), 0.5, limit)
+    shapes = Shapes(np.array(sizes), 0.5, limit, slack=0.0)
     assert levels.padding(sizes, shapes.levels.tolist()) == levels.least_padding(sizes, limit)
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4), st.floats(0.0, 1.0))
+def test_a_further_level_is_made_only_for_padding_that_is_worth_it(sizes, limit, slack):
+    found = Shapes(np.array(sizes), 0.5, limit, slack).levels.tolist()
+    assert levels.padding(sizes, found) == levels.least_padding(sizes, len(found))
+    if len(found) > 1:
+        assert levels.least_padding(sizes, len(found) - 1) > slack * sum(sizes)
 
 
 @given(st.integers(2, 10_000), SUPPORT)

@@ -13,14 +13,15 @@ from fedmeta.study.words import megabytes, percent
 def outcome_table(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Table:
     """Return what each algorithm gives to clients that took no part in training."""
     accuracy = outcomes[0].measure == "accuracy"
-    show = percent if accuracy else "{:.4f}".format
+    show = "{:.4f}".format if not accuracy else lambda share: f"{100 * share:.1f}"
     scores = outcomes[0].report
-    title = f"{len(scores.clients)} unseen clients, {int(scores.after.examples.sum()):,} query examples"
+    examples = f"{len(scores.clients)} unseen clients, {int(scores.after.examples.sum()):,} query examples"
+    title = f"{'Accuracy in %' if accuracy else 'Loss'} on {examples}"
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False
     )
     table.add_column("algorithm", no_wrap=True)
-    for heading in ("before", "after", "clients", "std", "worst 10 %"):
+    for heading in ("before", "after", "clients", "std", "worst"):
         table.add_column(heading, justify="right")
     if comparison is not None:
         table.add_column("rounds", justify="right")
@@ -50,7 +51,7 @@ def explain(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -
     target = "" if comparison is None else percent(comparison.target) if name == "accuracy" else comparison.target
     text = (
         f"before, after: {name} over all data points, before and after a client adapts on its support; "
-        f"clients: the mean of the clients' own; worst 10 %: the mean of the worst tenth of clients."
+        f"clients, std: the mean of the clients' own, and its spread; worst: the mean of the worst tenth of clients."
     )
     if comparison is not None:
         text += f" rounds, MB sent: until the validation clients reached {target}, as they did with every algorithm."

@@ -9,16 +9,18 @@ from fedmeta.data.dataset import support_size
 class Shapes:
     """The padded sizes that clients' support and query sets are brought to.
 
-    At most `limit` levels, chosen so that padding every client to its own level adds the fewest examples.
+    The fewest levels, at most `limit`, with which padding every client to its own level adds no more than the
+    share `slack` of the examples; and of that many levels those that add the fewest.
 
     Args:
         sizes: the examples that each client brings, shape [clients], at least 2 each.
         support: the fraction of them that is support.
         limit: how many levels there may be.
+        slack: the share of padding that is not worth another level, which means another program to compile.
     """
 
-    def __init__(self, sizes: Int[np.ndarray, " clients"], support: float, limit: int = 4):
-        self.levels = _levels(sizes, limit)
+    def __init__(self, sizes: Int[np.ndarray, " clients"], support: float, limit: int = 4, slack: float = 0.15):
+        self.levels = _levels(sizes, limit, slack)
         self.support = support
 
     def level(self, examples: int) -> int:
@@ -31,7 +33,7 @@ class Shapes:
         return support, level - support
 
 
-def _levels(sizes: np.ndarray, limit: int) -> np.ndarray:
+def _levels(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:
     """Choose the levels by dynamic programming over at most 64 candidate sizes."""
     values, counts = np.unique(sizes, return_counts=True)
     if len(values) > 64:
@@ -42,10 +44,11 @@ def _levels(sizes: np.ndarray, limit: int) -> np.ndarray:
         counts = np.add.reduceat(counts, np.concatenate([[0], ends[:-1] + 1]))
         values = values[ends]
     below = np.concatenate([[0], np.cumsum(counts)])
+    enough = (1 + slack) * sizes.sum()
     # cost[j]: examples, padding included, when clients up to candidate j lie on the levels so far.
     cost = values * below[1:]
     choice: list[np.ndarray] = []
-    for _ in range(min(limit, len(values)) - 1):
+    while cost[-1] > enough and len(choice) < min(limit, len(values)) - 1:
         clients = below[1:][:, None] - below[None, :-1]
         options = np.concatenate([[0], cost[:-1]])[None, :] + clients * values[:, None]
         options = np.where(clients > 0, options, np.iinfo(np.int64).max)

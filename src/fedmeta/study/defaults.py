@@ -15,13 +15,18 @@ DATA: dict[str, dict[str, Any]] = {
         "rounds": 300,
         "fractions": (0.6, 0.2, 0.2),
     },
-    "mnist": {"model": "leaf_cnn", "model_options": {"filters": (16, 32), "hidden": 256}, "rounds": 200},
+    "mnist": {
+        "model": "leaf_cnn",
+        "model_options": {"filters": (16, 32), "hidden": 128},
+        "rounds": 200,
+        "validate_every": 25,
+    },
     "shakespeare": {
         "model": "char_lstm",
         "model_options": {"hidden": 128, "layers": 1},
-        "rounds": 200,
-        "max_examples": 100,
-        "validate_every": 50,
+        "rounds": 250,
+        "max_examples": 50,
+        "validate_every": 25,
     },
 }
 """The network and the budget for each named data set; `TABLE` for any other."""
@@ -36,7 +41,30 @@ GENERAL: dict[str, dict[str, Any]] = {
 }
 """For each algorithm, what works where nothing was tuned."""
 
-TUNED: dict[str, dict[str, dict[str, Any]]] = {}
+TUNED: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        "fedavg": {"inner_lr": 0.1, "inner_epochs": 5, "server": "adam", "server_lr": 0.03},
+        "fedavg-meta": {
+            "inner_lr": 1.0,
+            "inner_epochs": 2,
+            "adapt_lr": 1.0,
+            "adapt_epochs": 10,
+            "server": "adam",
+            "server_lr": 0.1,
+        },
+        "reptile": {
+            "inner_lr": 0.1,
+            "inner_epochs": 5,
+            "adapt_lr": 1.0,
+            "adapt_epochs": 10,
+            "server": "adam",
+            "server_lr": 0.03,
+        },
+        "maml": {"inner_lr": 0.3, "inner_steps": 3, "server": "adam", "server_lr": 0.01},
+        "fomaml": {"inner_lr": 0.3, "inner_steps": 5, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
+        "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "adapt_steps": 10, "server": "adam", "server_lr": 0.1},
+    },
+}
 """For each named data set and algorithm, what did best on its validation clients."""
 
 _SERVER = ("server", "server_lr")

@@ -1,5 +1,7 @@
 """Federated training as one would write it first: a loop over clients, nothing padded, the mean in NumPy."""
 
+from functools import lru_cache
+
 import jax
 import numpy as np
 import optax
@@ -12,14 +14,19 @@ def keys(seed, number, name):
     return jax.random.wrap_key_data(random.key_data(seed, "client batches", number, name))
 
 
+@lru_cache
+def client_update(algorithm, model):
+    return jax.jit(lambda phi, task, key: algorithm.client_update(model, phi, task, key))
+
+
 def train(algorithm, model, data, cohorts, server, support, seed):
     """Return phi after each round, for cohorts given by the clients' names."""
     phi = algorithm.init(model, jax.random.wrap_key_data(random.key_data(seed, "init")))
-    moments = server.init(phi)
+    moments, step = server.init(phi), jax.jit(server.update)
     visited = []
     for number, names in enumerate(cohorts, 1):
         updates = [
-            algorithm.client_update(model, phi, data.task(name, support, seed, round=number), keys(seed, number, name))
+            client_update(algorithm, model)(phi, data.task(name, support, seed, round=number), keys(seed, number, name))
             for name in names
         ]
         weights = np.array([float(update.weight) for update in updates])
@@ -29,7 +36,7 @@ def train(algorithm, model, data, cohorts, server, support, seed):
             return np.average(stacked, axis=0, weights=weights).astype(np.float32)
 
         direction = jax.tree.map(mean, *[update.direction for update in updates])
-        steps, moments = server.update(direction, moments, phi)
+        steps, moments = step(direction, moments, phi)
         phi = optax.apply_updates(phi, steps)
         visited.append(phi)
     return visited

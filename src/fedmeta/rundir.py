@@ -14,6 +14,11 @@ from fedmeta import store
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.events import Event, RoundEnded
 
+_DIGESTS = {
+    "run.clients_sha256": "the digest of the training clients",
+    "run.state_sha256": "the digest of the shapes of the model and of the server optimiser's state",
+}
+
 
 class RunFolder:
     """The files of one run, locked while it is open; use it as a context manager.
@@ -71,11 +76,20 @@ class RunFolder:
             store.write_atomically(file, tomli_w.dumps(self.settings).encode())
             return
         there = read_settings(self.path)
-        for name, old, new in _differences(there, self.settings):
-            if name != "run.rounds":
-                raise CheckpointError(f"{self.path} holds another run: {name} is {old!r} there and {new!r} here")
-        if there != self.settings:
-            store.write_atomically(file, tomli_w.dumps(self.settings).encode())
+        differences = [found for found in _differences(there, self.settings) if found[0] != "run.rounds"]
+        # A digest differs wherever what it stands for does, so any plainer difference says more.
+        for name, old, new in sorted(differences, key=lambda found: found[0] in _DIGESTS):
+            what = f"{_DIGESTS[name]} ({name})" if name in _DIGESTS else name
+            raise CheckpointError(f"{self.path} holds another run: {what} is {old!r} there and {new!r} here")
+
+    def keep_settings(self) -> None:
+        """Write the settings, which may ask for another number of rounds than before.
+
+        Raises:
+            RunError: the file system refuses.
+        """
+        if read_settings(self.path) != self.settings:
+            store.write_atomically(self.path / "run.toml", tomli_w.dumps(self.settings).encode())
 
     def restore(self, state: Any) -> Any:
         """Return the state of the last checkpoint, or `state` as it is where there is none.
@@ -88,7 +102,7 @@ class RunFolder:
         file = self.path / "checkpoint" / "state.safetensors"
         if file.exists():
             state, _ = store.load(file, state)
-        rows = [row for row in read_history(self.path) if row["round"] <= int(state.round)]
+        rows = read_history(self.path)[: int(state.round)]
         if len(rows) != int(state.round):
             raise CheckpointError(f"{self.path} is damaged: {len(rows)} rows of history for {int(state.round)} rounds")
         if (self.path / "metrics.jsonl").exists():
@@ -104,8 +118,11 @@ class RunFolder:
         """
         metrics = self.path / "metrics.jsonl"
         if metrics.exists():
-            with open(metrics, "rb") as file:
-                os.fsync(file.fileno())
+            try:
+                with open(metrics, "rb") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise RunError(f"cannot write {metrics}: {error.strerror or error}") from error
         store.save(self.path / "checkpoint" / "state.safetensors", state, {"round": int(state.round)})
 
     def save_result(self, phi: Any) -> None:
@@ -135,17 +152,23 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl, without a last line that was cut off while it was written."""
+    """Return the rows of metrics.jsonl, without a last line that was cut off while it was written.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     file = Path(path) / "metrics.jsonl"
     if not file.exists():
         return []
-    lines = file.read_text().split("\n")
     rows = []
-    for number, line in enumerate(lines[:-1], 1):
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
         try:
             rows.append(json.loads(line))
-        except ValueError:
-            raise CheckpointError(f"{file} is damaged in line {number}") from None
+            whole = rows[-1]["round"] == number
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise CheckpointError(f"{file} is damaged in line {number}")
     return rows
 
 

@@ -22,9 +22,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         RunError: the file system refuses (full, read-only, over a quota); the old file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = -1, ""
+    aside = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -123,6 +123,8 @@ def train(
         done = int(state.round)
         if done > rounds:
             raise UsageError(f"{directory} has {done} rounds done, more than the {rounds} that are asked for")
+        if folder:
+            folder.keep_settings()
 
         # The state whose row the listeners have: what an interrupt leaves in the checkpoint.
         told = state

@@ -1,0 +1,126 @@
+"""A run that was interrupted and goes on gives bit for bit what an uninterrupted run gives."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import optax
+import pytest
+
+import fedmeta as fm
+from fedmeta import store
+from tests import interrupted_run, toys
+
+ROOT = Path(__file__).parents[1]
+ALGORITHM = fm.MAML(inner_lr=0.2)
+SERVER = optax.adam(0.01)
+DATA = toys.classification((8, 8, 8, 6, 6))
+
+
+def contents(folder):
+    """What a run leaves: its result and checkpoint as bytes, and its history without the wall time."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row.pop("seconds") >= 0
+    return (
+        (folder / "model.safetensors").read_bytes(),
+        (folder / "checkpoint" / "state.safetensors").read_bytes(),
+        (folder / "run.toml").read_text(),
+        rows,
+    )
+
+
+def train(model, folder, rounds=5, **options):
+    return fm.train(
+        ALGORITHM,
+        model,
+        DATA,
+        **{"rounds": rounds, "cohort_size": 2, "server": SERVER, "support": 0.5, "checkpoint_every": 2, **options},
+        directory=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, model):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return train(model, folder), contents(folder)
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("never killed")
+    interrupted_run.run(folder)
+    return contents(folder)
+
+
+@pytest.mark.parametrize("point", interrupted_run.POINTS)
+def test_a_killed_process_loses_nothing_that_it_does_not_find_again(point, never_killed, tmp_path):
+    dead = subprocess.run([sys.executable, "-m", "tests.interrupted_run", str(tmp_path), point], cwd=ROOT, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    left = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert 3 <= len(left) <= interrupted_run.ROUNDS
+    assert (tmp_path / "model.safetensors").exists() is False
+    resumed = interrupted_run.run(tmp_path)
+    assert contents(tmp_path) == never_killed
+    assert resumed.history.num_rows == interrupted_run.ROUNDS
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_more_rounds_later_are_as_good_as_at_once(first, model, uninterrupted, tmp_path):
+    assert train(model, tmp_path, rounds=first).history.num_rows == first
+    run = train(model, tmp_path)
+    assert contents(tmp_path) == uninterrupted[1]
+    assert toys.same_bits(run.state, uninterrupted[0].state)
+    assert run.history.drop_columns("seconds").equals(uninterrupted[0].history.drop_columns("seconds"))
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_an_interrupt_keeps_every_round_that_was_told(stop, model, uninterrupted, tmp_path):
+    def interrupt(event):
+        if isinstance(event, fm.events.RoundEnded) and event.round == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, tmp_path, listeners=[interrupt])
+    kept = store.load_metadata(tmp_path / "checkpoint" / "state.safetensors")
+    assert kept == {"round": stop - 1}
+    train(model, tmp_path)
+    assert contents(tmp_path) == uninterrupted[1]
+
+
+def test_a_run_that_is_done_stays_as_it_is(model, uninterrupted, tmp_path):
+    train(model, tmp_path)
+    events = []
+    train(model, tmp_path, listeners=[events.append])
+    assert [type(event).__name__ for event in events] == ["RunStarted", "RunEnded"]
+    assert events[0].done == 5
+    assert contents(tmp_path) == uninterrupted[1]
+
+
+def test_the_folder_makes_no_difference_to_the_result(model, uninterrupted):
+    assert toys.same_bits(train(model, None).state, uninterrupted[0].state)
+
+
+def test_a_row_cut_off_while_it_was_written_is_dropped(model, uninterrupted, tmp_path):
+    train(model, tmp_path, rounds=2)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"round": 3, "lo')
+    train(model, tmp_path)
+    assert contents(tmp_path) == uninterrupted[1]
+
+
+def test_rows_past_the_checkpoint_are_run_again(model, uninterrupted, tmp_path):
+    train(model, tmp_path, rounds=2)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"round": 3, "loss": 99.0}\n')
+    train(model, tmp_path)
+    assert contents(tmp_path) == uninterrupted[1]
+
+
+def test_fewer_rounds_than_are_done_are_refused_and_the_run_stays_as_it_is(model, uninterrupted, tmp_path):
+    train(model, tmp_path)
+    with pytest.raises(fm.errors.UsageError, match="has 5 rounds done, more than the 3 that are asked for"):
+        train(model, tmp_path, rounds=3)
+    assert contents(tmp_path) == uninterrupted[1]

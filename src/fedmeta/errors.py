@@ -8,7 +8,8 @@ FedmetaError
 └── RunError            a run cannot start, go on, or be read
     ├── RunLocked       another process uses the run folder
     ├── CheckpointError the stored state is damaged or belongs to another algorithm, model or recipe
-    └── Diverged        an update or the server's state is no longer finite
+    ├── Diverged        an update or the server's state is no longer finite
+    └── Interrupted     the user stopped a run, which can go on
 """
 
 import difflib
@@ -55,3 +56,7 @@ class CheckpointError(RunError):
 
 class Diverged(RunError):
     """An update or the server's state is no longer finite."""
+
+
+class Interrupted(RunError):
+    """The user stopped a run, which can go on."""

@@ -1,26 +1,9 @@
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fedmeta as fm
-
-BESIDE = Path(__file__).parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def real_data(monkeypatch):
-    """Ask for a source's real files; the test is skipped, with the reason, where they are absent."""
-    if "FEDMETA_DATA" not in os.environ and BESIDE.is_dir():
-        monkeypatch.setenv("FEDMETA_DATA", str(BESIDE))
-
-    def need(name):
-        if not fm.data.source(name).present:
-            pytest.skip(f"the files of {name} are absent: set FEDMETA_DATA or run `fedmeta data get {name}`")
-
-    return need
 
 
 @pytest.fixture

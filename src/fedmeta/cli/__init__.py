@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fedmeta.errors import FedmetaError, UsageError
+from fedmeta.errors import FedmetaError, Interrupted, UnknownName, UsageError
 
 COMMANDS = {
     "train": "fedmeta.cli.train:train",
@@ -34,8 +34,6 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from fedmeta.errors import UnknownName
-
             raise UnknownName("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
@@ -66,10 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = _fail(error.format_message(), 2)
     except UsageError as error:
         code = _fail(str(error), 2)
+    except Interrupted as error:
+        code = _fail(str(error), 130)
     except FedmetaError as error:
         code = _fail(str(error), 1)
-    except (KeyboardInterrupt, click.Abort) as error:
-        code = _fail(str(error) or "interrupted", 130)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted", 130)
     except BrokenPipeError:
         # Whoever read our output has enough of it.
         sys.stderr.close()

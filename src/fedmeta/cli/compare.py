@@ -36,7 +36,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
 
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
-    from fedmeta.errors import UsageError
+    from fedmeta.errors import Interrupted, UsageError
     from fedmeta.study.compare import Outcome
     from fedmeta.study.compare import compare as compare_outcomes
     from fedmeta.study.plots import save_picture
@@ -58,7 +58,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
                 run = prepared.run(out / name, (display.listener(prepared.algorithm.title),))
                 outcomes.append(finish(prepared, run))
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted; the same command goes on where it stopped") from None
+            raise Interrupted("interrupted; the same command goes on where it stopped") from None
     comparison = compare_outcomes(outcomes)
     comparison.save(out)
     save_picture(comparison, out / "comparison")

@@ -62,7 +62,7 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
 
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
-    from fedmeta.errors import UsageError
+    from fedmeta.errors import Interrupted, UsageError
     from fedmeta.events import TensorBoard
     from fedmeta.study.report import write_report
     from fedmeta.study.saved import finish
@@ -77,7 +77,7 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
         try:
             run = prepared.run(out, (display.listener(prepared.algorithm.title), *listeners))
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted; go on with: fedmeta resume {out}") from None
+            raise Interrupted(f"interrupted; go on with: fedmeta resume {out}") from None
     outcome = finish(prepared, run)
     write_report(out / "report.html", [outcome])
     if as_json:

@@ -1,5 +1,6 @@
 """Ready-made networks, and the table that names them."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def build(name: str, shape: Shape, options: Mapping[str, Any] | None = None) -> 
     if name not in MODELS:
         raise UnknownName("model", name, MODELS)
     options = dict(options or {})
-    known = (MODELS[name].__kwdefaults__ or {}).keys()
+    known = list(inspect.signature(MODELS[name]).parameters)[1:]
     for option in options:
         if option not in known:
             raise UnknownName(f"option of model {name}", option, known or ["(none)"])

@@ -12,8 +12,8 @@ DATA: dict[str, dict[str, Any]] = {
     "digits": {
         "model": "softmax_regression",
         "model_options": {},
-        "rounds": 300,
-        "fractions": (0.6, 0.2, 0.2),
+        "rounds": 100,
+        "fractions": (0.5, 0.25, 0.25),
     },
     "mnist": {
         "model": "leaf_cnn",

@@ -1,5 +1,6 @@
 """A recipe: all that is needed to repeat a run, in plain values that run.toml holds."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -127,7 +128,13 @@ class Recipe:
     def prepare(self, whole: FederatedDataset | None = None) -> "Prepared":
         """Read the data (unless they are given), split the clients, and make everything a run needs."""
         whole = self.load() if whole is None else whole
-        parts = whole.split_clients(self.fractions, self.seed)
+        usable = whole.at_least(2)
+        if usable.num_clients < whole.num_clients:
+            left_out = whole.num_clients - usable.num_clients
+            warnings.warn(
+                f"{left_out} of {whole.num_clients} clients have fewer than 2 examples and are left out", stacklevel=2
+            )
+        parts = usable.split_clients(self.fractions, self.seed)
         inputs = Inputs.of(parts[0], self.target)
         cohort_size = min(4, parts[0].num_clients) if self.cohort_size is None else self.cohort_size
         return Prepared(
@@ -160,6 +167,8 @@ class Prepared:
         recipe = self.recipe
 
         assert recipe.cohort_size is not None
+        # The number of rounds stands beside the recipe, and may grow.
+        described = {name: value for name, value in recipe.to_dict().items() if name != "rounds"}
 
         def validate(phi: Any) -> dict[str, float]:
             return self.report(phi, self.validation, curve=False).after.pooled
@@ -178,7 +187,7 @@ class Prepared:
             validate=validate,
             validate_every=recipe.validate_every,
             listeners=listeners,
-            recipe={**recipe.to_dict(), "inputs": self.inputs.to_dict()},
+            recipe={**described, "inputs": self.inputs.to_dict()},
         )
 
     def report(

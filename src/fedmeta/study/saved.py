@@ -26,7 +26,8 @@ def read_recipe(folder: Path) -> Recipe:
         UsageError: the folder holds no run, or one that was started from Python without a recipe.
         CheckpointError: run.toml is damaged.
     """
-    return Recipe.from_dict(_recipe(folder, read_settings(folder)))
+    settings = read_settings(folder)
+    return Recipe.from_dict({**_recipe(folder, settings), "rounds": settings["run"]["rounds"]})
 
 
 def _recipe(where: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,0 +1,59 @@
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fedmeta.cli import main
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def fedmeta(capsys):
+    """Run a command as the shell would; return its exit code and what it wrote."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        written = capsys.readouterr()
+        return Outcome(ended.value.code, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A table that nobody tuned for: users with a taste of their own; large and small numbers in the columns."""
+    draw = np.random.default_rng(0)
+    lines = ["user,spent,visits,member,label"]
+    for user in range(12):
+        taste = draw.normal(size=2)
+        for _ in range(15):
+            spent, visits = draw.normal(5000, 900), draw.integers(0, 9)
+            likes = taste @ [(spent - 5000) / 900, (visits - 4) / 3] > 0
+            lines.append(f"u{user},{spent:.2f},{visits},{draw.random() < 0.5},{'yes' if likes else 'no'}")
+    path = tmp_path / "shop.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def train_shop(fedmeta, shop, tmp_path):
+    """Train on the table; return the run folder."""
+
+    def train(*arguments, out="run", data=shop):
+        table = ("--data", data, "--client", "user", "--target", "label")
+        done = fedmeta("train", *table, "--algorithm", "maml", "--rounds", 3, "--out", tmp_path / out, *arguments)
+        return done, tmp_path / out
+
+    return train

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+QUICK = ("--rounds", 12, "--validate-every", 4)
+
+
+def test_a_comparison_leaves_figures_a_picture_a_report_and_runs(fedmeta, tmp_path):
+    done = fedmeta("compare", "--data", "digits", "--algorithms", "fedavg,meta-sgd", *QUICK, "--out", tmp_path)
+    assert done.code == 0, done.err
+    assert "FedAvg" in done.out
+    assert "FedMeta(Meta-SGD)" in done.out
+    assert max(len(line) for line in done.out.splitlines() if str(tmp_path) not in line) <= 80
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "comparison.svg").read_text()
+    report = (tmp_path / "report.html").read_text()
+    assert "FedMeta(Meta-SGD)" in report
+    assert "http://" not in report.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+    figures = json.loads((tmp_path / "comparison.json").read_text())
+    averaging, meta = figures["algorithms"]["fedavg"], figures["algorithms"]["meta-sgd"]
+    assert averaging["test"]["before"] == averaging["test"]["after"]
+    # Softmax regression on 64 pixels: 650 numbers of 4 bytes, 4 clients, there and back; Meta-SGD sends its rates too.
+    assert averaging["bytes"] == 12 * 4 * 2 * 650 * 4
+    assert meta["bytes"] == 2 * averaging["bytes"]
+    for name, outcome in figures["algorithms"].items():
+        rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        looks = [row for row in rows if "validation_accuracy" in row]
+        assert [row["round"] for row in looks] == [4, 8, 12]
+        reached = next(row["round"] for row in looks if row["validation_accuracy"] >= figures["common_target"])
+        assert outcome["rounds_to_target"] == reached
+        assert outcome["bytes_to_target"] == outcome["bytes"] * reached // 12
+
+
+def test_the_same_command_goes_on_and_another_is_refused(fedmeta, tmp_path):
+    command = ("compare", "--data", "digits", "--algorithms", "fomaml", *QUICK, "--out", tmp_path)
+    assert fedmeta(*command).code == 0
+    first = (tmp_path / "fomaml" / "metrics.jsonl").read_bytes()
+    again = fedmeta(*command)
+    assert again.code == 0
+    assert "were done before" in again.err
+    assert (tmp_path / "fomaml" / "metrics.jsonl").read_bytes() == first
+    other = fedmeta(*command, "--seed", 1)
+    assert other.code == 1
+    assert "seed" in other.err
+    assert (tmp_path / "fomaml" / "metrics.jsonl").read_bytes() == first
+
+
+def test_one_client_subset_serves_every_algorithm(fedmeta, tmp_path):
+    done = fedmeta("compare", "--data", "digits", "--algorithms", "maml,reptile", *QUICK, "--out", tmp_path, "--json")
+    assert done.code == 0, done.err
+    cohorts = [
+        [json.loads(line)["clients"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("maml", "reptile")
+    ]
+    assert cohorts[0] == cohorts[1]
+    assert done.json["algorithms"]["maml"]["test"]["clients"] == done.json["algorithms"]["reptile"]["test"]["clients"]
+
+
+REAL = {
+    "mnist": ("--classes-per-client", 2, "--model-option", "hidden=8", "--model-option", "filters=2,2"),
+    "shakespeare": ("--model-option", "hidden=8", "--max-examples", 10),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_files_are_compared(fedmeta, real_data, tmp_path, name):
+    real_data(name)
+    rounds = ("--rounds", 2, "--validate-every", 2, "--algorithms", "fedavg,meta-sgd")
+    done = fedmeta("compare", "--data", name, *rounds, *REAL[name], "--out", tmp_path, "--json")
+    assert done.code == 0, done.err
+    for outcome in done.json["algorithms"].values():
+        assert outcome["test"]["clients"] > 50
+        assert 0 < outcome["test"]["after"]["over_examples"]["accuracy"] < 1

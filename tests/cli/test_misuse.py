@@ -1,0 +1,123 @@
+import pytest
+
+TABLE = ("--client", "user", "--target", "label")
+DIGITS = ("train", "--data", "digits", "--algorithm", "maml", "--rounds", 2)
+
+MISUSE = {
+    "an unknown command": (("trian",), "train"),
+    "an unknown option": ((*DIGITS, "--round", 3), "--rounds"),
+    "an unknown algorithm": (("train", "--data", "digits", "--algorithm", "mamal"), "maml"),
+    "an unknown data set": (("train", "--data", "digit", "--algorithm", "maml"), "digits"),
+    "an unknown model": ((*DIGITS, "--model", "mpl"), "mlp"),
+    "an unknown option of a model": ((*DIGITS, "--model", "mlp", "--model-option", "hiden=3"), "hidden"),
+    "an option without a number": ((*DIGITS, "--model-option", "hidden=x"), "hidden=64"),
+    "an unknown server optimiser": ((*DIGITS, "--server", "adan", "--server-lr", 1), "adam"),
+    "a server optimiser without its rate": ((*DIGITS, "--server", "sgd"), "--server-lr"),
+    "a network that does not fit": ((*DIGITS, "--model", "leaf_cnn"), "(28, 28, 1)"),
+    "a model of text for pixels": ((*DIGITS, "--model", "char_lstm"), "characters"),
+    "a support fraction of 1": ((*DIGITS, "--support", 1), "between 0 and 1"),
+    "a negative support fraction": ((*DIGITS, "--support", -0.1), "between 0 and 1"),
+    "no rounds": (("train", "--data", "digits", "--algorithm", "maml", "--rounds", 0), "rounds"),
+    "too large a cohort": ((*DIGITS, "--cohort-size", 1000), "cohort_size"),
+    "a rate that is not positive": ((*DIGITS, "--inner-lr", 0), "inner_lr"),
+    "steps and epochs": ((*DIGITS, "--inner-steps", 1, "--inner-epochs", 1), "epochs"),
+    "columns without a table": ((*DIGITS, *TABLE), "--client"),
+    "too many classes per client": ((*DIGITS, "--classes-per-client", 11), "classes"),
+    "one example per client": ((*DIGITS, "--max-examples", 1), "max_examples"),
+}
+
+
+@pytest.mark.parametrize("case", MISUSE)
+def test_misuse_is_one_line_that_says_what_is_right_and_writes_nothing(fedmeta, tmp_path, case):
+    arguments, says = MISUSE[case]
+    out = () if arguments[0] != "train" else ("--out", tmp_path / "run")
+    done = fedmeta(*arguments, *out)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.count("\n") == 1
+    assert says in done.err
+    assert not (tmp_path / "run").exists()
+
+
+BAD_TABLES = {
+    "a missing client column": ("usr,a,label\nx,1,p\ny,2,q\n", "'user'", 2),
+    "text among numbers": ("user,a,label\nx,1,p\nx,two,q\ny,3,p\n", "two", 1),
+    "a missing value": ("user,a,label\nx,1,p\nx,,q\ny,3,p\n", "a", 1),
+    "not a number": ("user,a,label\nx,1,p\nx,nan,q\ny,3,p\n", "a", 1),
+    "no rows": ("user,a,label\n", "no", 1),
+    "a nameless client": ("user,a,label\nx,1,p\n,2,q\ny,3,p\n", "user", 1),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_a_bad_table_is_one_line_that_names_the_place_and_writes_nothing(fedmeta, tmp_path, case):
+    text, says, code = BAD_TABLES[case]
+    (tmp_path / "bad.csv").write_text(text)
+    done = fedmeta("train", "--data", tmp_path / "bad.csv", *TABLE, "--algorithm", "maml", "--out", tmp_path / "run")
+    assert done.code == code
+    assert done.err.count("\n") == 1
+    assert says in done.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_clients_too_small_are_left_out_aloud(fedmeta, train_shop, shop):
+    shop.write_text(shop.read_text() + "".join(f"tiny{number},1,2,true,yes\n" for number in range(30)))
+    done, _ = train_shop()
+    assert done.code == 0, done.err
+    assert "30 of 42 clients have fewer than 2 examples and are left out" in done.err
+
+
+def test_examples_that_the_model_cannot_take_are_refused(fedmeta, train_shop, tmp_path):
+    _, run = train_shop()
+    out = tmp_path / "m.safetensors"
+    (tmp_path / "label.csv").write_text("spent,visits,member,label\n1,2,true,maybe\n")
+    (tmp_path / "column.csv").write_text("spent,visit,member,label\n1,2,true,yes\n")
+    (tmp_path / "text.txt").write_text("words")
+    for name, says, code in (("label.csv", "maybe", 1), ("column.csv", "visits", 2), ("text.txt", "text", 2)):
+        done = fedmeta("adapt", run, "--examples", tmp_path / name, "--out", out)
+        assert done.code == code
+        assert done.err.count("\n") == 1
+        assert says in done.err
+    assert fedmeta("adapt", run, "--examples", tmp_path / "none.csv", "--out", out).code == 1
+    assert not out.exists()
+
+
+def test_what_is_not_a_model_or_a_run_is_named(fedmeta, train_shop, shop, tmp_path):
+    _, run = train_shop()
+    assert "adapt" in fedmeta("predict", run / "model.safetensors", "--examples", shop).err
+    (tmp_path / "torn").write_bytes((run / "model.safetensors").read_bytes()[:100])
+    assert fedmeta("predict", tmp_path / "torn", "--examples", shop).code == 1
+    assert fedmeta("predict", tmp_path / "absent", "--examples", shop).code == 1
+    for command in (("resume", tmp_path), ("evaluate", tmp_path / "nowhere")):
+        done = fedmeta(*command)
+        assert done.code == 2
+        assert "run.toml" in done.err
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    refused = fedmeta("adapt", run, "--examples", shop, "--out", notes)
+    assert refused.code == 2
+    assert notes.read_text() == "mine"
+
+
+def test_a_folder_with_another_run_or_other_things_is_left_alone(fedmeta, train_shop, tmp_path):
+    _, run = train_shop()
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != ".lock"}
+    other, _ = train_shop("--inner-lr", 0.5)
+    assert other.code == 1
+    assert "inner_lr" in other.err
+    assert other.err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != ".lock"} == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    refused, _ = train_shop(out="mine")
+    assert refused.code == 1
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_diverging_run_stops_and_names_client_and_round(fedmeta, train_shop, shop):
+    done, run = train_shop("--inner-lr", 1e30, "--inner-steps", 5)
+    assert done.code == 1
+    assert done.err.strip().splitlines()[-1].startswith("fedmeta: round 1: the update of client 'u")
+    assert not (run / "model.safetensors").exists()
+    assert (run / "checkpoint" / "state.safetensors").exists()

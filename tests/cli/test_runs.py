@@ -1,0 +1,165 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from fedmeta.algorithms import ALGORITHMS
+from fedmeta.cli import COMMANDS
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["data", "info"], ["data", "get"]])
+def test_every_command_explains_itself_with_an_example(fedmeta, command):
+    done = fedmeta(*command, "--help")
+    assert done.code == 0
+    assert "Example" in done.out
+    assert f"fedmeta {command[0]}" in done.out
+
+
+def test_a_table_nobody_here_wrote_trains_tests_adapts_and_predicts(fedmeta, train_shop, shop, tmp_path):
+    done, run = train_shop("--json")
+    assert done.code == 0, done.err
+    test = done.json
+    assert test["clients"] == 1
+    assert 0 <= test["after"]["over_examples"]["accuracy"] <= 1
+    written = ("run.toml", "metrics.jsonl", "model.safetensors", "report.html", "evaluation.json")
+    assert all((run / name).is_file() for name in written)
+    assert fedmeta("evaluate", run, "--json").json == test
+
+    lines = shop.read_text().splitlines()
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join([lines[0], *lines[1:16]]) + "\n")
+    model = tmp_path / "mine.safetensors"
+    adapted = fedmeta("adapt", run, "--examples", mine, "--out", model, "--json")
+    assert adapted.code == 0, adapted.err
+    assert adapted.json["loss"]["after"] < adapted.json["loss"]["before"]
+
+    new = tmp_path / "new.csv"
+    new.write_text("member,visits,spent\ntrue,3,4100.5\nfalse,8,6000\n")
+    predicted = fedmeta("predict", model, "--examples", new)
+    assert predicted.code == 0, predicted.err
+    rows = list(csv.DictReader(predicted.out.splitlines()))
+    assert len(rows) == 2
+    assert all(row["prediction"] in ("yes", "no") and 0.5 <= float(row["probability"]) <= 1 for row in rows)
+    fedmeta("predict", model, "--examples", new, "--json", "--out", tmp_path / "out.json")
+    assert [row["prediction"] for row in json.loads((tmp_path / "out.json").read_text())] == [
+        row["prediction"] for row in rows
+    ]
+
+
+def test_predictions_are_those_of_gradient_descent_from_the_trained_start(fedmeta, train_shop, shop, tmp_path):
+    """A linear model, standardised by the training clients, adapted in NumPy."""
+    done, run = train_shop("--model", "softmax_regression", "--inner-lr", 0.5, "--inner-steps", 4)
+    assert done.code == 0, done.err
+    fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "all.safetensors")
+    import tomllib
+
+    inputs = tomllib.loads((run / "run.toml").read_text())["recipe"]["inputs"]
+    with safe_open(run / "model.safetensors", "numpy") as file:
+        weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+    rows = list(csv.DictReader(shop.read_text().splitlines()))
+    features = [[float(r["spent"]), float(r["visits"]), float(r["member"] == "True")] for r in rows]
+    x = (np.array(features) - inputs["mean"]) / inputs["std"]
+    y = np.eye(2)[[inputs["classes"].index(r["label"]) for r in rows]]
+    for _ in range(4):
+        logits = x @ weight + bias
+        share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        weight = weight - 0.5 * x.T @ (share - y) / len(x)
+        bias = bias - 0.5 * (share - y).mean(axis=0)
+    with safe_open(tmp_path / "all.safetensors", "numpy") as file:
+        np.testing.assert_allclose(file.get_tensor("weight"), weight, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(file.get_tensor("bias"), bias, rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_can_be_predicted_too(fedmeta, tmp_path):
+    draw = np.random.default_rng(1)
+    lines = ["who,a,b,price"]
+    for who in range(8):
+        slope = draw.normal(300, 50)
+        for a, b in draw.normal(size=(12, 2)):
+            lines.append(f"{who},{a:.3f},{b:.3f},{slope * a + 20 * b + 1000:.3f}")
+    table = tmp_path / "prices.csv"
+    table.write_text("\n".join(lines) + "\n")
+    columns = ("--data", table, "--client", "who", "--target", "price")
+    chosen = ("--algorithm", "meta-sgd", "--rounds", 30, "--server-lr", 0.03, "--model", "softmax_regression")
+    done = fedmeta("train", *columns, *chosen, "--out", tmp_path / "run", "--json")
+    assert done.code == 0, done.err
+    assert done.json["after"]["over_examples"]["loss"] < 0.2
+    assert fedmeta("evaluate", tmp_path / "run").code == 0
+    fedmeta("adapt", tmp_path / "run", "--examples", table, "--out", tmp_path / "m.safetensors")
+    predicted = fedmeta("predict", tmp_path / "m.safetensors", "--examples", table, "--json").json
+    truth = [float(line.split(",")[-1]) for line in lines[1:]]
+    assert np.corrcoef([row["prediction"] for row in predicted], truth)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_runs_from_the_command_line(fedmeta, train_shop, algorithm, shop, tmp_path):
+    done, run = train_shop("--algorithm", algorithm, "--rounds", 2)
+    assert done.code == 0, done.err
+    assert ALGORITHMS[algorithm].title in done.out
+    adapted = fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "m.safetensors")
+    assert ("does not adapt" in adapted.out) == (not ALGORITHMS[algorithm].adapts)
+
+
+def test_a_run_goes_on_to_more_rounds_as_if_it_had_been_asked_for_them(fedmeta, train_shop):
+    _, short = train_shop(out="short")
+    assert fedmeta("resume", short, "--rounds", 5).code == 0
+    _, long = train_shop("--rounds", 5, out="long")
+    assert (short / "model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_bits(fedmeta, train_shop, shop, tmp_path):
+    _, whole = train_shop("--rounds", 400, out="whole")
+    folder = tmp_path / "cut"
+    table = ["--data", str(shop), "--client", "user", "--target", "label"]
+    command = [sys.executable, "-m", "fedmeta", "train", *table, "--algorithm", "maml", "--rounds", "400"]
+    process = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.PIPE, text=True)
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"fedmeta: interrupted; go on with: fedmeta resume {folder}"
+    assert not (folder / "model.safetensors").exists()
+    assert fedmeta("adapt", folder, "--examples", shop, "--out", tmp_path / "m").code == 2
+    assert fedmeta("resume", folder).code == 0
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_tensorboard_files_appear_where_they_are_wanted(train_shop, tmp_path):
+    done, _ = train_shop("--tensorboard", tmp_path / "board")
+    assert done.code == 0, done.err
+    assert list((tmp_path / "board").glob("events.out.tfevents.*"))
+
+
+def test_a_client_table_has_a_row_per_unseen_client(fedmeta, train_shop, tmp_path):
+    _, run = train_shop()
+    done = fedmeta("evaluate", run, "--per-client", tmp_path / "clients.csv", "--support", 0.5, "--adapt-steps", 2)
+    assert done.code == 0, done.err
+    (row,) = csv.DictReader((tmp_path / "clients.csv").read_text().splitlines())
+    assert int(row["support"]) + int(row["query"]) == 15
+
+
+def test_a_model_of_text_adapts_to_a_text_file(fedmeta, real_data, tmp_path):
+    real_data("shakespeare")
+    small = ("--model-option", "hidden=8", "--max-examples", 6, "--cohort-size", 2)
+    data = ("--data", "shakespeare", "--algorithm", "fomaml", "--rounds", 1)
+    assert fedmeta("train", *data, *small, "--out", tmp_path / "run").code == 0
+    mine = tmp_path / "mine.txt"
+    mine.write_text("Shall I compare thee to a summer's day?\nThou art more lovely and more temperate. " * 3)
+    adapted = fedmeta("adapt", tmp_path / "run", "--examples", mine, "--out", tmp_path / "m.safetensors", "--json")
+    assert adapted.code == 0, adapted.err
+    assert adapted.json["examples"] > 100
+    rows = fedmeta("predict", tmp_path / "m.safetensors", "--examples", mine, "--json").json
+    assert len(rows) == adapted.json["examples"]
+    assert all(len(row["prediction"]) == 1 for row in rows)
+    (tmp_path / "short.txt").write_text("too short")
+    refused = fedmeta("predict", tmp_path / "m.safetensors", "--examples", tmp_path / "short.txt")
+    assert refused.code == 1
+    assert "80" in refused.err

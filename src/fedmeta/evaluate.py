@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data.dataset import FederatedDataset, check_support
-from fedmeta.engine.clients import check_fit, drawn_sizes, usable_clients
+from fedmeta.engine.clients import check_fit, check_phi, drawn_sizes, usable_clients
 from fedmeta.engine.cohort import client_key, pack
 from fedmeta.engine.program import evaluation_program
 from fedmeta.engine.shapes import Shapes
@@ -193,6 +193,7 @@ def evaluate(
     """
     check_support(support)
     check_fit(model, data)
+    check_phi(algorithm, model, phi)
     usable = usable_clients(data, max_examples)
     sizes = drawn_sizes(data, max_examples)
     shapes = Shapes(sizes[usable], support)

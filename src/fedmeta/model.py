@@ -1,7 +1,7 @@
 """A model is three pure functions; adapters make one from a Flax NNX or an Equinox module."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -24,13 +24,20 @@ class Model:
         init: `init(key) -> params`, any pytree of floating-point arrays.
         apply: `apply(params, x) -> predictions`, leading axis = examples on both sides.
         loss: `loss(predictions, y)`, one value per example; the mean over the mask is taken by the library.
-        metrics: by name, functions like `loss`, reported and never trained on.
+        metrics: by name, functions like `loss`, reported and never trained on. Where they are not given:
+            accuracy, or the absolute error with `fm.losses.squared_error`.
     """
 
     init: Callable[[Any], Params]
     apply: Callable[[Params, Any], Any]
     loss: Callable[[Any, Any], Any] = losses.softmax_cross_entropy
-    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=lambda: {"accuracy": metrics.accuracy})
+    metrics: Any = None
+
+    def __post_init__(self):
+        if self.metrics is None:
+            regression = self.loss is losses.squared_error
+            usual = {"absolute_error": metrics.absolute_error} if regression else {"accuracy": metrics.accuracy}
+            object.__setattr__(self, "metrics", usual)
 
     def scores(self, params: Params, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Return the mean loss over the examples that count, and that of each metric, "loss" among them."""
@@ -51,7 +58,7 @@ class Model:
             build: `build(nnx.Rngs) -> nnx.Module`; the module takes a batch, as is usual in NNX. It is put
                 in evaluation mode (`module.eval()`), so dropout is off.
             loss: as in `Model`.
-            metrics: as in `Model`; accuracy where it is not given.
+            metrics: as in `Model`.
 
         Raises:
             UsageError: the module holds running statistics (BatchNorm). They are neither parameters nor
@@ -78,7 +85,7 @@ class Model:
             nnx.replace_by_pure_dict(state, params)
             return nnx.merge(graph, state, statistics, rest)(x)
 
-        return Model(init, apply, loss, *([metrics] if metrics is not None else []))
+        return Model(init, apply, loss, metrics)
 
     @staticmethod
     def from_equinox(
@@ -90,7 +97,7 @@ class Model:
             build: `build(key) -> equinox.Module`; the module takes one example, as is usual in Equinox. It
                 is put in inference mode, so dropout is off.
             loss: as in `Model`.
-            metrics: as in `Model`; accuracy where it is not given.
+            metrics: as in `Model`.
         """
         import equinox as eqx
 
@@ -105,7 +112,7 @@ class Model:
         def apply(params: Params, x: Any) -> Any:
             return jax.vmap(eqx.combine(params, static))(x)
 
-        return Model(init, apply, loss, *([metrics] if metrics is not None else []))
+        return Model(init, apply, loss, metrics)
 
 
 def masked_mean(values: Float[Array, " n"], mask: Any) -> Float[Array, ""]:

@@ -41,7 +41,7 @@ class Batch:
         return len(self.mask)
 
     def __repr__(self) -> str:
-        return f"Batch(x{np.shape(self.x)}, y{np.shape(self.y)}, {len(self)} examples with padding)"
+        return f"Batch(x{np.shape(self.x)}, y{np.shape(self.y)}, {len(self)} rows)"
 
     @property
     def num_examples(self) -> jax.Array:

@@ -22,6 +22,7 @@ MISUSE = {
     "a rate that is not positive": ((*DIGITS, "--inner-lr", 0), "inner_lr"),
     "steps and epochs": ((*DIGITS, "--inner-steps", 1, "--inner-epochs", 1), "epochs"),
     "columns without a table": ((*DIGITS, *TABLE), "--client"),
+    "named features without a table": ((*DIGITS, "--features", "a,b"), "--features"),
     "too many classes per client": ((*DIGITS, "--classes-per-client", 11), "classes"),
     "one example per client": ((*DIGITS, "--max-examples", 1), "max_examples"),
 }

@@ -52,7 +52,7 @@ def test_info_of_a_table_needs_its_columns(run, tmp_path):
     assert "regression" in run("info", str(tmp_path / "t.csv"), "--client", "c", "--target", "y")
     with pytest.raises(UsageError, match="--client and --target"):
         run("info", str(tmp_path / "t.csv"))
-    with pytest.raises(UsageError, match="--client and --target"):
+    with pytest.raises(UsageError, match="not for digits"):
         run("info", "digits", "--client", "c")
 
 

@@ -1,5 +1,6 @@
 """The algorithms, a file each, and the table that names them: adding one is adding a file and a row."""
 
+from dataclasses import fields
 from typing import Any
 
 from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate
@@ -38,7 +39,7 @@ def make(name: str, **options: Any) -> Algorithm:
     """
     if name not in ALGORITHMS:
         raise UnknownName("algorithm", name, ALGORITHMS)
-    known = ALGORITHMS[name].__dataclass_fields__
+    known = [field.name for field in fields(ALGORITHMS[name])]
     for option in options:
         if option not in known:
             raise UnknownName(f"option of {name}", option, known)

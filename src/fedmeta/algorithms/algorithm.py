@@ -70,6 +70,9 @@ class Algorithm(abc.ABC):
         if self.weighting not in ("clients", "examples"):
             raise UsageError(f"weighting must be 'clients' or 'examples', not {self.weighting!r}")
         _ = self.training_loop, self.adaptation_loop
+        for name in ("adapt_lr", "adapt_steps", "adapt_epochs"):
+            if not self.adapts and getattr(self, name, None) is not None:
+                raise UsageError(f"{self.title} does not adapt, so {name}={getattr(self, name)} has no meaning")
 
     @property
     def training_loop(self) -> InnerLoop:

@@ -37,6 +37,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
     from fedmeta.errors import Interrupted, UsageError
+    from fedmeta.rundir import is_run
     from fedmeta.study.compare import Outcome
     from fedmeta.study.compare import compare as compare_outcomes
     from fedmeta.study.plots import save_picture
@@ -47,6 +48,8 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     names = list(dict.fromkeys(name.strip() for name in algorithms.split(",") if name.strip()))
     if not names:
         raise UsageError("--algorithms names no algorithm")
+    if is_run(out):
+        raise UsageError(f"{out} is the folder of one run; a comparison needs a folder of its own")
     given = chosen(options)
     recipes = [Recipe.usual(data, name, **given) for name in names]
     whole = recipes[0].load()

@@ -70,8 +70,9 @@ def list_(as_json: bool) -> None:
 @click.argument("data_set", metavar="NAME|FILE|FOLDER")
 @click.option("--client", metavar="COLUMN", help="The client column of a CSV or Parquet file.")
 @click.option("--target", metavar="COLUMN", help="The target column of a CSV or Parquet file.")
+@click.option("--features", metavar="A,B,...", help="The input columns of a table.  [default: all others]")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
-def info(data_set: str, client: str | None, target: str | None, as_json: bool) -> None:
+def info(data_set: str, client: str | None, target: str | None, features: str | None, as_json: bool) -> None:
     """Say what a data set holds: clients, examples, classes, and how large the clients are.
 
     NAME is one that `fedmeta data list` shows, FILE is CSV or Parquet, and FOLDER is what `fm.data.save`
@@ -84,7 +85,8 @@ def info(data_set: str, client: str | None, target: str | None, as_json: bool) -
     """
     from fedmeta.data.resolve import resolve
 
-    opened = resolve(data_set, client=client, target=target)
+    named = None if features is None else [name.strip() for name in features.split(",")]
+    opened = resolve(data_set, client=client, target=target, features=named)
     summary = _summary(opened)
     click.echo(json.dumps(summary, indent=1) if as_json else _report(opened, summary))
 

@@ -6,8 +6,8 @@ from fedmeta.data.leaf import from_leaf
 from fedmeta.data.partition import keep_classes
 from fedmeta.data.resolve import resolve
 from fedmeta.data.sources import Source, load, names, source
-from fedmeta.data.storage import open_dataset, save, write
 from fedmeta.data.storage import open_dataset as open
+from fedmeta.data.storage import save, write
 from fedmeta.data.table import from_table, read_examples
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "keep_classes",
     "Source",
     "source",
-    "open_dataset",
     "read_examples",
     "resolve",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.leaf import from_leaf
+from fedmeta.data.partition import keep_classes
 from fedmeta.data.sources import load, names
 from fedmeta.data.storage import open_dataset
 from fedmeta.data.table import from_table
@@ -25,7 +26,7 @@ def resolve(
     client: str | None = None,
     target: str | None = None,
     features: Sequence[str] | None = None,
-    **options: Any,
+    classes_per_client: int | None = None,
 ) -> FederatedDataset:
     """Return the data set that is meant.
 
@@ -35,22 +36,33 @@ def resolve(
         client: the client column of a table.
         target: the target column of a table.
         features: the input columns of a table; all others where they are not given.
-        options: for a named data set, its own options.
+        classes_per_client: leave each client this many of the classes.
 
     Raises:
         UsageError: no such data set, or columns are given where there are none (or the reverse).
         DataError: the data are absent or damaged.
     """
+    if data in names():
+        _refuse_columns(data, client, target, features)
+        source_options = {} if classes_per_client is None else {"classes_per_client": classes_per_client}
+        return load(data, **source_options)
+    opened = _open(data, client, target, features)
+    return opened if classes_per_client is None else keep_classes(opened, classes_per_client)
+
+
+def _open(data: str, client: str | None, target: str | None, features: Sequence[str] | None) -> FederatedDataset:
     if is_table(data):
         if client is None or target is None:
             raise UsageError(f"{data} is a table: say which columns it has with --client and --target")
         return from_table(data, client=client, target=target, features=features)
-    if client is not None or target is not None:
-        raise UsageError(f"--client and --target are for CSV and Parquet files, not for {data}")
-    if data in names():
-        return load(data, **options)
+    _refuse_columns(data, client, target, features)
     if Path(data).is_dir():
         return open_dataset(data) if (Path(data) / "dataset.json").exists() else from_leaf(data)
     if Path(data).exists():
         raise UsageError(f"{data} is neither a CSV nor a Parquet file nor a folder")
     raise UnknownName("data set", data, names())
+
+
+def _refuse_columns(data: str, *columns: Any) -> None:
+    if any(column is not None for column in columns):
+        raise UsageError(f"--client, --target and --features are for CSV and Parquet files, not for {data}")

@@ -155,7 +155,7 @@ class _Source:
         if values.null_count:
             first = int(np.flatnonzero(values.is_null().to_numpy())[0])
             raise DataError(
-                f"column {column!r} of {self.name} misses {values.null_count} values, the first in {self.row(first)}"
+                f"column {column!r} of {self.name} has {values.null_count} missing, the first in {self.row(first)}"
             )
         return values
 

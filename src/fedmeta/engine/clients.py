@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from fedmeta import losses
+from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.errors import DataError, UsageError
 from fedmeta.model import Model
@@ -35,6 +36,18 @@ def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarr
 def drawn_sizes(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
     """Return how many examples each client brings, shape [clients]."""
     return np.asarray(data.sizes if max_examples is None else np.minimum(data.sizes, max_examples))
+
+
+def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
+    """Raise a UsageError unless phi is what this algorithm holds for this model."""
+    expected = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
+    if jax.tree.structure(phi) != jax.tree.structure(expected):
+        raise UsageError(f"phi is not what {algorithm.title} holds for this model: another algorithm or model made it")
+    for found, right in zip(jax.tree.leaves(phi), jax.tree.leaves(expected), strict=True):
+        if np.shape(found) != right.shape:
+            raise UsageError(
+                f"phi is of another model: an array has shape {np.shape(found)}, where {right.shape} is right"
+            )
 
 
 def check_fit(model: Model, data: FederatedDataset) -> None:

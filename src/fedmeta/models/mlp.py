@@ -1,13 +1,13 @@
 """The multi-layer perceptron."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fedmeta import losses, metrics
+from fedmeta import losses
 from fedmeta.errors import UsageError
 from fedmeta.model import Model
 from fedmeta.models.layers import dense, dense_init
@@ -17,7 +17,7 @@ def mlp(
     sizes: Sequence[int],
     *,
     loss: Callable[[Any, Any], Any] = losses.softmax_cross_entropy,
-    metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    metrics: Any = None,
     activation: Callable[[Any], Any] = jax.nn.relu,
 ) -> Model:
     """Return a multi-layer perceptron on flattened inputs.
@@ -25,7 +25,7 @@ def mlp(
     Args:
         sizes: the inputs, each hidden layer's units, and the outputs: `(64, 32, 10)` has one hidden layer.
         loss: as in `Model`; `fm.losses.squared_error` makes a regression.
-        metrics: as in `Model`; accuracy for classification, absolute error for squared error.
+        metrics: as in `Model`.
         activation: after every layer but the last.
 
     Raises:
@@ -46,10 +46,4 @@ def mlp(
             x = activation(dense(layer, x))
         return dense(params[-1], x)
 
-    return Model(init, apply, loss, metrics if metrics is not None else _usual_metrics(loss))
-
-
-def _usual_metrics(loss: Any) -> dict[str, Any]:
-    if loss is losses.squared_error:
-        return {"absolute_error": metrics.absolute_error}
-    return {"accuracy": metrics.accuracy}
+    return Model(init, apply, loss, metrics)

@@ -12,7 +12,8 @@ DATA: dict[str, dict[str, Any]] = {
     "digits": {
         "model": "softmax_regression",
         "model_options": {},
-        "rounds": 100,
+        "rounds": 50,
+        "validate_every": 5,
         "fractions": (0.5, 0.25, 0.25),
     },
     "mnist": {
@@ -43,14 +44,14 @@ GENERAL: dict[str, dict[str, Any]] = {
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
-        "fedavg": {"inner_lr": 0.1, "inner_epochs": 5, "server": "adam", "server_lr": 0.03},
+        "fedavg": {"inner_lr": 0.03, "inner_epochs": 1, "server": "adam", "server_lr": 0.1},
         "fedavg-meta": {
-            "inner_lr": 1.0,
-            "inner_epochs": 2,
-            "adapt_lr": 1.0,
+            "inner_lr": 0.3,
+            "inner_epochs": 5,
+            "adapt_lr": 0.3,
             "adapt_epochs": 10,
             "server": "adam",
-            "server_lr": 0.1,
+            "server_lr": 0.01,
         },
         "reptile": {
             "inner_lr": 0.1,
@@ -60,9 +61,9 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
             "server": "adam",
             "server_lr": 0.03,
         },
-        "maml": {"inner_lr": 0.3, "inner_steps": 3, "server": "adam", "server_lr": 0.01},
+        "maml": {"inner_lr": 0.3, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.01},
         "fomaml": {"inner_lr": 0.3, "inner_steps": 5, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
-        "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "adapt_steps": 10, "server": "adam", "server_lr": 0.1},
+        "meta-sgd": {"inner_lr": 0.1, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
     },
 }
 """For each named data set and algorithm, what did best on its validation clients."""

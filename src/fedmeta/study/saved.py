@@ -32,7 +32,9 @@ def read_recipe(folder: Path) -> Recipe:
 
 def _recipe(where: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     if "recipe" not in settings:
-        raise UsageError(f"{where} was started from Python: call fm.train again with the same arguments")
+        raise UsageError(
+            f"{where} was started from Python and has no recipe: go on from Python, with fm.train or fm.evaluate"
+        )
     return settings["recipe"]
 
 

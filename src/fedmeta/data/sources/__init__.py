@@ -24,7 +24,6 @@ class Source:
         read: returns the data set; its keyword arguments are the source's options.
         get: fetches the files into a folder, telling how far it is; None where nothing has to be fetched.
         files: the names of the files that must be there.
-        split: the default fractions of training, validation and test clients.
     """
 
     name: str
@@ -34,7 +33,6 @@ class Source:
     read: Callable[..., FederatedDataset]
     get: Callable[[Path, Progress], None] | None = None
     files: tuple[str, ...] = ()
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
 
     @property
     def options(self) -> tuple[str, ...]:

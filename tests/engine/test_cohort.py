@@ -34,12 +34,12 @@ def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, sizes, s
 
 def test_a_round_of_padded_clients_is_the_mean_of_their_own_updates(model):
     algorithm = toys.algorithm("maml")
-    tasks = [toys.task(support, query, seed=support) for support, query in ((2, 9), (9, 3), (4, 4))]
+    tasks = [toys.task(support, query, seed=support) for support, query in ((2, 9), (4, 4))]
     state = server.init(optax.sgd(1.0), algorithm.init(model, jax.random.key(0)))
-    result = round_program(algorithm, model, optax.sgd(1.0))(state, pack(tasks, LENGTHS, KEYS))
+    result = round_program(algorithm, model, optax.sgd(1.0))(state, pack(tasks, LENGTHS, KEYS[:2]))
     update = jax.jit(lambda task, key: algorithm.client_update(model, state.phi, task, key))
-    updates = [update(task, jax.random.wrap_key_data(key)) for task, key in zip(tasks, KEYS, strict=True)]
-    mean = jax.tree.map(lambda *parts: sum(parts) / 3, *[update.direction for update in updates])
+    updates = [update(task, jax.random.wrap_key_data(key)) for task, key in zip(tasks, KEYS[:2], strict=True)]
+    mean = jax.tree.map(lambda *parts: sum(parts) / 2, *[update.direction for update in updates])
     toys.assert_close(jax.tree.map(np.subtract, state.phi, result.state.phi), mean)
     losses = [float(update.metrics["loss"]) for update in updates]
     np.testing.assert_allclose(result.metrics["loss"], np.mean(losses), rtol=1e-5)

@@ -16,6 +16,7 @@ def test_every_client_fits_its_level_and_there_are_few_levels(sizes, support, li
     for size in sizes:
         for_support, for_query = shapes.lengths(shapes.level(size))
         needed = support_size(size, support)
+        assert for_support + for_query == shapes.level(size)
         assert 1 <= needed <= for_support
         assert 1 <= size - needed <= for_query
 

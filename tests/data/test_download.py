@@ -61,9 +61,7 @@ def parts(folder):
 
 def test_a_file_comes_whole_and_says_how_far_it_is(server, tmp_path):
     steps = []
-    fetch(
-        f"{server.address}/good", tmp_path / "new" / "file", DIGEST, progress=lambda *step: steps.append(step)
-    )
+    fetch(f"{server.address}/good", tmp_path / "new" / "file", DIGEST, progress=lambda *step: steps.append(step))
     assert (tmp_path / "new" / "file").read_bytes() == CONTENT
     assert parts(tmp_path / "new") == ["file"]
     assert steps[-1] == ("file", len(CONTENT), len(CONTENT))

@@ -21,7 +21,7 @@ def test_digits_are_all_of_scikit_learns():
 
     data = fm.data.load("digits")
     images, labels = load_digits(return_X_y=True)
-    assert (data.num_clients, data.num_examples, data.num_classes) == (90, 1797, 10)
+    assert (data.num_clients, data.num_examples, data.num_classes) == (60, 1797, 10)
     assert np.bincount(np.asarray(data.y[:])).tolist() == np.bincount(labels).tolist()
     rows = np.column_stack([np.asarray(data.x[:]) * 16, data.y[:]])
     assert sorted(rows.tolist()) == sorted(np.column_stack([images, labels]).tolist())

@@ -15,9 +15,7 @@ def images():
     starts, sizes = np.array([0, 2, 6]), np.array([2, 4, 3])
     info = Info("images", classes=("no", "yes"), features=("one",))
     ids = np.array(["a", "bb", "c"])
-    return FederatedDataset(
-        Scaled(pixels, 1 / 255), np.arange(9, dtype=np.int32) % 2, starts, sizes, ids, info
-    )
+    return FederatedDataset(Scaled(pixels, 1 / 255), np.arange(9, dtype=np.int32) % 2, starts, sizes, ids, info)
 
 
 def text():
@@ -95,9 +93,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_clients_are_written_one_after_the_other(tmp_path):
     generator = np.random.default_rng(1)
     clients = {f"client {n}": (generator.random((n + 1, 2)), np.arange(n + 1) % 3) for n in range(20)}
-    data = fm.data.write(
-        tmp_path / "set", ((name, *pair) for name, pair in clients.items()), Info("streamed")
-    )
+    data = fm.data.write(tmp_path / "set", ((name, *pair) for name, pair in clients.items()), Info("streamed"))
     assert data.client_ids == list(clients)
     assert data.info.classes == ("0", "1", "2")
     for name, (x, y) in clients.items():

@@ -12,7 +12,7 @@ DATA: dict[str, dict[str, Any]] = {
     "digits": {
         "model": "softmax_regression",
         "model_options": {},
-        "rounds": 50,
+        "rounds": 30,
         "validate_every": 5,
         "fractions": (0.5, 0.25, 0.25),
     },
@@ -44,14 +44,14 @@ GENERAL: dict[str, dict[str, Any]] = {
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
-        "fedavg": {"inner_lr": 0.03, "inner_epochs": 1, "server": "adam", "server_lr": 0.1},
+        "fedavg": {"inner_lr": 0.1, "inner_epochs": 2, "server": "adam", "server_lr": 0.1},
         "fedavg-meta": {
             "inner_lr": 0.3,
-            "inner_epochs": 5,
+            "inner_epochs": 1,
             "adapt_lr": 0.3,
             "adapt_epochs": 10,
             "server": "adam",
-            "server_lr": 0.01,
+            "server_lr": 0.03,
         },
         "reptile": {
             "inner_lr": 0.1,
@@ -61,9 +61,9 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
             "server": "adam",
             "server_lr": 0.03,
         },
-        "maml": {"inner_lr": 0.3, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.01},
+        "maml": {"inner_lr": 0.3, "inner_steps": 1, "server": "adam", "server_lr": 0.03},
         "fomaml": {"inner_lr": 0.3, "inner_steps": 5, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
-        "meta-sgd": {"inner_lr": 0.1, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
+        "meta-sgd": {"inner_lr": 0.3, "inner_steps": 3, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
     },
 }
 """For each named data set and algorithm, what did best on its validation clients."""

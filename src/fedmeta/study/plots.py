@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
+from fedmeta.algorithms import ALGORITHMS
 from fedmeta.study.compare import Comparison, Outcome
 
-# Okabe and Ito's colours, which those who see few colours can tell apart, darkest contrasts first.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+# Okabe and Ito's colours, which those who see few colours can tell apart, in the order of ALGORITHMS.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7")
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -58,14 +59,20 @@ def svg(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> st
     return text[text.index("<svg") :]
 
 
+def _coloured(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
+    """Return each outcome with its algorithm's colour, the same whatever it is compared with."""
+    places = {name: place for place, name in enumerate(ALGORITHMS)}
+    return [(outcome, COLOURS[places[outcome.prepared.algorithm.name] % len(COLOURS)]) for outcome in outcomes]
+
+
 def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | None) -> None:
-    for outcome, colour in zip(outcomes, COLOURS, strict=False):
+    for outcome, colour in _coloured(outcomes):
         points = outcome.validation()
         sent = [s / 1e6 for _, s, _ in points]
         axes.plot(sent, [value for *_, value in points], color=colour, label=outcome.title, linewidth=1.8)
     if comparison is not None:
         axes.axhline(comparison.target, color="#666666", linewidth=1, linestyle=":")
-        for outcome, colour in zip(outcomes, COLOURS, strict=False):
+        for outcome, colour in _coloured(outcomes):
             reached = comparison.cost[outcome.title]
             value = next(value for number, _, value in outcome.validation() if number == reached[0])
             axes.plot(reached[1] / 1e6, value, marker="o", color=colour, markersize=6)
@@ -79,7 +86,7 @@ def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | N
 
 def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
     longest = max(len(outcome.report.steps) for outcome in outcomes)
-    for outcome, colour in zip(outcomes, COLOURS, strict=False):
+    for outcome, colour in _coloured(outcomes):
         values = [scores.pooled[outcome.measure] for scores in outcome.report.steps]
         if len(values) == 1:
             axes.plot([0, max(longest - 1, 1)], values * 2, color=colour, linestyle="--", linewidth=1.4)
@@ -92,7 +99,7 @@ def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
 
 
 def _clients(axes: Any, outcomes: Sequence[Outcome]) -> None:
-    for outcome, colour in zip(outcomes, COLOURS, strict=False):
+    for outcome, colour in _coloured(outcomes):
         values = np.sort(outcome.report.after.values[outcome.measure])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, linewidth=1.8, drawstyle="steps-mid")

@@ -20,6 +20,7 @@ def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison
     accuracy = outcomes[0].measure == "accuracy"
     environment.filters |= {
         "score": percent if accuracy else "{:.4f}".format,
+        "plain": (lambda share: f"{100 * share:.1f}") if accuracy else "{:.4f}".format,
         "mb": megabytes,
         "number": "{:,}".format,
     }
@@ -28,6 +29,7 @@ def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison
         outcomes=outcomes,
         comparison=comparison,
         measure=outcomes[0].measure,
+        unit=", in %" if accuracy else "",
         recipe=recipe,
         data=Path(recipe.data).name,
         picture=svg(outcomes, comparison),

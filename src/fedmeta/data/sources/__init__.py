@@ -67,7 +67,7 @@ SOURCES = (
         name="digits",
         description="1,797 handwritten digits of 8x8 pixels, dealt to clients that hold three classes each",
         licence="BSD, with scikit-learn",
-        clients=90,
+        clients=60,
         read=digits.load,
     ),
     Source(

@@ -9,7 +9,7 @@ from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.partition import deal
 
 
-def load(num_clients: int = 90, classes_per_client: int = 3, seed: int = 0) -> FederatedDataset:
+def load(num_clients: int = 60, classes_per_client: int = 3, seed: int = 0) -> FederatedDataset:
     """Return 1,797 digits dealt to clients that hold a few classes each.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 
-@click.command()
+@click.command(short_help="Adapt a run to a client's own examples.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--examples",

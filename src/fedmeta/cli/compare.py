@@ -9,7 +9,7 @@ import click
 from fedmeta.cli.options import chosen, data_options, run_options
 
 
-@click.command()
+@click.command(short_help="Train several algorithms on the same clients.")
 @data_options
 @click.option(
     "--algorithms",

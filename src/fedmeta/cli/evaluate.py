@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Test a run on unseen clients.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--support", type=float, help="The fraction a client adapts on.  [default: as in training]")
 @click.option("--adapt-steps", type=int, help="Steps when a client adapts.  [default: as in training]")

@@ -10,7 +10,7 @@ import click
 from fedmeta.cli.options import algorithm_options, chosen, data_options, run_options
 
 
-@click.command()
+@click.command(short_help="Train an algorithm and test it on unseen clients.")
 @data_options
 @click.option(
     "--algorithm", required=True, metavar="NAME", help="fedavg, fedavg-meta, maml, fomaml, meta-sgd, reptile."
@@ -36,7 +36,7 @@ def train(data: str, algorithm: str, out: Path, tensorboard: str | None, as_json
     _run(Recipe.usual(data, algorithm, **chosen(options)).prepare(), out, tensorboard, as_json)
 
 
-@click.command()
+@click.command(short_help="Go on with a run that was interrupted.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--rounds", type=int, help="Rounds in all, if there shall be more than at first.")
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")

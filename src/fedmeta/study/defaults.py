@@ -46,12 +46,12 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
         "fedavg": {"inner_lr": 0.1, "inner_epochs": 2, "server": "adam", "server_lr": 0.1},
         "fedavg-meta": {
-            "inner_lr": 0.3,
-            "inner_epochs": 1,
+            "inner_lr": 0.1,
+            "inner_epochs": 5,
             "adapt_lr": 0.3,
-            "adapt_epochs": 10,
-            "server": "adam",
-            "server_lr": 0.03,
+            "adapt_epochs": 5,
+            "server": "sgd",
+            "server_lr": 0.5,
         },
         "reptile": {
             "inner_lr": 0.1,
@@ -61,9 +61,22 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
             "server": "adam",
             "server_lr": 0.03,
         },
-        "maml": {"inner_lr": 0.3, "inner_steps": 1, "server": "adam", "server_lr": 0.03},
+        "maml": {"inner_lr": 0.3, "inner_steps": 3, "server": "adam", "server_lr": 0.01},
         "fomaml": {"inner_lr": 0.3, "inner_steps": 5, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
         "meta-sgd": {"inner_lr": 0.3, "inner_steps": 3, "adapt_steps": 10, "server": "adam", "server_lr": 0.03},
+    },
+    "mnist": {
+        "fedavg": {"inner_lr": 0.1, "inner_epochs": 2, "server": "adam", "server_lr": 0.01},
+        "fedavg-meta": {
+            "inner_lr": 0.1,
+            "inner_epochs": 1,
+            "adapt_lr": 0.1,
+            "adapt_epochs": 10,
+            "server": "adam",
+            "server_lr": 0.003,
+        },
+        "maml": {"inner_lr": 0.1, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.003},
+        "meta-sgd": {"inner_lr": 0.03, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.001},
     },
 }
 """For each named data set and algorithm, what did best on its validation clients."""

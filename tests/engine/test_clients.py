@@ -44,3 +44,8 @@ def test_what_fits_passes():
     check_fit(fm.models.softmax_regression(5, 3), toys.classification())
     check_fit(fm.models.mlp((5, 1), loss=fm.losses.squared_error), toys.regression())
     assert np.array_equal(usable_clients(toys.classification(), None), np.arange(6))
+
+
+def test_a_regression_whose_outputs_are_not_as_many_as_the_targets_is_refused():
+    with pytest.raises(fm.errors.UsageError, match=r"predicts numbers of shape \(3,\), and the targets have"):
+        check_fit(fm.models.mlp((5, 3), loss=fm.losses.squared_error), toys.regression())

@@ -1,5 +1,6 @@
 """Which clients can take part, how much they bring, and whether the model fits them."""
 
+import math
 import warnings
 
 import jax
@@ -58,6 +59,10 @@ def check_fit(model: Model, data: FederatedDataset) -> None:
     except (TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UsageError(f"the model cannot take inputs of shape {x.shape[1:]} and type {x.dtype}: {reason}") from error
+    if model.loss is losses.squared_error and math.prod(predictions.shape) != math.prod(data.y.shape[1:]):
+        raise UsageError(
+            f"the model predicts numbers of shape {predictions.shape[1:]}, and the targets have {data.y.shape[1:]}"
+        )
     if model.loss is losses.softmax_cross_entropy:
         if data.num_classes is None:
             raise UsageError("the targets are numbers, not classes: use fm.losses.squared_error, or give classes")

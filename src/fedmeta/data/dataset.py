@@ -10,6 +10,7 @@ import numpy as np
 
 from fedmeta import random
 from fedmeta.data.columns import Column
+from fedmeta.data.fingerprint import fingerprint
 from fedmeta.errors import DataError, UsageError
 from fedmeta.task import Batch, Task
 
@@ -80,6 +81,19 @@ class FederatedDataset:
     def client_ids(self) -> list[str]:
         """The names of the clients."""
         return self.ids.tolist()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
+
+        The names of classes, features and characters count too, the name of the data set does not. A column
+        that is mapped from a file counts by the file's name, size and time of change; it is not read.
+
+        Raises:
+            DataError: a mapped file is gone.
+        """
+        meaning = [self.info.classes, self.info.features, self.info.characters]
+        return fingerprint(self.x, self.y, self.starts, self.sizes, self.ids, meaning)
 
     @cached_property
     def _positions(self) -> dict[str, int]:

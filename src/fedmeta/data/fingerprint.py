@@ -1,0 +1,138 @@
+"""A short digest of what a data set holds, taken without reading what is mapped into memory."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from fedmeta.data.columns import Column, Scaled, Taken, Windows
+from fedmeta.errors import DataError
+
+BLOCK = 1 << 22
+
+
+@runtime_checkable
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: Any, /) -> None:
+        """Take more bytes."""
+        ...
+
+
+def fingerprint(x: Column, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
+    """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
+
+    Only the rows of these clients count. A column that is mapped from a file counts by the file's name, size
+    and time of change, and a column of an unknown class by its shape and type: neither is read.
+
+    Args:
+        x: column of inputs, shape [examples, ...].
+        y: column of targets, shape [examples, ...].
+        starts: the first row of each client, shape [clients].
+        sizes: the number of examples of each client, shape [clients].
+        ids: the clients' names, shape [clients].
+        meaning: what the numbers stand for, as JSON takes it: the names of the classes, for example.
+
+    Raises:
+        DataError: a mapped file is gone.
+    """
+    starts, sizes = np.asarray(starts, np.int64), np.asarray(sizes, np.int64)
+    digest = hashlib.sha256()
+    _say(digest, np.asarray(ids).tolist(), meaning)
+    _take(digest, sizes)
+    for column in (x, y):
+        _rows(digest, column, starts, sizes)
+    return digest.hexdigest()[:16]
+
+
+def _rows(digest: Digest, column: Column, starts: np.ndarray, sizes: np.ndarray) -> None:
+    """Take the runs of rows that begin at `starts`."""
+    if isinstance(column, Scaled):
+        _say(digest, "scaled", column.scale)
+        _rows(digest, column.base, starts, sizes)
+    elif isinstance(column, Taken):
+        runs = [column.rows[begin:end] for begin, end in _runs(starts, sizes)]
+        _listed(digest, column.base, np.concatenate([np.zeros(0, np.int64), *runs]))
+    elif isinstance(column, Windows):
+        _say(digest, "windows", column.length, column.successor)
+        starts, sizes = starts[sizes > 0], sizes[sizes > 0]
+        first, last = (_code(column, rows) for rows in (starts, starts + sizes - 1))
+        _take(digest, last - first)
+        _rows(digest, column.codes, first, last - first + column.length + 1)
+    elif isinstance(column, np.ndarray) and _mapped(column) is None:
+        _say(digest, "array", column.dtype.str, column.shape[1:])
+        for begin, end in _runs(starts, sizes):
+            _take(digest, column[begin:end])
+    else:
+        _unread(digest, column)
+        _take(digest, starts)
+
+
+def _listed(digest: Digest, column: Column, rows: np.ndarray) -> None:
+    """Take the rows of these places, shape [rows]."""
+    if isinstance(column, Scaled):
+        _say(digest, "scaled", column.scale)
+        _listed(digest, column.base, rows)
+    elif isinstance(column, Taken):
+        _listed(digest, column.base, column.rows[rows])
+    elif isinstance(column, np.ndarray) and _mapped(column) is None:
+        _say(digest, "array", column.dtype.str, column.shape[1:])
+        step = max(1, BLOCK // max(1, column[:1].nbytes))
+        for begin in range(0, len(rows), step):
+            _take(digest, column[rows[begin : begin + step]])
+    else:
+        _take(digest, rows)
+        _rows(digest, column, np.zeros(1, np.int64), np.array([column.shape[0]]))
+
+
+def _runs(starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Give the first row and the end of each run, those that touch joined."""
+    ends = starts + sizes
+    breaks = np.flatnonzero(starts[1:] != ends[:-1]) + 1
+    for first, after in pairwise([0, *breaks.tolist(), len(starts)]):
+        if after > first:
+            yield int(starts[first]), int(ends[after - 1])
+
+
+def _code(column: Windows, rows: np.ndarray) -> np.ndarray:
+    """Return where in the codes these windows begin."""
+    return rows + (np.searchsorted(column.offsets, rows, side="right") - 1) * column.length
+
+
+def _mapped(array: np.ndarray) -> np.memmap | None:
+    """Return the map of a file that an array looks into; None if it lies in memory."""
+    base: Any = array
+    found = None
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.filename is not None:
+            found = base
+        base = base.base
+    return found
+
+
+def _unread(digest: Digest, column: Column) -> None:
+    _say(digest, type(column).__name__, column.dtype.str, column.shape)
+    mapped = _mapped(column) if isinstance(column, np.ndarray) else None
+    if mapped is None or mapped.filename is None:
+        return
+    path = Path(os.fspath(mapped.filename))
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} is gone, though its data are in use ({error.strerror})") from error
+    into = np.asarray(column).__array_interface__["data"][0] - mapped.__array_interface__["data"][0]
+    _say(digest, path.name, state.st_size, state.st_mtime_ns, mapped.offset, into)
+
+
+def _say(digest: Digest, *said: Any) -> None:
+    digest.update(json.dumps(said).encode("ascii") + b"\n")
+
+
+def _take(digest: Digest, array: np.ndarray) -> None:
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

@@ -65,6 +65,21 @@ def test_numbered_clients_are_in_the_order_of_their_numbers(csv_file):
     assert fm.data.from_table(path, client="c", target="y").client_ids == ["9", "10"]
 
 
+def test_spellings_of_a_number_are_different_clients_of_a_csv(csv_file):
+    data = fm.data.from_table(csv_file("c,x,y\n007,1,0\n7,2,1\n10,3,1\n"), client="c", target="y")
+    assert data.client_ids == ["007", "10", "7"]
+    assert [data[name].x.tolist() for name in data.client_ids] == [[[1]], [[3]], [[2]]]
+    data = fm.data.from_table(csv_file("c,x,y\n1.50,1,0\n1.5,2,1\ntrue,3,1\n"), client="c", target="y")
+    assert data.client_ids == ["1.5", "1.50", "true"]
+    assert fm.data.from_table(csv_file("c,x,y\nNA,1,0\nDE,2,1\n"), client="c", target="y").client_ids == ["DE", "NA"]
+
+
+def test_the_clients_of_a_frame_keep_their_type():
+    frame = pa.table({"c": [1.5, 2.0], "x": [1, 2], "y": [0, 1]})
+    with pytest.raises(DataError, match="'c' of the table has type double"):
+        fm.data.from_table(frame, client="c", target="y")
+
+
 @pytest.mark.parametrize("column", ["client", "target", "features"])
 def test_a_missing_column_is_named_with_the_nearest(csv_file, column):
     arguments = {"client": "site", "target": "ill"} | {column: ["agge"] if column == "features" else "agge"}
@@ -86,7 +101,8 @@ def test_a_missing_column_is_named_with_the_nearest(csv_file, column):
         ),
         ("site,age,ill\nw,50,1\nw,2,\n", r"'ill' .* has 1 missing, the first in line 3"),
         ("site,age,ill\nw,50,1\n,2,1\n", r"'site' .* is empty in line 3"),
-        ("site,age,ill\n1.5,50,1\n", r"'site' .* has type double"),
+        ("site,age,ill\n1,50,1\n,2,1\n", r"'site' .* is empty in line 3"),
+        ("site,age,ill\n1,50,1\nNA,2,1\n", r"'site' .* has no client, but 'NA', in line 3"),
         ("site,age,ill\nw,2024-01-01,1\n", r"'age' .* has type date32"),
         ("site,age,ill\n", "has no rows"),
         ("", "cannot be read"),

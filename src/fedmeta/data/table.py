@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -18,6 +19,9 @@ from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.labels import encode
 from fedmeta.errors import DataError, UnknownName, UsageError
 
+MISSING = frozenset(pyarrow.csv.ConvertOptions().null_values)
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+
 
 def from_table(
     table: Any,
@@ -33,7 +37,8 @@ def from_table(
     Args:
         table: the path of a `.csv` (first line: names of columns) or `.parquet` file; or a frame: whatever
             `pyarrow.table` takes or that speaks the Arrow C stream protocol (pyarrow, pandas, polars).
-        client: the column that says whose example it is; text or integers.
+        client: the column that says whose example it is; text or integers. In a CSV file it is text, so that
+            007 and 7 are two clients.
         target: the column to predict. Text, booleans and integers are classes; floats are regression, also
             when all are integral (write 3 rather than 3.0 for a label).
         features: the input columns, numbers or booleans; all others than client and target by default.
@@ -49,7 +54,7 @@ def from_table(
         UnknownName: there is no such column.
         UsageError: the file is of another kind, a column has two uses, or there are no features.
     """
-    source = _read(table)
+    source = _read(table, text=client)
     if client == target:
         raise UsageError(f"the column {client!r} cannot be both client and target")
     for column in (client, target, *(features or ())):
@@ -199,11 +204,24 @@ class _Source:
             )
         if pa.types.is_integer(values.type):
             return values.to_numpy()
-        names = np.array(values.to_pylist(), str)
+        texts = values.to_pylist()
+        if self.csv is not None and (numbers := self._numbered(column, texts)) is not None:
+            return numbers
+        names = np.array(texts, str)
         empty = np.flatnonzero(np.char.strip(names) == "")
         if len(empty):
             raise DataError(f"the client column {column!r} of {self.name} is empty in {self.row(int(empty[0]))}")
         return names
+
+    def _numbered(self, column: str, texts: list[str]) -> np.ndarray | None:
+        """Return the clients as integers, if that is what they are and no two spellings become one."""
+        missing = [row for row, text in enumerate(texts) if text in MISSING]
+        if not all(INTEGER.fullmatch(text) for text in texts if text not in MISSING):
+            return None
+        if missing:
+            said = "is empty" if not texts[missing[0]].strip() else f"has no client, but {texts[missing[0]]!r},"
+            raise DataError(f"the client column {column!r} of {self.name} {said} in {self.row(missing[0])}")
+        return np.array(texts, np.int64)
 
     def _refuse_text(self, column: str, values: pa.ChunkedArray) -> None:
         self._refuse_mixed(column, values)
@@ -223,11 +241,14 @@ class _Source:
             )
 
 
-def _read(table: Any) -> _Source:
-    """Return the table of a path or a frame; it has rows, and no column's name comes twice."""
+def _read(table: Any, text: str | None = None) -> _Source:
+    """Return the table of a path or a frame; it has rows, and no column's name comes twice.
+
+    The column `text` of a CSV file is not taken for numbers.
+    """
     if isinstance(table, str | os.PathLike):
         path = Path(table)
-        source = _Source(_read_file(path), str(path), path.stem, path if path.suffix.lower() == ".csv" else None)
+        source = _Source(_read_file(path, text), str(path), path.stem, path if path.suffix.lower() == ".csv" else None)
     else:
         try:
             frame = pa.table(table)
@@ -244,7 +265,7 @@ def _read(table: Any) -> _Source:
     return source
 
 
-def _read_file(path: Path) -> pa.Table:
+def _read_file(path: Path, text: str | None) -> pa.Table:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise UsageError(f"{path} has none of the endings .csv and .parquet")
@@ -253,7 +274,11 @@ def _read_file(path: Path) -> pa.Table:
     try:
         if suffix == ".parquet":
             return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
+        return pyarrow.csv.read_csv(
+            path,
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(column_types={} if text is None else {text: pa.string()}),
+        )
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}") from error
 

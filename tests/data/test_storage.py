@@ -126,6 +126,10 @@ ONE = ("a", np.ones((2, 1)), [0, 1])
         ([ONE, ("b", np.full((2, 1), np.nan), [0, 1])], "x of client 'b' holds 2 values"),
         ([("a", np.ones((2, 1)), [0, 9])], "client 'a' has the label 9"),
         ([("a", np.ones((2, 1)), [0, -1])], "client 'a' has the label -1"),
+        ([("a", np.array([[2**32 + 5], [0]]), [0, 1])], "x of client 'a' holds 4294967301, which is beyond 32 bits"),
+        ([("a", np.array([[-(2**40)], [0]]), [0, 1])], "x of client 'a' holds -1099511627776"),
+        ([("a", np.array([[2**63], [0]], np.uint64), [0, 1])], "x of client 'a' holds 9223372036854775808"),
+        ([ONE, ("b", np.ones((2, 1)), [0, 2**32])], "y of client 'b' holds 4294967296, which is beyond 32 bits"),
         ([("a", np.array([{}, {}]), [0, 1])], "not an array of numbers"),
     ],
 )

@@ -196,7 +196,16 @@ def _compact(values: Any, part: str, client: str) -> np.ndarray:
         if bad:
             raise DataError(f"{part} of client {client!r} holds {bad} values that are not finite numbers")
         return array
-    return array.astype(np.int32) if part == "y" or array.dtype.itemsize > 4 else array
+    if part == "x" and array.dtype.itemsize <= 4:
+        return array
+    limits = np.iinfo(np.int32)
+    outside = (array < limits.min) | (array > limits.max)
+    if outside.any():
+        raise DataError(
+            f"{part} of client {client!r} holds {array[outside].flat[0]}, which is beyond 32 bits; "
+            + ("give such inputs as floats" if part == "x" else "labels are 0, 1, ...")
+        )
+    return array.astype(np.int32)
 
 
 def _append(work: Path, files: dict[str, ArrayFile], arrays: dict[str, np.ndarray], client: str) -> None:

@@ -125,6 +125,27 @@ def test_a_file_that_is_no_table_is_refused(csv_file, tmp_path):
         fm.data.from_table(csv_file(name="visits.parquet"), client="site", target="ill")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sité,site,age,ill\na,w,1,no\n", "the names of its columns are not UTF-8"),
+        ("site,age,ill\nKöln,1,no\n", "cannot be read: .*invalid UTF8"),
+        ("site,age,ill\nw,1,nö\n", "column 'ill' of .* holds text that is not UTF-8"),
+        ("site,age,ill\nw,é,no\n", "column 'age' of .* holds text that is not UTF-8"),
+        ("site,age,ill,note\nw,1,no,é\nw,,no,é\n", "'age' .* in line 3"),
+    ],
+)
+def test_a_csv_file_in_another_encoding_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "latin.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=message) as caught:
+        fm.data.from_table(path, client="site", target="ill", features=["age"])
+    assert "\n" not in str(caught.value)
+    if "names" in message:
+        with pytest.raises(DataError, match=message):
+            fm.data.read_examples(path, ["age"], "ill", ["no", "yes"])
+
+
 def test_a_column_has_one_use(csv_file):
     for arguments in (
         {"client": "ill", "target": "ill"},

@@ -147,7 +147,7 @@ class _Source:
         """Say where a row is; its line in the file for CSV."""
         if self.csv is None:
             return f"row {row} (counted from 0)"
-        with self.csv.open(newline="", encoding="utf-8-sig") as file:
+        with self.csv.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.reader(file)
             records = (reader.line_num for record in reader if record)
             return f"line {next(line for place, line in enumerate(records) if place == row + 1)}"
@@ -157,6 +157,8 @@ class _Source:
         values = self.table[column]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
+        if self.csv is not None and pa.types.is_binary(values.type):
+            raise DataError(f"column {column!r} of {self.name} holds text that is not UTF-8; save the file as UTF-8")
         if values.null_count:
             first = int(np.flatnonzero(values.is_null().to_numpy())[0])
             raise DataError(
@@ -271,16 +273,20 @@ def _read_file(path: Path, text: str | None) -> pa.Table:
         raise UsageError(f"{path} has none of the endings .csv and .parquet")
     if not path.is_file():
         raise DataError(f"there is no file {path}")
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    conversion = pyarrow.csv.ConvertOptions(column_types={} if text is None else {text: pa.string()})
     try:
         if suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(
-            path,
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(column_types={} if text is None else {text: pa.string()}),
-        )
+            frame = pyarrow.parquet.read_table(path)
+        else:
+            frame = pyarrow.csv.read_csv(path, parse_options=parsing, convert_options=conversion)
+        # The names are decoded when they are asked for, and not before.
+        list(frame.column_names)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read: the names of its columns are not UTF-8 ({error.reason})") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}") from error
+    return frame
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

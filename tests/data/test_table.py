@@ -211,6 +211,9 @@ def test_examples_of_any_shape_come_as_npz(tmp_path):
         ({"x": np.ones(0), "y": np.ones(0, int)}, "no examples"),
         ({"x": np.ones(2), "y": np.array([0, 5])}, "label '5'"),
         ({"x": np.ones(2), "y": np.array([0.5, 1])}, "holds floats"),
+        ({"x": np.ones(2), "y": np.array([[0], [1]])}, r"y of .* has the shape \(2, 1\); labels have .* \(2,\)"),
+        ({"x": np.ones(2), "y": np.array(1)}, r"y has the shape \(\)"),
+        ({"x": np.array(1.0), "y": np.array([1])}, r"x of .* of shape \(\)"),
         ({"x": np.array(["a"])}, "not an array of numbers"),
         ({"x": np.array([{}], object)}, "cannot be read"),
     ],
@@ -229,6 +232,35 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
     for name in ("broken.npz", "array.npz"):
         with pytest.raises(DataError, match="cannot be read"):
             fm.data.read_examples(tmp_path / name, None)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_damaged_npz_is_refused_wherever_the_damage_lies(tmp_path, compressed):
+    path = tmp_path / "damaged.npz"
+    (np.savez_compressed if compressed else np.savez)(path, x=np.arange(64.0).reshape(32, 2), y=np.arange(32) % 2)
+    whole = path.read_bytes()
+    places = range(0, len(whole), 7)
+    damaged = [whole[:place] for place in places]
+    damaged += [whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :] for place in places]
+    refused = []
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            fm.data.read_examples(path, None, None, ("0", "1"))
+        except DataError as error:
+            refused.append(str(error))
+    assert len(refused) > len(damaged) / 2
+    assert "\n" not in "".join(refused)
+
+
+def test_targets_that_are_not_needed_are_not_read(csv_file, tmp_path):
+    for labels in ("1,\n2,\n", "1,perhaps\n2,0\n", "1,2024-01-01\n2,2024-01-02\n"):
+        path = csv_file("x,y\n" + labels)
+        x, y = fm.data.read_examples(path, ("x",), "y", ("no", "yes"), need_target=False)
+        assert (x.tolist(), y) == ([[1], [2]], None)
+    for target in (np.array([5, 6, 7]), np.array([{}], object)):
+        np.savez(tmp_path / "some.npz", x=np.ones(2), y=target)
+        assert fm.data.read_examples(tmp_path / "some.npz", None, None, ("0", "1"), need_target=False)[1] is None
 
 
 def test_a_model_of_arrays_takes_no_table(csv_file):

@@ -3,6 +3,9 @@
 import csv
 import os
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -20,6 +23,21 @@ from fedmeta.data.labels import encode
 from fedmeta.errors import DataError, UnknownName, UsageError
 
 MISSING = frozenset(pyarrow.csv.ConvertOptions().null_values)
+# What a damaged, encrypted or foreign .npz file makes NumPy and zipfile raise.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+)
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
@@ -87,11 +105,11 @@ def read_examples(
         features: the names of the input columns in the order of training; unused for `.npz`.
         target: the name of the target column, or None to read none; unused for `.npz`.
         classes: the names of the classes; None for regression.
-        need_target: whether to refuse a file without targets.
+        need_target: whether targets are read; a file without them is refused then.
 
     Returns:
         x, float32 of shape [examples, features] (integers in `.npz` stay integers), and y, int32 places in
-        `classes` or float32, of shape [examples]; None where the file has no targets.
+        `classes` of shape [examples] or float32 of shape [examples, ...]; None without `need_target`.
 
     Raises:
         DataError: the file cannot be read, or holds something else than training had; a label that is none of
@@ -100,7 +118,7 @@ def read_examples(
         UsageError: the kind of file does not fit.
     """
     if Path(path).suffix.lower() == ".npz":
-        x, y = _read_npz(Path(path))
+        x, y = _read_npz(Path(path), need_target)
         where = f"y of {path}"
     elif features is None:
         raise UsageError(f"the model takes arrays without named columns: give {path} as .npz with an array x")
@@ -109,19 +127,21 @@ def read_examples(
         for column in features:
             source.check(column)
         x, y, where = source.numbers(tuple(features)), None, f"column {target!r} of {path}"
-        if target is not None and (need_target or target in source.table.column_names):
+        if target is not None and need_target:
             source.check(target)
             y = source.targets(target)
     if len(x) == 0:
         raise DataError(f"{path} holds no examples")
-    if y is None:
-        if need_target:
-            raise DataError(f"{path} holds no targets; they are needed to adapt a model")
+    if not need_target:
         return x, None
+    if y is None:
+        raise DataError(f"{path} holds no targets; they are needed to adapt a model")
     if classes is None:
         if y.dtype.kind not in "iuf":
             raise DataError(f"{where} holds {y.dtype}, but the model predicts numbers")
         return x, encode(y.astype(np.float64), None, where)[0]
+    if y.ndim != 1:
+        raise DataError(f"{where} has the shape {y.shape}; labels have the shape [examples], here ({len(x)},)")
     if y.dtype.kind == "f":
         raise DataError(f"{where} holds floats, but the model predicts the classes {', '.join(classes)}")
     return x, encode(y, tuple(classes), where)[0]
@@ -289,15 +309,16 @@ def _read_file(path: Path, text: str | None) -> pa.Table:
     return frame
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_npz(path: Path, need_target: bool) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy leaves a file open that it opened itself and could not read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if "x" not in arrays:
                 raise DataError(f"{path} holds no array x, but {', '.join(arrays) or 'nothing'}")
-            x, y = arrays["x"], arrays.get("y")
+            x, y = arrays["x"], arrays.get("y") if need_target else None
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
-    except (ValueError, OSError, EOFError, AttributeError, TypeError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}") from error
     if x.ndim == 0 or x.dtype.kind not in "iufb":
         raise DataError(f"x of {path} is {x.dtype} of shape {x.shape}, not an array of numbers with examples first")

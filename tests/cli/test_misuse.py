@@ -1,4 +1,5 @@
 import pytest
+from filelock import FileLock
 
 TABLE = ("--client", "user", "--target", "label")
 DIGITS = ("train", "--data", "digits", "--algorithm", "maml", "--rounds", 2)
@@ -41,12 +42,12 @@ def test_misuse_is_one_line_that_says_what_is_right_and_writes_nothing(fedmeta, 
 
 
 BAD_TABLES = {
-    "a missing client column": ("usr,a,label\nx,1,p\ny,2,q\n", "'user'", 2),
-    "text among numbers": ("user,a,label\nx,1,p\nx,two,q\ny,3,p\n", "two", 1),
-    "a missing value": ("user,a,label\nx,1,p\nx,,q\ny,3,p\n", "a", 1),
-    "not a number": ("user,a,label\nx,1,p\nx,nan,q\ny,3,p\n", "a", 1),
-    "no rows": ("user,a,label\n", "no", 1),
-    "a nameless client": ("user,a,label\nx,1,p\n,2,q\ny,3,p\n", "user", 1),
+    "a missing client column": ("usr,a,label\nx,1,p\ny,2,q\n", ("'user'", "did you mean usr?"), 2),
+    "text among numbers": ("user,a,label\nx,1,p\nx,two,q\ny,3,p\n", ("column 'a'", "'two' in line 3"), 1),
+    "a missing value": ("user,a,label\nx,1,p\nx,,q\ny,3,p\n", ("column 'a'", "1 missing", "in line 3"), 1),
+    "not a number": ("user,a,label\nx,1,p\nx,nan,q\ny,3,p\n", ("column 'a'", "1 missing", "in line 3"), 1),
+    "no rows": ("user,a,label\n", ("has no rows",), 1),
+    "a nameless client": ("user,a,label\nx,1,p\n,2,q\ny,3,p\n", ("column 'user'", "empty in line 3"), 1),
 }
 
 
@@ -57,7 +58,7 @@ def test_a_bad_table_is_one_line_that_names_the_place_and_writes_nothing(fedmeta
     done = fedmeta("train", "--data", tmp_path / "bad.csv", *TABLE, "--algorithm", "maml", "--out", tmp_path / "run")
     assert done.code == code
     assert done.err.count("\n") == 1
-    assert says in done.err
+    assert [part for part in (*says, "bad.csv") if part not in done.err] == []
     assert not (tmp_path / "run").exists()
 
 
@@ -114,6 +115,62 @@ def test_a_folder_with_another_run_or_other_things_is_left_alone(fedmeta, train_
     refused, _ = train_shop(out="mine")
     assert refused.code == 1
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_run_that_another_process_uses_is_left_alone(fedmeta, train_shop):
+    _, run = train_shop()
+    before = contents(run)
+    with FileLock(run / ".lock"):
+        for refused in (train_shop("--rounds", 4)[0], fedmeta("resume", run, "--rounds", 4)):
+            assert refused.code == 1
+            assert refused.err == f"fedmeta: {run} is in use by another process\n"
+    assert contents(run) == before
+    assert fedmeta("resume", run, "--rounds", 4).code == 0
+
+
+def test_a_run_of_another_model_is_neither_gone_on_with_nor_touched(fedmeta, train_shop):
+    _, run = train_shop()
+    before = contents(run)
+    refused, _ = train_shop("--model", "softmax_regression")
+    assert refused.code == 1
+    assert refused.err == f"fedmeta: {run} holds another run: recipe.model is 'mlp' there and " + (
+        "'softmax_regression' here\n"
+    )
+    assert contents(run) == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(fedmeta, train_shop):
+    _, run = train_shop()
+    _, other = train_shop("--model", "softmax_regression", out="other")
+    checkpoint = "checkpoint/state.safetensors"
+    (run / checkpoint).write_bytes((other / checkpoint).read_bytes())
+    before = contents(run)
+    refused = fedmeta("resume", run, "--rounds", 4)
+    assert refused.code == 1
+    assert refused.err.startswith(f"fedmeta: {run / checkpoint} belongs to another algorithm or model: ")
+    assert refused.err.count("\n") == 1
+    assert contents(run) == before
+
+
+def test_a_file_in_the_way_of_what_is_written_is_named_and_kept(fedmeta, train_shop, shop, tmp_path):
+    _, run = train_shop()
+    letter = tmp_path / "letter"
+    letter.write_text("dear")
+    below = letter / "below"
+    for code, done in (
+        (2, train_shop(out="letter")[0]),
+        (1, train_shop(out="letter/below")[0]),
+        (1, fedmeta("adapt", run, "--examples", shop, "--out", below)),
+        (1, fedmeta("evaluate", run, "--per-client", below)),
+    ):
+        assert done.code == code, done.err
+        assert done.err.count("\n") == 1
+        assert str(letter) in done.err
+    assert letter.read_text() == "dear"
 
 
 def test_a_diverging_run_stops_and_names_client_and_round(fedmeta, train_shop, shop):

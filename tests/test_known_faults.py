@@ -3,6 +3,9 @@
 Every test holds the faulty variant too, and shows that the check would not pass it.
 """
 
+import csv
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,8 @@ import optax
 import pytest
 
 import fedmeta as fm
+from fedmeta.cli import main
+from fedmeta.study.saved import read_recipe, read_run
 from tests import toys
 from tests.oracles import rounds, softmax
 
@@ -139,3 +144,48 @@ def test_test_clients_that_are_never_used():
     # What the faulty reproduction reports on: clients that are not the test clients.
     other = fm.evaluate(fm.FedAvg(), SOFTMAX, SOFTMAX.init(KEY), validation)
     assert not set(other.clients) & names[2]
+
+
+def test_a_job_that_reports_on_clients_that_took_part(tmp_path):
+    file, run = tmp_path / "table.csv", tmp_path / "run"
+    draw = np.random.default_rng(0)
+    lines = [
+        f"w{owner:02},{a:.3f},{b:.3f},{'yes' if a > b else 'no'}"
+        for owner in range(20)
+        for a, b in draw.normal(size=(8, 2))
+    ]
+    file.write_text("\n".join(["writer,a,b,label", *lines]) + "\n")
+    table = ["--data", file, "--client", "writer", "--target", "label"]
+    # The checks of the job, from what it leaves on the disk.
+    command(["train", *table, "--algorithm", "fedavg-meta", "--rounds", 12, "--validate-every", 4, "--out", run])
+    command(["evaluate", run, "--per-client", tmp_path / "clients.csv"])
+    tested = [row["client"] for row in csv.DictReader((tmp_path / "clients.csv").read_text().splitlines())]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = {name for row in rows for name in row["clients"]}
+    written = json.loads((run / "evaluation.json").read_text())
+
+    prepared, phi = read_recipe(run).prepare(), read_run(run).phi
+    whole = fm.data.from_table(file, client="writer", target="label")
+    train, validation, test = (part.client_ids for part in whole.split_clients((0.8, 0.1, 0.1), seed=0))
+    assert (len(train), len(validation), len(test)) == (16, 2, 2)
+    assert sorted(tested) == sorted(test)
+    assert trained <= set(train)
+    assert not set(tested) & (trained | set(validation))
+    report = prepared.report(phi, prepared.test)
+    assert report.per_client["client"].to_pylist() == tested
+    assert written == report.summary()
+    # The validation figures of the last round are the validation clients'.
+    looked = prepared.report(phi, prepared.validation)
+    assert set(looked.clients) == set(validation)
+    assert rows[-1]["validation_loss"] == pytest.approx(looked.after.pooled["loss"], rel=1e-6)
+    # The faulty job, which reports on clients that it has met.
+    for met in (prepared.train, prepared.validation):
+        faulty = prepared.report(phi, met)
+        assert set(faulty.clients) & (trained | set(validation))
+        assert faulty.summary() != written
+
+
+def command(words):
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    assert ended.value.code == 0

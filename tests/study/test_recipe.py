@@ -77,6 +77,32 @@ def test_standardisation_sees_training_clients_only():
     np.testing.assert_allclose(found.std, x[rows].std(axis=0), rtol=1e-4)
 
 
+@pytest.mark.parametrize("target", ["class", "number"])
+def test_a_run_standardises_by_its_training_clients_only(target, tmp_path):
+    clients, x, y = table()
+    y = np.where(y, "yes", "no") if target == "class" else x @ [1.0, 2.0, 3.0]
+    file = tmp_path / "table.csv"
+
+    def prepare(changed=(), factor=1000.0):
+        scale = np.where(np.isin(clients, changed), factor, 1.0)
+        targets = y * scale if target == "number" else y
+        rows = [",".join(map(str, row)) for row in zip(clients, *(x * scale[:, None]).T, targets, strict=True)]
+        file.write_text("\n".join(["who,a,b,c,y", *rows]) + "\n")
+        return Recipe.usual(str(file), "maml", client="who", target="y").prepare()
+
+    plain = prepare()
+    for part in (plain.test, plain.validation):
+        changed = prepare(part.client_ids)
+        assert changed.test.client_ids == plain.test.client_ids
+        assert changed.inputs == plain.inputs
+    assert prepare(plain.train.client_ids[:1]).inputs != plain.inputs
+    rows = np.isin(clients, plain.train.client_ids)
+    np.testing.assert_allclose(plain.inputs.mean, x[rows].mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(plain.inputs.std, x[rows].std(axis=0), rtol=1e-4)
+    if target == "number":
+        np.testing.assert_allclose(plain.inputs.target_scale, [y[rows].mean(), y[rows].std()], rtol=1e-4)
+
+
 def test_inputs_survive_their_file():
     inputs = Inputs((3,), ("no", "yes"), ("a", "b", "c"), "y", None, (1.0, 2.0, 3.0), (1.0, 1.0, 0.1))
     assert Inputs.from_dict(tomllib.loads(tomli_w.dumps(inputs.to_dict()))) == inputs

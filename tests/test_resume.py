@@ -1,6 +1,7 @@
 """A run that was interrupted and goes on gives bit for bit what an uninterrupted run gives."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -124,3 +125,19 @@ def test_fewer_rounds_than_are_done_are_refused_and_the_run_stays_as_it_is(model
     with pytest.raises(fm.errors.UsageError, match="has 5 rounds done, more than the 3 that are asked for"):
         train(model, tmp_path, rounds=3)
     assert contents(tmp_path) == uninterrupted[1]
+
+
+def test_what_users_run_resumes_bit_for_bit_too(tmp_path):
+    """With the compiler's own settings, which the rest of this suite does not use, and a process for each part."""
+    as_users = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+    def fedmeta(*words):
+        command = [sys.executable, "-m", "fedmeta", *map(str, words)]
+        done = subprocess.run(command, env=as_users, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    digits = ("train", "--data", "digits", "--algorithm", "maml", "--model", "softmax_regression")
+    fedmeta(*digits, "--validate-every", 3, "--rounds", 6, "--out", tmp_path / "whole")
+    fedmeta(*digits, "--validate-every", 3, "--rounds", 3, "--out", tmp_path / "parts")
+    fedmeta("resume", tmp_path / "parts", "--rounds", 6)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")

@@ -4,16 +4,12 @@ import os
 # It must be said before JAX starts.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
-from pathlib import Path
-
 import hypothesis
 import jax
 import pytest
 
 import fedmeta as fm
 from tests import toys
-
-BESIDE = Path(__file__).parents[2] / "shared" / "data"
 
 # Compilation makes the first example of a property slow; the same examples everywhere make a failure repeatable.
 hypothesis.settings.register_profile(
@@ -46,10 +42,8 @@ def model():
 
 
 @pytest.fixture
-def real_data(monkeypatch):
+def real_data():
     """Ask for a source's real files; the test is skipped, with the reason, where they are absent."""
-    if "FEDMETA_DATA" not in os.environ and BESIDE.is_dir():
-        monkeypatch.setenv("FEDMETA_DATA", str(BESIDE))
 
     def need(name):
         if not fm.data.source(name).present:

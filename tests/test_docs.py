@@ -13,6 +13,9 @@ from fedmeta.cli import app, main
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(python|console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = ("https://", "http://", "mailto:", "#")
 
 
 def blocks(page):
@@ -25,6 +28,12 @@ def commands(text):
     """Return the arguments of each `fedmeta` command in a block of a shell."""
     lines = (line.removeprefix("$ ").removeprefix(".venv/bin/") for line in text.splitlines())
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fedmeta ")]
+
+
+def links(page):
+    """Return what a page's links and images point to, outside its code and inside this project."""
+    prose = FENCED.sub("", page.read_text("utf-8"))
+    return [target.split("#")[0] for target in LINK.findall(prose) if not target.startswith(ELSEWHERE)]
 
 
 def name(page):
@@ -61,9 +70,21 @@ def test_the_snippets_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys
 
 def check_what_the_tutorial_claims(scope):
     assert scope["client"] == "client-01"
-    assert (len(scope["task"].support), len(scope["task"].query)) == (4, 16)
+    assert (len(scope["task"].support), len(scope["task"].query)) == (6, 23)
+    assert scope["after"] > scope["before"]
     assert len(scope["run"].history) == 80
     assert scope["report"].accuracy > scope["report"].before.accuracy + 0.1
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name)
+def test_every_relative_link_and_image_of_a_page_exists(page):
+    dead = [target for target in links(page) if not (page.parent / target).is_file()]
+    assert not dead
+
+
+def test_links_and_images_are_found():
+    assert "docs/tutorial.md" in links(ROOT / "README.md")
+    assert "images/digits.png" in links(ROOT / "docs" / "results.md")
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -9,7 +9,7 @@ from fedmeta.errors import DataError, UsageError
 
 @given(st.lists(st.integers(-3, 20), min_size=1, max_size=50))
 def test_a_client_has_its_own_rows_in_their_order(clients):
-    data = fm.data.from_arrays(np.arange(len(clients)), [0] * len(clients), clients)
+    data = fm.data.from_arrays(np.arange(len(clients)), [0] * len(clients), clients, classes=1)
     assert data.client_ids == [str(client) for client in sorted(set(clients))]
     assert data.num_examples == len(clients)
     for client in set(clients):
@@ -18,7 +18,7 @@ def test_a_client_has_its_own_rows_in_their_order(clients):
 
 
 def test_the_order_of_rows_does_not_change_the_order_of_clients():
-    one = fm.data.from_arrays([1.0, 2.0, 3.0], [0, 0, 0], ["z", "a", "m"])
+    one = fm.data.from_arrays([1.0, 2.0, 3.0], [0, 1, 0], ["z", "a", "m"])
     assert one.client_ids == ["a", "m", "z"]
 
 
@@ -52,6 +52,8 @@ def test_classes_may_be_more_than_are_seen():
     assert fm.data.from_arrays(x, [0, 5], who, classes=62).num_classes == 62
     assert fm.data.from_arrays(x, [0, 1], who, classes=("no", "yes"))["c"].y.tolist() == [0, 1]
     assert fm.data.from_arrays(x, ["yes", "no"], who, classes=("no", "yes"))["c"].y.tolist() == [1, 0]
+    assert fm.data.from_arrays(x, [0, 0], who, classes=1).num_classes == 1
+    assert fm.data.from_arrays(x, ["a", "a"], who, classes=["a"]).info.classes == ("a",)
     assert fm.data.from_arrays(x, [7, 3], who, classes=("3", "7"))["c"].y.tolist() == [1, 0]
 
 
@@ -77,6 +79,10 @@ def test_inputs_are_float32_and_codes_stay_integers(given_type, read_type):
         ({"y": [0, 1, 7], "classes": 3}, "label 7"),
         ({"y": ["a", "b", "z"], "classes": ("a", "b")}, "label 'z', which is none of the classes a, b"),
         ({"y": [0, 1, "two"]}, "mixes types"),
+        ({"y": [0, 0, 0]}, "y holds one class only, '0'; a classifier needs two"),
+        ({"y": [7, 7, 7]}, "y holds one class only, '7'"),
+        ({"y": ["a", "a", "a"]}, "y holds one class only, 'a'"),
+        ({"y": [True, True, True]}, "y holds one class only, 'True'"),
         ({"y": np.array(["a", 1, "b"], object)}, r"mixes types: text \(row 0: 'a'\) and an integer"),
         ({"y": ["a", None, "b"]}, "None in row 1"),
         ({"y": [0.5, np.nan, 1.0]}, "not finite"),

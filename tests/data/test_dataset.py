@@ -72,7 +72,7 @@ def test_max_examples_bounds_what_a_task_reads():
 
 @given(st.integers(3, 60), st.integers(0, 5))
 def test_a_client_is_in_one_part_of_a_split_only(num_clients, seed):
-    data = fm.data.from_arrays(np.zeros((num_clients, 1)), np.zeros(num_clients, int), np.arange(num_clients))
+    data = fm.data.from_arrays(np.zeros((num_clients, 1)), np.zeros(num_clients), np.arange(num_clients))
     parts = data.split_clients((0.4, 0.3, 0.3), seed)
     ids = [name for part in parts for name in part.client_ids]
     assert sorted(ids) == sorted(data.client_ids)
@@ -101,7 +101,7 @@ def test_a_support_fraction_out_of_range_is_refused(small, support):
 
 
 def test_a_client_with_one_example_has_no_task():
-    data = fm.data.from_arrays([[1.0]], [0], ["lonely"])
+    data = fm.data.from_arrays([[1.0]], [0], ["lonely"], classes=2)
     with pytest.raises(DataError, match="'lonely' has 1 examples"):
         data.task("lonely")
 

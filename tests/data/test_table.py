@@ -104,6 +104,7 @@ def test_a_missing_column_is_named_with_the_nearest(csv_file, column):
         ("site,age,ill\n1,50,1\n,2,1\n", r"'site' .* is empty in line 3"),
         ("site,age,ill\n1,50,1\nNA,2,1\n", r"'site' .* has no client, but 'NA', in line 3"),
         ("site,age,ill\nw,2024-01-01,1\n", r"'age' .* has type date32"),
+        ("site,age,ill\nw,50,a\nw,60,a\n", "column 'ill' .* holds one class only, 'a'; a classifier needs two"),
         ("site,age,ill\n", "has no rows"),
         ("", "cannot be read"),
         ("site,age,ill\nw,1\n", "Expected 3 columns, got 2"),

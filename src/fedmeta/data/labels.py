@@ -24,7 +24,8 @@ def encode(
         float32 of y's shape and None, or int32 of y's shape and the names.
 
     Raises:
-        DataError: a value is missing or not finite, the types are mixed, or a label is not among the classes.
+        DataError: a value is missing or not finite, the types are mixed, a label is not among the classes, or
+            there is one class only and `classes` is not given.
         UsageError: classes are given for floats, or only their number for text.
     """
     y = _plain(np.asarray(y), where)
@@ -32,13 +33,22 @@ def encode(
         if classes is not None:
             raise UsageError(f"classes are given, but {where} holds floats; labels are integers, text or booleans")
         return finite(y, where), None
-    names = None if classes is None or isinstance(classes, int) else tuple(classes)
+    if classes is None:
+        targets, names = _integers(y, None, where) if y.dtype.kind in "iu" else _sorted(y.astype(str))
+        need_two(names, where)
+        return targets, names
     if y.dtype.kind in "iu":
-        return _integers(y, classes if isinstance(classes, int) else names, where)
+        return _integers(y, classes if isinstance(classes, int) else tuple(classes), where)
     if isinstance(classes, int):
         raise UsageError(f"{where} holds text or booleans: give the names of the {classes} classes, not their number")
-    text = y.astype(str)
-    return (_look_up(text, names, where), names) if names is not None else _sorted(text)
+    names = tuple(classes)
+    return _look_up(y.astype(str), names, where), names
+
+
+def need_two(names: tuple[str, ...], where: str) -> None:
+    """Raise a DataError where there is one class only, since any classifier is right then."""
+    if len(names) == 1:
+        raise DataError(f"{where} holds one class only, {names[0]!r}; a classifier needs two")
 
 
 def finite(values: np.ndarray, where: str) -> np.ndarray:

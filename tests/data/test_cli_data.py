@@ -59,7 +59,7 @@ def test_info_of_a_table_needs_its_columns(run, tmp_path):
 def test_info_of_a_folder_is_of_what_was_saved_or_of_leaf(run, tmp_path, small, write_json):
     fm.data.save(small, tmp_path / "stored")
     assert json.loads(run("info", str(tmp_path / "stored"), "--json"))["clients"] == 3
-    content = {"users": ["u"], "num_samples": [1], "user_data": {"u": {"x": [[0.5]], "y": [0]}}}
+    content = {"users": ["u"], "num_samples": [2], "user_data": {"u": {"x": [[0.5], [1]], "y": [0, 1]}}}
     write_json(tmp_path / "leaf" / "a.json", content)
     assert json.loads(run("info", str(tmp_path / "leaf"), "--json"))["clients"] == 1
 

@@ -24,10 +24,18 @@ def test_images_are_read_and_merged_over_train_and_test(tmp_path, write_json):
     assert data["f01"].y.tolist() == [3, 0]
 
 
-def test_labels_stay_as_they_are_though_some_are_not_seen(tmp_path, write_json):
-    write_json(tmp_path / "a.json", leaf(u=([[0.5], [0.25]], [7, 2])))
+@pytest.mark.parametrize("labels", [[7, 2], [3_000_000, -5], [2**62, 17]])
+def test_labels_with_gaps_are_numbered_and_keep_their_names(tmp_path, write_json, labels):
+    write_json(tmp_path / "a.json", leaf(u=([[0.5], [0.25]], labels)))
     data = fm.data.from_leaf(tmp_path)
-    assert (data["u"].y.tolist(), data.num_classes) == ([7, 2], 8)
+    assert (data["u"].y.tolist(), data.info.classes) == ([1, 0], (str(labels[1]), str(labels[0])))
+
+
+def test_labels_stay_as_they_are_where_classes_are_given(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(u=([[0.5], [0.25]], [7, 2])))
+    assert fm.data.from_leaf(tmp_path, classes=8)["u"].y.tolist() == [7, 2]
+    write_json(tmp_path / "a.json", leaf(u=([[0.5], [0.25]], ["no", "no"])))
+    assert fm.data.from_leaf(tmp_path, classes=["yes", "no"])["u"].y.tolist() == [1, 1]
 
 
 def test_text_becomes_codes_of_its_characters(tmp_path, write_json):
@@ -73,7 +81,24 @@ GOOD = leaf(u=([[1.0]], [0]))
         (leaf(u=([], [])), "no examples"),
         (leaf(u=([[1.0], [2.0]], [0, "a"])), "types int, str"),
         (leaf(u=(["abc", "ab"], ["a", "b"])), "user 'u': a text of 2 characters, where others have 3"),
-        (leaf(u=([[float("nan")]], [0])), "client 'u'"),
+        (leaf(u=([[float("nan")], [0.5]], [0, 1])), "client 'u'"),
+        (GOOD | {"users": 5}, r"a\.json is no LEAF file: users must be a list"),
+        (GOOD | {"users": "u"}, "users must be a list"),
+        (GOOD | {"user_data": [5]}, "user_data an object"),
+        (GOOD | {"users": [["u"]]}, "no x and y for this user"),
+        (GOOD | {"users": ["u", "u"], "num_samples": [1, 1]}, r"a\.json lists the user 'u' twice"),
+        (GOOD | {"num_samples": 2}, "num_samples must be a list, not 2"),
+        (GOOD | {"num_samples": None}, "num_samples must be a list, not None"),
+        (leaf(u=([[1.0]], [10**30])), r"a\.json, user 'u': y holds the label 10{29,}, beyond 64 bits"),
+        (leaf(u=([[1.0]], [None])), r"a\.json, user 'u': y holds values of the type NoneType"),
+        (leaf(u=([[1.0]], [[0, 1]])), "values of the type list"),
+        (leaf(u=([[10**400]], [0])), "user 'u': x is not rows of numbers"),
+        (leaf(u=([[1, 10**400, 0.5]], [0])), "user 'u': x is not rows of numbers"),
+        (leaf(u=([[1.0], [None]], [0, 1])), "user 'u': x is not rows of numbers only"),
+        (leaf(u=([[1.0], ["2"]], [0, 1])), "user 'u': x is not rows of numbers only"),
+        (leaf(u=([[1.0], {"a": 1}], [0, 1])), "user 'u': x is not rows of numbers"),
+        (leaf(u=([[1.0], [2.0]], [3, 3])), "y of .* holds one class only, '3'; a classifier needs two"),
+        (leaf(u=(["aaa"], ["a"])), "y of .* holds one class only, 'a'"),
     ],
 )
 def test_what_is_wrong_is_said_with_file_and_user(tmp_path, write_json, content, message):
@@ -85,6 +110,12 @@ def test_what_is_wrong_is_said_with_file_and_user(tmp_path, write_json, content,
 def test_broken_json_is_named(tmp_path):
     (tmp_path / "broken.json").write_text('{"users": ["u"')
     with pytest.raises(DataError, match=r"broken\.json is no whole JSON file"):
+        fm.data.from_leaf(tmp_path)
+
+
+def test_json_nested_too_deep_is_named(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"deep\.json is no whole JSON file"):
         fm.data.from_leaf(tmp_path)
 
 

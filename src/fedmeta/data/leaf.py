@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset
+from fedmeta.data.labels import encode, need_two
 from fedmeta.errors import DataError, UsageError
 
 IMAGE = 28 * 28
@@ -20,8 +22,9 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
 
     Args:
         folder: holds `*.json`, or `train/*.json` and `test/*.json`.
-        classes: the number of classes or their names (62 for FEMNIST); up to the largest label by default.
-            For text with a character as target the classes are the characters.
+        classes: the number of classes or their names (62 for FEMNIST), where the labels here need not show
+            them all. Without them labels with gaps are numbered in sorted order, and keep their names. For
+            text with a character as target the classes are the characters.
 
     Returns:
         Rows of 784 numbers (FEMNIST) become x of shape [examples, 28, 28, 1], other rows [examples, numbers],
@@ -30,7 +33,7 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
 
     Raises:
         DataError: there are no files, or one is broken or does not hold what it says; file and user are
-            named.
+            named. Also where all targets are of one class, unless `classes` are given.
         UsageError: classes are given for text whose targets are characters.
     """
     path = Path(folder)
@@ -46,7 +49,7 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
     owners = np.repeat(np.array(list(rows), str), [len(part) for part in rows.values()])
     if not targets:
         raise DataError(f"{path} holds users, but no examples")
-    characters = names = None
+    characters = names = y = None
     if all(isinstance(row, str) for part in rows.values() for row in part):
         letters = {letter for part in rows.values() for row in part for letter in row}
         follows = all(isinstance(target, str) and len(target) == 1 for target in targets)
@@ -54,27 +57,34 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
         x = _codes(path, rows, characters)
         if follows and classes is not None:
             raise UsageError(f"{path} holds text and the character that follows: the characters are the classes")
-        y = _places("".join(targets), characters) if follows else _labels(path, targets)
-        names = tuple(characters) if follows else None
+        if follows:
+            y, names = _places("".join(targets), characters), tuple(characters)
+            need_two(names, f"y of {path}")
     else:
-        x, y = _numbers(path, rows), _labels(path, targets)
-    if y.dtype.kind == "i" and classes is None:
-        classes = int(y.max()) + 1 if names is None else len(names)
-    data = from_arrays(x, y, owners, classes=classes, name=path.name)
-    info = replace(data.info, source="LEAF JSON", characters=characters, classes=names or data.info.classes)
-    return replace(data, info=info)
+        x = _numbers(path, rows)
+    if y is None:
+        y, names = encode(_labels(path, targets), classes, f"y of {path}")
+    data = from_arrays(x, y, owners, classes=None if names is None else len(names), name=path.name)
+    return replace(data, info=replace(data.info, source="LEAF JSON", characters=characters, classes=names))
 
 
 def _users(file: Path) -> list[tuple[str, list, list]]:
     """Return name, inputs and targets of each user of a file."""
     try:
         content = json.loads(file.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{file} is no whole JSON file: {error}") from error
     if not isinstance(content, dict) or not {"users", "user_data"} <= set(content):
         raise DataError(f"{file} is no LEAF file: it needs users, num_samples and user_data")
     names, held = content["users"], content["user_data"]
+    if not isinstance(names, list) or not isinstance(held, dict):
+        raise DataError(f"{file} is no LEAF file: users must be a list and user_data an object")
     counts = content.get("num_samples", [None] * len(names))
+    if not isinstance(counts, list):
+        raise DataError(f"{file} is no LEAF file: num_samples must be a list, not {counts!r:.40}")
+    twice = [user for user, times in Counter(map(str, names)).items() if times > 1]
+    if twice:
+        raise DataError(f"{file} lists the user {twice[0]!r} twice")
     if len(counts) != len(names):
         raise DataError(f"{file} lists {len(names)} users, but {len(counts)} in num_samples")
     found = []
@@ -86,6 +96,13 @@ def _users(file: Path) -> list[tuple[str, list, list]]:
             raise DataError(f"{where}: user_data has no x and y for this user") from None
         if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
             raise DataError(f"{where}: x and y must be lists of one length")
+        if wrong := {type(target).__name__ for target in y} - {"int", "float", "str"}:
+            raise DataError(f"{where}: y holds values of the type {min(wrong)}; targets are numbers or text")
+        large = [target for target in y if isinstance(target, int) and not -(2**63) <= target < 2**63]
+        if large:
+            raise DataError(
+                f"{where}: y holds the label {str(large[0])[:30]}, beyond 64 bits; write such labels as text"
+            )
         if count is not None and count != len(y):
             raise DataError(f"{where}: num_samples says {count}, but there are {len(y)} examples")
         if any(isinstance(row, list) and any(isinstance(value, str) for value in row) for row in x[:1]):
@@ -102,9 +119,13 @@ def _numbers(path: Path, rows: dict[str, list]) -> np.ndarray:
     parts = []
     for user, part in rows.items():
         try:
-            array = np.asarray(part, np.float32)
-        except (ValueError, TypeError) as error:
+            array = np.asarray(part)
+        except (ValueError, OverflowError) as error:
             raise DataError(f"{path}, user {user!r}: x is not rows of numbers of one length") from error
+        if array.dtype.kind not in "iufb":
+            raise DataError(f"{path}, user {user!r}: x is not rows of numbers only")
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
         if parts and len(array) and array.shape[1:] != parts[0].shape[1:]:
             raise DataError(
                 f"{path}, user {user!r}: x has rows of shape {array.shape[1:]}, others have {parts[0].shape[1:]}"

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -119,6 +120,25 @@ def test_a_host_that_does_not_answer_is_one_line(server, tmp_path):
     with pytest.raises(DownloadError, match=r"cannot be fetched: .*refused") as caught:
         fetch(f"http://127.0.0.1:{port}/good", tmp_path / "file", DIGEST)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_before_anything_is_asked_for(server):
+    with pytest.raises(DownloadError, match=r"the folder /dev/null/x cannot be made: Not a directory$"):
+        fetch(f"{server.address}/good", Path("/dev/null/x/file"), DIGEST)
+    assert server.RequestHandlerClass.ranges == []
+
+
+def test_a_full_disk_is_one_line(server, tmp_path):
+    (tmp_path / "file.part").symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match=r"file\.part cannot be written: No space left on device$"):
+        fetch(f"{server.address}/good", tmp_path / "file", DIGEST)
+
+
+@pytest.mark.parametrize("taken", ["file", "file.part", ".file.lock"])
+def test_a_name_that_a_folder_has_is_one_line(server, tmp_path, taken):
+    (tmp_path / taken / "inside").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"cannot be written: Is a directory$"):
+        fetch(f"{server.address}/good", tmp_path / "file", DIGEST)
 
 
 def test_one_process_fetches_a_file_at_a_time(server, tmp_path):

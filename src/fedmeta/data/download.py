@@ -6,8 +6,10 @@ import os
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
+from io import FileIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,14 +45,15 @@ def fetch(
         timeout: seconds without any answer that are one too many.
 
     Raises:
-        DownloadError: unreachable, cut short, or not what the digest promises; a wrong part is removed.
+        DownloadError: unreachable, cut short, or not what the digest promises; a wrong part is removed. Also
+            where the file cannot be written; nothing is asked for if its folder cannot be made.
     """
     if urlsplit(address).scheme not in ("http", "https"):
         raise UsageError(f"only http and https addresses can be fetched, not {address}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(path.name + ".part")
     try:
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+        with writing(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
             _receive(address, part, path.name, progress, timeout)
             actual = _digest(part, gzipped)
             if actual != sha256:
@@ -59,6 +62,29 @@ def fetch(
             os.replace(part, path)
     except Timeout:
         raise DownloadError(f"another process is fetching {path}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to fetch into, unless it is there.
+
+    Raises:
+        DownloadError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(f"the folder {folder} cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses inside the block into a DownloadError that names the path."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        raise DownloadError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _receive(address: str, part: Path, name: str, progress: Progress | None, timeout: float) -> None:
@@ -71,9 +97,13 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
                 here = 0
             length = response.headers.get("Content-Length")
             total = None if length is None else here + int(length)
-            with part.open("ab" if resumed else "wb") as file:
+            with writing(part):
+                # Without a buffer nothing is left to be written, and to fail, when the file is closed.
+                file = part.open("ab" if resumed else "wb", buffering=0)
+            with file:
                 while block := response.read(BLOCK):
-                    file.write(block)
+                    with writing(part):
+                        _write(file, block)
                     here += len(block)
                     if progress is not None:
                         progress(name, here, total)
@@ -89,6 +119,12 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
         raise DownloadError(f"{address} cannot be fetched: {reason}{kept}") from error
     if total is not None and here < total:
         raise DownloadError(f"{address} was cut short: {here} of {total} bytes came; run again to go on from there")
+
+
+def _write(file: FileIO, block: bytes) -> None:
+    left = memoryview(block)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _digest(path: Path, gzipped: bool) -> str:

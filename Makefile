@@ -5,6 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint types layers unit docs lock format clean
 
 demo: .venv/ready
+	rm -rf runs/demo
 	$(BIN)/fedmeta compare --data digits --out runs/demo
 
 test: lint types layers docs unit

@@ -137,3 +137,10 @@ def test_scores_are_means_over_what_counts():
     hits = np.argmax(BY_HAND.apply(params, kept.x), axis=1) == kept.y
     assert float(measured["accuracy"]) == pytest.approx(hits.mean())
     assert set(measured) == {"loss", "accuracy"}
+
+
+def test_metrics_follow_the_loss_and_an_unknown_loss_has_none():
+    model = toys.network()
+    assert list(model.metrics) == ["accuracy"]
+    assert list(fm.Model(model.init, model.apply, fm.losses.squared_error).metrics) == ["absolute_error"]
+    assert fm.Model(model.init, model.apply, lambda p, y: abs(p - y)).metrics == {}

@@ -1,6 +1,7 @@
 """Personalised evaluation: unseen clients adapt on their support, and are tested on the rest."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,22 +146,24 @@ class Report:
         return pa.Table.from_pylist(rows)
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures as numbers and lists that JSON can hold."""
+        """Return the figures as JSON can hold them; a figure that is not finite is None."""
         return {
             "clients": len(self.clients),
             "left_out": self.left_out,
             "query_examples": int(self.after.examples.sum()),
             **{
                 point: {
-                    "over_examples": scores.pooled,
-                    "over_clients": scores.by_client,
-                    "std": scores.std,
-                    "deciles": scores.deciles.tolist(),
-                    "bottom_10_percent": scores.bottom_10_percent,
+                    "over_examples": {name: _finite(value) for name, value in scores.pooled.items()},
+                    "over_clients": {name: _finite(value) for name, value in scores.by_client.items()},
+                    "std": _finite(scores.std),
+                    "deciles": [_finite(value) for value in scores.deciles.tolist()],
+                    "bottom_10_percent": _finite(scores.bottom_10_percent),
                 }
                 for point, scores in (("before", self.before), ("after", self.after))
             },
-            "curve": self.curve.to_pylist() if self.steps else [],
+            "curve": [{name: _finite(value) for name, value in row.items()} for row in self.curve.to_pylist()]
+            if self.steps
+            else [],
         }
 
 
@@ -223,6 +226,12 @@ def evaluate(
         Scores({name: values[:, p] for name, values in points.items()}, examples[:, 1])
         for p in range(next(iter(points.values())).shape[1])
     )
+    lost = int(np.sum(~np.isfinite(scores[-1].values["loss"])))
+    if lost:
+        warnings.warn(
+            f"the loss of {lost} of {len(usable)} clients is not finite after adaptation; a lower rate may help",
+            stacklevel=2,
+        )
     return Report(
         before=scores[0],
         after=scores[-1],
@@ -231,6 +240,10 @@ def evaluate(
         steps=scores if curve else (),
         left_out=data.num_clients - len(usable),
     )
+
+
+def _finite(value: float | int) -> float | int | None:
+    return value if math.isfinite(value) else None
 
 
 def _points(results: Mapping[str, list[Any]]) -> dict[str, np.ndarray]:

@@ -87,13 +87,20 @@ class TensorBoard:
     def __init__(self, directory: str | Path):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory))
+        self._open = lambda: SummaryWriter(str(directory))
+        self._writer: Any = None
 
     def __call__(self, event: Event) -> None:
-        """Write the figures of a round."""
+        """Write the figures of a round. The files are made when the first round is done."""
         if isinstance(event, RoundEnded):
+            self._writer = self._writer or self._open()
             for name, value in event.row().items():
                 if isinstance(value, int | float) and name != "round":
                     self._writer.add_scalar(name, value, event.round)
         elif isinstance(event, RunEnded):
+            self.close()
+
+    def close(self) -> None:
+        """Write what is waiting to be written."""
+        if self._writer is not None:
             self._writer.close()

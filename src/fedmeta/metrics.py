@@ -8,8 +8,9 @@ AnyArray = Array | np.ndarray
 
 
 def accuracy(predictions: Float[AnyArray, "n *k classes"], y: Int[AnyArray, "n *k"]) -> Float[Array, " n"]:
-    """1.0 where the largest logit is the class, else 0.0; the mean over any axes between."""
-    hits = (jnp.argmax(predictions, axis=-1) == y).astype(jnp.float32)
+    """1.0 where the largest logit is the class, else 0.0, also where a logit is NaN; the mean over any axes between."""
+    known = ~jnp.isnan(predictions).any(axis=-1)
+    hits = (known & (jnp.argmax(predictions, axis=-1) == y)).astype(jnp.float32)
     return hits.reshape(hits.shape[0], -1).mean(axis=1)
 
 

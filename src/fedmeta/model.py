@@ -25,7 +25,8 @@ class Model:
         apply: `apply(params, x) -> predictions`, leading axis = examples on both sides.
         loss: `loss(predictions, y)`, one value per example; the mean over the mask is taken by the library.
         metrics: by name, functions like `loss`, reported and never trained on. Where they are not given:
-            accuracy, or the absolute error with `fm.losses.squared_error`.
+            accuracy with `fm.losses.softmax_cross_entropy`, the absolute error with `fm.losses.squared_error`,
+            none with another loss.
     """
 
     init: Callable[[Any], Params]
@@ -35,9 +36,11 @@ class Model:
 
     def __post_init__(self):
         if self.metrics is None:
-            regression = self.loss is losses.squared_error
-            usual = {"absolute_error": metrics.absolute_error} if regression else {"accuracy": metrics.accuracy}
-            object.__setattr__(self, "metrics", usual)
+            usual: dict[Any, Any] = {
+                losses.softmax_cross_entropy: {"accuracy": metrics.accuracy},
+                losses.squared_error: {"absolute_error": metrics.absolute_error},
+            }
+            object.__setattr__(self, "metrics", usual.get(self.loss, {}))
 
     def scores(self, params: Params, batch: Batch) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Return the mean loss over the examples that count, and that of each metric, "loss" among them."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 from filelock import FileLock, Timeout
 
@@ -15,7 +16,7 @@ from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.events import Event, RoundEnded
 
 _DIGESTS = {
-    "run.clients_sha256": "the digest of the training clients",
+    "run.data_sha256": "the digest of the training clients' data",
     "run.state_sha256": "the digest of the shapes of the model and of the server optimiser's state",
 }
 
@@ -76,7 +77,11 @@ class RunFolder:
             store.write_atomically(file, tomli_w.dumps(self.settings).encode())
             return
         there = read_settings(self.path)
-        differences = [found for found in _differences(there, self.settings) if found[0] != "run.rounds"]
+        differences = [
+            found
+            for found in _differences(there, self.settings)
+            if found[0] != "run.rounds" and not found[0].startswith("versions")
+        ]
         # A digest differs wherever what it stands for does, so any plainer difference says more.
         for name, old, new in sorted(differences, key=lambda found: found[0] in _DIGESTS):
             what = f"{_DIGESTS[name]} ({name})" if name in _DIGESTS else name
@@ -132,7 +137,7 @@ class RunFolder:
 
 def is_run(path: Path) -> bool:
     """Return whether the folder holds a run."""
-    return (path / "run.toml").is_file() or (path / ".lock").is_file()
+    return (path / "run.toml").is_file() or {entry.name for entry in path.glob("*")} == {".lock"}
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -178,6 +183,7 @@ def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             cleaned[name] = _without_none(value)
         elif value is not None:
+            value = value.item() if isinstance(value, np.generic) else value
             cleaned[name] = list(value) if isinstance(value, tuple) else value
     return cleaned
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     aside = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        aside = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
+        # As `open` would, so that the user's umask holds: a client's own model may be private.
+        handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
         os.replace(aside, path)
     except OSError as error:
         with contextlib.suppress(OSError):

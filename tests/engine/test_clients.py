@@ -49,3 +49,10 @@ def test_what_fits_passes():
 def test_a_regression_whose_outputs_are_not_as_many_as_the_targets_is_refused():
     with pytest.raises(fm.errors.UsageError, match=r"predicts numbers of shape \(3,\), and the targets have"):
         check_fit(fm.models.mlp((5, 3), loss=fm.losses.squared_error), toys.regression())
+
+
+def test_a_loss_that_returns_its_mean_is_refused_for_padding_would_count_in_it():
+    model = toys.network()
+    mean = fm.Model(model.init, model.apply, lambda p, y: fm.losses.softmax_cross_entropy(p, y).mean())
+    with pytest.raises(fm.errors.UsageError, match="one value per example"):
+        check_fit(mean, toys.classification())

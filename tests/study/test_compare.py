@@ -28,6 +28,21 @@ def test_the_common_target_is_what_every_algorithm_reached():
     assert comparison.cost == {"FedAvg": (4, 4 * 20), "FedMeta(MAML)": (2, 2 * 200)}
 
 
+@pytest.mark.parametrize("percent_reached", range(101))
+def test_the_noise_of_float32_costs_neither_a_percent_nor_a_round(percent_reached):
+    share = percent_reached / 100
+    noisy = [outcome("fedavg", [0.0, np.nextafter(share, 0) - 1e-8]), outcome("maml", [0.0, share, share + 0.001])]
+    comparison = compare(noisy)
+    assert comparison.target == share
+    assert comparison.cost["FedAvg"][0] == (2 if percent_reached else 1)
+
+
+def test_an_algorithm_without_a_finite_accuracy_is_compared_all_the_same():
+    comparison = compare([outcome("fedavg", [np.nan, np.nan]), outcome("maml", [0.5, np.nan])])
+    assert comparison.target == 0.0
+    assert comparison.cost["FedMeta(MAML)"] == (1, 20)
+
+
 def test_without_accuracy_the_common_target_is_a_loss():
     first = outcome("fedavg", [5.0, 2.0, 3.0], "loss")
     second = outcome("maml", [2.5, 1.0, 0.5], "loss")

@@ -69,7 +69,9 @@ class Algorithm(abc.ABC):
         check_rate("inner_lr", self.inner_lr)
         if self.weighting not in ("clients", "examples"):
             raise UsageError(f"weighting must be 'clients' or 'examples', not {self.weighting!r}")
-        _ = self.training_loop, self.adaptation_loop
+        if 0 in (self.training_loop.steps, self.training_loop.epochs):
+            raise UsageError(f"{self.title} needs at least 1 inner step or epoch in training")
+        _ = self.adaptation_loop
         for name in ("adapt_lr", "adapt_steps", "adapt_epochs"):
             if not self.adapts and getattr(self, name, None) is not None:
                 raise UsageError(f"{self.title} does not adapt, so {name}={getattr(self, name)} has no meaning")

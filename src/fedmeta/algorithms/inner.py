@@ -57,6 +57,10 @@ class InnerLoop:
     def __post_init__(self):
         if (self.steps is None) == (self.epochs is None):
             raise UsageError(f"give either steps or epochs, not steps={self.steps} and epochs={self.epochs}")
+        for name in ("steps", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise UsageError(f"{name} must be a whole number, not {value!r}")
         if min(self.steps or 0, self.epochs or 0) < 0:
             raise UsageError(f"steps and epochs cannot be negative: steps={self.steps}, epochs={self.epochs}")
         if self.batch_size is not None and self.batch_size < 1:

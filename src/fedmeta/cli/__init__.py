@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has enough of it.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     sys.exit(code or 0)
 
 

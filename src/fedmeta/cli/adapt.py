@@ -84,8 +84,11 @@ def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None
     import numpy as np
 
     from fedmeta import store
+    from fedmeta.errors import UsageError
     from fedmeta.study.saved import read_client_model
 
+    if out is not None and out.exists() and (out.samefile(model) or out.samefile(examples)):
+        raise UsageError(f"--out {out} is what is read; give another name")
     network, inputs, params = read_client_model(model)
     x, _ = inputs.read(examples, need_target=False)
     apply = jax.jit(network.apply)

@@ -8,6 +8,9 @@ import click
 
 from fedmeta.cli.options import chosen, data_options, run_options
 
+MARK = "comparison.toml"
+"""The file that says that a folder holds a comparison."""
+
 
 @click.command(short_help="Train several algorithms on the same clients.")
 @data_options
@@ -34,10 +37,11 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     """
     from rich.console import Console
 
+    from fedmeta import store
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
     from fedmeta.errors import Interrupted, UsageError
-    from fedmeta.rundir import is_run
+    from fedmeta.events import Event, RunStarted
     from fedmeta.study.compare import Outcome
     from fedmeta.study.compare import compare as compare_outcomes
     from fedmeta.study.plots import save_picture
@@ -48,18 +52,24 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     names = list(dict.fromkeys(name.strip() for name in algorithms.split(",") if name.strip()))
     if not names:
         raise UsageError("--algorithms names no algorithm")
-    if is_run(out):
-        raise UsageError(f"{out} is the folder of one run; a comparison needs a folder of its own")
+    if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} holds something that is not a comparison; give an empty or a new folder")
     given = chosen(options)
     recipes = [Recipe.usual(data, name, **given) for name in names]
     whole = recipes[0].load()
+    prepared = [recipe.prepare(whole) for recipe in recipes]
     outcomes: list[Outcome] = []
+
+    def mark(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            text = f"data = {json.dumps(data)}\nalgorithms = {json.dumps(names)}\n"
+            store.write_atomically(out / MARK, text.encode())
+
     with Display() as display:
         try:
-            for name, recipe in zip(names, recipes, strict=True):
-                prepared = recipe.prepare(whole)
-                run = prepared.run(out / name, (display.listener(prepared.algorithm.title),))
-                outcomes.append(finish(prepared, run))
+            for name, one in zip(names, prepared, strict=True):
+                run = one.run(out / name, (mark, display.listener(one.algorithm.title)))
+                outcomes.append(finish(one, run))
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on where it stopped") from None
     comparison = compare_outcomes(outcomes)
@@ -76,4 +86,4 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
         f"Report  {out / 'report.html'}",
         f"Figures {out / 'comparison.json'}",
     ]
-    console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True)
+    console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)

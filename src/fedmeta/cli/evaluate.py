@@ -25,10 +25,12 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
       fedmeta evaluate runs/maml --support 0.5 --adapt-steps 10
     """
     from dataclasses import replace
+    from io import BytesIO
 
     from pyarrow.csv import write_csv
     from rich.console import Console
 
+    from fedmeta import store
     from fedmeta.cli.tables import show
     from fedmeta.rundir import read_history
     from fedmeta.study.compare import Outcome
@@ -36,12 +38,15 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
 
     saved = read_run(run)
     prepared = saved.recipe.prepare()
+    saved.check_data(prepared)
     if adapt_steps is not None:
         algorithm = replace(saved.algorithm, adapt_steps=adapt_steps, adapt_epochs=None)
         prepared = replace(prepared, algorithm=algorithm)
     report = prepared.report(saved.phi, prepared.test, support=support)
     if per_client is not None:
-        write_csv(report.per_client, per_client)
+        file = BytesIO()
+        write_csv(report.per_client, file)
+        store.write_atomically(per_client, file.getvalue())
     if as_json:
         click.echo(json.dumps(report.summary(), indent=1))
         return

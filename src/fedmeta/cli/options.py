@@ -6,6 +6,8 @@ from typing import Any
 import click
 
 from fedmeta.errors import UsageError
+from fedmeta.models import MODELS
+from fedmeta.study.recipe import SERVERS
 
 ALGORITHM_OPTIONS = (
     "inner_lr",
@@ -46,7 +48,7 @@ data_options = _apply(
 
 run_options = _apply(
     [
-        click.option("--model", metavar="NAME", help="softmax_regression, mlp, leaf_cnn or char_lstm."),
+        click.option("--model", metavar="NAME", help=", ".join(MODELS) + "."),
         click.option(
             "--model-option",
             "model_options",
@@ -65,7 +67,7 @@ run_options = _apply(
 
 algorithm_options = _apply(
     [
-        click.option("--server", metavar="NAME", help="The server optimiser: adam, sgd, momentum, adagrad or yogi."),
+        click.option("--server", metavar="NAME", help=f"The server optimiser: {', '.join(SERVERS)}."),
         click.option("--server-lr", type=float, help="Its learning rate."),
         click.option("--inner-lr", type=float, help="The learning rate of a client's gradient descent."),
         click.option("--inner-steps", type=int, help="A client's gradient steps in training."),

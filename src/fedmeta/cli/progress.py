@@ -72,4 +72,4 @@ class Listener:
 
     def _say(self, text: str) -> None:
         if not self._display.live:
-            self._display.console.print(f"{self._title:<18} {text}", highlight=False, soft_wrap=True)
+            self._display.console.print(f"{self._title:<18} {text}", highlight=False, soft_wrap=True, markup=False)

@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 
+from fedmeta.algorithms import ALGORITHMS
 from fedmeta.cli.options import algorithm_options, chosen, data_options, run_options
 
 
 @click.command(short_help="Train an algorithm and test it on unseen clients.")
 @data_options
-@click.option(
-    "--algorithm", required=True, metavar="NAME", help="fedavg, fedavg-meta, maml, fomaml, meta-sgd, reptile."
-)
+@click.option("--algorithm", required=True, metavar="NAME", help=", ".join(ALGORITHMS) + ".")
 @run_options
 @algorithm_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
@@ -67,17 +66,21 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
     from fedmeta.study.report import write_report
     from fedmeta.study.saved import finish
 
-    listeners: tuple[Any, ...] = ()
+    board = None
     if tensorboard is not None:
         try:
-            listeners = (TensorBoard(tensorboard),)
+            board = TensorBoard(tensorboard)
         except ImportError:
             raise UsageError("--tensorboard needs the package tensorboardX: install fedmeta[tensorboard]") from None
     with Display() as display:
         try:
-            run = prepared.run(out, (display.listener(prepared.algorithm.title), *listeners))
+            shown = display.listener(prepared.algorithm.title)
+            run = prepared.run(out, (shown,) if board is None else (shown, board))
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; go on with: fedmeta resume {out}") from None
+        finally:
+            if board is not None:
+                board.close()
     outcome = finish(prepared, run)
     write_report(out / "report.html", [outcome])
     if as_json:

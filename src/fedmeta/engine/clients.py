@@ -70,3 +70,20 @@ def check_fit(model: Model, data: FederatedDataset) -> None:
             raise UsageError(
                 f"the model predicts {predictions.shape[-1]} classes, and the data have {data.num_classes}"
             )
+    _check_one_value_per_example(model, data, predictions)
+
+
+def _check_one_value_per_example(model: Model, data: FederatedDataset, predictions: jax.ShapeDtypeStruct) -> None:
+    """Raise a UsageError unless the loss and each metric give as many values as there are examples."""
+    two = jax.ShapeDtypeStruct((2, *predictions.shape[1:]), predictions.dtype)
+    y = jax.ShapeDtypeStruct((2, *data.y.shape[1:]), data.y.dtype)
+    for name, function in {"loss": model.loss, **model.metrics}.items():
+        try:
+            found = jax.eval_shape(function, two, y).shape
+        except (TypeError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UsageError(
+                f"{name} cannot compare predictions {two.shape[1:]} with targets {y.shape[1:]}: {reason}"
+            ) from error
+        if found != (2,):
+            raise UsageError(f"{name} must give one value per example, shape (2,) for two of them, not {found}")

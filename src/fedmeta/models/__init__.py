@@ -83,4 +83,12 @@ def build(name: str, shape: Shape, options: Mapping[str, Any] | None = None) -> 
     for option in options:
         if option not in known:
             raise UnknownName(f"option of model {name}", option, known or ["(none)"])
+        value = options[option]
+        if min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise UsageError(f"{option} of {name} must be at least 1, not {value}")
+        several = option == "filters" or (name == "mlp" and isinstance(value, tuple))
+        if isinstance(value, tuple) != several or (option == "filters" and len(value) != 2):
+            raise UsageError(
+                f"{option} of {name} takes {'two numbers' if option == 'filters' else 'one number'}, not {value}"
+            )
     return MODELS[name](shape, **options)

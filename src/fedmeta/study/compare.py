@@ -1,7 +1,8 @@
 """Several algorithms on one data set: the same clients, the same budget, one table."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,18 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
         raise UsageError("there is nothing to compare: name at least one algorithm")
     curves = {outcome.title: outcome.validation() for outcome in outcomes}
     if outcomes[0].measure == "accuracy":
-        reached = min(max(value for *_, value in curve) for curve in curves.values())
-        target = int(reached * 100) / 100
-        cost = {title: next((r, b) for r, b, v in curve if v >= target) for title, curve in curves.items()}
+        reached = min(max((value for *_, value in curve if value == value), default=0.0) for curve in curves.values())
+        # Means of float32 carry an error of about 1e-8, which must not cost a percent or a round.
+        target = math.floor(100 * reached + 1e-5) / 100
+        cost = {title: _first(curve, lambda value: value >= target - 1e-6) for title, curve in curves.items()}
     else:
-        target = max(min(value for *_, value in curve) for curve in curves.values())
-        cost = {title: next((r, b) for r, b, v in curve if v <= target) for title, curve in curves.items()}
+        target = max(
+            min((value for *_, value in curve if value == value), default=math.inf) for curve in curves.values()
+        )
+        cost = {title: _first(curve, lambda value: value <= target) for title, curve in curves.items()}
     return Comparison(tuple(outcomes), target, cost)
+
+
+def _first(curve: Sequence[tuple[int, int, float]], reached: Callable[[float], bool]) -> tuple[int, int]:
+    """Return (round, bytes) at the first look that reached the target, or at the last look if none did."""
+    return next(((number, sent) for number, sent, value in curve if reached(value)), curve[-1][:2])

@@ -1,7 +1,7 @@
 """What is used where the user says nothing, for each data set and algorithm.
 
-The settings of the named data sets were chosen on their validation clients by `benchmarks/tune.py`, the same
-number of candidates for every algorithm; docs/results.md says which.
+What `TUNED` holds was chosen on validation clients by `benchmarks/tune.py`, as docs/results.md says; the rest is what
+usually works, and a comparison of the two would not be fair.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ DATA: dict[str, dict[str, Any]] = {
         "model": "softmax_regression",
         "model_options": {},
         "rounds": 30,
-        "validate_every": 5,
+        "validate_every": 1,
         "fractions": (0.5, 0.25, 0.25),
     },
     "mnist": {
         "model": "leaf_cnn",
         "model_options": {"filters": (16, 32), "hidden": 128},
         "rounds": 200,
-        "validate_every": 25,
+        "validate_every": 5,
     },
     "shakespeare": {
         "model": "char_lstm",
         "model_options": {"hidden": 128, "layers": 1},
-        "rounds": 250,
+        "rounds": 150,
         "max_examples": 50,
         "validate_every": 25,
     },
@@ -41,6 +41,9 @@ GENERAL: dict[str, dict[str, Any]] = {
     "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
 }
 """For each algorithm, what works where nothing was tuned."""
+
+OTHERWISE: dict[str, Any] = {"server": "adam", "server_lr": 0.001}
+"""For an algorithm that `GENERAL` does not have."""
 
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
@@ -78,6 +81,19 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
         "maml": {"inner_lr": 0.1, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.003},
         "meta-sgd": {"inner_lr": 0.03, "inner_steps": 1, "adapt_steps": 10, "server": "adam", "server_lr": 0.001},
     },
+    "shakespeare": {
+        "fedavg": {"inner_lr": 0.3, "inner_epochs": 2, "server": "adam", "server_lr": 0.01},
+        "fedavg-meta": {
+            "inner_lr": 0.3,
+            "inner_epochs": 2,
+            "adapt_lr": 0.3,
+            "adapt_epochs": 10,
+            "server": "adam",
+            "server_lr": 0.01,
+        },
+        "maml": {"inner_lr": 0.1, "inner_steps": 3, "adapt_steps": 10, "server": "adam", "server_lr": 0.01},
+        "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "adapt_steps": 10, "server": "adam", "server_lr": 0.01},
+    },
 }
 """For each named data set and algorithm, what did best on its validation clients."""
 
@@ -86,7 +102,7 @@ _SERVER = ("server", "server_lr")
 
 def usual(data: str, algorithm: str) -> dict[str, Any]:
     """Return the fields of a recipe for a data set (a name or anything else) and an algorithm."""
-    values = TUNED.get(data, {}).get(algorithm, GENERAL[algorithm])
+    values = TUNED.get(data, {}).get(algorithm) or GENERAL.get(algorithm, OTHERWISE)
     options = {name: value for name, value in values.items() if name not in _SERVER}
     return {
         **TABLE,

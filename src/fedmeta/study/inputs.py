@@ -68,7 +68,7 @@ class Inputs:
     def from_dict(cls, content: Mapping[str, Any]) -> "Inputs":
         """Return what `to_dict` described."""
         known = {field.name for field in fields(cls)} & content.keys()
-        return cls(**{name: _tuple(content[name]) for name in known})
+        return cls(**tuples({name: content[name] for name in known}))
 
     def model(self, name: str, options: Mapping[str, Any]) -> Model:
         """Return the network of that name, made to fit, on standardised inputs and targets."""
@@ -99,20 +99,27 @@ class Inputs:
             DataError: the file does not hold what training had.
         """
         if Path(path).suffix.lower() == ".txt":
-            return self._read_text(path)
+            return self._read_text(path, need_target=need_target)
         x, y = read_examples(path, self.features, self.target, self.classes, need_target=need_target)
         if x.shape[1:] != self.shape:
             raise DataError(f"{path} has inputs of shape {x.shape[1:]}, and the model takes {self.shape}")
+        if self.characters is not None:
+            if not np.issubdtype(x.dtype, np.integer):
+                raise DataError(f"{path} has inputs of type {x.dtype}, and the model takes codes of characters")
+            if x.min() < 0 or x.max() >= len(self.characters):
+                raise DataError(f"{path} has codes outside 0 to {len(self.characters) - 1}, the model's characters")
         return x, y
 
-    def _read_text(self, path: str) -> tuple[np.ndarray, np.ndarray]:
+    def _read_text(self, path: str, *, need_target: bool) -> tuple[np.ndarray, np.ndarray | None]:
         if self.characters is None:
             raise UsageError(f"the model does not read text: give {path} as a CSV, Parquet or .npz file")
         try:
             text = Path(path).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read {path}: {error}") from error
-        text = " ".join(text.split())
+        # Lines stay lines where training had them; any other run of white space is a blank.
+        separator = "\n" if "\n" in self.characters else " "
+        text = separator.join(" ".join(line.split()) for line in text.strip().splitlines())
         unknown = sorted(set(text) - set(self.characters))
         if unknown:
             raise DataError(f"{path} holds the character {unknown[0]!r}, which the training data do not have")
@@ -120,9 +127,11 @@ class Inputs:
         if len(text) <= context:
             raise DataError(f"{path} has {len(text)} characters; the model needs more than {context}")
         codes = np.array([self.characters.index(character) for character in text], np.int32)
-        windows = np.lib.stride_tricks.sliding_window_view(codes, context)[:-1]
-        return windows.copy(), codes[context:]
+        windows = np.lib.stride_tricks.sliding_window_view(codes, context).copy()
+        # The last window has no successor in the text: it is what a prediction is for.
+        return (windows[:-1], codes[context:]) if need_target else (windows, None)
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mapping with its lists as tuples, which is what TOML and JSON turned into lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}

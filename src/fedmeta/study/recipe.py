@@ -1,6 +1,5 @@
 """A recipe: all that is needed to repeat a run, in plain values that run.toml holds."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,11 +11,12 @@ from fedmeta import algorithms
 from fedmeta import data as sets
 from fedmeta.algorithms import Algorithm
 from fedmeta.data import FederatedDataset
+from fedmeta.engine.clients import usable_clients
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.evaluate import Report, evaluate
 from fedmeta.model import Model
 from fedmeta.study import defaults
-from fedmeta.study.inputs import Inputs
+from fedmeta.study.inputs import Inputs, tuples
 from fedmeta.train import Run, train
 
 SERVERS = {
@@ -116,9 +116,8 @@ class Recipe:
     def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
         """Return the recipe that `to_dict` described."""
         known = {entry.name for entry in fields(cls)} & content.keys()
-        recipe = cls(**{name: _tuple(content[name]) for name in known})
-        options = {name: _tuple(value) for name, value in recipe.model_options.items()}
-        return replace(recipe, model_options=options)
+        recipe = cls(**tuples({name: content[name] for name in known}))
+        return replace(recipe, model_options=tuples(recipe.model_options))
 
     def load(self) -> FederatedDataset:
         """Read the data."""
@@ -128,12 +127,7 @@ class Recipe:
     def prepare(self, whole: FederatedDataset | None = None) -> "Prepared":
         """Read the data (unless they are given), split the clients, and make everything a run needs."""
         whole = self.load() if whole is None else whole
-        usable = whole.at_least(2)
-        if usable.num_clients < whole.num_clients:
-            left_out = whole.num_clients - usable.num_clients
-            warnings.warn(
-                f"{left_out} of {whole.num_clients} clients have fewer than 2 examples and are left out", stacklevel=2
-            )
+        usable = whole.select(usable_clients(whole, self.max_examples))
         parts = usable.split_clients(self.fractions, self.seed)
         inputs = Inputs.of(parts[0], self.target)
         cohort_size = min(4, parts[0].num_clients) if self.cohort_size is None else self.cohort_size
@@ -205,7 +199,3 @@ class Prepared:
             max_examples=recipe.max_examples,
             curve=curve,
         )
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -14,7 +14,7 @@ from fedmeta.errors import CheckpointError, UsageError
 from fedmeta.model import Model
 from fedmeta.rundir import read_settings
 from fedmeta.study.compare import Outcome
-from fedmeta.study.inputs import Inputs
+from fedmeta.study.inputs import Inputs, tuples
 from fedmeta.study.recipe import Prepared, Recipe
 from fedmeta.train import Run
 
@@ -27,10 +27,16 @@ def read_recipe(folder: Path) -> Recipe:
         CheckpointError: run.toml is damaged.
     """
     settings = read_settings(folder)
-    return Recipe.from_dict({**_recipe(folder, settings), "rounds": settings["run"]["rounds"]})
+    described = _recipe(folder, settings)
+    try:
+        return Recipe.from_dict({**described, "rounds": settings["run"]["rounds"]})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
 
 
-def _recipe(where: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def _recipe(where: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    if "run" not in settings:
+        raise CheckpointError(f"{where / 'run.toml'} is damaged: it has no section [run]")
     if "recipe" not in settings:
         raise UsageError(
             f"{where} was started from Python and has no recipe: go on from Python, with fm.train or fm.evaluate"
@@ -56,6 +62,15 @@ class SavedRun:
     algorithm: Algorithm
     model: Model
     phi: Any
+    data_sha256: str
+
+    def check_data(self, prepared: Prepared) -> None:
+        """Raise a CheckpointError unless the training clients are those that the run was trained on."""
+        if prepared.train.fingerprint != self.data_sha256:
+            raise CheckpointError(
+                f"{self.recipe.data} is not what the run was trained on: its training clients have changed, "
+                "so its test clients may not be unseen"
+            )
 
 
 def read_run(folder: Path) -> SavedRun:
@@ -67,15 +82,19 @@ def read_run(folder: Path) -> SavedRun:
     """
     settings = read_settings(folder)
     recipe = read_recipe(folder)
-    inputs = Inputs.from_dict(_recipe(folder, settings)["inputs"])
+    try:
+        inputs = Inputs.from_dict(_recipe(folder, settings)["inputs"])
+        digest = settings["run"]["data_sha256"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
     algorithm = algorithms.make(recipe.algorithm, **recipe.algorithm_options)
     model = inputs.model(recipe.model, recipe.model_options)
     file = folder / "model.safetensors"
-    if not file.exists():
+    if not file.exists() or store.load_metadata(file)["settings"]["run"]["rounds"] != recipe.rounds:
         raise UsageError(f"the run in {folder} is not done: fedmeta resume {folder}")
     like = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
     phi, _ = store.load(file, like)
-    return SavedRun(recipe, inputs, algorithm, model, phi)
+    return SavedRun(recipe, inputs, algorithm, model, phi, digest)
 
 
 def save_client_model(path: Path, run: SavedRun, params: Any) -> None:
@@ -104,10 +123,7 @@ def read_client_model(path: Path) -> tuple[Model, Inputs, Any]:
         raise CheckpointError(f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one")
     content = metadata["client_model"]
     inputs = Inputs.from_dict(content["inputs"])
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in content["network"]["options"].items()
-    }
+    options = tuples(content["network"]["options"])
     model = inputs.model(content["network"]["name"], options)
     params, _ = store.load(path, jax.eval_shape(model.init, jax.random.key(0)))
     return model, inputs, params

@@ -12,7 +12,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.columns import Scaled
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, fetch
+from fedmeta.data.download import Progress, fetch, make_folder
 from fedmeta.data.partition import keep_classes
 from fedmeta.errors import DataError
 
@@ -84,8 +84,9 @@ def get(folder: Path, progress: Progress) -> None:
     """Fetch the four files into a folder.
 
     Raises:
-        DownloadError: one of them cannot be fetched whole.
+        DownloadError: one of them cannot be fetched whole, or the folder cannot be made.
     """
+    make_folder(folder)
     for name, (site, sha256) in UPSTREAM.items():
         if not (folder / name).exists():
             fetch(site + name, folder / name, sha256, gzipped=True, progress=progress)

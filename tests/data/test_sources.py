@@ -83,11 +83,26 @@ def test_mnist_is_whole_and_by_writer(real_data):
 
 def test_mnist_leaves_out_writers_with_few_images(real_data):
     real_data("mnist")
-    data = fm.data.load("mnist")
+    with pytest.warns(UserWarning, match="^2 of 836 writers have fewer than 10 images and are left out$"):
+        data = fm.data.load("mnist")
     assert data.num_clients == fm.data.source("mnist").clients
     assert data.sizes.min() >= 10
-    two = fm.data.load("mnist", classes_per_client=2)
+    with pytest.warns(UserWarning, match="^255 of 836 writers have fewer than 10 images and are left out$"):
+        two = fm.data.load("mnist", classes_per_client=2)
+    assert (two.num_clients, two.sizes.min()) == (581, 10)
     assert all(len(np.unique(two[name].y)) == 2 for name in two.client_ids[:50])
+
+
+def test_writers_with_few_images_are_left_out_aloud(monkeypatch, tmp_path):
+    labels = np.zeros((7, 8), ">i4")
+    labels[:, 0] = [3, 3, 5, 3, 5, 1, 1]
+    labels[:, 2] = [8, 8, 8, 8, 8, 2, 4]
+    parts = iter([np.zeros((7, 28, 28), np.uint8), labels, np.zeros((0, 28, 28), np.uint8), labels])
+    monkeypatch.setattr(mnist, "PARTS", (("train", 7), ("t10k", 0)))
+    monkeypatch.setattr(mnist.locate, "need", lambda *_: tmp_path)
+    monkeypatch.setattr(mnist, "_idx", lambda *_: next(parts))
+    with pytest.warns(UserWarning, match="^2 of 3 writers have fewer than 5 images and are left out$"):
+        assert mnist.load(min_examples=5).client_ids == ["writer-0008"]
 
 
 def test_a_damaged_mnist_file_is_named(empty_cache):

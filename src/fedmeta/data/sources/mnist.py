@@ -4,6 +4,7 @@ Yadav and Bottou (2019), "Cold Case: The Lost MNIST Digits", arXiv:1905.10498.
 """
 
 import gzip
+import warnings
 import zlib
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def load(min_examples: int = 10, classes_per_client: int | None = None, seed: in
     """Return MNIST with one client per writer.
 
     Args:
-        min_examples: writers with fewer images are left out.
-        classes_per_client: keep so many of each writer's classes, drawn with `seed`; all by default.
+        min_examples: writers with fewer images are left out, with a warning that says how many.
+        classes_per_client: keep so many of each writer's classes, drawn with `seed`; all by default. Only the
+            images of those classes count towards `min_examples`.
         seed: the same seed gives the same classes.
 
     Returns:
@@ -77,6 +79,12 @@ def load(min_examples: int = 10, classes_per_client: int | None = None, seed: in
     )
     if classes_per_client is not None:
         data = keep_classes(data, classes_per_client, seed)
+    few = int(np.sum(data.sizes < min_examples))
+    if few:
+        warnings.warn(
+            f"{few} of {data.num_clients} writers have fewer than {min_examples} images and are left out",
+            stacklevel=4,
+        )
     return data.at_least(min_examples)
 
 

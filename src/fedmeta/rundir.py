@@ -82,8 +82,8 @@ class RunFolder:
             for found in _differences(there, self.settings)
             if found[0] != "run.rounds" and not found[0].startswith("versions")
         ]
-        # A digest differs wherever what it stands for does, so any plainer difference says more.
-        for name, old, new in sorted(differences, key=lambda found: found[0] in _DIGESTS):
+        # A digest, or a mean over the data, differs wherever what it stands for does: any plainer difference says more.
+        for name, old, new in sorted(differences, key=lambda found: _plainness(found[0])):
             what = f"{_DIGESTS[name]} ({name})" if name in _DIGESTS else name
             raise CheckpointError(f"{self.path} holds another run: {what} is {old!r} there and {new!r} here")
 
@@ -175,6 +175,10 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
         if not whole:
             raise CheckpointError(f"{file} is damaged in line {number}")
     return rows
+
+
+def _plainness(name: str) -> int:
+    return 2 if name.startswith("recipe.inputs") else 1 if name in _DIGESTS else 0
 
 
 def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:

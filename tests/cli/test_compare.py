@@ -64,6 +64,8 @@ REAL = {
 }
 
 
+# MNIST warns of the writers that have too few images.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_files_are_compared(fedmeta, real_data, tmp_path, name):
     real_data(name)

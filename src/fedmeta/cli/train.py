@@ -92,4 +92,5 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
         f"\nModel   {out / 'model.safetensors'}\nReport  {out / 'report.html'}",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )

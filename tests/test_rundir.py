@@ -116,7 +116,7 @@ def test_a_file_in_the_folders_place_is_an_error_of_one_line(model, tmp_path):
         ({"support": 0.25}, r"run.support is 0.5 there and 0.25 here"),
         ({"max_examples": 4}, r"run.max_examples is None there and 4 here"),
         ({"recipe": {"data": "digits"}}, r"recipe is None there and .* here"),
-        ({"data": toys.classification((8, 8, 9))}, r"the digest of the training clients \(run.clients_sha256\)"),
+        ({"data": toys.classification((8, 8, 9))}, r"the training clients' data \(run.data_sha256\)"),
         ({"server": optax.sgd(0.1)}, r"the digest of the shapes .*server optimiser's state"),
         ({"model": fm.models.mlp((toys.FEATURES, 6, toys.CLASSES))}, r"the digest of the shapes of the model"),
     ],

@@ -17,7 +17,7 @@ class Display:
         self.live = self.console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description:<18}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),

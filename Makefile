@@ -32,7 +32,7 @@ format: .venv/ready
 
 # The lock holds names, versions and hashes only, so that it works with whichever index a machine uses.
 lock: .venv/ready
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --universal --fork-strategy fewest --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml

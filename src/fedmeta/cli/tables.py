@@ -15,7 +15,8 @@ def outcome_table(outcomes: Sequence[Outcome], comparison: Comparison | None = N
     accuracy = outcomes[0].measure == "accuracy"
     show = "{:.4f}".format if not accuracy else lambda share: f"{100 * share:.1f}"
     scores = outcomes[0].report
-    examples = f"{len(scores.clients)} unseen clients, {int(scores.after.examples.sum()):,} query examples"
+    clients = "1 unseen client" if len(scores.clients) == 1 else f"{len(scores.clients)} unseen clients"
+    examples = f"{clients}, {int(scores.after.examples.sum()):,} query examples"
     title = f"{'Accuracy in %' if accuracy else 'Loss'} on {examples}"
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False

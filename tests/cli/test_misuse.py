@@ -11,6 +11,7 @@ MISUSE = {
     "an unknown data set": (("train", "--data", "digit", "--algorithm", "maml"), "digits"),
     "an unknown model": ((*DIGITS, "--model", "mpl"), "mlp"),
     "an unknown option of a model": ((*DIGITS, "--model", "mlp", "--model-option", "hiden=3"), "hidden"),
+    "a layer without units": ((*DIGITS, "--model", "mlp", "--model-option", "hidden=8,0"), "hidden must be at least 1"),
     "an option without a number": ((*DIGITS, "--model-option", "hidden=x"), "hidden=64"),
     "an unknown server optimiser": ((*DIGITS, "--server", "adan", "--server-lr", 1), "adam"),
     "a server optimiser without its rate": ((*DIGITS, "--server", "sgd"), "--server-lr"),

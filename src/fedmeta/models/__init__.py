@@ -17,6 +17,10 @@ from fedmeta.models.mlp import mlp
 __all__ = ["MODELS", "Shape", "build", "char_lstm", "leaf_cnn", "mlp", "softmax_regression"]
 
 
+Sizes = int | tuple[int, ...]
+"""What an option of a network holds: one number or several."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a network must fit.
@@ -43,22 +47,42 @@ def _softmax_regression(shape: Shape) -> Model:
     return softmax_regression(math.prod(shape.example), shape.classes)
 
 
-def _mlp(shape: Shape, *, hidden: int | tuple[int, ...] = 64) -> Model:
+def _mlp(shape: Shape, *, hidden: Sizes = 64) -> Model:
     loss = losses.squared_error if shape.classes is None else losses.softmax_cross_entropy
-    layers = (hidden,) if isinstance(hidden, int) else hidden
-    return mlp((math.prod(shape.example), *layers, shape.outputs), loss=loss)
+    return mlp((math.prod(shape.example), *_several("hidden", hidden), shape.outputs), loss=loss)
 
 
-def _leaf_cnn(shape: Shape, *, filters: tuple[int, int] = (32, 64), hidden: int = 2048) -> Model:
+def _leaf_cnn(shape: Shape, *, filters: Sizes = (32, 64), hidden: Sizes = 2048) -> Model:
     if shape.example != (28, 28, 1) or shape.classes is None:
         raise UsageError(f"leaf_cnn classifies images of shape (28, 28, 1), not inputs of shape {shape.example}")
-    return leaf_cnn(shape.classes, filters=filters, hidden=hidden)
+    first, second = _several("filters", filters, 2)
+    return leaf_cnn(shape.classes, filters=(first, second), hidden=_one("hidden", hidden))
 
 
-def _char_lstm(shape: Shape, *, embedding: int = 8, hidden: int = 256, layers: int = 2) -> Model:
+def _char_lstm(shape: Shape, *, embedding: Sizes = 8, hidden: Sizes = 256, layers: Sizes = 2) -> Model:
     if shape.vocabulary is None:
         raise UsageError("char_lstm reads text, and the inputs of this data set are not characters")
-    return char_lstm(shape.vocabulary, shape.classes, embedding=embedding, hidden=hidden, layers=layers)
+    return char_lstm(
+        shape.vocabulary,
+        shape.classes,
+        embedding=_one("embedding", embedding),
+        hidden=_one("hidden", hidden),
+        layers=_one("layers", layers),
+    )
+
+
+def _several(name: str, value: Sizes, count: int | None = None) -> tuple[int, ...]:
+    """Return an option's numbers, of which there must be `count` where it is given, each at least 1."""
+    values = value if isinstance(value, tuple) else (value,)
+    if count is not None and len(values) != count:
+        raise UsageError(f"{name} takes {count} number{'s' if count > 1 else ''}, not {value}")
+    if min(values) < 1:
+        raise UsageError(f"{name} must be at least 1, not {value}")
+    return values
+
+
+def _one(name: str, value: Sizes) -> int:
+    return _several(name, value, 1)[0]
 
 
 MODELS: dict[str, Callable[..., Model]] = {
@@ -83,12 +107,4 @@ def build(name: str, shape: Shape, options: Mapping[str, Any] | None = None) -> 
     for option in options:
         if option not in known:
             raise UnknownName(f"option of model {name}", option, known or ["(none)"])
-        value = options[option]
-        if min(value if isinstance(value, tuple) else (value,)) < 1:
-            raise UsageError(f"{option} of {name} must be at least 1, not {value}")
-        several = option == "filters" or (name == "mlp" and isinstance(value, tuple))
-        if isinstance(value, tuple) != several or (option == "filters" and len(value) != 2):
-            raise UsageError(
-                f"{option} of {name} takes {'two numbers' if option == 'filters' else 'one number'}, not {value}"
-            )
     return MODELS[name](shape, **options)

@@ -1,7 +1,9 @@
 import jax
 import numpy as np
+import pytest
 
 from fedmeta import random
+from tests.oracles import splits
 
 PLACES = [(seed, purpose, *place) for seed in (0, 1) for purpose in ("a", "b") for place in ((), (1,), (2,), (1, "x"))]
 
@@ -26,3 +28,12 @@ def test_names_and_numbers_of_a_place_are_kept_apart():
         random.key_data(0, "p", *place).tobytes() for place in ((1, "2"), ("1", 2), ("12",), (12,), ("1", "2"), (1, 2))
     }
     assert len(draws) == 6
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_draw_is_that_of_philox_with_the_digest_of_its_place_as_key(place):
+    seed, *rest = place
+    expected, found = splits.generator(seed, *rest), random.generator(*place)
+    assert found.integers(2**62, size=9).tolist() == expected.integers(2**62, size=9).tolist()
+    assert found.permutation(30).tolist() == expected.permutation(30).tolist()
+    assert found.random(3, np.float32).tolist() == expected.random(3, np.float32).tolist()

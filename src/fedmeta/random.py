@@ -10,15 +10,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 
 def _digest(seed: int, purpose: str, place: tuple[int | str, ...]) -> bytes:
     return hashlib.sha256(json.dumps([int(seed), purpose, *place]).encode()).digest()
 
 
+class _Words(ISeedSequence):
+    """The first bytes of a digest as the words that NumPy asks for.
+
+    Philox takes them for its key. Given the same as `key=` it would ask the machine for entropy first, which
+    takes longer than all the rest.
+    """
+
+    def __init__(self, digest: bytes):
+        self.digest = digest
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return np.frombuffer(self.digest, dtype, n_words)
+
+
 def generator(seed: int, purpose: str, *place: int | str) -> np.random.Generator:
     """Return a NumPy generator for one purpose at one place, for example `(seed, "cohort", round)`."""
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(_digest(seed, purpose, place)[:16], np.uint64)))
+    key: Any = _Words(_digest(seed, purpose, place))
+    return np.random.Generator(np.random.Philox(key))
 
 
 def key_data(seed: int, purpose: str, *place: int | str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heapify, heappop, heapreplace
 from itertools import pairwise
 from typing import Any
 
@@ -179,19 +180,40 @@ class FederatedDataset:
         round: int = 0,
     ) -> Task:
         """Split the examples of the client at a place in `client_ids`, as `task` does for its name."""
+        sides = self.split_at(position, support, seed, max_examples=max_examples, round=round)
+        return Task(*(Batch(np.asarray(self.x[rows]), np.asarray(self.y[rows])) for rows in sides))
+
+    def split_at(
+        self,
+        position: int,
+        support: float = 0.2,
+        seed: int = 0,
+        *,
+        max_examples: int | None = None,
+        round: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of `x` and `y` that `task_at` gives as support and as query, each in ascending order.
+
+        Only the client's targets are read.
+
+        Raises:
+            UsageError: `support` is out of range.
+            DataError: the client has fewer than two examples.
+        """
         check_support(support)
         client_id = str(self.ids[position])
         start, size = int(self.starts[position]), int(self.sizes[position])
         if size < 2:
             raise DataError(f"client {client_id!r} has {size} examples; support and query need at least one each")
         draw = random.generator(seed, "support and query", round, client_id)
-        rows = np.arange(start, start + size)
         if max_examples is not None and max_examples < size:
-            rows = np.sort(draw.choice(rows, max(2, max_examples), replace=False))
-        y = np.asarray(self.y[rows])
+            rows = start + np.sort(draw.choice(size, max(2, max_examples), replace=False))
+            y = np.asarray(self.y[rows])
+        else:
+            rows = np.arange(start, start + size)
+            y = np.asarray(self.y[start : start + size])
         chosen = _support_rows(y, support, draw)
-        sides = [np.flatnonzero(chosen), np.flatnonzero(~chosen)]
-        return Task(*(Batch(np.asarray(self.x[rows[side]]), y[side]) for side in sides))
+        return rows[chosen], rows[~chosen]
 
 
 def check_support(support: float) -> None:
@@ -202,7 +224,7 @@ def check_support(support: float) -> None:
 
 def support_size(examples: int, support: float) -> int:
     """Return how many of a client's examples are support: the fraction, and at least one on each side."""
-    return int(np.clip(round(support * examples), 1, examples - 1))
+    return int(min(max(round(support * examples), 1), examples - 1))
 
 
 def _part_sizes(fractions: Sequence[float], clients: int) -> np.ndarray:
@@ -222,21 +244,47 @@ def _support_rows(y: np.ndarray, support: float, draw: np.random.Generator) -> n
     count = support_size(len(y), support)
     order = draw.permutation(len(y))
     chosen = np.zeros(len(y), bool)
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+    if y.ndim != 1 or y.dtype.kind not in "iu":
         chosen[order[:count]] = True
         return chosen
-    _, label, sizes = np.unique(y, return_inverse=True, return_counts=True)
-    if sizes.min() < 2 or not len(sizes) <= count <= len(y) - len(sizes):
+    labels = y[order]
+    by_class = labels.argsort(kind="stable")
+    labels = labels[by_class]
+    starts = [0, *((labels[1:] != labels[:-1]).nonzero()[0] + 1).tolist()]
+    sizes = [end - start for start, end in pairwise([*starts, len(y)])]
+    if min(sizes) < 2 or not len(sizes) <= count <= len(y) - len(sizes):
         chosen[order[:count]] = True
         return chosen
-    quota = np.clip(sizes * count / len(y), 1, sizes - 1)
-    shares = np.floor(quota).astype(int)
-    while shares.sum() != count:
-        step = 1 if shares.sum() < count else -1
-        room = (shares < sizes - 1) if step > 0 else (shares > 1)
-        gap = np.where(room, step * (quota - shares), -np.inf)
-        shares[np.argmax(gap)] += step
-    for place, share in enumerate(shares):
-        members = order[label[order] == place]
-        chosen[members[:share]] = True
+    first = np.zeros(len(y), bool)
+    for start, share in zip(starts, _shares(sizes, count), strict=True):
+        first[start : start + share] = True
+    chosen[order[by_class[first]]] = True
     return chosen
+
+
+def _shares(sizes: list[int], count: int) -> list[int]:
+    """Return how many of `count` examples each class gives: in proportion, and at least one on each side.
+
+    What rounding leaves over or short goes to the classes that are furthest from their proportion, one at a
+    time, the first of those that are as far.
+    """
+    examples = sum(sizes)
+    quota = [min(max(size * count / examples, 1.0), size - 1) for size in sizes]
+    shares = [int(part) for part in quota]
+    left = count - sum(shares)
+    step = 1 if left > 0 else -1
+
+    def gap(place: int) -> tuple[float, int] | None:
+        room = shares[place] < sizes[place] - 1 if step > 0 else shares[place] > 1
+        return (step * (shares[place] - quota[place]), place) if room else None
+
+    gaps = [found for place in range(len(sizes)) if (found := gap(place))]
+    heapify(gaps)
+    for _ in range(abs(left)):
+        place = gaps[0][1]
+        shares[place] += step
+        if found := gap(place):
+            heapreplace(gaps, found)
+        else:
+            heappop(gaps)
+    return shares

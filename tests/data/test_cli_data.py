@@ -30,6 +30,7 @@ def test_list_names_every_data_set_and_what_to_do(run, empty_cache):
         "digits": True,
         "mnist": False,
         "shakespeare": False,
+        "synthetic": True,
     }
 
 
@@ -93,6 +94,6 @@ def test_get_says_where_the_files_lie(run, empty_cache, monkeypatch):
     assert "nothing has to be fetched" in run("get", "digits")
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["get"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["get"], ["synthetic"]])
 def test_every_help_has_an_example(run, command):
     assert "fedmeta data " in run(*command, "--help").split("Example")[1]

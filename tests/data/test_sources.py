@@ -46,7 +46,7 @@ def test_an_unknown_data_set_or_option_is_named_with_what_is_right():
 
 
 def test_names_are_those_of_the_table():
-    assert fm.data.names() == ("digits", "mnist", "shakespeare")
+    assert fm.data.names() == ("digits", "mnist", "shakespeare", "synthetic")
     assert [fm.data.source(name).name for name in fm.data.names()] == list(fm.data.names())
 
 

@@ -1,11 +1,17 @@
 import json
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fedmeta as fm
 from fedmeta.data.columns import Scaled, Windows
 from fedmeta.data.dataset import FederatedDataset, Info
+from fedmeta.data.storage import Block, write_blocks
 from fedmeta.errors import DataError, UsageError
 
 
@@ -99,6 +105,49 @@ def test_clients_are_written_one_after_the_other(tmp_path):
     for name, (x, y) in clients.items():
         np.testing.assert_array_equal(data[name].x, x.astype(np.float32))
         np.testing.assert_array_equal(data[name].y, y)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sets(st.integers(1, 11)), st.integers(0, 9))
+def test_blocks_of_clients_are_stored_as_the_clients_one_by_one(sizes, cuts, seed):
+    generator = np.random.default_rng(seed)
+    x, y = generator.random((sum(sizes), 2)), generator.integers(0, 3, sum(sizes))
+    names, ends = [f"client {place}" for place in range(len(sizes))], np.cumsum([0, *sizes])
+    single = [(name, x[a:b], y[a:b]) for name, (a, b) in zip(names, pairwise(ends), strict=True)]
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(sizes)), len(sizes)]
+    blocks = [
+        Block(names[a:b], x[ends[a] : ends[b]], y[ends[a] : ends[b]], np.array(sizes[a:b])) for a, b in pairwise(bounds)
+    ]
+    with TemporaryDirectory() as folder:
+        fm.data.write(f"{folder}/one", single, Info(classes=("a", "b", "c")))
+        write_blocks(f"{folder}/other", blocks, Info(classes=("a", "b", "c")))
+        contents = [
+            {path.name: path.read_bytes() for path in Path(folder, kind).iterdir()} for kind in ("one", "other")
+        ]
+        assert contents[0] == contents[1]
+
+
+NAMES, SIZES = ["a", "b", "c"], np.array([2, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (Block(["a", "b", "a"], np.ones((5, 1)), np.zeros(5, int), SIZES), "client 'a' comes twice"),
+        (Block(NAMES, np.ones((4, 1)), np.zeros(5, int), SIZES), r"clients of the sizes \[2, 1, 2\] have 4 x and 5 y"),
+        (Block(NAMES, np.ones((4, 1)), np.zeros(4, int), SIZES), r"clients of the sizes \[2, 1, 2\] have 4 x and 4 y"),
+        (Block(NAMES, np.ones((5, 1)), np.array([0, 1, 9, 0, 1]), SIZES), "client 'b' has the label 9"),
+        (Block(NAMES, np.ones((5, 1)), np.array([0, 1, 1, -1, 1]), SIZES), "client 'c' has the label -1"),
+        (
+            Block(NAMES, np.array([[1], [1], [1], [np.nan], [np.inf]]), np.zeros(5, int), SIZES),
+            "x of client 'c' holds 2",
+        ),
+        (Block(NAMES, np.array([[1], [2**40], [1], [1], [1]]), np.zeros(5, int), SIZES), "x of client 'a' holds 1099"),
+    ],
+)
+def test_the_client_in_a_block_that_cannot_be_stored_is_named(tmp_path, block, message):
+    with pytest.raises(DataError, match=message):
+        write_blocks(tmp_path / "set", [block], Info(classes=("no", "yes")))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bytes_can_be_written_to_be_read_scaled(tmp_path):

@@ -1,4 +1,4 @@
-"""`fedmeta data`: which data sets there are, what is in one, and fetching it."""
+"""`fedmeta data`: which data sets there are, what is in one, fetching one and drawing one."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from fedmeta.data import FederatedDataset
 
 BARS = " ▏▎▍▌▋▊▉█"
@@ -16,7 +18,7 @@ QUANTILES = {"smallest": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 
 
 @click.group()
 def data() -> None:
-    """List data sets, describe one, or fetch one.
+    """List data sets, describe one, fetch one, or draw one.
 
     \b
     Example:
@@ -107,18 +109,14 @@ def get(name: str) -> None:
 
     entry = source(name)
     if entry.get is None:
-        click.echo(f"{name} comes with an installed package; nothing has to be fetched")
+        click.echo(f"{name} needs no files; nothing has to be fetched")
         return
     if entry.folder is not None:
         click.echo(f"{name} is there already: {entry.folder}")
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
     folder = locate.cache() / name
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
+    with _bars() as bars:
+        tasks: dict[str, Any] = {}
 
         def show(file: str, done: int, total: int | None) -> None:
             if file not in tasks:
@@ -127,6 +125,43 @@ def get(name: str) -> None:
 
         entry.get(folder, show)
     click.echo(f"{name} is in {folder}")
+
+
+@data.command()
+@click.option("--clients", type=int, required=True, help="The number of clients, for example 1000000.")
+@click.option("--out", metavar="FOLDER", required=True, help="The new folder.")
+@click.option("--features", type=int, default=60, show_default=True, help="The number of features.")
+@click.option("--classes", type=int, default=10, show_default=True, help="The number of classes.")
+@click.option("--examples", type=int, default=20, show_default=True, help="A client's examples in the mean.")
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="How much the clients' weights differ.")
+@click.option("--beta", type=float, default=1.0, show_default=True, help="How much the clients' inputs differ.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same clients.")
+def synthetic(clients: int, out: str, **options: Any) -> None:
+    """Draw a data set of any number of clients and store it as a folder.
+
+    It is Synthetic(alpha, beta) of Li et al. (2020), arXiv:1812.06127: Gaussian inputs, and labels by a linear
+    model, both of each client's own. A client has between half the mean and five times the mean of the
+    examples. A larger data set of the same seed begins with the clients of a smaller one.
+
+    \b
+    Example:
+      fedmeta data synthetic --clients 1000000 --out million
+    """
+    from fedmeta.data.synthetic import write
+
+    with _bars() as bars:
+        task = bars.add_task(out, total=clients)
+        written = write(out, clients, **options, progress=lambda done: bars.update(task, completed=done))
+    click.echo(f"{written.num_clients:,} clients with {written.num_examples:,} examples are in {out}")
+
+
+def _bars() -> "Progress":
+    """Return bars on standard error, one for each task."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _summary(opened: "FederatedDataset") -> dict[str, Any]:

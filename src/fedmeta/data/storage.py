@@ -5,10 +5,10 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,25 @@ from fedmeta.errors import DataError, UsageError
 
 VERSION = 1
 MANIFEST = "dataset.json"
+
+
+class Block(NamedTuple):
+    """Clients that are stored together.
+
+    `ids` are their names; x and y hold all of their examples, those of the first client first. `sizes`, shape
+    [clients], says how many each has; without it there is one client.
+    """
+
+    ids: Sequence[str]
+    x: Any
+    y: Any
+    sizes: np.ndarray | None = None
+
+    def owner(self, row: int) -> str:
+        """Return the name of the client of a row of x and y."""
+        if self.sizes is None:
+            return self.ids[0]
+        return self.ids[int(np.searchsorted(np.cumsum(self.sizes), row, side="right"))]
 
 
 def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
@@ -60,20 +79,24 @@ def write(
         DataError: no client, a name twice, values that are not finite, or shapes, types or labels that do not
             fit.
     """
+    return write_blocks(folder, (Block([name], x, y) for name, x, y in clients), info, scale=scale)
+
+
+def write_blocks(
+    folder: str | os.PathLike[str], blocks: Iterable[Block], info: Info | None = None, *, scale: float | None = None
+) -> FederatedDataset:
+    """Store clients as a new folder, a block of them at a time, and open it; else as `write`."""
     info = info or Info()
     with new_folder(folder) as work:
         ids, sizes, files, largest = dict[str, None](), [], dict[str, ArrayFile](), -1
         try:
-            for name, *pair in clients:
-                if not name or name in ids:
-                    raise DataError(f"client {name!r} comes twice" if name else "a client has no name")
-                arrays = {part: _compact(values, part, name) for part, values in zip("xy", pair, strict=True)}
-                _append(work, files, arrays, name)
+            for block in blocks:
+                _add_names(ids, block.ids)
+                arrays = {"x": _compact(block, "x"), "y": _compact(block, "y")}
+                sizes.append(_lengths(block, arrays))
+                _append(work, files, arrays, block)
                 if arrays["y"].dtype == np.int32 and arrays["y"].size:
-                    _check_labels(arrays["y"], info.classes, name)
-                    largest = max(largest, int(arrays["y"].max()))
-                ids[name] = None
-                sizes.append(len(arrays["y"]))
+                    largest = max(largest, _largest_label(block, arrays["y"], info.classes))
         finally:
             for file in files.values():
                 file.__exit__()
@@ -84,7 +107,7 @@ def write(
         columns: dict[str, dict] = {part: {"kind": "array", "file": f"{part}.npy"} for part in "xy"}
         if scale is not None:
             columns["x"] = {"kind": "scaled", "scale": float(scale), "base": columns["x"]}
-        _finish(work, columns, np.array(sizes, np.int64), np.array(list(ids)), info)
+        _finish(work, columns, np.concatenate(sizes), np.array(list(ids)), info)
     return open_dataset(folder)
 
 
@@ -184,23 +207,34 @@ def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
     raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
 
 
-def _compact(values: Any, part: str, client: str) -> np.ndarray:
-    """Return an array as it is stored: floats as float32, labels as int32, other integers as they are."""
-    array = np.asarray(values)
+def _add_names(ids: dict[str, None], names: Sequence[str]) -> None:
+    for name in names:
+        if not name or name in ids:
+            raise DataError(f"client {name!r} comes twice" if name else "a client has no name")
+        ids[name] = None
+
+
+def _compact(block: Block, part: str) -> np.ndarray:
+    """Return x or y as it is stored: floats as float32, labels as int32, other integers as they are."""
+    array = np.asarray(getattr(block, part))
     if array.ndim == 0 or array.dtype.kind not in "iufb":
+        client = block.ids[0]
         raise DataError(f"{part} of client {client!r} is not an array of numbers, but {array.dtype} {array.shape}")
     if array.dtype.kind in "fb":
         with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-        bad = int(np.size(array) - np.isfinite(array).sum())
-        if bad:
-            raise DataError(f"{part} of client {client!r} holds {bad} values that are not finite numbers")
+            array = array.astype(np.float32, copy=False)
+        finite = np.isfinite(array)
+        if not finite.all():
+            owners = [block.owner(row) for row in np.nonzero(~finite)[0].tolist()]
+            bad = owners.count(owners[0])
+            raise DataError(f"{part} of client {owners[0]!r} holds {bad} values that are not finite numbers")
         return array
-    if part == "x" and array.dtype.itemsize <= 4:
+    if array.dtype == np.int32 or (part == "x" and array.dtype.itemsize <= 4):
         return array
     limits = np.iinfo(np.int32)
     outside = (array < limits.min) | (array > limits.max)
     if outside.any():
+        client = block.owner(int(np.nonzero(outside)[0][0]))
         raise DataError(
             f"{part} of client {client!r} holds {array[outside].flat[0]}, which is beyond 32 bits; "
             + ("give such inputs as floats" if part == "x" else "labels are 0, 1, ...")
@@ -208,25 +242,36 @@ def _compact(values: Any, part: str, client: str) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _append(work: Path, files: dict[str, ArrayFile], arrays: dict[str, np.ndarray], client: str) -> None:
-    if len(arrays["x"]) != len(arrays["y"]):
-        raise DataError(f"client {client!r} has {len(arrays['x'])} x and {len(arrays['y'])} y")
+def _lengths(block: Block, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Return how many examples each client of the block has."""
+    x, y = len(arrays["x"]), len(arrays["y"])
+    sizes = np.array([y]) if block.sizes is None else np.asarray(block.sizes, np.int64)
+    if x != y or y != sizes.sum():
+        who = f"client {block.ids[0]!r} has" if block.sizes is None else f"clients of the sizes {sizes.tolist()} have"
+        raise DataError(f"{who} {x} x and {y} y")
+    return sizes
+
+
+def _append(work: Path, files: dict[str, ArrayFile], arrays: dict[str, np.ndarray], block: Block) -> None:
     for part, array in arrays.items():
         if part not in files:
             files[part] = ArrayFile(work / f"{part}.npy", array.dtype, array.shape[1:])
         file = files[part]
         if (array.dtype, array.shape[1:]) != (file.dtype, file.row):
             raise DataError(
-                f"{part} of client {client!r} has rows of {array.dtype} {list(array.shape[1:])}, "
+                f"{part} of client {block.ids[0]!r} has rows of {array.dtype} {list(array.shape[1:])}, "
                 f"those before it {file.dtype} {list(file.row)}"
             )
         file.append(array)
 
 
-def _check_labels(y: np.ndarray, classes: tuple[str, ...] | None, client: str) -> None:
+def _largest_label(block: Block, y: np.ndarray, classes: tuple[str, ...] | None) -> int:
+    """Return the largest label; raise a DataError if a label is below 0 or beyond the classes."""
     low, high = int(y.min()), int(y.max())
     if low < 0 or (classes is not None and high >= len(classes)):
         wrong = low if low < 0 else high
+        client = block.owner(int(np.nonzero(y == wrong)[0][0]))
         raise DataError(
             f"client {client!r} has the label {wrong}; labels are 0 to {'n' if classes is None else len(classes)} - 1"
         )
+    return high

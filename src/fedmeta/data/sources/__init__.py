@@ -8,7 +8,7 @@ from pathlib import Path
 from fedmeta.data import locate
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.download import Progress
-from fedmeta.data.sources import digits, mnist, shakespeare
+from fedmeta.data.sources import digits, mnist, shakespeare, synthetic
 from fedmeta.errors import UnknownName, UsageError
 
 
@@ -87,6 +87,13 @@ SOURCES = (
         read=shakespeare.load,
         get=shakespeare.get,
         files=shakespeare.FILES,
+    ),
+    Source(
+        name="synthetic",
+        description="Synthetic(1, 1): each client has Gaussian inputs and a linear labelling of its own",
+        licence="drawn by fedmeta",
+        clients=100,
+        read=synthetic.load,
     ),
 )
 

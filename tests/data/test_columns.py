@@ -1,8 +1,15 @@
+import gc
+import os
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.data.columns import Column, Scaled, Taken, Windows
+from fedmeta.data import columns
+from fedmeta.data.columns import Column, Scaled, Stored, Taken, Windows, read
+from fedmeta.errors import DataError
 
 sequences = st.lists(st.lists(st.integers(0, 50), min_size=4, max_size=12), min_size=1, max_size=5)
 
@@ -35,6 +42,80 @@ def test_taken_rows_are_read_in_their_order():
     assert column.shape == (3,)
 
 
-def test_arrays_and_views_are_columns():
+def store(path, array):
+    np.save(path / "column.npy", array)
+    return Stored(path / "column.npy")
+
+
+def test_arrays_and_views_are_columns(tmp_path):
     base = np.zeros((3, 2))
-    assert all(isinstance(column, Column) for column in (base, Scaled(base, 1.0), Taken(base, np.arange(2))))
+    views = (Scaled(base, 1.0), Taken(base, np.arange(2)), store(tmp_path, base))
+    assert all(isinstance(column, Column) for column in (base, *views))
+
+
+bounds = st.one_of(st.none(), st.integers(-25, 25))
+indices = st.lists(st.lists(st.integers(0, 19), min_size=3, max_size=3), max_size=4)
+
+
+@pytest.mark.parametrize("array", [np.arange(20.0), np.arange(120, dtype=np.int16).reshape(20, 2, 3)])
+@pytest.mark.parametrize("span", [0, 1 << 16])
+def test_what_is_read_of_a_file_is_what_indexing_its_array_gives(tmp_path, monkeypatch, array, span):
+    """Rows that lie far apart are read one by one, others at once: the result is the same."""
+    monkeypatch.setattr(columns, "SPAN", span)
+    column = store(tmp_path, array)
+
+    @given(st.slices(20), bounds, bounds, indices)
+    def check(part, begin, end, places):
+        several = np.array(places, int).reshape(-1, 3)
+        for rows in (part, slice(begin, end), several, several.ravel(), np.array([19, 0])):
+            found = column[rows]
+            np.testing.assert_array_equal(found, array[rows])
+            assert (found.shape, found.dtype) == (array[rows].shape, array.dtype)
+
+    check()
+
+
+@pytest.mark.parametrize("rows", [[-1], [0, 20], np.array([[3], [20]])])
+def test_rows_that_a_file_does_not_have_are_refused(tmp_path, rows):
+    with pytest.raises(IndexError, match="the 20 of"):
+        store(tmp_path, np.zeros((20, 2)))[rows]
+
+
+def test_a_file_that_is_cut_short_while_it_is_used_is_named(tmp_path):
+    column = store(tmp_path, np.zeros((20, 2)))
+    os.truncate(column.path, 200)
+    with pytest.raises(DataError, match=r"column\.npy was cut short"):
+        column[:]
+
+
+@pytest.mark.parametrize("array", [np.asfortranarray(np.ones((3, 2))), np.array(1.0)])
+def test_a_file_that_does_not_hold_rows_is_refused(tmp_path, array):
+    with pytest.raises(DataError, match=r"column\.npy is damaged"):
+        store(tmp_path, array)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+def test_a_column_that_is_gone_leaves_no_file_open(tmp_path):
+    def is_open(path):
+        return any(link.is_symlink() and link.resolve() == path for link in Path("/proc/self/fd").iterdir())
+
+    column = store(tmp_path, np.ones(3))
+    path = column.path.resolve()
+    assert is_open(path)
+    del column
+    gc.collect()
+    assert not is_open(path)
+
+
+@given(st.lists(st.integers(0, 8), max_size=12))
+def test_reading_into_an_array_gives_what_indexing_gives(rows):
+    generator = np.random.default_rng(0)
+    floats, pixels = generator.random((9, 2, 3), np.float32), generator.integers(0, 256, (9, 4), np.uint8)
+    codes, numbers = generator.integers(0, 9, 12).astype(np.uint8), generator.integers(-(2**31), 2**31, (9, 2))
+    kinds = [floats, pixels, codes[:9], Taken(floats, np.arange(9)[::-1]), Windows(codes, np.array([0, 9]), 3)]
+    for column in [*kinds, *(Scaled(base, 1 / 255) for base in (floats, pixels, numbers.astype(np.int32), kinds[3]))]:
+        places = np.array(rows, int)
+        padded = np.full((len(rows) + 2, *column.shape[1:]), 9, column.dtype)
+        read(column, places, padded[: len(rows)])
+        np.testing.assert_array_equal(padded[: len(rows)], column[places])
+        assert np.all(padded[len(rows) :] == 9)

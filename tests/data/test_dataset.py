@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 import fedmeta as fm
 from fedmeta import random
+from fedmeta.data.dataset import FederatedDataset
 from fedmeta.errors import DataError, UsageError
 
 labels = st.lists(st.integers(0, 4), min_size=2, max_size=60)
@@ -109,6 +110,16 @@ def test_a_client_with_one_example_has_no_task():
 def test_an_unknown_client_is_named(small):
     with pytest.raises(UsageError, match="'nobody'"):
         small["nobody"]
+
+
+@given(st.lists(st.text(max_size=6).filter(lambda name: "\0" not in name), unique=True), st.text(max_size=9))
+def test_a_client_is_found_by_its_name_and_no_other_is(names, other):
+    ids, count = np.array(names, str), len(names)
+    data = FederatedDataset(np.zeros(count), np.zeros(count), np.arange(count), np.ones(count, int), ids)
+    assert [data.position(name) for name in names] == list(range(count))
+    if other not in names:
+        with pytest.raises(UsageError, match="no client"):
+            data.position(other)
 
 
 def test_draws_depend_on_purpose_and_place_only():

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import time
 from dataclasses import replace
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
+from fedmeta.data import fingerprint
 from fedmeta.data.columns import Scaled, Taken, Windows
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.errors import DataError
@@ -102,6 +105,25 @@ def test_a_stored_data_set_counts_by_its_files(tmp_path):
     (tmp_path / "set" / "y.npy").unlink()
     with pytest.raises(DataError, match=r"y\.npy is gone"):
         _ = replace(opened).fingerprint
+
+
+def test_a_file_counts_the_same_whether_it_is_mapped_or_read(tmp_path):
+    fm.data.save(replace(images(), x=np.arange(9.0)), tmp_path / "set")
+    opened = fm.data.open(tmp_path / "set")
+    mapped = {part: np.load(tmp_path / "set" / f"{part}.npy", mmap_mode="r") for part in "xy"}
+    assert opened.fingerprint == replace(opened, **mapped).fingerprint
+
+
+def test_names_are_one_list_however_many_are_taken_at_a_time(monkeypatch):
+    whole = images().fingerprint
+    for number in (1, 2, 3):
+        monkeypatch.setattr(fingerprint, "NAMES", number)
+        assert images().fingerprint == whole
+    said = json.dumps([IDS.tolist(), [["no", "yes"], None, None]]).encode() + b"\n"
+    kinds = [("scaled", 1 / 255), ("array", "|u1", (4, 4)), ("array", "<i4", ())]
+    scaled, x, y = (json.dumps(kind).encode() + b"\n" for kind in kinds)
+    content = said + SIZES.tobytes() + scaled + x + images().x.base.tobytes() + y + images().y.tobytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == whole
 
 
 def test_a_mapped_column_is_not_read(tmp_path):

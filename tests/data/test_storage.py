@@ -250,7 +250,9 @@ def sparse(path, shape, dtype):
             pytest.skip("the file system allows no sparse file of this size")
 
 
-def test_a_million_clients_larger_than_memory_open_at_once_and_give_one_client(tmp_path):
+@pytest.fixture
+def huge(tmp_path):
+    """A million clients of 32 images: 100 GB if they were written out."""
     clients, each = 1_000_000, 32
     sparse(tmp_path / "x.npy", (clients * each, 28, 28, 1), "f4")
     sparse(tmp_path / "y.npy", (clients * each,), "i4")
@@ -260,11 +262,32 @@ def test_a_million_clients_larger_than_memory_open_at_once_and_give_one_client(t
     manifest = {"version": 1, "info": {"name": "huge", "classes": ["0", "1"]}, **parts}
     (tmp_path / "dataset.json").write_text(json.dumps(manifest))
     assert (tmp_path / "x.npy").stat().st_size > 100 * 10**9
+    return tmp_path
 
-    data = fm.data.open(tmp_path)
+
+def test_a_million_clients_larger_than_memory_open_at_once_and_give_one_client(huge):
+    data = fm.data.open(huge)
     train, test = data.split_clients((0.9, 0.1))
     task = train.task_at(123_456, 0.25)
-    assert (data.num_clients, data.num_examples) == (clients, clients * each)
+    assert (data.num_clients, data.num_examples) == (1_000_000, 32_000_000)
     assert isinstance(data.ids, np.memmap)
-    assert isinstance(data.x, np.memmap)
     assert (len(task.support), len(task.query), test.num_clients) == (8, 24, 100_000)
+    assert data.position("0765432") == 765_432
+
+
+def resident():
+    """The memory of this process in bytes, pages of mapped files included."""
+    said = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(said["VmRSS"].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process holds")
+def test_memory_does_not_grow_with_the_clients_that_were_drawn(huge):
+    data = fm.data.open(huge)
+    places = np.random.default_rng(0).integers(0, data.num_clients, 1500).tolist()
+    for place in places[:100]:
+        data.task_at(place)
+    before = resident()
+    read = sum(task.support.x.nbytes + task.query.x.nbytes for task in map(data.task_at, places))
+    assert read > 150 * 10**6
+    assert resident() - before < read / 5

@@ -1,8 +1,17 @@
 """Columns: what a data set is read from, one row per example, without holding it all in memory."""
 
+import os
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from weakref import finalize
 
 import numpy as np
+
+from fedmeta.data.files import map_array
+from fedmeta.errors import DataError
+
+SPAN = 1 << 16
+"""Rows that lie within so many bytes are read at once, with what lies between them."""
 
 
 @runtime_checkable
@@ -22,6 +31,58 @@ class Column(Protocol):
     def __getitem__(self, rows: Any, /) -> Any:
         """Return the rows (a slice or an array of indices)."""
         ...
+
+
+class Stored:
+    """A column in a `.npy` file, of which the rows asked for are read and nothing is kept.
+
+    A map of the file would do the same, but every page ever touched would count as memory of the process.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file is missing, cut short, or no array of numbers in C order.
+    """
+
+    def __init__(self, path: Path):
+        mapped: Any = map_array(path)
+        if mapped.ndim == 0 or not mapped.flags.c_contiguous:
+            raise DataError(f"{path} is damaged: it does not hold rows one after the other")
+        self.path, self.shape, self.dtype = path, mapped.shape, mapped.dtype
+        self.offset = mapped.offset
+        self._row = mapped[:1].nbytes
+        self._file = path.open("rb", buffering=0)
+        finalize(self, self._file.close)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        if isinstance(rows, slice):
+            begin, end, step = rows.indices(self.shape[0])
+            if step == 1:
+                return self._span(begin, max(begin, end))
+            rows = np.arange(begin, end, step)
+        rows = np.asarray(rows)
+        if rows.size == 0:
+            return np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        first, last = int(rows.min()), int(rows.max())
+        if first < 0 or last >= self.shape[0]:
+            raise IndexError(f"rows {first} to {last} are not all among the {self.shape[0]} of {self.path}")
+        if (last - first) * self._row <= max(SPAN, 4 * rows.size * self._row):
+            return self._span(first, last + 1)[rows - first]
+        each = [self._span(row, row + 1) for row in rows.ravel().tolist()]
+        return np.concatenate(each).reshape(*rows.shape, *self.shape[1:])
+
+    def _span(self, begin: int, end: int) -> np.ndarray:
+        """Read the rows from one to another."""
+        found = np.empty((end - begin, *self.shape[1:]), self.dtype)
+        missing = found.reshape(-1).view(np.uint8).data
+        place = self.offset + begin * self._row
+        while missing.nbytes:
+            count = os.preadv(self._file.fileno(), [missing], place)
+            if not count:
+                raise DataError(f"{self.path} was cut short while it was in use")
+            missing, place = missing[count:], place + count
+        return found
 
 
 class Scaled:
@@ -77,3 +138,21 @@ class Windows:
         if self.successor:
             return np.asarray(self.codes[first + self.length], np.int32)
         return np.asarray(self.codes[first[..., None] + np.arange(self.length)], np.int32)
+
+
+def read(column: Column, rows: np.ndarray, out: np.ndarray) -> None:
+    """Read rows into an array of the column's type.
+
+    Args:
+        column: what is read.
+        rows: which rows, shape [rows]; each must exist, which is not checked for a column in memory.
+        out: where they go, shape [rows, ...].
+    """
+    if isinstance(column, np.ndarray) and column.dtype == out.dtype:
+        # Other modes than "clip" check the rows by way of a copy.
+        np.take(column, rows, axis=0, out=out, mode="clip")
+    elif isinstance(column, Scaled):
+        scale = np.float32(column.scale)
+        np.multiply(column.base[rows], scale, out=out, dtype=np.float32, casting="same_kind")
+    else:
+        out[...] = column[rows]

@@ -88,17 +88,17 @@ class FederatedDataset:
         """16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
 
         The names of classes, features and characters count too, the name of the data set does not. A column
-        that is mapped from a file counts by the file's name, size and time of change; it is not read.
+        that lies in a file counts by the file's name, size and time of change; it is not read.
 
         Raises:
-            DataError: a mapped file is gone.
+            DataError: a file is gone.
         """
         meaning = [self.info.classes, self.info.features, self.info.characters]
         return fingerprint(self.x, self.y, self.starts, self.sizes, self.ids, meaning)
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self.ids.tolist())}
+    def _order(self) -> np.ndarray:
+        return np.argsort(self.ids, kind="stable")
 
     def position(self, client_id: str) -> int:
         """Return the place of a client in `client_ids`.
@@ -106,10 +106,12 @@ class FederatedDataset:
         Raises:
             UsageError: there is no such client.
         """
-        try:
-            return self._positions[client_id]
-        except KeyError:
-            raise UsageError(f"no client {client_id!r} in {self!r}") from None
+        # NumPy would bring all names to the length of a longer one.
+        if self.ids.dtype.kind != "U" or len(client_id) <= self.ids.dtype.itemsize // 4:
+            place = int(np.searchsorted(self.ids, client_id, sorter=self._order))
+            if place < len(self) and str(self.ids[self._order[place]]) == client_id:
+                return int(self._order[place])
+        raise UsageError(f"no client {client_id!r} in {self!r}")
 
     def __getitem__(self, client_id: str) -> Batch:
         position = self.position(client_id)

@@ -1,4 +1,4 @@
-"""A short digest of what a data set holds, taken without reading what is mapped into memory."""
+"""A short digest of what a data set holds, taken without reading what lies in files."""
 
 import hashlib
 import json
@@ -10,10 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Taken, Windows
+from fedmeta.data.columns import Column, Scaled, Stored, Taken, Windows
 from fedmeta.errors import DataError
 
 BLOCK = 1 << 22
+NAMES = 1 << 14
 
 
 @runtime_checkable
@@ -28,7 +29,7 @@ class Digest(Protocol):
 def fingerprint(x: Column, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
     """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
 
-    Only the rows of these clients count. A column that is mapped from a file counts by the file's name, size
+    Only the rows of these clients count. A column that lies in a file counts by the file's name, size
     and time of change, and a column of an unknown class by its shape and type: neither is read.
 
     Args:
@@ -40,11 +41,11 @@ def fingerprint(x: Column, y: Column, starts: np.ndarray, sizes: np.ndarray, ids
         meaning: what the numbers stand for, as JSON takes it: the names of the classes, for example.
 
     Raises:
-        DataError: a mapped file is gone.
+        DataError: a file is gone.
     """
     starts, sizes = np.asarray(starts, np.int64), np.asarray(sizes, np.int64)
     digest = hashlib.sha256()
-    _say(digest, np.asarray(ids).tolist(), meaning)
+    _names(digest, np.asarray(ids), meaning)
     _take(digest, sizes)
     for column in (x, y):
         _rows(digest, column, starts, sizes)
@@ -117,17 +118,33 @@ def _mapped(array: np.ndarray) -> np.memmap | None:
 
 
 def _unread(digest: Digest, column: Column) -> None:
-    _say(digest, type(column).__name__, column.dtype.str, column.shape)
     mapped = _mapped(column) if isinstance(column, np.ndarray) else None
-    if mapped is None or mapped.filename is None:
-        return
-    path = Path(os.fspath(mapped.filename))
+    # A file counts the same whether it is mapped or read.
+    kind = "memmap" if isinstance(column, Stored) else type(column).__name__
+    _say(digest, kind, column.dtype.str, column.shape)
+    if isinstance(column, Stored):
+        _file(digest, column.path, column.offset, 0)
+    elif mapped is not None and mapped.filename is not None:
+        into = np.asarray(column).__array_interface__["data"][0] - mapped.__array_interface__["data"][0]
+        _file(digest, Path(os.fspath(mapped.filename)), mapped.offset, into)
+
+
+def _file(digest: Digest, path: Path, *place: int) -> None:
+    """Take a file's name, size and time of change, and the place in it."""
     try:
         state = path.stat()
     except OSError as error:
         raise DataError(f"{path} is gone, though its data are in use ({error.strerror})") from error
-    into = np.asarray(column).__array_interface__["data"][0] - mapped.__array_interface__["data"][0]
-    _say(digest, path.name, state.st_size, state.st_mtime_ns, mapped.offset, into)
+    _say(digest, path.name, state.st_size, state.st_mtime_ns, *place)
+
+
+def _names(digest: Digest, ids: np.ndarray, meaning: Any) -> None:
+    """Take the names and the meaning as one list, some names at a time: a million are large as Python's text."""
+    digest.update(b"[[")
+    for begin in range(0, len(ids), NAMES):
+        names = json.dumps(ids[begin : begin + NAMES].tolist())[1:-1]
+        digest.update(f"{', ' if begin else ''}{names}".encode("ascii"))
+    digest.update(f"], {json.dumps(meaning)}]\n".encode("ascii"))
 
 
 def _say(digest: Digest, *said: Any) -> None:

@@ -1,6 +1,6 @@
 """A data set as a folder of columns: opened without being read, larger than memory if need be.
 
-`dataset.json` says what the columns are; the arrays are `.npy` files, mapped into memory.
+`dataset.json` says what the columns are; the arrays are `.npy` files.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Windows
+from fedmeta.data.columns import Column, Scaled, Stored, Windows
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.files import ArrayFile, map_array, new_folder
 from fedmeta.errors import DataError, UsageError
@@ -197,12 +197,13 @@ def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
         return Scaled(_column(spec["base"], folder, offsets), spec["scale"])
     if Path(spec["file"]).name != spec["file"]:
         raise DataError(f"{folder / MANIFEST} names the file {spec['file']!r}, which is not in its folder")
-    array = map_array(folder / spec["file"])
+    array = Stored(folder / spec["file"])
     if spec["kind"] == "array":
         return array
     if spec["kind"] == "windows":
-        if len(array) != offsets[-1] + (len(offsets) - 1) * spec["length"]:
-            raise DataError(f"{folder / spec['file']} holds {len(array)} codes, which do not fit the clients' sizes")
+        codes = array.shape[0]
+        if codes != offsets[-1] + (len(offsets) - 1) * spec["length"]:
+            raise DataError(f"{folder / spec['file']} holds {codes} codes, which do not fit the clients' sizes")
         return Windows(array, offsets, spec["length"], spec["successor"])
     raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
 

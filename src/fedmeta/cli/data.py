@@ -133,8 +133,14 @@ def get(name: str) -> None:
 @click.option("--features", type=int, default=60, show_default=True, help="The number of features.")
 @click.option("--classes", type=int, default=10, show_default=True, help="The number of classes.")
 @click.option("--examples", type=int, default=20, show_default=True, help="A client's examples in the mean.")
-@click.option("--alpha", type=float, default=1.0, show_default=True, help="How much the clients' weights differ.")
-@click.option("--beta", type=float, default=1.0, show_default=True, help="How much the clients' inputs differ.")
+@click.option(
+    "--alpha",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="How much the clients' mean weights differ; no label depends on it.",
+)
+@click.option("--beta", type=float, default=1.0, show_default=True, help="How much the clients' mean inputs differ.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same clients.")
 def synthetic(clients: int, out: str, **options: Any) -> None:
     """Draw a data set of any number of clients and store it as a folder.

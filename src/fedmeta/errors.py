@@ -9,6 +9,7 @@ FedmetaError
     ├── RunLocked       another process uses the run folder
     ├── CheckpointError the stored state is damaged or belongs to another algorithm, model or recipe
     ├── Diverged        an update or the server's state is no longer finite
+    ├── ProcessLost     another process of the run has ended, or cannot be reached
     └── Interrupted     the user stopped a run, which can go on
 """
 
@@ -56,6 +57,10 @@ class CheckpointError(RunError):
 
 class Diverged(RunError):
     """An update or the server's state is no longer finite."""
+
+
+class ProcessLost(RunError):
+    """Another process of the run has ended, or cannot be reached."""
 
 
 class Interrupted(RunError):

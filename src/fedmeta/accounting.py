@@ -33,7 +33,12 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     Raises:
         ValueError: the program has a loop whose length is known only when it runs.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return count_flops_of(jax.make_jaxpr(function)(*args))
+
+
+def count_flops_of(program: core.ClosedJaxpr) -> int:
+    """Return what `count_flops` does, for a program that has been traced."""
+    return _count(program.jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:
@@ -47,9 +52,7 @@ def _count_equation(equation: Any) -> int:
         shape = equation.invars[0].aval.shape
         return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in left)
     if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
-        outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
-        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs
+        return _count_convolution(equation)
     if name == "while":
         inner = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
         if inner:
@@ -59,6 +62,23 @@ def _count_equation(equation: Any) -> int:
         return max(_count(branch.jaxpr) for branch in params["branches"])
     times = params["length"] if name == "scan" else 1
     return times * sum(_count(inner) for inner in _inner_programs(params))
+
+
+def _count_convolution(equation: Any) -> int:
+    """Count a convolution, without the products with zeros that padding or dilation puts between the numbers.
+
+    Along an axis, each pair of the two shortest of input, kernel and output meets once: a derivative, in which the
+    three have changed places, costs what the convolution does.
+    """
+    numbers = equation.params["dimension_numbers"]
+    left, kernel = (variable.aval.shape for variable in equation.invars)
+    outputs = equation.outvars[0].aval.shape
+    pairs = 1
+    for places in zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True):
+        sizes = [shape[place] for shape, place in zip((left, kernel, outputs), places, strict=True)]
+        pairs *= math.prod(sorted(sizes)[:2])
+    batch, channels = (outputs[place] for place in numbers.out_spec[:2])
+    return 2 * pairs * batch * channels * kernel[numbers.rhs_spec[1]]
 
 
 def _inner_programs(params: dict[str, Any]) -> list[core.Jaxpr]:

@@ -12,8 +12,12 @@ import pyarrow as pa
 
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data.dataset import FederatedDataset, check_support
+from fedmeta.engine import devices
 from fedmeta.engine.clients import check_fit, check_phi, drawn_sizes, usable_clients
-from fedmeta.engine.cohort import client_key, pack
+from fedmeta.engine.cohort import Cohort, client_key
+from fedmeta.engine.feed import Feed
+from fedmeta.engine.places import Places
+from fedmeta.engine.plan import Plan, Precision, check_precision, usual
 from fedmeta.engine.program import evaluation_program
 from fedmeta.engine.shapes import Shapes
 from fedmeta.model import Model
@@ -177,6 +181,8 @@ def evaluate(
     *,
     max_examples: int | None = None,
     curve: bool = True,
+    plan: Plan | None = None,
+    precision: Precision = "float32",
 ) -> Report:
     """Test phi on every client of a data set: adapt on its support examples, measure on its query examples.
 
@@ -189,38 +195,47 @@ def evaluate(
         seed: the same seed gives the same support and query sets.
         max_examples: at most so many of a client's examples are drawn.
         curve: also measure after each adaptation step (`report.curve`).
+        plan: how the engine computes the clients; the usual one where it is not given.
+        precision: as in `fm.train`.
 
     Raises:
         UsageError: an argument is out of range, or the model does not fit the data.
         DataError: no client has two examples.
     """
     check_support(support)
+    check_precision(precision)
     check_fit(model, data)
     check_phi(algorithm, model, phi)
     usable = usable_clients(data, max_examples)
     sizes = drawn_sizes(data, max_examples)
     shapes = Shapes(sizes[usable], support)
-    program = evaluation_program(algorithm, model, curve)
     levels = np.array([shapes.level(int(size)) for size in sizes[usable]])
     examples = np.zeros((len(usable), 2), np.int64)
     results: dict[str, list[Any]] = {}
     for level in np.unique(levels):
         members = np.flatnonzero(levels == level)
-        # Groups of equal size, about 8, so that the last is hardly ever filled up.
-        size = math.ceil(len(members) / math.ceil(len(members) / 8))
-        for first in range(0, len(members), size):
-            group = members[first : first + size]
-            filled = np.append(group, np.repeat(group[-1:], size - len(group)))
-            places = [int(usable[member]) for member in filled]
-            tasks = [data.task_at(place, support, seed, max_examples=max_examples) for place in places]
-            keys = [client_key(seed, "adaptation batches", 0, str(data.ids[place])) for place in places]
-            measured = program(phi, pack(tasks, shapes.lengths(int(level)), keys))
-            for name, values in measured.items():
-                results.setdefault(name, [None] * len(usable))
-                for member, client in zip(group, np.asarray(values, np.float64), strict=False):
-                    results[name][member] = client
-            for member, task in zip(group, tasks, strict=False):
-                examples[member] = len(task.support), len(task.query)
+        # Groups of equal size, about 8 for each device, so that the last is hardly ever filled up.
+        places = Places(usual(8) if plan is None else plan, math.ceil(len(members) / math.ceil(len(members) / 8)))
+        size = places.filled
+        program = evaluation_program(algorithm, model, curve, places.plan, precision, places.mesh)
+        lengths = shapes.lengths(int(level))
+        examples[members] = [shapes.lengths(int(sizes[usable[member]])) for member in members]
+
+        def read(group: np.ndarray, places: Places = places, lengths: tuple[int, int] = lengths) -> Cohort:
+            chosen = usable[group]
+            keys = [client_key(seed, "adaptation batches", 0, str(data.ids[place])) for place in chosen]
+            split = {"support": support, "seed": seed, "max_examples": max_examples}
+            return places.read(data, chosen, lengths, keys, **split)
+
+        groups = [members[first : first + size] for first in range(0, len(members), size)]
+        phi_there = devices.replicate(phi, places.mesh)
+        with Feed(read, groups) as feed:
+            for group, cohort in zip(groups, feed, strict=True):
+                measured = devices.to_host(program(phi_there, cohort))
+                for name, values in measured.items():
+                    results.setdefault(name, [None] * len(usable))
+                    for member, client in zip(group, np.asarray(values, np.float64), strict=False):
+                        results[name][member] = client
     points = _points(results)
     scores = tuple(
         Scores({name: values[:, p] for name, values in points.items()}, examples[:, 1])

@@ -12,6 +12,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from fedmeta import store
+from fedmeta.engine.plan import Plan
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.events import Event, RoundEnded
 
@@ -80,7 +81,7 @@ class RunFolder:
         differences = [
             found
             for found in _differences(there, self.settings)
-            if found[0] != "run.rounds" and not found[0].startswith("versions")
+            if found[0] != "run.rounds" and not found[0].startswith(("versions", "plan"))
         ]
         # A digest, or a mean over the data, differs wherever what it stands for does: any plainer difference says more.
         for name, old, new in sorted(differences, key=lambda found: _plainness(found[0])):
@@ -154,6 +155,20 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def saved_plan(path: str | Path) -> Plan | None:
+    """Return the plan of the run in a folder, by which it goes on; None where there is no run.
+
+    Raises:
+        CheckpointError: run.toml is damaged.
+    """
+    if not (Path(path) / "run.toml").is_file():
+        return None
+    try:
+        return Plan.from_dict(read_settings(path).get("plan", {}))
+    except (UsageError, TypeError) as error:
+        raise CheckpointError(f"{Path(path) / 'run.toml'} is damaged: {error}") from error
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pyarrow as pa
@@ -17,14 +18,18 @@ import pyarrow as pa
 from fedmeta import accounting, random, server
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.data.dataset import FederatedDataset, check_support
+from fedmeta.engine import devices
 from fedmeta.engine.clients import check_fit, drawn_sizes, usable_clients
-from fedmeta.engine.cohort import Cohort, client_key, pack
-from fedmeta.engine.program import RoundResult, round_program
+from fedmeta.engine.cohort import Cohort, client_key
+from fedmeta.engine.feed import Feed
+from fedmeta.engine.places import Places
+from fedmeta.engine.plan import Plan, Precision, check_precision, usual
+from fedmeta.engine.program import client_flops, finite_program, round_program
 from fedmeta.engine.shapes import Shapes
 from fedmeta.errors import Diverged, UsageError
 from fedmeta.events import Listener, RoundEnded, RunEnded, RunStarted
 from fedmeta.model import Model
-from fedmeta.rundir import RunFolder, read_history
+from fedmeta.rundir import RunFolder, read_history, saved_plan
 from fedmeta.server import ServerState
 
 ADAM = optax.adam(1e-3)
@@ -68,6 +73,8 @@ def train(
     checkpoint_every: int = 25,
     listeners: Sequence[Listener] = (),
     recipe: Mapping[str, Any] | None = None,
+    plan: Plan | None = None,
+    precision: Precision = "float32",
 ) -> Run:
     """Train an algorithm on the clients of a data set.
 
@@ -80,7 +87,7 @@ def train(
         data: the training clients; no other client is looked at.
         rounds: how many rounds the run has in all.
         cohort_size: clients in a round.
-        server: any Optax optimiser; its state lives as long as the run. The same seed and settings give the
+        server: any Optax optimiser; its state lives as long as the run. The same seed, settings and plan give the
             same result, bit for bit, on the same machine.
         support: the fraction of a client's examples that is its support set.
         seed: every draw is folded from it by purpose, round and client.
@@ -93,6 +100,10 @@ def train(
         checkpoint_every: rounds between checkpoints; there is always one after the last round.
         listeners: functions of one event, called in this process, in order.
         recipe: kept in run.toml beside the settings, for whoever must repeat the run.
+        plan: how the engine computes a cohort; that of the run in `directory`, or the usual one, where it is not
+            given.
+        precision: "bfloat16" rounds the factors of every matrix product and convolution to 8 bits of mantissa;
+            sums, parameters and everything else stay float32.
 
     Raises:
         UsageError: an argument is out of range, or the model does not fit the data.
@@ -100,7 +111,6 @@ def train(
         Diverged: an update or the server's state is not finite; the last good state is in the checkpoint.
         RunError: the run folder is in use, holds another run, or cannot be written.
     """
-    loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples)
     for name, value in {
         "rounds": rounds,
         "validate_every": validate_every,
@@ -108,10 +118,14 @@ def train(
     }.items():
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    if plan is None and directory is not None:
+        plan = saved_plan(directory)
+    loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, plan, precision)
     settings = {
         "run": {"rounds": rounds, **loop.settings()},
         "algorithm": {"name": algorithm.name, **asdict(algorithm)},
         **({"recipe": recipe} if recipe else {}),
+        "plan": loop.plan.to_dict(),
         "versions": {name: version(name) for name in ("fedmeta", "jax", "jaxlib", "optax", "numpy")},
     }
     with ExitStack() as stack:
@@ -128,8 +142,10 @@ def train(
         if folder:
             folder.keep_settings()
 
-        # The state whose row the listeners have: what an interrupt leaves in the checkpoint.
-        told = state
+        state = loop.placed(state)
+        # The state whose row the listeners have: what an interrupt leaves in the checkpoint. The one before it is
+        # needed no more, and the next one takes its place in memory.
+        told, spent = state, None
 
         def tell(event: Any) -> None:
             for listener in listeners:
@@ -139,16 +155,21 @@ def train(
             parameters = accounting.num_parameters(state.phi)
             path = folder.path if folder else None
             tell(RunStarted(rounds, done, len(loop.usable), loop.left_out, parameters, path))
-            for number in range(done + 1, rounds + 1):
-                started = time.perf_counter()
-                state, event = loop.round(state, number)
+            feed = stack.enter_context(Feed(loop.draw, range(done + 1, rounds + 1)))
+            started = time.perf_counter()
+            for drawn in feed:
+                number = drawn.round
+                state, figures = loop.round(told, spent, drawn)
                 validation = {}
                 if validate is not None and (number % validate_every == 0 or number == rounds):
-                    validation = dict(validate(state.phi))
-                event = RoundEnded(**event, seconds=time.perf_counter() - started, validation=validation)
+                    # A copy, for whoever keeps it: the state's memory is used again.
+                    validation = dict(validate(jax.tree.map(jnp.copy, state.phi)))
+                now = time.perf_counter()
+                event = RoundEnded(**figures, seconds=now - started, validation=validation)
+                started = now
                 rows.append(event.row())
                 tell(event)
-                told = state
+                told, spent = state, told
                 if folder and (number % checkpoint_every == 0 or number == rounds):
                     folder.save_checkpoint(state)
         except (KeyboardInterrupt, Diverged):
@@ -159,6 +180,15 @@ def train(
             folder.save_result(state.phi)
         tell(RunEnded(rounds))
     return Run(state, tuple(rows), None if directory is None else Path(directory))
+
+
+class _Drawn(NamedTuple):
+    """A round's clients, and their tasks on the devices: what the host prepares."""
+
+    round: int
+    clients: tuple[str, ...]
+    level: int
+    cohort: Cohort
 
 
 class _Loop:
@@ -174,6 +204,8 @@ class _Loop:
         support: float,
         seed: int,
         max_examples: int | None,
+        plan: Plan | None,
+        precision: Precision,
     ):
         self.algorithm, self.model, self.data, self.optimiser = algorithm, model, data, optimiser
         self.cohort_size, self.support, self.seed, self.max_examples = (
@@ -183,6 +215,7 @@ class _Loop:
             max_examples,
         )
         check_support(support)
+        check_precision(precision)
         check_fit(model, data)
         self.usable = usable_clients(data, max_examples)
         self.left_out = data.num_clients - len(self.usable)
@@ -192,7 +225,10 @@ class _Loop:
             )
         self.sizes = drawn_sizes(data, max_examples)
         self.shapes = Shapes(self.sizes[self.usable], support)
-        self.program = round_program(algorithm, model, optimiser)
+        self.precision = precision
+        self.plan = usual(cohort_size) if plan is None else plan
+        self.places = Places(self.plan, cohort_size)
+        self.program = round_program(algorithm, model, optimiser, self.places.plan, precision, self.places.mesh)
         self.flops: dict[int, int] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -204,6 +240,7 @@ class _Loop:
             "support": self.support,
             "seed": self.seed,
             "max_examples": self.max_examples,
+            "precision": self.precision,
             "clients": self.data.num_clients,
             "data_sha256": self.data.fingerprint,
             "state_sha256": hashlib.sha256(described.encode()).hexdigest()[:16],
@@ -213,48 +250,64 @@ class _Loop:
         key = random.as_key(random.key_data(self.seed, "init"))
         return server.init(self.optimiser, self.algorithm.init(self.model, key))
 
-    def cohort(self, number: int) -> tuple[list[str], int, Cohort]:
-        """Draw the clients of a round and read their tasks; return their names, the level and the cohort."""
-        draw = random.generator(self.seed, "cohort", number)
-        places = self.usable[draw.choice(len(self.usable), self.cohort_size, replace=False)]
-        names = [str(name) for name in self.data.ids[places]]
-        tasks = [
-            self.data.task_at(int(place), self.support, self.seed, max_examples=self.max_examples, round=number)
-            for place in places
-        ]
-        level = self.shapes.level(int(self.sizes[places].max()))
-        keys = [client_key(self.seed, "client batches", number, name) for name in names]
-        return names, level, pack(tasks, self.shapes.lengths(level), keys)
+    def placed(self, state: ServerState) -> ServerState:
+        """Return the state on the devices that share the cohort."""
+        return devices.replicate(jax.tree.map(jnp.asarray, state), self.places.mesh)
 
-    def round(self, state: ServerState, number: int) -> tuple[ServerState, dict[str, Any]]:
-        """Run a round; return the new state and the round's figures but its time."""
-        names, level, cohort = self.cohort(number)
-        if level not in self.flops:
-            self.flops[level] = accounting.count_flops(self.program, state, cohort)
-        result = self.program(state, cohort)
-        self._check_finite(result, names, number)
+    def draw(self, number: int) -> _Drawn:
+        """Draw the clients of a round and read the tasks of those that this process computes."""
+        draw = random.generator(self.seed, "cohort", number)
+        chosen = self.usable[draw.choice(len(self.usable), self.cohort_size, replace=False)]
+        names = [str(name) for name in self.data.ids[chosen]]
+        level = self.shapes.level(int(self.sizes[chosen].max()))
+        keys = [client_key(self.seed, "client batches", number, name) for name in names]
+        cohort = self.places.read(
+            self.data,
+            chosen,
+            self.shapes.lengths(level),
+            keys,
+            support=self.support,
+            seed=self.seed,
+            max_examples=self.max_examples,
+            round=number,
+        )
+        return _Drawn(number, tuple(names), level, cohort)
+
+    def round(self, state: ServerState, spent: ServerState | None, drawn: _Drawn) -> tuple[ServerState, dict[str, Any]]:
+        """Run a round; return the new state, in the memory of `spent`, and the round's figures but its time."""
+        if drawn.level not in self.flops:
+            one = client_flops(self.algorithm, self.model, state.phi, drawn.cohort)
+            self.flops[drawn.level] = one * self.cohort_size
+        if spent is None:
+            spent = jax.tree.map(jnp.copy, state)
+        result = self.program(state, spent, drawn.cohort)
+        metrics, finite = devices.to_host((result.metrics, result.finite))
+        if not finite:
+            raise self._diverged(state, drawn)
         sent = accounting.payload(state.phi) * self.cohort_size
         figures = {
-            "round": number,
-            "clients": tuple(names),
-            "metrics": {name: float(value) for name, value in jax.device_get(result.metrics).items()},
+            "round": drawn.round,
+            "clients": drawn.clients,
+            "metrics": {name: float(value) for name, value in metrics.items()},
             "bytes_down": sent,
             # A direction is a pytree like phi.
             "bytes_up": sent,
-            "flops": self.flops[level],
+            "flops": self.flops[drawn.level],
         }
         return result.state, figures
 
-    def _check_finite(self, result: RoundResult, names: Sequence[str], number: int) -> None:
-        finite = np.asarray(result.finite_clients)
-        if not finite.all():
-            who = names[int(np.argmin(finite))]
-            raise Diverged(
-                f"round {number}: the update of client {who!r} is not finite; the state after round {number - 1} is "
-                f"kept. A lower inner_lr (now {self.algorithm.inner_lr}) or server learning rate may help"
+    def _diverged(self, state: ServerState, drawn: _Drawn) -> Diverged:
+        """Return the error that says whose update, or whether the server's step, is not finite."""
+        places = self.places
+        program = finite_program(self.algorithm, self.model, places.plan, self.precision, places.mesh)
+        finite = devices.to_host(program(state.phi, drawn.cohort))[: self.cohort_size]
+        kept = f"the state after round {drawn.round - 1} is kept"
+        if finite.all():
+            return Diverged(
+                f"round {drawn.round}: the server's step is not finite; {kept}. A lower server learning rate may help"
             )
-        if not result.finite_state:
-            raise Diverged(
-                f"round {number}: the server's step is not finite; the state after round {number - 1} is kept. "
-                "A lower server learning rate may help"
-            )
+        who = drawn.clients[int(np.argmin(finite))]
+        return Diverged(
+            f"round {drawn.round}: the update of client {who!r} is not finite; {kept}. "
+            f"A lower inner_lr (now {self.algorithm.inner_lr}) or server learning rate may help"
+        )

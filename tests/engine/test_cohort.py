@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 import fedmeta as fm
 from fedmeta import server
+from fedmeta.engine import devices
 from fedmeta.engine.cohort import client_key, pack
+from fedmeta.engine.plan import Plan
 from fedmeta.engine.program import evaluation_program, round_program
 from fedmeta.errors import UsageError
 from fedmeta.task import pad
@@ -15,15 +17,17 @@ from tests import toys
 
 KEYS = [client_key(0, "client batches", 1, name) for name in "abc"]
 LENGTHS = (9, 9)
+PLANS = [Plan(), Plan(chunk=2)]
 
 
+@pytest.mark.parametrize("plan", PLANS, ids=str)
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=2), st.integers(0, 100))
-def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, sizes, seed):
+def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, plan, sizes, seed):
     """One compiled program serves all sizes, so what is compared is only what the padding holds."""
     algorithm = toys.algorithm("maml", "epochs")
     phi = algorithm.init(model, jax.random.key(0))
-    program = evaluation_program(algorithm, model, False)
+    program = evaluation_program(algorithm, model, False, plan, "float32", devices.mesh(1))
     own = toys.task(4, 6, seed=1)
     other = toys.task(*sizes, seed=seed)
     first = program(phi, pack([own, other], LENGTHS, KEYS[:2]))
@@ -32,11 +36,13 @@ def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, sizes, s
         np.testing.assert_array_equal(first[name][0], second[name][1])
 
 
-def test_a_round_of_padded_clients_is_the_mean_of_their_own_updates(model):
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_a_round_of_padded_clients_is_the_mean_of_their_own_updates(model, plan):
     algorithm = toys.algorithm("maml")
     tasks = [toys.task(support, query, seed=support) for support, query in ((2, 9), (4, 4))]
     state = server.init(optax.sgd(1.0), algorithm.init(model, jax.random.key(0)))
-    result = round_program(algorithm, model, optax.sgd(1.0))(state, pack(tasks, LENGTHS, KEYS[:2]))
+    program = round_program(algorithm, model, optax.sgd(1.0), plan, "float32", devices.mesh(1))
+    result = program(state, None, pack(tasks, LENGTHS, KEYS[:2]))
     update = jax.jit(lambda task, key: algorithm.client_update(model, state.phi, task, key))
     updates = [update(task, jax.random.wrap_key_data(key)) for task, key in zip(tasks, KEYS[:2], strict=True)]
     mean = jax.tree.map(lambda *parts: sum(parts) / 2, *[update.direction for update in updates])

@@ -1,26 +1,79 @@
 """A cohort on its way into a program: clients' tasks padded to one shape and stacked."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fedmeta import random
-from fedmeta.task import Task, pad
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.task import Batch, Task, pad
 
 
 class Cohort(NamedTuple):
-    """Tasks of several clients as one: every array [clients, ...], and two words of a JAX key for each client."""
+    """Tasks of several clients as one: every array [clients, ...].
+
+    `keys` holds two words of a JAX key for each client. `present` is 1.0 for a client, and 0.0 for one that only
+    fills the cohort up.
+    """
 
     tasks: Task
     keys: np.ndarray
+    present: np.ndarray
 
 
 def pack(tasks: Sequence[Task], lengths: tuple[int, int], keys: Sequence[np.ndarray]) -> Cohort:
     """Pad the tasks' support and query sets to these lengths and stack them; shape [clients, length, ...]."""
     padded = [Task(pad(task.support, lengths[0]), pad(task.query, lengths[1])) for task in tasks]
-    return Cohort(jax.tree.map(lambda *parts: np.stack(parts), *padded), np.stack(keys))
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *padded)
+    return Cohort(stacked, np.stack(keys), np.ones(len(tasks), np.float32))
+
+
+def read(
+    data: FederatedDataset,
+    places: Sequence[int],
+    lengths: tuple[int, int],
+    keys: Sequence[np.ndarray],
+    *,
+    filled: int,
+    **split: Any,
+) -> Cohort:
+    """Read the tasks of the clients at these places into a cohort of `filled` clients.
+
+    It holds what `pack` makes of the clients' tasks, but that the padding repeats a client's own first example, and
+    that the first client is repeated, with `present` 0.0, until there are `filled`.
+
+    Args:
+        data: the clients' data set.
+        places: the clients' places in it.
+        lengths: of support and query, as padded.
+        keys: two words of a JAX key for each client.
+        filled: how many clients the cohort shall have.
+        split: passed to `data.split_at`.
+    """
+    repeated = [*range(len(places)), *[0] * (filled - len(places))]
+    sides = [data.split_at(int(place), **split) for place in places]
+    batches = []
+    for side, length in enumerate(lengths):
+        rows = np.empty((filled, length), np.int64)
+        mask = np.zeros((filled, length), np.float32)
+        for client, source in enumerate(repeated):
+            own = sides[source][side]
+            rows[client, : len(own)] = own
+            rows[client, len(own) :] = own[0]
+            mask[client, : len(own)] = 1.0
+        flat = rows.reshape(-1)
+        x, y = (np.asarray(column[flat]).reshape(filled, length, *column.shape[1:]) for column in (data.x, data.y))
+        batches.append(_stacked(x, y, mask))
+    present = np.zeros(filled, np.float32)
+    present[: len(places)] = 1.0
+    return Cohort(Task(batches[0], batches[1]), np.stack([keys[source] for source in repeated]), present)
+
+
+def _stacked(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> Batch:
+    """Return several clients' batches as one: every array [clients, examples, ...]."""
+    return Batch.tree_unflatten(None, (x, y, mask))
 
 
 def client_key(seed: int, purpose: str, round: int, client_id: str) -> np.ndarray:

@@ -1,61 +1,95 @@
 """The compiled programs: a round of a cohort, and the evaluation of a group of clients."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
-from fedmeta import aggregate, random, server
-from fedmeta.algorithms.algorithm import Algorithm
+from fedmeta import accounting, aggregate, random, server
+from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate
 from fedmeta.engine.cohort import Cohort
+from fedmeta.engine.devices import AXIS
+from fedmeta.engine.plan import Plan, Precision
+from fedmeta.engine.rewrite.factored import Factored
+from fedmeta.engine.rewrite.interpreter import Options, Traced, rewrite, trace
 from fedmeta.model import Model
 
 
 class RoundResult(NamedTuple):
-    """What a round gives: the new state, the weighted means of the clients' metrics, and what was finite.
+    """What a round gives: the new state, the weighted means of the clients' metrics, and whether all of it is finite.
 
-    `finite_clients` has shape [clients]; `finite_state` has shape [].
+    `finite` has shape [].
     """
 
     state: server.ServerState
     metrics: dict[str, jax.Array]
-    finite_clients: jax.Array
-    finite_state: jax.Array
+    finite: jax.Array
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def round_program(
-    algorithm: Algorithm, model: Model, optimiser: optax.GradientTransformation
-) -> Callable[[server.ServerState, Cohort], RoundResult]:
-    """Return the compiled round: client updates one after another, their mean, the server's step."""
+    algorithm: Algorithm,
+    model: Model,
+    optimiser: optax.GradientTransformation,
+    plan: Plan,
+    precision: Precision,
+    mesh: Mesh,
+) -> Callable[[server.ServerState, server.ServerState | None, Cohort], RoundResult]:
+    """Return the compiled round: client updates, their mean, the server's step.
 
-    def run(state: server.ServerState, cohort: Cohort) -> RoundResult:
-        def client(carry: Any, one: Cohort) -> tuple[Any, jax.Array]:
-            directions, metrics = carry
-            update = algorithm.client_update(model, state.phi, one.tasks, random.as_key(one.keys))
-            carry = (
-                aggregate.add(directions, update.direction, update.weight),
-                aggregate.add(metrics, update.metrics, update.weight),
-            )
-            return carry, all_finite(update.direction)
+    It maps (state, spent, cohort) to the result, whose state takes the place of `spent` in memory: a state of the
+    same shapes that is needed no more, or None.
+    """
 
-        one = jax.tree.map(lambda leaf: leaf[0], cohort)
-        shapes = jax.eval_shape(lambda: algorithm.client_update(model, state.phi, one.tasks, random.as_key(one.keys)))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        start = (aggregate.empty(zeros.direction), aggregate.empty(zeros.metrics))
-        (directions, metrics), finite = jax.lax.scan(client, start, cohort)
-        stepped = server.step(optimiser, state, aggregate.value(directions))
-        return RoundResult(stepped, aggregate.value(metrics), finite, all_finite((stepped.phi, stepped.optimiser)))
+    def run(state: server.ServerState, spent: Any, cohort: Cohort) -> RoundResult:
+        del spent
+        client = _client_update(algorithm, model, plan, precision)
 
-    return jax.jit(run)
+        def group(some: Cohort) -> tuple[Any, Any, Any]:
+            updates = _side_by_side(client, state.phi, some)
+            weights = updates.weight * some.present
+            sums = _weighted_sum((updates.direction, updates.metrics), weights)
+            return *sums, jnp.sum(weights)
+
+        directions, metrics, weight = _sum_over_groups(group, cohort, plan.chunk)
+        if mesh.size > 1:
+            directions, metrics, weight = jax.lax.psum((directions, metrics, weight), AXIS)
+        direction = aggregate.value(aggregate.Mean(directions, weight))
+        stepped = server.step(optimiser, state, direction)
+        finite = all_finite((stepped.phi, stepped.optimiser))
+        return RoundResult(stepped, aggregate.value(aggregate.Mean(metrics, weight)), finite)
+
+    specs = (PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS))
+    return jax.jit(_on(mesh, run, specs, PartitionSpec()), donate_argnums=1, keep_unused=True)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
+def finite_program(
+    algorithm: Algorithm, model: Model, plan: Plan, precision: Precision, mesh: Mesh
+) -> Callable[[Any, Cohort], jax.Array]:
+    """Return the compiled search for clients whose update is not finite: (phi, cohort) -> booleans [clients]."""
+
+    def run(phi: Any, cohort: Cohort) -> jax.Array:
+        client = _client_update(algorithm, model, plan, precision)
+
+        def one(_: None, some: Cohort) -> tuple[None, jax.Array]:
+            update = client(phi, some.tasks, some.keys)
+            direction = jax.tree.map(_formed, update.direction, is_leaf=_is_factored)
+            return None, all_finite((direction, update.weight))
+
+        return jax.lax.scan(one, None, cohort)[1]
+
+    return jax.jit(_on(mesh, run, (PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))
+
+
+@lru_cache(maxsize=32)
 def evaluation_program(
-    algorithm: Algorithm, model: Model, curve: bool
+    algorithm: Algorithm, model: Model, curve: bool, plan: Plan, precision: Precision, mesh: Mesh
 ) -> Callable[[Any, Cohort], dict[str, jax.Array]]:
     """Return the compiled evaluation of a group of clients.
 
@@ -63,24 +97,133 @@ def evaluation_program(
     before adaptation and after it, or with `curve` also after each step.
     """
 
+    def scores(phi: Any, task: Any, words: Any) -> dict[str, jax.Array]:
+        def probe(params: Any) -> dict[str, jax.Array]:
+            return model.scores(params, task.query)[1]
+
+        descent = algorithm.descend(model, phi, task.support, random.as_key(words), probe if curve else None)
+        if curve:
+            return descent.probes
+        before = probe(algorithm.start(phi, adapting=True).params)
+        return jax.tree.map(lambda a, b: jnp.stack([a, b]), before, probe(descent.params))
+
     def run(phi: Any, cohort: Cohort) -> dict[str, jax.Array]:
-        def client(_: None, one: Cohort) -> tuple[None, dict[str, jax.Array]]:
-            def probe(params: Any) -> dict[str, jax.Array]:
-                return model.scores(params, one.tasks.query)[1]
+        options = _options(plan, precision)
 
-            key = random.as_key(one.keys)
-            descent = algorithm.descend(model, phi, one.tasks.support, key, probe if curve else None)
-            if curve:
-                return None, descent.probes
-            before = probe(algorithm.start(phi, adapting=True).params)
-            return None, jax.tree.map(lambda a, b: jnp.stack([a, b]), before, probe(descent.params))
+        def client(phi: Any, task: Any, words: Any) -> dict[str, jax.Array]:
+            return rewrite(trace(scores, phi, task, words), options)(phi, task, words)
 
-        return jax.lax.scan(client, None, cohort)[1]
+        def group(_: None, some: Cohort) -> tuple[None, dict[str, jax.Array]]:
+            return None, _side_by_side(client, phi, some)
 
-    return jax.jit(run)
+        groups = _groups(cohort, plan.chunk)
+        if plan.chunk == len(cohort.present):
+            return group(None, groups)[1]
+        found = jax.lax.scan(group, None, groups)[1]
+        if plan.chunk == 1:
+            return found
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+    return jax.jit(_on(mesh, run, (PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))
+
+
+def client_flops(algorithm: Algorithm, model: Model, phi: Any, cohort: Cohort) -> int:
+    """Return the floating-point operations of one client's update in this cohort, as the algorithm states it."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), cohort)
+    return accounting.count_flops_of(_traced_update(algorithm, model, False, phi, one.tasks, one.keys).program)
 
 
 def all_finite(tree: Any) -> jax.Array:
     """Return whether every floating-point number in the pytree is finite, as a boolean of shape []."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def _on(mesh: Mesh, function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
+    """Return the function of a device's own share of the clients as one of all of them."""
+    if mesh.size == 1:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+
+
+def _options(plan: Plan, precision: Precision) -> Options:
+    products = None if precision == "float32" else jnp.dtype(precision)
+    return Options(factored=plan.factored, convolution=plan.convolution, products=products)
+
+
+def _client_update(
+    algorithm: Algorithm, model: Model, plan: Plan, precision: Precision
+) -> Callable[[Any, Any, Any], ClientUpdate]:
+    """Return one client's update in the plan's form; matrices of its direction may be `Factored`."""
+    options = _options(plan, precision)
+
+    def run(phi: Any, task: Any, words: Any) -> ClientUpdate:
+        traced = _traced_update(algorithm, model, plan.checkpoint, phi, task, words)
+        return rewrite(traced, options)(phi, task, words)
+
+    return run
+
+
+def _traced_update(algorithm: Algorithm, model: Model, checkpoint: bool, *args: Any) -> Traced:
+    leaves, structure = jax.tree.flatten(args)
+    return _trace_once(algorithm, model, checkpoint, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@lru_cache(maxsize=64)
+def _trace_once(algorithm: Algorithm, model: Model, checkpoint: bool, structure: Any, shapes: Any) -> Traced:
+    if checkpoint:
+        model = replace(model, apply=jax.checkpoint(model.apply))
+    args = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return trace(
+        lambda phi, task, words: algorithm.client_update(model, phi, task, random.as_key(words)),
+        *args,
+    )
+
+
+def _groups(cohort: Cohort, chunk: int) -> Cohort:
+    """Return the cohort with its axis [clients] split into [groups, chunk]; the one there is where that is one."""
+    if chunk in (1, len(cohort.present)):
+        return cohort
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), cohort)
+
+
+def _side_by_side(client: Callable[..., Any], phi: Any, some: Cohort) -> Any:
+    """Return the results of clients computed as one batch [chunk, ...], or of one client alone."""
+    if some.present.ndim == 0:
+        return client(phi, some.tasks, some.keys)
+    return jax.vmap(lambda one: client(phi, one.tasks, one.keys))(some)
+
+
+def _sum_over_groups(group: Callable[[Cohort], Any], cohort: Cohort, chunk: int) -> Any:
+    """Return the sum of what `group` gives for each chunk of the cohort."""
+    groups = _groups(cohort, chunk)
+    if chunk == len(cohort.present):
+        one = jax.tree.map(lambda leaf: leaf[0], groups) if chunk == 1 else groups
+        return group(one)
+    shapes = jax.eval_shape(group, jax.tree.map(lambda leaf: leaf[0], groups))
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(lambda sums, some: (jax.tree.map(jnp.add, sums, group(some)), None), start, groups)[0]
+
+
+def _weighted_sum(tree: Any, weights: jax.Array) -> Any:
+    """Return the sum over clients of weight * tree; every array [chunk, ...], or of one client alone."""
+
+    def leaf(value: Any) -> jax.Array:
+        if not _is_factored(value):
+            scaled = value * weights.reshape(weights.shape + (1,) * (value.ndim - weights.ndim)).astype(value.dtype)
+            return scaled.sum(axis=0) if weights.ndim else scaled
+        rights = tuple(right * weights[..., None, None].astype(right.dtype) for right in value.rights)
+        base = None if value.base is None else leaf(value.base)
+        lefts, rights = (tuple(part.reshape(-1, part.shape[-1]) for part in parts) for parts in (value.lefts, rights))
+        # One product for all clients: the sum over them is part of its inner dimension.
+        return Factored(base, lefts, rights).formed()
+
+    return jax.tree.map(leaf, tree, is_leaf=_is_factored)
+
+
+def _is_factored(value: Any) -> bool:
+    return isinstance(value, Factored)
+
+
+def _formed(value: Any) -> Any:
+    return value.formed() if _is_factored(value) else value

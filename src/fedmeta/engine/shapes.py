@@ -27,10 +27,10 @@ class Shapes:
         """Return the smallest level that holds a client with so many examples."""
         return int(self.levels[np.searchsorted(self.levels, examples)])
 
-    def lengths(self, level: int) -> tuple[int, int]:
-        """Return the padded lengths of support and query at a level: what its largest client needs."""
-        support = support_size(level, self.support)
-        return support, level - support
+    def lengths(self, examples: int) -> tuple[int, int]:
+        """Return the support and query examples of a client with so many, which at a level are the padded lengths."""
+        support = support_size(examples, self.support)
+        return support, examples - support
 
 
 def _levels(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:

@@ -25,16 +25,11 @@ def dense(params: Any, x: Float[Array, "... inputs"]) -> Float[Array, "... outpu
 def convolution(params: Any, x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h w d"]:
     """Convolve with `size` x `size` kernels, padded to the same height and width.
 
-    The patches are laid out and multiplied by the weights [size * size * channels, filters]: on a CPU the
-    gradients of a matrix product are several times faster than those of a convolution.
+    The weights have shape [size * size * c, d], in the order height, width, channels.
     """
-    _, height, width, _ = x.shape
-    before = (size - 1) // 2
-    around = (before, size - 1 - before)
-    padded = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-    # One axis after the other: 2 * size slices to compile in place of size * size.
-    rows = jnp.concatenate([padded[:, :, j : j + width] for j in range(size)], axis=-1)
-    return dense(params, jnp.concatenate([rows[:, i : i + height] for i in range(size)], axis=-1))
+    kernel = params["weight"].reshape(size, size, x.shape[-1], -1)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers) + params["bias"]
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

@@ -1,0 +1,42 @@
+"""Cohorts read ahead: while one computes, the next are drawn and read by another thread."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class Feed(Generic[Item, Made]):
+    """Yields `make(item)` for each item, in order, a few of them made ahead of time.
+
+    Use it as a context manager; an error in `make` is raised where its item is asked for.
+
+    Args:
+        make: called in one other thread, on one item after the other.
+        items: what to call it with.
+        ahead: how many are made, or under way, before they are asked for.
+    """
+
+    def __init__(self, make: Callable[[Item], Made], items: Iterable[Item], ahead: int = 2):
+        self._make, self._items, self._ahead = make, iter(items), ahead
+        self._waiting: deque[Future[Made]] = deque()
+
+    def __enter__(self) -> "Feed[Item, Made]":
+        self._pool = ThreadPoolExecutor(1, "fedmeta-feed")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Made]:
+        while True:
+            for item in self._items:
+                self._waiting.append(self._pool.submit(self._make, item))
+                if len(self._waiting) > self._ahead:
+                    break
+            if not self._waiting:
+                return
+            yield self._waiting.popleft().result()

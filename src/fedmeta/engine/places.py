@@ -1,0 +1,63 @@
+"""Where a cohort is computed: the devices that share it, and how many clients each of them has."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.engine import devices
+from fedmeta.engine.cohort import Cohort, read
+from fedmeta.engine.plan import Plan
+
+
+class Places:
+    """The devices of a plan, and a cohort of some size on them.
+
+    Args:
+        plan: `streams` of it are devices of each process; several processes use all of theirs.
+        cohort_size: the clients that a round or a group has.
+    """
+
+    mesh: Mesh
+    """The devices."""
+    plan: Plan
+    """The plan, its chunk no larger than what a device has."""
+    filled: int
+    """The size of a cohort once every device has as many whole chunks as the others."""
+
+    def __init__(self, plan: Plan, cohort_size: int):
+        self.mesh = devices.mesh(None if devices.several() else plan.streams)
+        each = -(-cohort_size // self.mesh.size)
+        # As many chunks as the plan's own size asks for, each of them as small as they allow.
+        chunks = -(-each // min(plan.chunk, each))
+        chunk = -(-each // chunks)
+        self.plan = replace(plan, chunk=chunk, streams=plan.streams)
+        self.filled = self.mesh.size * chunks * chunk
+
+    def read(
+        self,
+        data: FederatedDataset,
+        places: Sequence[int] | np.ndarray,
+        lengths: tuple[int, int],
+        keys: Sequence[np.ndarray],
+        **split: Any,
+    ) -> Cohort:
+        """Read the clients that this process computes, as `cohort.read` does, and put them on its devices."""
+        mine = devices.share(self.filled, self.mesh)
+        own = [number for number in range(mine.start, mine.stop) if number < len(places)]
+        # A process without a client of its own fills its share with the first of all.
+        chosen = own or [0]
+        cohort = read(
+            data,
+            [int(places[number]) for number in chosen],
+            lengths,
+            [keys[number] for number in chosen],
+            filled=mine.stop - mine.start,
+            **split,
+        )
+        if not own:
+            cohort = cohort._replace(present=np.zeros_like(cohort.present))
+        return devices.spread(cohort, self.mesh)

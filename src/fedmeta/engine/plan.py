@@ -1,0 +1,85 @@
+"""The plan: in which of the equivalent ways the engine computes a cohort."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import jax
+
+from fedmeta.engine.rewrite.convolution import Form
+from fedmeta.errors import UnknownName, UsageError
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a cohort is computed. Every plan gives the same result, but for the order of floating-point sums.
+
+    Args:
+        chunk: clients computed side by side, as one batch; the chunks follow one another.
+        streams: devices of each process that share the cohort.
+        factored: leave low-rank products, such as a dense layer's gradient on few examples, in their factors.
+        convolution: "library" for the platform's own convolution, "patches" for patches times a matrix.
+        checkpoint: compute activations again where they are needed, instead of keeping them: less memory.
+
+    Raises:
+        UsageError: a value is out of range; the message names it.
+    """
+
+    chunk: int = 1
+    streams: int = 1
+    factored: bool = True
+    convolution: Form = "library"
+    checkpoint: bool = False
+
+    def __post_init__(self):
+        for name in ("chunk", "streams"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"a plan's {name} must be a whole number from 1, not {value!r}")
+        for name in ("factored", "checkpoint"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"a plan's {name} must be true or false, not {getattr(self, name)!r}")
+        if self.convolution not in get_args(Form):
+            raise UsageError(f"a plan's convolution must be 'library' or 'patches', not {self.convolution!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
+        """Return the plan that `to_dict` described.
+
+        Raises:
+            UsageError: no such field, or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in content:
+            if name not in known:
+                raise UnknownName("part of a plan", name, known)
+        return cls(**content)
+
+    def __str__(self) -> str:
+        side = "one client after another" if self.chunk == 1 else f"{self.chunk} clients side by side"
+        parts = [side, f"convolution by {self.convolution}"]
+        parts.append("low-rank products in their factors" if self.factored else "all products formed")
+        if self.streams > 1:
+            parts.append(f"{self.streams} devices")
+        if self.checkpoint:
+            parts.append("activations computed again")
+        return ", ".join(parts)
+
+
+def usual(cohort_size: int) -> Plan:
+    """Return the plan that fits most models on this machine's kind of device, where none was measured."""
+    if jax.default_backend() == "cpu":
+        return Plan()
+    return replace(Plan(), chunk=cohort_size, streams=jax.local_device_count(), factored=False)
+
+
+def check_precision(precision: str) -> None:
+    """Raise a UsageError unless the precision is one of those that there are."""
+    if precision not in get_args(Precision):
+        raise UsageError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")

@@ -1,0 +1,1 @@
+"""Traced programs in faster forms: the same results, other operations."""

@@ -1,0 +1,129 @@
+"""Convolutions in the forms that a CPU computes fast, whatever form differentiation gave them."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Form = Literal["library", "patches"]
+
+
+class _Plain(NamedTuple):
+    """A two-dimensional convolution with stride 1 between arrays in the usual order.
+
+    Args:
+        x: shape [n, height, width, c].
+        kernel: shape [kernel height, kernel width, c, d].
+        padding: before and after, for height and width.
+    """
+
+    x: Any
+    kernel: Any
+    padding: tuple[tuple[int, int], ...]
+
+
+def rewritable(params: dict[str, Any]) -> bool:
+    """Return whether the convolution is a plain one: two-dimensional, stride 1, no dilation, no groups."""
+    ones = (1, 1)
+    return (
+        tuple(params["window_strides"]) == ones
+        and tuple(params["lhs_dilation"]) == ones
+        and tuple(params["rhs_dilation"]) == ones
+        and params["feature_group_count"] == params["batch_group_count"] == 1
+    )
+
+
+def convolve(lhs: Any, rhs: Any, params: dict[str, Any], form: Form, product: Any) -> jax.Array:
+    """Return `lax.conv_general_dilated(lhs, rhs, **params)` for a rewritable convolution, computed in a fast form.
+
+    A derivative in the kernel slides one image over another: it is computed as patches times a matrix. A
+    derivative in such a derivative has a kernel that is larger than the image: the two change places.
+    """
+    numbers = params["dimension_numbers"]
+    x = _ordered(lhs, numbers.lhs_spec, "nchw", "nhwc")
+    kernel = _ordered(rhs, numbers.rhs_spec, "dchw", "hwcd")
+    padding = tuple(tuple(pair) for pair in params["padding"])
+    outputs = [s + sum(p) - k + 1 for s, p, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)]
+    if min(k - s for k, s in zip(kernel.shape, x.shape[1:3], strict=False)) > 0:
+        result = _exchanged(x, kernel, padding, outputs, form, product)
+    elif min(k - o for k, o in zip(kernel.shape, outputs, strict=False)) > 0:
+        result = _kernel_gradient(x, kernel, padding, outputs, product)
+    else:
+        result = _forward(_Plain(x, kernel, padding), form, product)
+    return _back(result, numbers.out_spec)
+
+
+def _forward(plain: _Plain, form: Form, product: Any) -> jax.Array:
+    x, kernel, padding = plain
+    if form == "library":
+        return _library(x, kernel, padding)
+    height, width, channels, filters = kernel.shape
+    padded = _padded(x, padding)
+    h, w = padded.shape[1] - height + 1, padded.shape[2] - width + 1
+    # One axis after the other: height + width slices to compile in place of height * width.
+    rows = jnp.concatenate([padded[:, :, j : j + w] for j in range(width)], axis=-1)
+    patches = jnp.concatenate([rows[:, i : i + h] for i in range(height)], axis=-1)
+    return product(patches, kernel.reshape(height * width * channels, filters), (((3,), (0,)), ((), ())))
+
+
+def _exchanged(x: Any, kernel: Any, padding: Any, outputs: list[int], form: Form, product: Any) -> jax.Array:
+    """Slide x over the kernel instead; what comes out runs backwards."""
+    before = [o - 1 - p[0] for o, p in zip(outputs, padding, strict=True)]
+    after = [o - 1 - b + s - k for o, b, s, k in zip(outputs, before, x.shape[1:3], kernel.shape[:2], strict=True)]
+    image, window = kernel.transpose(3, 0, 1, 2), x.transpose(1, 2, 3, 0)
+    # Running the small window backwards costs nothing; the image was turned by differentiation, and is turned back.
+    plain = _Plain(jnp.flip(image, (1, 2)), jnp.flip(window, (0, 1)), tuple(zip(after, before, strict=True)))
+    return _forward(plain, form, product).transpose(3, 1, 2, 0)
+
+
+def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], product: Any) -> jax.Array:
+    """Contract each shift of x with the large kernel: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
+    images, slid = x.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3)
+    padded = _padded(images, padding)
+    height, width = slid.shape[1:3]
+    channels = padded.shape[-1]
+    rows = []
+    for i in range(outputs[0]):
+        shifts = [padded[:, i : i + height, j : j + width] for j in range(outputs[1])]
+        patches = shifts[0] if len(shifts) == 1 else jnp.concatenate(shifts, axis=-1)
+        contracted = product(patches, slid, (((0, 1, 2), (0, 1, 2)), ((), ())))
+        rows.append(contracted.reshape(outputs[1], channels, -1))
+    return jnp.stack(rows).transpose(2, 0, 1, 3)
+
+
+def _library(x: Any, kernel: Any, padding: Any) -> jax.Array:
+    """Convolve by the library; a batch of clients with kernels of their own goes one client after another."""
+
+    @jax.custom_batching.custom_vmap
+    def one(x: Any, kernel: Any) -> jax.Array:
+        return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    @one.def_vmap
+    def _several(size: int, batched: list[bool], x: Any, kernel: Any) -> tuple[Any, bool]:
+        if not batched[1]:
+            return one(x.reshape(-1, *x.shape[2:]), kernel).reshape(size, x.shape[1], *_shape(x, kernel, padding)), True
+        pairs = [(x[i] if batched[0] else x, kernel[i]) for i in range(size)]
+        return jnp.stack([one(*pair) for pair in pairs]), True
+
+    return one(x, kernel)
+
+
+def _padded(x: Any, padding: Any) -> jax.Array:
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pair, 0) for pair in padding), (0, 0, 0)))
+
+
+def _shape(x: Any, kernel: Any, padding: Any) -> tuple[int, ...]:
+    sizes = zip(x.shape[-3:-1], padding, kernel.shape[:2], strict=True)
+    return *(s + sum(p) - k + 1 for s, p, k in sizes), kernel.shape[3]
+
+
+def _ordered(array: Any, spec: Any, names: str, order: str) -> Any:
+    """Return the array with its axes in `order`; `spec` gives the place of each of `names`."""
+    return array.transpose([spec[names.index(name)] for name in order])
+
+
+def _back(result: Any, spec: Any) -> Any:
+    """Return [n, h, w, d] in the order that `spec` gives: the places of n, d, h and w."""
+    places = (spec[0], spec[2], spec[3], spec[1])
+    return result.transpose([places.index(axis) for axis in range(4)])

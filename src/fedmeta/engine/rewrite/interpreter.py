@@ -1,0 +1,417 @@
+"""A traced program, run anew with some of its operations in another form and the same result.
+
+An algorithm is written as the paper writes it, for one client, and differentiated by JAX. What reaches the engine
+is the traced program of that client's update, derivatives included. Here it is walked through, operation by
+operation, and re-emitted, so that no algorithm and no model needs to know of any of this:
+
+- a product of few examples, such as a dense layer's gradient, stays in its factors (`Factored`) through scaling,
+  sums and transposition, up to the products with it;
+- a product that a loop adds up, such as a recurrent layer's gradient, is taken once, after the loop;
+- a convolution takes a form that the machine computes fast.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
+
+from fedmeta.engine.rewrite.convolution import Form, convolve, rewritable
+from fedmeta.engine.rewrite.factored import Factored, formed, worthwhile
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which forms the program takes.
+
+    Args:
+        factored: leave products of few examples in their factors.
+        convolution: "library" or "patches" (patches times a matrix).
+        products: the type in which the factors of a product are rounded; None leaves them as they are. Sums are
+            taken in the type of the result.
+    """
+
+    factored: bool = True
+    convolution: Form = "library"
+    products: Any = None
+
+
+@dataclass(frozen=True)
+class _Uniform:
+    """One number in place of an array that holds nothing else."""
+
+    value: Any
+    aval: jax.ShapeDtypeStruct
+
+    def formed(self) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(self.value, self.aval.dtype), self.aval.shape)
+
+    @property
+    def is_zero(self) -> bool:
+        return not isinstance(self.value, jax.Array) and self.value == 0
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """What the steps of an unrolled loop gave, not yet stacked."""
+
+    parts: tuple[Any, ...]
+
+    def formed(self) -> jax.Array:
+        return jnp.stack([_formed(part) for part in self.parts])
+
+
+class Traced(NamedTuple):
+    """A function as the operations it consists of, for arguments of certain shapes.
+
+    Args:
+        program: the operations, on the leaves of the arguments.
+        results: the structure of what it returns.
+    """
+
+    program: core.ClosedJaxpr
+    results: Any
+
+
+def trace(function: Callable[..., Any], *args: Any) -> Traced:
+    """Return the function traced for these arguments, or for anything with a shape and a dtype in their place."""
+    program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    return Traced(program, jax.tree.structure(shape))
+
+
+def rewrite(traced: Traced, options: Options) -> Callable[..., Any]:
+    """Return the traced function with its operations in the forms that the options name.
+
+    Matrices among its results that are `Factored` are left so. It is not meant to be differentiated: what it computes
+    may hold derivatives already.
+    """
+
+    def run(*args: Any) -> Any:
+        program = traced.program
+        results = _Interpreter(options).run(program.jaxpr, program.consts, jax.tree.leaves(args))
+        results = [result if isinstance(result, Factored) else _formed(result) for result in results]
+        return jax.tree.unflatten(traced.results, results)
+
+    return run
+
+
+class _Interpreter:
+    """Walks a program; each rule returns the operation's results, or None to have it run as it is."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.rules: dict[str, Callable[[Any, list[Any]], Any]] = {
+            "dot_general": self._dot_general,
+            "conv_general_dilated": self._convolution,
+            "scan": self._scan,
+            "broadcast_in_dim": self._broadcast,
+            "transpose": self._transpose,
+            "mul": self._multiply,
+            "div": self._divide,
+            "neg": self._negate,
+            "add": self._add,
+            "add_any": self._add,
+            "sub": self._subtract,
+            "copy": self._same,
+            "convert_element_type": self._convert,
+            "checkpoint": self._checkpoint,
+        }
+
+    def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+        """Return the program's results, some of them perhaps not formed."""
+        values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+
+        def read(variable: Any) -> Any:
+            return variable.val if isinstance(variable, core.Literal) else values[variable]
+
+        for equation in jaxpr.eqns:
+            inputs = [read(variable) for variable in equation.invars]
+            rule = self.rules.get(equation.primitive.name)
+            results = rule(equation, inputs) if rule else None
+            if results is None and (inner := _called(equation)) is not None:
+                results = self.run(inner.jaxpr, inner.consts, inputs)
+            if results is None:
+                results = self._as_it_is(jaxpr, equation, inputs)
+            values.update(zip(equation.outvars, results, strict=True))
+        return [read(variable) for variable in jaxpr.outvars]
+
+    def _as_it_is(self, jaxpr: Any, equation: Any, inputs: list[Any]) -> list[Any]:
+        given = {
+            variable: _formed(value)
+            for variable, value in zip(equation.invars, inputs, strict=True)
+            if not isinstance(variable, core.Literal)
+        }
+        alone = jaxpr.replace(
+            constvars=[], invars=[*given], outvars=[*equation.outvars], eqns=[equation], effects=equation.effects
+        )
+        return core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*given.values())
+
+    def _product(self, like: dict[str, Any]) -> Callable[..., jax.Array]:
+        """Return `lax.dot_general` with the precision of an operation, and with the options' rounding."""
+
+        def product(left: Any, right: Any, dimensions: Any) -> jax.Array:
+            kind = like.get("preferred_element_type")
+            if self.options.products is not None and jnp.issubdtype(left.dtype, jnp.floating):
+                kind = left.dtype if kind is None else kind
+                left, right = left.astype(self.options.products), right.astype(self.options.products)
+            return lax.dot_general(
+                left, right, dimensions, precision=like.get("precision"), preferred_element_type=kind
+            )
+
+        return product
+
+    def _dot_general(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        left, right = inputs
+        contracted, batch = equation.params["dimension_numbers"]
+        product = self._product(equation.params)
+        simple = len(contracted[0]) == 1 and not batch[0]
+        if simple and isinstance(left, Factored):
+            return [left.times(_formed(right), contracted[0][0], contracted[1][0], product)]
+        if simple and isinstance(right, Factored):
+            return [right.times_after(_formed(left), contracted[1][0], contracted[0][0], product)]
+        left, right = _formed(left), _formed(right)
+        if self.options.factored and _thin(equation):
+            return [
+                Factored(
+                    None,
+                    (left if contracted[0][0] == 0 else left.T,),
+                    (right if contracted[1][0] == 0 else right.T,),
+                )
+            ]
+        return [product(left, right, equation.params["dimension_numbers"])]
+
+    def _convolution(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
+        params = equation.params
+        if not rewritable(params):
+            return None
+        product = self._product(params)
+        return [convolve(_formed(inputs[0]), _formed(inputs[1]), params, self.options.convolution, product)]
+
+    def _broadcast(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
+        aval = equation.outvars[0].aval
+        if jnp.shape(inputs[0]) != () or len(aval.shape) != 2 or not self.options.factored:
+            return None
+        return [_Uniform(inputs[0], jax.ShapeDtypeStruct(aval.shape, aval.dtype))]
+
+    def _transpose(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
+        if isinstance(inputs[0], Factored) and tuple(equation.params["permutation"]) == (1, 0):
+            return [inputs[0].transposed()]
+        return None
+
+    def _multiply(self, _: Any, inputs: list[Any]) -> list[Any] | None:
+        for matrix, other in (inputs, inputs[::-1]):
+            if isinstance(matrix, Factored) and _is_number(other):
+                return [matrix.scaled(_number(other))]
+        return None
+
+    def _divide(self, _: Any, inputs: list[Any]) -> list[Any] | None:
+        matrix, other = inputs
+        if isinstance(matrix, Factored) and _is_number(other):
+            return [matrix.scaled(1.0 / _number(other))]
+        return None
+
+    def _negate(self, _: Any, inputs: list[Any]) -> list[Any] | None:
+        return [inputs[0].scaled(-1.0)] if isinstance(inputs[0], Factored) else None
+
+    def _add(self, _: Any, inputs: list[Any]) -> list[Any] | None:
+        for matrix, other in (inputs, inputs[::-1]):
+            if isinstance(other, _Uniform) and other.is_zero and not isinstance(matrix, _Uniform):
+                return [matrix]
+            if isinstance(matrix, Factored):
+                return [matrix.plus(other if isinstance(other, Factored) else _formed(other))]
+        return None
+
+    def _subtract(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
+        if isinstance(inputs[1], Factored):
+            return self._add(equation, [inputs[0], inputs[1].scaled(-1.0)])
+        if isinstance(inputs[0], Factored):
+            return [inputs[0].plus(-_formed(inputs[1]))]
+        return None
+
+    def _same(self, _: Any, inputs: list[Any]) -> list[Any] | None:
+        return inputs if isinstance(inputs[0], Factored) else None
+
+    def _convert(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
+        if isinstance(inputs[0], Factored) and inputs[0].aval.dtype == equation.params["new_dtype"]:
+            return inputs
+        return None
+
+    def _checkpoint(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        inputs = [_formed(value) for value in inputs]
+        if equation.params["differentiated"]:
+            # Else the compiler would see that both passes compute the same, and keep what shall be computed again.
+            inputs = lax.optimization_barrier(inputs)
+        return self.run(equation.params["jaxpr"], (), inputs)
+
+    def _scan(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        params = equation.params
+        body, length = params["jaxpr"], params["length"]
+        consts = inputs[: params["num_consts"]]
+        carry = inputs[params["num_consts"] : params["num_consts"] + params["num_carry"]]
+        streams = inputs[params["num_consts"] + params["num_carry"] :]
+        if self.options.factored and _holds_thin(body.jaxpr, length):
+            return self._unrolled(equation, consts, carry, streams)
+        return self._looped(equation, consts, carry, streams)
+
+    def _unrolled(self, equation: Any, consts: list[Any], carry: list[Any], streams: list[Any]) -> list[Any]:
+        body, length = equation.params["jaxpr"], equation.params["length"]
+        order = range(length)[::-1] if equation.params["reverse"] else range(length)
+        given: list[Any] = [None] * length
+        for index in order:
+            row = [value.parts[index] if isinstance(value, _Stack) else value[index] for value in streams]
+            results = self.run(body.jaxpr, body.consts, [*consts, *carry, *row])
+            carry, given[index] = results[: len(carry)], results[len(carry) :]
+        return [*carry, *(_Stack(parts) for parts in zip(*given, strict=True))]
+
+    def _looped(self, equation: Any, consts: list[Any], carry: list[Any], streams: list[Any]) -> list[Any]:
+        params = equation.params
+        body, count = params["jaxpr"], len(carry)
+        consts, carry, streams = ([_formed(value) for value in part] for part in (consts, carry, streams))
+        sums = _sums(body.jaxpr, params["num_consts"], count)
+        kept = [place for place in range(count) if place not in sums]
+
+        def step(state: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
+            full: list[Any] = [None] * count
+            for place, value in zip(kept, state, strict=True):
+                full[place] = value
+            jaxpr = body.jaxpr
+            values: dict[Any, Any] = {}
+            results = self._body(jaxpr, body.consts, [*consts, *full, *row], sums, values)
+            terms = [_formed(value) for place in sums for value in values[place]]
+            return [results[place] for place in kept], [*results[count:], *terms]
+
+        state, given = lax.scan(
+            step,
+            [carry[place] for place in kept],
+            streams,
+            length=params["length"],
+            reverse=params["reverse"],
+            unroll=params["unroll"],
+        )
+        outputs = len(equation.outvars) - count
+        totals = dict(zip(kept, state, strict=True))
+        for number, (place, product) in enumerate(sums.items()):
+            left, right = given[outputs + 2 * number : outputs + 2 * number + 2]
+            totals[place] = carry[place] + self._sum_of_products(product, left, right)
+        return [*(totals[place] for place in range(count)), *given[:outputs]]
+
+    def _body(self, jaxpr: Any, consts: Any, args: list[Any], sums: dict[int, Any], terms: dict[int, Any]) -> list[Any]:
+        """Run a loop's body without the products in `sums`; put their factors into `terms`."""
+        skipped = {id(equation) for sum_ in sums.values() for equation in sum_.equations}
+        rest = jaxpr.replace(eqns=[equation for equation in jaxpr.eqns if id(equation) not in skipped])
+        wanted = [variable for sum_ in sums.values() for variable in sum_.product.invars]
+        dropped = {sum_.result for sum_ in sums.values()}
+        outvars = [variable for variable in rest.outvars if variable not in dropped]
+        rest = rest.replace(outvars=[*outvars, *wanted])
+        results = [_formed(value) for value in self.run(rest, consts, args)]
+        found = iter(results[len(outvars) :])
+        for place in sums:
+            terms[place] = (next(found), next(found))
+        kept = iter(results[: len(outvars)])
+        return [None if variable in dropped else next(kept) for variable in jaxpr.outvars]
+
+    def _sum_of_products(self, sum_: "_Sum", lefts: Any, rights: Any) -> jax.Array:
+        """Return the sum over the steps of a loop of products whose factors are [steps, ...]."""
+        (left, right), _ = sum_.product.params["dimension_numbers"]
+        dimensions = ((0, *(axis + 1 for axis in left)), (0, *(axis + 1 for axis in right)))
+        total = self._product(sum_.product.params)(lefts, rights, (dimensions, ((), ())))
+        return total.transpose(sum_.permutation) if sum_.permutation else total
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A product that a loop adds to what it carries.
+
+    Args:
+        product: the operation that takes the product.
+        equations: what goes when it is taken after the loop: the product, its transposition and the addition.
+        permutation: of the product's axes before it is added, if any.
+        result: the variable of the sum.
+    """
+
+    product: Any
+    equations: tuple[Any, ...]
+    permutation: tuple[int, ...] | None
+    result: Any
+
+
+def _sums(jaxpr: Any, consts: int, count: int) -> dict[int, _Sum]:
+    """Return, by place among what a loop carries, the sums of products that may be taken after it."""
+    makers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
+    uses: dict[Any, int] = {}
+    for variable in (*(v for equation in jaxpr.eqns for v in equation.invars), *jaxpr.outvars):
+        if not isinstance(variable, core.Literal):
+            uses[variable] = uses.get(variable, 0) + 1
+    found = {}
+    for place in range(count):
+        before, after = jaxpr.invars[consts + place], jaxpr.outvars[place]
+        addition = None if isinstance(after, core.Literal) else makers.get(after)
+        if addition is None or addition.primitive.name not in ("add", "add_any") or uses[after] > 1:
+            continue
+        others = [variable for variable in addition.invars if variable is not before]
+        if len(others) != 1 or uses[before] != 1 or isinstance(others[0], core.Literal):
+            continue
+        equation, chain, permutation = makers.get(others[0]), [addition], None
+        if equation is not None and equation.primitive.name == "transpose" and uses[others[0]] == 1:
+            chain.append(equation)
+            permutation = tuple(equation.params["permutation"])
+            others = equation.invars
+            equation = makers.get(others[0])
+        if equation is None or equation.primitive.name != "dot_general" or uses[others[0]] != 1:
+            continue
+        if _thin(equation):
+            found[place] = _Sum(equation, (*chain, equation), permutation, after)
+    return found
+
+
+def _rank(equation: Any) -> int | None:
+    """Return the inner dimension of a product of two matrices, or None if it is another product."""
+    contracted, batch = equation.params["dimension_numbers"]
+    left, right = (variable.aval for variable in equation.invars)
+    if batch[0] or len(contracted[0]) != 1 or not left.ndim == right.ndim == 2:
+        return None
+    return left.shape[contracted[0][0]]
+
+
+def _thin(equation: Any, repeats: int = 1) -> bool:
+    """Return whether a product is of two thin matrices, and worth to be left in its factors."""
+    rank, aval = _rank(equation), equation.outvars[0].aval
+    floating = jnp.issubdtype(aval.dtype, jnp.floating)
+    return rank is not None and floating and worthwhile(aval.shape[0], aval.shape[1], repeats * rank)
+
+
+def _holds_thin(jaxpr: Any, repeats: int) -> bool:
+    """Return whether a loop's body takes products that are worth their factors, all steps together."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general" and _thin(equation, repeats):
+            return True
+        if equation.primitive.name == "scan":
+            if _holds_thin(equation.params["jaxpr"].jaxpr, repeats * equation.params["length"]):
+                return True
+        elif (inner := _called(equation)) is not None and _holds_thin(inner.jaxpr, repeats):
+            return True
+    return False
+
+
+def _called(equation: Any) -> Any:
+    """Return the program that an operation calls once, or None."""
+    if equation.primitive.name in ("jit", "pjit", "closed_call", "core_call"):
+        return equation.params.get("jaxpr") or equation.params["call_jaxpr"]
+    if equation.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
+        return equation.params.get("call_jaxpr") or equation.params["fun_jaxpr"]
+    return None
+
+
+def _formed(value: Any) -> Any:
+    return value.formed() if isinstance(value, _Uniform | _Stack) else formed(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _Uniform) or (not isinstance(value, Factored | _Stack) and jnp.ndim(value) == 0)
+
+
+def _number(value: Any) -> Any:
+    return value.value if isinstance(value, _Uniform) else value

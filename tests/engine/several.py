@@ -92,9 +92,10 @@ def check_loss():
 def main(part, *arguments):
     try:
         if arguments:
-            coordinator, processes, process, *timeout = arguments
+            coordinator, *place = arguments
+            processes, process = (int(place[0]), int(place[1])) if place else (None, None)
             devices.streams(2)
-            devices.join(coordinator, int(processes), int(process), timeout=float(timeout[0]) if timeout else 60)
+            devices.join(coordinator, processes, process, timeout=float(place[2]) if len(place) > 2 else 60)
         {"streams": check_streams, "processes": check_processes, "loss": check_loss}[part]()
     except FedmetaError as error:
         print(type(error).__name__, error)

@@ -1,5 +1,6 @@
 """Devices and processes. With one of each nothing moves; with several a sum is the sum, and a loss is an error."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -17,9 +18,11 @@ ROOT = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
 
 
-def start(part, *arguments):
+def start(part, *arguments, **variables):
     command = [sys.executable, "-m", "tests.engine.several", part, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(*processes):
@@ -134,9 +137,21 @@ def test_four_devices_of_one_process_hold_a_part_of_the_clients_each():
     assert out == "streams must be set to 2 before JAX computes anything; it has computed\n"
 
 
-def test_two_processes_sum_gather_and_hear_the_first_bit_for_bit():
-    address = f"{LOOPBACK}:{free_port()}"
-    for out, err, code in finish(*(start("processes", address, 2, place) for place in range(2))):
+def by_hand(place, port):
+    # A proxy that nobody reaches, as some clusters have for all but their own hosts.
+    return start("processes", f"{LOOPBACK}:{port}", 2, place, http_proxy=f"http://{LOOPBACK}:9")
+
+
+def under_slurm(place, port):
+    job = {"SLURM_JOB_ID": 7, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": 2}
+    ours = {"JAX_COORDINATOR_PORT": port, "JAX_COORDINATOR_BIND_ADDRESS": f"{LOOPBACK}:{port}"}
+    return start("processes", "auto", SLURM_PROCID=place, SLURM_LOCALID=place, **job, **ours)
+
+
+@pytest.mark.parametrize("started", [by_hand, under_slurm])
+def test_two_processes_sum_gather_and_hear_the_first_bit_for_bit(started):
+    port = free_port()
+    for out, err, code in finish(*(started(place, port) for place in range(2))):
         assert code == 0, err
         assert out == "done\n", "what native code greets its peers with is no result"
 

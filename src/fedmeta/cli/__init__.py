@@ -1,9 +1,10 @@
 """The command line: `fedmeta COMMAND`; one file per command group."""
 
 import importlib
+import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -76,7 +77,16 @@ def main(arguments: list[str] | None = None) -> None:
         code = 0
     except OSError as error:
         code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
-    sys.exit(code or 0)
+    _leave(code or 0)
+
+
+def _leave(code: int) -> NoReturn:
+    if code and "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        # On its way out JAX would wait for the other processes, which may wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from fedmeta.algorithms import ALGORITHMS
+from fedmeta.cli.launch import JoinedCommand, process_options
 from fedmeta.cli.options import algorithm_options, chosen, data_options, run_options
 
 
-@click.command(short_help="Train an algorithm and test it on unseen clients.")
+@click.command(cls=JoinedCommand, short_help="Train an algorithm and test it on unseen clients.")
 @data_options
 @click.option("--algorithm", required=True, metavar="NAME", help=", ".join(ALGORITHMS) + ".")
 @run_options
 @algorithm_options
+@process_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run folder.")
@@ -35,9 +38,10 @@ def train(data: str, algorithm: str, out: Path, tensorboard: str | None, as_json
     _run(Recipe.usual(data, algorithm, **chosen(options)).prepare(), out, tensorboard, as_json)
 
 
-@click.command(short_help="Go on with a run that was interrupted.")
+@click.command(cls=JoinedCommand, short_help="Go on with a run that was interrupted.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--rounds", type=int, help="Rounds in all, if there shall be more than at first.")
+@process_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
 def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool) -> None:
@@ -61,11 +65,16 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
 
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
+    from fedmeta.engine.devices import is_leader
     from fedmeta.errors import Interrupted, UsageError
     from fedmeta.events import TensorBoard
     from fedmeta.study.report import write_report
     from fedmeta.study.saved import finish
 
+    _check_fresh(out)
+    if not is_leader():
+        finish(prepared, prepared.run())
+        return
     board = None
     if tensorboard is not None:
         try:
@@ -94,3 +103,12 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
         soft_wrap=True,
         markup=False,
     )
+
+
+def _check_fresh(out: Path) -> None:
+    """Raise a RunError in all of several processes when process 0 would go on from a checkpoint."""
+    from fedmeta.engine.devices import broadcast, is_leader, several
+    from fedmeta.errors import RunError
+
+    if several() and broadcast(np.array(is_leader() and (out / "checkpoint").exists())):
+        raise RunError(f"{out} has a checkpoint, from which one process can go on, but not several")

@@ -28,6 +28,21 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class PlanMeasured:
+    """A plan for the run was tried, before its first round.
+
+    Args:
+        plan: the plan, in words.
+        seconds: the median of a few rounds.
+        first: seconds of compilation and of the first round.
+    """
+
+    plan: str
+    seconds: float
+    first: float
+
+
+@dataclass(frozen=True)
 class RoundEnded:
     """A round is done; its figures are a row of the history.
 
@@ -73,7 +88,7 @@ class RunEnded:
     rounds: int
 
 
-Event = RunStarted | RoundEnded | RunEnded
+Event = RunStarted | PlanMeasured | RoundEnded | RunEnded
 Listener = Callable[[Event], None]
 
 

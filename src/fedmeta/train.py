@@ -18,16 +18,16 @@ import pyarrow as pa
 from fedmeta import accounting, random, server
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.data.dataset import FederatedDataset, check_support
-from fedmeta.engine import devices
+from fedmeta.engine import devices, measure
 from fedmeta.engine.clients import check_fit, drawn_sizes, usable_clients
 from fedmeta.engine.cohort import Cohort, client_key
 from fedmeta.engine.feed import Feed
 from fedmeta.engine.places import Places
 from fedmeta.engine.plan import Plan, Precision, check_precision, usual
-from fedmeta.engine.program import client_flops, finite_program, round_program
+from fedmeta.engine.program import client_flops, finite_program, round_program, traced_update
 from fedmeta.engine.shapes import Shapes
 from fedmeta.errors import Diverged, UsageError
-from fedmeta.events import Listener, RoundEnded, RunEnded, RunStarted
+from fedmeta.events import Listener, PlanMeasured, RoundEnded, RunEnded, RunStarted
 from fedmeta.model import Model
 from fedmeta.rundir import RunFolder, read_history, saved_plan
 from fedmeta.server import ServerState
@@ -54,6 +54,49 @@ class Run:
         """The figures as a table, one row a round; where a round has no such figure it is null."""
         names = dict.fromkeys(name for row in self.rows for name in row)
         return pa.table({name: [row.get(name) for row in self.rows] for name in names})
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """How the engine computes a run, and why.
+
+    Args:
+        plan: the plan.
+        source: where it comes from.
+        trials: the plans that were measured.
+        cohort_size: clients in a round.
+        levels: support and query examples, padding included, at each level to which clients are padded; each is
+            another program to compile.
+        padding: the share of padding among all examples, when every client is padded to its own level.
+        flops: floating-point operations of a client's update at the first round's level.
+    """
+
+    plan: Plan
+    source: str
+    trials: tuple[measure.Trial, ...]
+    cohort_size: int
+    levels: tuple[tuple[int, int], ...]
+    padding: float
+    flops: int
+
+
+def explain_plan(
+    algorithm: Algorithm,
+    model: Model,
+    data: FederatedDataset,
+    *,
+    cohort_size: int = 4,
+    server: optax.GradientTransformation = ADAM,
+    support: float = 0.2,
+    seed: int = 0,
+    max_examples: int | None = None,
+    plan: Plan | None = None,
+    precision: Precision = "float32",
+    listeners: Sequence[Listener] = (),
+) -> Explanation:
+    """Return how `train` would compute a run with these arguments; the plans are measured if they have not been."""
+    loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, precision)
+    return loop.explain(listeners=listeners, plan=plan)
 
 
 def train(
@@ -100,8 +143,9 @@ def train(
         checkpoint_every: rounds between checkpoints; there is always one after the last round.
         listeners: functions of one event, called in this process, in order.
         recipe: kept in run.toml beside the settings, for whoever must repeat the run.
-        plan: how the engine computes a cohort; that of the run in `directory`, or the usual one, where it is not
-            given.
+        plan: how the engine computes a cohort. Where it is not given: that of the run in `directory`; else the one
+            that was fastest when this model was measured on this machine, which a run that is long enough does
+            first; else the usual one.
         precision: "bfloat16" rounds the factors of every matrix product and convolution to 8 bits of mantissa;
             sums, parameters and everything else stay float32.
 
@@ -118,9 +162,10 @@ def train(
     }.items():
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, precision)
     if plan is None and directory is not None:
         plan = saved_plan(directory)
-    loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, plan, precision)
+    loop.use(loop.explain(rounds=rounds, listeners=listeners).plan if plan is None else plan)
     settings = {
         "run": {"rounds": rounds, **loop.settings()},
         "algorithm": {"name": algorithm.name, **asdict(algorithm)},
@@ -204,7 +249,6 @@ class _Loop:
         support: float,
         seed: int,
         max_examples: int | None,
-        plan: Plan | None,
         precision: Precision,
     ):
         self.algorithm, self.model, self.data, self.optimiser = algorithm, model, data, optimiser
@@ -225,11 +269,79 @@ class _Loop:
             )
         self.sizes = drawn_sizes(data, max_examples)
         self.shapes = Shapes(self.sizes[self.usable], support)
-        self.precision = precision
-        self.plan = usual(cohort_size) if plan is None else plan
-        self.places = Places(self.plan, cohort_size)
-        self.program = round_program(algorithm, model, optimiser, self.places.plan, precision, self.places.mesh)
+        self.precision: Precision = precision
         self.flops: dict[int, int] = {}
+
+    def use(self, plan: Plan) -> None:
+        """Compute the rounds by this plan."""
+        self.plan, self.places = plan, Places(plan, self.cohort_size)
+        self.program = round_program(
+            self.algorithm, self.model, self.optimiser, self.places.plan, self.precision, self.places.mesh
+        )
+
+    def explain(
+        self, rounds: int | None = None, listeners: Sequence[Listener] = (), plan: Plan | None = None
+    ) -> Explanation:
+        """Choose the plan: the fastest of those measured before, or now where the run is long enough, or the usual one.
+
+        Args:
+            rounds: how many the run has; with None the plans are measured in any case.
+            listeners: hear of each plan that was measured.
+            plan: is looked at in place of all others, where it is given.
+        """
+        usual_plan = usual(self.cohort_size)
+        self.use(usual_plan if plan is None else plan)
+        drawn, state = self.draw(1), self.initial_state()
+        traced = traced_update(self.algorithm, self.model, state.phi, drawn.cohort)
+        name = measure.digest(traced, self.cohort_size, self.precision)
+        flops = accounting.count_flops_of(traced.program)
+
+        def trial(candidate: Plan) -> measure.Trial:
+            found = measure.measured(candidate, lambda: self._compiled(candidate, state))
+            for listener in listeners:
+                listener(PlanMeasured(str(candidate), found.seconds, found.first))
+            return found
+
+        trials, source = [], "given"
+        if plan is None:
+            trials, source = measure.remembered(name), "measured before"
+            if devices.several():
+                # All processes must take the same, and cannot measure alone.
+                chosen = measure.best(trials).plan if trials else usual_plan
+                plan, source = Plan.shared(chosen), "that of process 0"
+            elif not trials and rounds is not None and not measure.worthwhile(rounds, flops * self.cohort_size):
+                plan, source = usual_plan, "the usual one: the run is too short to measure others"
+            elif not trials:
+                changes = list(measure.alternatives(usual_plan, traced, self.cohort_size))
+                trials, source = measure.search(usual_plan, changes, trial), "measured now"
+                measure.remember(name, trials)
+        elif rounds is None and not devices.several():
+            trials = [trial(plan)]
+        plan = measure.best(trials).plan if plan is None else plan
+        self.use(plan)
+        return Explanation(
+            plan=plan,
+            source=source,
+            trials=tuple(trials),
+            cohort_size=self.cohort_size,
+            levels=tuple(self.shapes.lengths(int(level)) for level in self.shapes.levels),
+            padding=self.shapes.padding(self.sizes[self.usable]),
+            flops=flops,
+        )
+
+    def _compiled(self, plan: Plan, state: ServerState) -> tuple[Callable[[], Any], Any]:
+        """Compile a plan's round, of the first round's clients; return it with its arguments, and the executable."""
+        self.use(plan)
+        cohort, start = self.draw(1).cohort, self.placed(state)
+        executable = self.program.lower(start, jax.tree.map(jnp.copy, start), cohort).compile()
+        spent = [jax.tree.map(jnp.copy, start)]
+
+        def run() -> Any:
+            result = executable(start, spent.pop(), cohort)
+            spent.append(result.state)
+            return result.finite
+
+        return run, executable
 
     def settings(self) -> dict[str, Any]:
         """Return what a run depends on, beside the algorithm's own fields."""

@@ -4,15 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
-
+from fedmeta import cache as kept
 from fedmeta.errors import DataError
 
 
 def cache() -> Path:
     """Return where fetched files go: `data` in `FEDMETA_CACHE`, or in the user's cache if that is unset."""
-    chosen = os.environ.get("FEDMETA_CACHE")
-    return (Path(chosen) if chosen else platformdirs.user_cache_path("fedmeta")) / "data"
+    return kept.folder("data")
 
 
 def folders() -> list[Path]:

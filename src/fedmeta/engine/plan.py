@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import jax
+import numpy as np
 
+from fedmeta.engine import devices
 from fedmeta.engine.rewrite.convolution import Form
 from fedmeta.errors import UnknownName, UsageError
 
@@ -60,6 +62,20 @@ class Plan:
             if name not in known:
                 raise UnknownName("part of a plan", name, known)
         return cls(**content)
+
+    @classmethod
+    def shared(cls, plan: "Plan") -> "Plan":
+        """Return process 0's plan in every process."""
+        forms = get_args(Form)
+        own = [plan.chunk, plan.streams, plan.factored, forms.index(plan.convolution), plan.checkpoint]
+        chunk, streams, factored, form, checkpoint = devices.broadcast(np.array(own, np.int32)).tolist()
+        return cls(
+            chunk=chunk,
+            streams=streams,
+            factored=bool(factored),
+            convolution=forms[form],
+            checkpoint=bool(checkpoint),
+        )
 
     def __str__(self) -> str:
         side = "one client after another" if self.chunk == 1 else f"{self.chunk} clients side by side"

@@ -39,10 +39,10 @@ def round_program(
     plan: Plan,
     precision: Precision,
     mesh: Mesh,
-) -> Callable[[server.ServerState, server.ServerState | None, Cohort], RoundResult]:
-    """Return the compiled round: client updates, their mean, the server's step.
+) -> Any:
+    """Return the jitted round: client updates, their mean, the server's step.
 
-    It maps (state, spent, cohort) to the result, whose state takes the place of `spent` in memory: a state of the
+    It maps (state, spent, cohort) to a `RoundResult`, whose state takes the place of `spent` in memory: a state of the
     same shapes that is needed no more, or None.
     """
 
@@ -129,8 +129,13 @@ def evaluation_program(
 
 def client_flops(algorithm: Algorithm, model: Model, phi: Any, cohort: Cohort) -> int:
     """Return the floating-point operations of one client's update in this cohort, as the algorithm states it."""
+    return accounting.count_flops_of(traced_update(algorithm, model, phi, cohort).program)
+
+
+def traced_update(algorithm: Algorithm, model: Model, phi: Any, cohort: Cohort) -> Traced:
+    """Return the update of one client of this cohort, as the algorithm states it."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), cohort)
-    return accounting.count_flops_of(_traced_update(algorithm, model, False, phi, one.tasks, one.keys).program)
+    return _traced_update(algorithm, model, False, phi, one.tasks, one.keys)
 
 
 def all_finite(tree: Any) -> jax.Array:

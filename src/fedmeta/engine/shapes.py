@@ -32,6 +32,10 @@ class Shapes:
         support = support_size(examples, self.support)
         return support, examples - support
 
+    def padding(self, sizes: Int[np.ndarray, " clients"]) -> float:
+        """Return the share of padding among the examples of these clients, each padded to its own level."""
+        return float(1 - sizes.sum() / self.levels[np.searchsorted(self.levels, sizes)].sum())
+
 
 def _levels(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:
     """Choose the levels by dynamic programming over at most 64 candidate sizes."""

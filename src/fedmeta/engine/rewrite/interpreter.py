@@ -98,6 +98,22 @@ def rewrite(traced: Traced, options: Options) -> Callable[..., Any]:
     return run
 
 
+def primitives(traced: Traced) -> set[str]:
+    """Return the names of all operations of a traced function, those in loops and in what it calls among them."""
+    found: set[str] = set()
+    waiting = [traced.program.jaxpr]
+    while waiting:
+        for equation in waiting.pop().eqns:
+            found.add(equation.primitive.name)
+            for value in equation.params.values():
+                for inner in value if isinstance(value, tuple | list) else [value]:
+                    if isinstance(inner, core.ClosedJaxpr):
+                        waiting.append(inner.jaxpr)
+                    elif isinstance(inner, core.Jaxpr):
+                        waiting.append(inner)
+    return found
+
+
 class _Interpreter:
     """Walks a program; each rule returns the operation's results, or None to have it run as it is."""
 

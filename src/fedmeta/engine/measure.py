@@ -1,0 +1,180 @@
+"""The plan that is fastest for a model on this machine: measured once, and kept on the disk."""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedmeta import cache
+from fedmeta.engine.plan import Plan
+from fedmeta.engine.rewrite.interpreter import Traced, primitives
+from fedmeta.errors import UsageError
+
+ENOUGH = 1.0
+"""Seconds of rounds after which a plan has been measured."""
+
+WORTH = 60.0
+"""Measuring is worth it for a run that is expected to last so many seconds."""
+
+GUESS = (1e-3, 1e11)
+"""The seconds of a round beside its arithmetic, and floating-point operations in a second, before anything is known."""
+
+SHARE = 0.5
+"""The share of the machine's memory that a round may take."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan that was measured.
+
+    Args:
+        plan: the plan.
+        seconds: the median of a few rounds; infinite for a plan that asks for more memory than there is.
+        first: seconds to compile (or to load what was compiled before), and of the first round.
+        memory: bytes that a compiled round takes on a device beside its arguments and results.
+    """
+
+    plan: Plan
+    seconds: float
+    first: float
+    memory: int
+
+
+def worthwhile(rounds: int, flops: int) -> bool:
+    """Return whether a run is long enough to measure plans for it.
+
+    Args:
+        rounds: of the run.
+        flops: floating-point operations of a round.
+    """
+    return rounds * (GUESS[0] + flops / GUESS[1]) >= WORTH
+
+
+def measured(plan: Plan, compiled: Callable[[], Any], memory: int | None = None) -> Trial:
+    """Return the trial of a plan.
+
+    Args:
+        plan: the plan.
+        compiled: compiles the plan's round; returns it with nothing left to pass, and an object whose
+            `memory_analysis` says what it takes.
+        memory: bytes that it may take; that of this machine where it is not given.
+    """
+    started = time.perf_counter()
+    run, executable = compiled()
+    analysis = executable.memory_analysis()
+    taken = 0 if analysis is None else int(analysis.temp_size_in_bytes)
+    if taken > (SHARE * _memory() if memory is None else memory):
+        return Trial(plan, float("inf"), time.perf_counter() - started, taken)
+    jax.block_until_ready(run())
+    first = time.perf_counter() - started
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < ENOUGH and len(times) < 50):
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - started)
+    return Trial(plan, float(np.median(times)), first, taken)
+
+
+def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Callable[[Plan], Plan]]:
+    """Yield changes to a plan that may make this program faster on this machine."""
+    used = primitives(traced)
+    if "conv_general_dilated" in used:
+        other = "patches" if first.convolution == "library" else "library"
+        yield lambda best: replace(best, convolution=other)
+    if cohort_size > 1:
+        yield lambda best: replace(best, chunk=cohort_size if best.chunk == 1 else 1)
+    if cohort_size > 8:
+        yield lambda best: replace(best, chunk=4)
+    if "dot_general" in used:
+        yield lambda best: replace(best, factored=not best.factored)
+    if jax.local_device_count() > 1 and cohort_size > 1:
+        streams = jax.local_device_count() if first.streams == 1 else 1
+        yield lambda best: replace(best, streams=streams)
+
+
+def search(
+    first: Plan,
+    changes: Sequence[Callable[[Plan], Plan]],
+    measure: Callable[[Plan], Trial],
+) -> list[Trial]:
+    """Measure the first plan, then each change to the best so far; return all trials.
+
+    Args:
+        first: where the search starts. Where it takes too much memory, activations are computed again.
+        changes: see `alternatives`.
+        measure: gives the trial of a plan.
+    """
+    trials = [measure(first)]
+    if trials[0].seconds == float("inf"):
+        trials.append(measure(replace(first, chunk=1, checkpoint=True)))
+    for change in changes:
+        plan = change(best(trials).plan)
+        if plan not in [trial.plan for trial in trials]:
+            trials.append(measure(plan))
+    return trials
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """Return the fastest trial; among plans that all ask for too much memory, the one that asks for the least."""
+    return min(trials, key=lambda trial: (trial.seconds, trial.memory))
+
+
+def digest(traced: Traced, cohort_size: int, precision: str) -> str:
+    """Return what a program, a cohort's size and this machine have in common with no others: 32 hexadecimal digits."""
+    device = jax.devices()[0]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = [device.device_kind, _processor(), cores, jax.local_device_count(), jax.__version__]
+    described = json.dumps([str(traced.program), cohort_size, precision, machine])
+    return hashlib.sha256(described.encode()).hexdigest()[:32]
+
+
+def remember(name: str, trials: Sequence[Trial]) -> None:
+    """Keep the trials under a digest, for other runs. Where the cache cannot be written they are forgotten."""
+    file = _file(name)
+    content = [{**asdict(trial), "plan": trial.plan.to_dict()} for trial in trials]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as work:
+            json.dump(content, work)
+        os.replace(work.name, file)
+    except OSError:
+        return
+
+
+def remembered(name: str) -> list[Trial]:
+    """Return the trials that were kept under a digest; none where there are none, or where they cannot be read."""
+    try:
+        content = json.loads(_file(name).read_text("utf-8"))
+        return [Trial(Plan.from_dict(row.pop("plan")), **row) for row in content]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError):
+        return []
+
+
+def _file(name: str) -> Path:
+    return cache.folder("plans") / f"{name}.json"
+
+
+def _memory() -> int:
+    """Return the bytes of memory of a device: its own, or the machine's."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -214,15 +214,18 @@ def evaluate(
     results: dict[str, list[Any]] = {}
     for level in np.unique(levels):
         members = np.flatnonzero(levels == level)
-        # Groups of equal size, about 8 for each device, so that the last is hardly ever filled up.
-        places = Places(usual(8) if plan is None else plan, math.ceil(len(members) / math.ceil(len(members) / 8)))
+        # Groups of equal size, about 8 or as many as are computed side by side, so that the last is hardly ever
+        # filled up.
+        given = usual(8) if plan is None else plan
+        group = max(8, given.chunk) * devices.mesh(None if devices.several() else given.streams).size
+        places = Places(given, math.ceil(len(members) / math.ceil(len(members) / group)))
         size = places.filled
         program = evaluation_program(algorithm, model, curve, places.plan, precision, places.mesh)
         lengths = shapes.lengths(int(level))
         examples[members] = [shapes.lengths(int(sizes[usable[member]])) for member in members]
 
-        def read(group: np.ndarray, places: Places = places, lengths: tuple[int, int] = lengths) -> Cohort:
-            chosen = usable[group]
+        def read(some: np.ndarray, places: Places = places, lengths: tuple[int, int] = lengths) -> Cohort:
+            chosen = usable[some]
             keys = [client_key(seed, "adaptation batches", 0, str(data.ids[place])) for place in chosen]
             split = {"support": support, "seed": seed, "max_examples": max_examples}
             return places.read(data, chosen, lengths, keys, **split)
@@ -230,11 +233,11 @@ def evaluate(
         groups = [members[first : first + size] for first in range(0, len(members), size)]
         phi_there = devices.replicate(phi, places.mesh)
         with Feed(read, groups) as feed:
-            for group, cohort in zip(groups, feed, strict=True):
+            for some, cohort in zip(groups, feed, strict=True):
                 measured = devices.to_host(program(phi_there, cohort))
                 for name, values in measured.items():
                     results.setdefault(name, [None] * len(usable))
-                    for member, client in zip(group, np.asarray(values, np.float64), strict=False):
+                    for member, client in zip(some, np.asarray(values, np.float64), strict=False):
                         results[name][member] = client
     points = _points(results)
     scores = tuple(

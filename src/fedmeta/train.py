@@ -25,6 +25,7 @@ from fedmeta.engine.feed import Feed
 from fedmeta.engine.places import Places
 from fedmeta.engine.plan import Plan, Precision, check_precision, usual
 from fedmeta.engine.program import client_flops, finite_program, round_program, traced_update
+from fedmeta.engine.rewrite.interpreter import Traced
 from fedmeta.engine.shapes import Shapes
 from fedmeta.errors import Diverged, UsageError
 from fedmeta.events import Listener, PlanMeasured, RoundEnded, RunEnded, RunStarted
@@ -43,11 +44,13 @@ class Run:
         state: the server's last state; `state.phi` is the result.
         rows: one mapping of figures for each round.
         directory: the run folder, if there is one.
+        plan: by which the rounds were computed.
     """
 
     state: ServerState
     rows: tuple[Mapping[str, Any], ...]
     directory: Path | None = None
+    plan: Plan | None = None
 
     @property
     def history(self) -> pa.Table:
@@ -96,7 +99,7 @@ def explain_plan(
 ) -> Explanation:
     """Return how `train` would compute a run with these arguments; the plans are measured if they have not been."""
     loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, precision)
-    return loop.explain(listeners=listeners, plan=plan)
+    return loop.explain(plan, listeners)
 
 
 def train(
@@ -163,9 +166,11 @@ def train(
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, precision)
-    if plan is None and directory is not None:
+    if plan is None and directory is not None and devices.is_leader():
         plan = saved_plan(directory)
-    loop.use(loop.explain(rounds=rounds, listeners=listeners).plan if plan is None else plan)
+    loop.use(loop.choose(plan, rounds, listeners))
+    # Only process 0 speaks and writes; the others compute their share of each cohort.
+    listeners = listeners if devices.is_leader() else ()
     settings = {
         "run": {"rounds": rounds, **loop.settings()},
         "algorithm": {"name": algorithm.name, **asdict(algorithm)},
@@ -176,10 +181,11 @@ def train(
     with ExitStack() as stack:
         state = loop.initial_state()
         folder = None
-        if directory is not None:
+        if directory is not None and devices.is_leader():
             folder = stack.enter_context(RunFolder(directory, settings))
             state = folder.restore(state)
             listeners = (folder, *listeners)
+        state = devices.broadcast(state)
         rows = read_history(folder.path) if folder else []
         done = int(state.round)
         if done > rounds:
@@ -224,7 +230,7 @@ def train(
         if folder:
             folder.save_result(state.phi)
         tell(RunEnded(rounds))
-    return Run(state, tuple(rows), None if directory is None else Path(directory))
+    return Run(state, tuple(rows), None if directory is None else Path(directory), loop.plan)
 
 
 class _Drawn(NamedTuple):
@@ -279,45 +285,47 @@ class _Loop:
             self.algorithm, self.model, self.optimiser, self.places.plan, self.precision, self.places.mesh
         )
 
-    def explain(
-        self, rounds: int | None = None, listeners: Sequence[Listener] = (), plan: Plan | None = None
-    ) -> Explanation:
-        """Choose the plan: the fastest of those measured before, or now where the run is long enough, or the usual one.
+    def choose(self, plan: Plan | None, rounds: int, listeners: Sequence[Listener] = ()) -> Plan:
+        """Return the plan for a run of so many rounds: that of `explain`, or the usual one where it is too short.
 
         Args:
-            rounds: how many the run has; with None the plans are measured in any case.
-            listeners: hear of each plan that was measured.
-            plan: is looked at in place of all others, where it is given.
+            plan: is returned where it is given.
+            rounds: of the run.
+            listeners: hear of each plan that is measured.
         """
-        usual_plan = usual(self.cohort_size)
-        self.use(usual_plan if plan is None else plan)
-        drawn, state = self.draw(1), self.initial_state()
-        traced = traced_update(self.algorithm, self.model, state.phi, drawn.cohort)
-        name = measure.digest(traced, self.cohort_size, self.precision)
-        flops = accounting.count_flops_of(traced.program)
+        if devices.several():
+            # All processes must take the same, and none can measure alone.
+            if plan is None and devices.is_leader() and (found := measure.remembered(self._digest())):
+                plan = measure.best(found).plan
+            return Plan.shared(plan or usual(self.cohort_size))
+        if plan is not None:
+            return plan
+        plan = usual(self.cohort_size)
+        flops = accounting.count_flops_of(self._traced().program) * self.cohort_size
+        if not measure.worthwhile(rounds, flops) and not measure.remembered(self._digest()):
+            return plan
+        return self.explain(listeners=listeners).plan
+
+    def explain(self, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> Explanation:
+        """Return the fastest of the plans that were measured before or are measured now; or look at this plan."""
 
         def trial(candidate: Plan) -> measure.Trial:
-            found = measure.measured(candidate, lambda: self._compiled(candidate, state))
+            found = measure.measured(candidate, lambda: self._compiled(candidate))
             for listener in listeners:
                 listener(PlanMeasured(str(candidate), found.seconds, found.first))
             return found
 
-        trials, source = [], "given"
-        if plan is None:
-            trials, source = measure.remembered(name), "measured before"
-            if devices.several():
-                # All processes must take the same, and cannot measure alone.
-                chosen = measure.best(trials).plan if trials else usual_plan
-                plan, source = Plan.shared(chosen), "that of process 0"
-            elif not trials and rounds is not None and not measure.worthwhile(rounds, flops * self.cohort_size):
-                plan, source = usual_plan, "the usual one: the run is too short to measure others"
-            elif not trials:
-                changes = list(measure.alternatives(usual_plan, traced, self.cohort_size))
-                trials, source = measure.search(usual_plan, changes, trial), "measured now"
-                measure.remember(name, trials)
-        elif rounds is None and not devices.several():
-            trials = [trial(plan)]
-        plan = measure.best(trials).plan if plan is None else plan
+        start = usual(self.cohort_size) if plan is None else plan
+        traced, name = self._traced(), self._digest()
+        if plan is not None:
+            trials, source = [trial(plan)], "given"
+        else:
+            trials, source = measure.remembered(name), "the fastest of those measured before"
+        if not trials:
+            changes = list(measure.alternatives(start, traced, self.cohort_size))
+            trials, source = measure.search(start, changes, trial), "the fastest of those measured now"
+            measure.remember(name, trials)
+        plan = measure.best(trials).plan
         self.use(plan)
         return Explanation(
             plan=plan,
@@ -326,13 +334,21 @@ class _Loop:
             cohort_size=self.cohort_size,
             levels=tuple(self.shapes.lengths(int(level)) for level in self.shapes.levels),
             padding=self.shapes.padding(self.sizes[self.usable]),
-            flops=flops,
+            flops=accounting.count_flops_of(traced.program),
         )
 
-    def _compiled(self, plan: Plan, state: ServerState) -> tuple[Callable[[], Any], Any]:
+    def _traced(self) -> Traced:
+        """Return the update of a client of the first round, which stands for all."""
+        self.use(usual(self.cohort_size))
+        return traced_update(self.algorithm, self.model, jax.eval_shape(self.initial_state).phi, self.draw(1).cohort)
+
+    def _digest(self) -> str:
+        return measure.digest(self._traced(), self.cohort_size, self.precision)
+
+    def _compiled(self, plan: Plan) -> tuple[Callable[[], Any], Any]:
         """Compile a plan's round, of the first round's clients; return it with its arguments, and the executable."""
         self.use(plan)
-        cohort, start = self.draw(1).cohort, self.placed(state)
+        cohort, start = self.draw(1).cohort, self.placed(self.initial_state())
         executable = self.program.lower(start, jax.tree.map(jnp.copy, start), cohort).compile()
         spent = [jax.tree.map(jnp.copy, start)]
 

@@ -65,6 +65,21 @@ run_options = _apply(
     ]
 )
 
+engine_options = _apply(
+    [
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16"]),
+            help="In which the factors of matrix products are rounded.  [default: float32]",
+        ),
+        click.option(
+            "--plan",
+            metavar="NAME=VALUE,...",
+            help="How the engine computes a cohort, such as chunk=4,convolution=patches.  [default: what was measured]",
+        ),
+    ]
+)
+
 algorithm_options = _apply(
     [
         click.option("--server", metavar="NAME", help=f"The server optimiser: {', '.join(SERVERS)}."),

@@ -9,8 +9,9 @@ import click
 import numpy as np
 
 from fedmeta.algorithms import ALGORITHMS
+from fedmeta.cli.explain import explain
 from fedmeta.cli.launch import JoinedCommand, process_options
-from fedmeta.cli.options import algorithm_options, chosen, data_options, run_options
+from fedmeta.cli.options import algorithm_options, chosen, data_options, engine_options, run_options
 
 
 @click.command(cls=JoinedCommand, short_help="Train an algorithm and test it on unseen clients.")
@@ -18,11 +19,22 @@ from fedmeta.cli.options import algorithm_options, chosen, data_options, run_opt
 @click.option("--algorithm", required=True, metavar="NAME", help=", ".join(ALGORITHMS) + ".")
 @run_options
 @algorithm_options
+@engine_options
+@click.option("--explain-plan", is_flag=True, help="Measure and show how the run would be computed; do not run it.")
 @process_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run folder.")
-def train(data: str, algorithm: str, out: Path, tensorboard: str | None, as_json: bool, **options: Any) -> None:
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder.  [required]")
+def train(
+    data: str,
+    algorithm: str,
+    out: Path | None,
+    tensorboard: str | None,
+    as_json: bool,
+    plan: str | None,
+    explain_plan: bool,
+    **options: Any,
+) -> None:
     """Train an algorithm, then test it on clients that took no part in training.
 
     Settings that are not given are those that fit the data set and the algorithm. Ctrl-C leaves a run that
@@ -32,10 +44,20 @@ def train(data: str, algorithm: str, out: Path, tensorboard: str | None, as_json
     Examples:
       fedmeta train --data digits --algorithm maml --out runs/maml
       fedmeta train --data visits.csv --client hospital --target ill --algorithm meta-sgd --out runs/visits
+      fedmeta train --data mnist --algorithm maml --explain-plan
     """
+    from fedmeta.engine.plan import Plan
+    from fedmeta.errors import UsageError
     from fedmeta.study.recipe import Recipe
 
-    _run(Recipe.usual(data, algorithm, **chosen(options)).prepare(), out, tensorboard, as_json)
+    given = None if plan is None else Plan.parse(plan)
+    recipe = Recipe.usual(data, algorithm, **chosen(options))
+    if explain_plan:
+        explain(recipe.prepare(), given, as_json)
+    elif out is None:
+        raise UsageError("give the run folder: --out RUN")
+    else:
+        _run(recipe.prepare(), out, tensorboard, as_json, given)
 
 
 @click.command(cls=JoinedCommand, short_help="Go on with a run that was interrupted.")
@@ -60,7 +82,7 @@ def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool
     _run(recipe.prepare(), run, tensorboard, as_json)
 
 
-def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> None:
+def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan: Any = None) -> None:
     from rich.console import Console
 
     from fedmeta.cli.progress import Display
@@ -84,13 +106,15 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool) -> No
     with Display() as display:
         try:
             shown = display.listener(prepared.algorithm.title)
-            run = prepared.run(out, (shown,) if board is None else (shown, board))
+            run = prepared.run(out, (shown,) if board is None else (shown, board), plan)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; go on with: fedmeta resume {out}") from None
         finally:
             if board is not None:
                 board.close()
     outcome = finish(prepared, run)
+    if not is_leader():
+        return
     write_report(out / "report.html", [outcome])
     if as_json:
         click.echo(json.dumps(outcome.report.summary(), indent=1))

@@ -77,6 +77,24 @@ class Plan:
             checkpoint=bool(checkpoint),
         )
 
+    @classmethod
+    def parse(cls, text: str) -> "Plan":
+        """Return the plan that `chunk=4,convolution=patches` says; what it does not say is as usual.
+
+        Raises:
+            UsageError: no such field, or a value out of range.
+        """
+        content: dict[str, Any] = {}
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals or not value:
+                raise UsageError(
+                    f"a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not {text!r}"
+                )
+            words = {"true": True, "yes": True, "false": False, "no": False}
+            content[name] = int(value) if value.isdecimal() else words.get(value.lower(), value)
+        return cls.from_dict(content)
+
     def __str__(self) -> str:
         side = "one client after another" if self.chunk == 1 else f"{self.chunk} clients side by side"
         parts = [side, f"convolution by {self.convolution}"]

@@ -20,6 +20,10 @@ from fedmeta.engine.rewrite.interpreter import Options, Traced, rewrite, trace
 from fedmeta.model import Model
 
 
+KEPT = 4
+"""The factors of a cohort may take so many times what their matrix takes."""
+
+
 class RoundResult(NamedTuple):
     """What a round gives: the new state, the weighted means of the clients' metrics, and whether all of it is finite.
 
@@ -140,8 +144,12 @@ def traced_update(algorithm: Algorithm, model: Model, phi: Any, cohort: Cohort) 
 
 def all_finite(tree: Any) -> jax.Array:
     """Return whether every floating-point number in the pytree is finite, as a boolean of shape []."""
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    kinds: dict[Any, Any] = {}
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            # What is not finite stays so times zero; arrays of one shape are looked at in one pass.
+            kinds[leaf.shape, leaf.dtype] = kinds.get((leaf.shape, leaf.dtype), 0.0) + leaf * 0.0
+    return jnp.all(jnp.stack([jnp.sum(zeros) == 0.0 for zeros in kinds.values()]))
 
 
 def _on(mesh: Mesh, function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
@@ -200,30 +208,55 @@ def _side_by_side(client: Callable[..., Any], phi: Any, some: Cohort) -> Any:
 
 
 def _sum_over_groups(group: Callable[[Cohort], Any], cohort: Cohort, chunk: int) -> Any:
-    """Return the sum of what `group` gives for each chunk of the cohort."""
+    """Return the sum of what `group` gives for each chunk of the cohort; matrices in it may be `Factored`."""
     groups = _groups(cohort, chunk)
+    first = jax.tree.map(lambda leaf: leaf[0], groups)
+    count = len(cohort.present) // chunk
     if chunk == len(cohort.present):
-        one = jax.tree.map(lambda leaf: leaf[0], groups) if chunk == 1 else groups
-        return group(one)
-    shapes = jax.eval_shape(group, jax.tree.map(lambda leaf: leaf[0], groups))
-    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.scan(lambda sums, some: (jax.tree.map(jnp.add, sums, group(some)), None), start, groups)[0]
+        found = group(first if chunk == 1 else groups)
+        return jax.tree.map(_formed, found, is_leaf=_is_factored)
+    shapes, structure = jax.tree.flatten(jax.eval_shape(group, first), is_leaf=_is_factored)
+    # The factors of all groups are kept for one product after the loop, as long as that is less than the matrix itself
+    # would take a few times.
+    later = [_is_factored(shape) and count * shape.size <= KEPT * shape.aval.size for shape in shapes]
+
+    def step(sums: list[Any], some: Cohort) -> tuple[list[Any], list[Any]]:
+        found = jax.tree.leaves(group(some), is_leaf=_is_factored)
+        now = [_formed(leaf) for leaf, wait in zip(found, later, strict=True) if not wait]
+        return [a + b for a, b in zip(sums, now, strict=True)], [
+            leaf for leaf, wait in zip(found, later, strict=True) if wait
+        ]
+
+    now = [shape.aval if _is_factored(shape) else shape for shape, wait in zip(shapes, later, strict=True) if not wait]
+    sums, stacked = jax.lax.scan(step, [jnp.zeros(one.shape, one.dtype) for one in now], groups)
+    done, waiting = iter(sums), iter(stacked)
+    leaves = [_one_product(next(waiting)) if wait else next(done) for wait in later]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _weighted_sum(tree: Any, weights: jax.Array) -> Any:
     """Return the sum over clients of weight * tree; every array [chunk, ...], or of one client alone."""
 
-    def leaf(value: Any) -> jax.Array:
+    def leaf(value: Any) -> Any:
         if not _is_factored(value):
             scaled = value * weights.reshape(weights.shape + (1,) * (value.ndim - weights.ndim)).astype(value.dtype)
             return scaled.sum(axis=0) if weights.ndim else scaled
         rights = tuple(right * weights[..., None, None].astype(right.dtype) for right in value.rights)
         base = None if value.base is None else leaf(value.base)
-        lefts, rights = (tuple(part.reshape(-1, part.shape[-1]) for part in parts) for parts in (value.lefts, rights))
-        # One product for all clients: the sum over them is part of its inner dimension.
-        return Factored(base, lefts, rights).formed()
+        return Factored(base, _rows(value.lefts), _rows(rights))
 
     return jax.tree.map(leaf, tree, is_leaf=_is_factored)
+
+
+def _one_product(stacked: Factored) -> jax.Array:
+    """Return the sum of several factored matrices, their arrays stacked, as one product."""
+    base = None if stacked.base is None else stacked.base.sum(axis=0)
+    return Factored(base, _rows(stacked.lefts), _rows(stacked.rights)).formed()
+
+
+def _rows(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return factors as matrices [rank, ...], the axes before the last as one: a sum over clients is a longer rank."""
+    return tuple(part.reshape(-1, part.shape[-1]) for part in parts)
 
 
 def _is_factored(value: Any) -> bool:

@@ -12,12 +12,13 @@ from fedmeta import data as sets
 from fedmeta.algorithms import Algorithm
 from fedmeta.data import FederatedDataset
 from fedmeta.engine.clients import usable_clients
+from fedmeta.engine.plan import Plan, Precision
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.evaluate import Report, evaluate
 from fedmeta.model import Model
 from fedmeta.study import defaults
 from fedmeta.study.inputs import Inputs, tuples
-from fedmeta.train import Run, train
+from fedmeta.train import Explanation, Run, explain_plan, train
 
 SERVERS = {
     "sgd": optax.sgd,
@@ -52,6 +53,7 @@ class Recipe:
         seed: of every draw.
         max_examples: at most so many of a client's examples are drawn.
         validate_every: rounds between looks at the validation clients.
+        precision: "float32", or "bfloat16" for the factors of matrix products.
     """
 
     data: str
@@ -72,6 +74,7 @@ class Recipe:
     seed: int = 0
     max_examples: int | None = None
     validate_every: int = 10
+    precision: Precision = "float32"
 
     @classmethod
     def usual(cls, data: str, algorithm: str, **chosen: Any) -> "Recipe":
@@ -156,7 +159,25 @@ class Prepared:
     validation: FederatedDataset
     test: FederatedDataset
 
-    def run(self, directory: Path | None = None, listeners: tuple[Any, ...] = ()) -> Run:
+    def explain(self, plan: Plan | None = None, listeners: tuple[Any, ...] = ()) -> Explanation:
+        """Return how the engine would compute the run, and why."""
+        recipe = self.recipe
+        assert recipe.cohort_size is not None
+        return explain_plan(
+            self.algorithm,
+            self.model,
+            self.train,
+            cohort_size=recipe.cohort_size,
+            server=self.optimiser,
+            support=recipe.support,
+            seed=recipe.seed,
+            max_examples=recipe.max_examples,
+            plan=plan,
+            precision=recipe.precision,
+            listeners=listeners,
+        )
+
+    def run(self, directory: Path | None = None, listeners: tuple[Any, ...] = (), plan: Plan | None = None) -> Run:
         """Train, or go on where the run in the directory stopped; look at the validation clients on the way."""
         recipe = self.recipe
 
@@ -182,10 +203,18 @@ class Prepared:
             validate_every=recipe.validate_every,
             listeners=listeners,
             recipe={**described, "inputs": self.inputs.to_dict()},
+            plan=plan,
+            precision=recipe.precision,
         )
 
     def report(
-        self, phi: Any, clients: FederatedDataset, *, support: float | None = None, curve: bool = True
+        self,
+        phi: Any,
+        clients: FederatedDataset,
+        *,
+        support: float | None = None,
+        curve: bool = True,
+        plan: Plan | None = None,
     ) -> Report:
         """Evaluate phi on some clients."""
         recipe = self.recipe
@@ -198,4 +227,6 @@ class Prepared:
             recipe.seed,
             max_examples=recipe.max_examples,
             curve=curve,
+            plan=plan,
+            precision=recipe.precision,
         )

@@ -10,6 +10,7 @@ import jax
 
 from fedmeta import algorithms, store
 from fedmeta.algorithms import Algorithm
+from fedmeta.engine.devices import is_leader
 from fedmeta.errors import CheckpointError, UsageError
 from fedmeta.model import Model
 from fedmeta.rundir import read_settings
@@ -46,8 +47,8 @@ def _recipe(where: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def finish(prepared: Prepared, run: Run) -> Outcome:
     """Test a run that is done on its test clients, and write the figures to evaluation.json."""
-    report = prepared.report(run.state.phi, prepared.test)
-    if run.directory is not None:
+    report = prepared.report(run.state.phi, prepared.test, plan=run.plan)
+    if run.directory is not None and is_leader():
         text = json.dumps(report.summary(), indent=1)
         store.write_atomically(run.directory / "evaluation.json", text.encode())
     return Outcome(prepared, run.rows, report)

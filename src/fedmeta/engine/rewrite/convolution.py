@@ -48,7 +48,7 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], form: Form, product: An
     if min(k - s for k, s in zip(kernel.shape, x.shape[1:3], strict=False)) > 0:
         result = _exchanged(x, kernel, padding, outputs, form, product)
     elif min(k - o for k, o in zip(kernel.shape, outputs, strict=False)) > 0:
-        result = _kernel_gradient(x, kernel, padding, outputs, product)
+        result = _kernel_gradient(x, kernel, padding, outputs, form, product)
     else:
         result = _forward(_Plain(x, kernel, padding), form, product)
     return _back(result, numbers.out_spec)
@@ -77,19 +77,34 @@ def _exchanged(x: Any, kernel: Any, padding: Any, outputs: list[int], form: Form
     return _forward(plain, form, product).transpose(3, 1, 2, 0)
 
 
-def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], product: Any) -> jax.Array:
-    """Contract each shift of x with the large kernel: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
+def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], form: Form, product: Any) -> jax.Array:
+    """Contract each shift of one with the other: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
+    if form == "library" and x.shape[0] > 8:
+        x, kernel = lax.optimization_barrier((x, kernel))
+        return lax.optimization_barrier(_library(x, kernel, padding))
     images, slid = x.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3)
-    padded = _padded(images, padding)
-    height, width = slid.shape[1:3]
-    channels = padded.shape[-1]
+    if images.shape[-1] <= slid.shape[-1]:
+        return _shifted(images, slid, padding, outputs, product).transpose(2, 0, 1, 3)
+    # Shifting the other one back is the same; the fewer channels there are, the smaller are the patches.
+    back = [o - 1 - p[0] for o, p in zip(outputs, padding, strict=True)]
+    sizes = zip(outputs, back, images.shape[1:3], slid.shape[1:3], strict=True)
+    ahead = [o - 1 - b + i - s for o, b, i, s in sizes]
+    found = _shifted(slid, images, tuple(zip(back, ahead, strict=True)), outputs, product)
+    return jnp.flip(found, (0, 1)).transpose(3, 0, 1, 2)
+
+
+def _shifted(moved: Any, fixed: Any, padding: Any, outputs: list[int], product: Any) -> jax.Array:
+    """Return, for each shift, [m, h, w, a] contracted with [m, kh, kw, b]: [*outputs, a, b]."""
+    padded = _padded(moved, padding)
+    height, width = fixed.shape[1:3]
     rows = []
     for i in range(outputs[0]):
         shifts = [padded[:, i : i + height, j : j + width] for j in range(outputs[1])]
         patches = shifts[0] if len(shifts) == 1 else jnp.concatenate(shifts, axis=-1)
-        contracted = product(patches, slid, (((0, 1, 2), (0, 1, 2)), ((), ())))
-        rows.append(contracted.reshape(outputs[1], channels, -1))
-    return jnp.stack(rows).transpose(2, 0, 1, 3)
+        # In this order the smaller one of the two is transposed, and once for all rows.
+        contracted = product(fixed, patches, (((0, 1, 2), (0, 1, 2)), ((), ())))
+        rows.append(contracted.reshape(-1, outputs[1], moved.shape[-1]))
+    return jnp.stack(rows).transpose(0, 2, 3, 1)
 
 
 def _library(x: Any, kernel: Any, padding: Any) -> jax.Array:

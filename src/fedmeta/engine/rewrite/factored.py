@@ -35,6 +35,11 @@ class Factored:
         """The shape and type of the matrix."""
         return jax.ShapeDtypeStruct((self.lefts[0].shape[1], self.rights[0].shape[1]), self.lefts[0].dtype)
 
+    @property
+    def size(self) -> int:
+        """How many numbers are kept."""
+        return sum(part.size for part in (*self.lefts, *self.rights))
+
     def factors(self) -> tuple[jax.Array, jax.Array]:
         """Return all terms as one pair [rank, rows] and [rank, columns]."""
         return _rows(self.lefts), _rows(self.rights)

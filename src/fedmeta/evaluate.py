@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fedmeta import accounting
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data.dataset import FederatedDataset, check_support
 from fedmeta.engine import devices
@@ -18,7 +19,7 @@ from fedmeta.engine.cohort import Cohort, client_key
 from fedmeta.engine.feed import Feed
 from fedmeta.engine.places import Places
 from fedmeta.engine.plan import Plan, Precision, check_precision, usual
-from fedmeta.engine.program import evaluation_program
+from fedmeta.engine.program import evaluation_program, traced_update
 from fedmeta.engine.shapes import Shapes
 from fedmeta.model import Model
 
@@ -214,14 +215,14 @@ def evaluate(
     results: dict[str, list[Any]] = {}
     for level in np.unique(levels):
         members = np.flatnonzero(levels == level)
+        lengths = shapes.lengths(int(level))
         # Groups of equal size, about 8 or as many as are computed side by side, so that the last is hardly ever
         # filled up.
-        given = usual(8) if plan is None else plan
+        given = usual(8, _flops(algorithm, model, data, lengths)) if plan is None else plan
         group = max(8, given.chunk) * devices.mesh(None if devices.several() else given.streams).size
         places = Places(given, math.ceil(len(members) / math.ceil(len(members) / group)))
         size = places.filled
         program = evaluation_program(algorithm, model, curve, places.plan, precision, places.mesh)
-        lengths = shapes.lengths(int(level))
         examples[members] = [shapes.lengths(int(sizes[usable[member]])) for member in members]
 
         def read(some: np.ndarray, places: Places = places, lengths: tuple[int, int] = lengths) -> Cohort:
@@ -258,6 +259,11 @@ def evaluate(
         steps=scores if curve else (),
         left_out=data.num_clients - len(usable),
     )
+
+
+def _flops(algorithm: Algorithm, model: Model, data: FederatedDataset, lengths: tuple[int, int]) -> int:
+    """Return the floating-point operations of a client's update, from which its adaptation does not differ much."""
+    return accounting.count_flops_of(traced_update(algorithm, model, data, lengths).program)
 
 
 def _finite(value: float | int) -> float | int | None:

@@ -24,7 +24,7 @@ from fedmeta.engine.cohort import Cohort, client_key
 from fedmeta.engine.feed import Feed
 from fedmeta.engine.places import Places
 from fedmeta.engine.plan import Plan, Precision, check_precision, usual
-from fedmeta.engine.program import client_flops, finite_program, round_program, traced_update
+from fedmeta.engine.program import finite_program, round_program, traced_update
 from fedmeta.engine.rewrite.interpreter import Traced
 from fedmeta.engine.shapes import Shapes
 from fedmeta.errors import Diverged, UsageError
@@ -297,12 +297,12 @@ class _Loop:
             # All processes must take the same, and none can measure alone.
             if plan is None and devices.is_leader() and (found := measure.remembered(self._digest())):
                 plan = measure.best(found).plan
-            return Plan.shared(plan or usual(self.cohort_size))
+            return Plan.shared(plan or usual(self.cohort_size, self._flops()))
         if plan is not None:
             return plan
-        plan = usual(self.cohort_size)
-        flops = accounting.count_flops_of(self._traced().program) * self.cohort_size
-        if not measure.worthwhile(rounds, flops) and not measure.remembered(self._digest()):
+        flops = self._flops()
+        plan = usual(self.cohort_size, flops)
+        if not measure.worthwhile(rounds, flops * self.cohort_size) and not measure.remembered(self._digest()):
             return plan
         return self.explain(listeners=listeners).plan
 
@@ -315,7 +315,7 @@ class _Loop:
                 listener(PlanMeasured(str(candidate), found.seconds, found.first))
             return found
 
-        start = usual(self.cohort_size) if plan is None else plan
+        start = usual(self.cohort_size, self._flops()) if plan is None else plan
         traced, name = self._traced(), self._digest()
         if plan is not None:
             trials, source = [trial(plan)], "given"
@@ -334,13 +334,17 @@ class _Loop:
             cohort_size=self.cohort_size,
             levels=tuple(self.shapes.lengths(int(level)) for level in self.shapes.levels),
             padding=self.shapes.padding(self.sizes[self.usable]),
-            flops=accounting.count_flops_of(traced.program),
+            flops=self._flops(),
         )
 
-    def _traced(self) -> Traced:
-        """Return the update of a client of the first round, which stands for all."""
-        self.use(usual(self.cohort_size))
-        return traced_update(self.algorithm, self.model, jax.eval_shape(self.initial_state).phi, self.draw(1).cohort)
+    def _traced(self, level: int | None = None) -> Traced:
+        """Return the update of a client at a level, or at the highest, which most cohorts are padded to."""
+        level = int(self.shapes.levels[-1]) if level is None else level
+        return traced_update(self.algorithm, self.model, self.data, self.shapes.lengths(level))
+
+    def _flops(self, level: int | None = None) -> int:
+        """Return the floating-point operations of a client's update, as the algorithm states it."""
+        return accounting.count_flops_of(self._traced(level).program)
 
     def _digest(self) -> str:
         return measure.digest(self._traced(), self.cohort_size, self.precision)
@@ -404,8 +408,7 @@ class _Loop:
     def round(self, state: ServerState, spent: ServerState | None, drawn: _Drawn) -> tuple[ServerState, dict[str, Any]]:
         """Run a round; return the new state, in the memory of `spent`, and the round's figures but its time."""
         if drawn.level not in self.flops:
-            one = client_flops(self.algorithm, self.model, state.phi, drawn.cohort)
-            self.flops[drawn.level] = one * self.cohort_size
+            self.flops[drawn.level] = self._flops(drawn.level) * self.cohort_size
         if spent is None:
             spent = jax.tree.map(jnp.copy, state)
         result = self.program(state, spent, drawn.cohort)

@@ -95,16 +95,20 @@ class InnerLoop:
         if jax.tree.structure(rates) != jax.tree.structure(start.params):
             rates = jax.tree.map(lambda _: start.rates, start.params)
 
-        def step(params: Params, number: Any) -> tuple[Params, Any]:
-            part = batch if self.batch_size is None else self._part(batch, key, number, batches_a_pass)
+        def step(params: Params, place: Any) -> tuple[Params, Any]:
+            number, drawn = place
+            part = batch if drawn is None else _rows(batch, *drawn)
             (_, metrics), gradient = jax.value_and_grad(model.scores, has_aux=True)(params, part)
-            stepped = jax.tree.map(lambda p, r, g: p - r * g, params, rates, gradient)
             active = number < count
+            taken = rates
             if self.epochs is not None and self.batch_size is not None:
-                stepped = jax.tree.map(lambda new, old: jnp.where(active, new, old), stepped, params)
+                taken = jax.tree.map(lambda r: jnp.where(active, r, 0.0), rates)
+            stepped = jax.tree.map(lambda p, r, g: p - r * g, params, taken, gradient)
             return stepped, (metrics, part.num_examples * active, None if probe is None else probe(stepped))
 
-        params, (metrics, visited, probes) = jax.lax.scan(step, start.params, jnp.arange(most))
+        numbers = jnp.arange(most)
+        drawn = None if self.batch_size is None else self._draw(batch, key, numbers, batches_a_pass)
+        params, (metrics, visited, probes) = jax.lax.scan(step, start.params, (numbers, drawn))
         weights = visited / jnp.maximum(jnp.sum(visited), 1.0)
         means = {name: jnp.sum(values * weights) for name, values in metrics.items()}
         if probe is not None:
@@ -118,15 +122,27 @@ class InnerLoop:
         count = batch.num_examples.astype(jnp.int32)
         return jnp.maximum((count + self.batch_size - 1) // self.batch_size, 1)
 
-    def _part(self, batch: Batch, key: Any, number: Any, batches_a_pass: Any) -> Batch:
-        """Return the batch of step `number`: each pass shuffles the examples that count anew."""
+    def _draw(self, batch: Batch, key: Any, numbers: Any, batches_a_pass: Any) -> tuple[Any, Any]:
+        """Return the rows of each step's batch and which of them count, [steps, batch_size] both.
+
+        Each pass shuffles the examples that count anew.
+        """
         assert self.batch_size is not None
         mask = jnp.asarray(batch.mask)
-        key = jax.random.fold_in(key, number // batches_a_pass)
         rank = (jnp.cumsum(mask) - 1).astype(jnp.int32)
-        draws = jax.vmap(lambda r: jax.random.bits(jax.random.fold_in(key, r), dtype=jnp.uint32))(rank)
-        order = jnp.lexsort((draws, mask == 0))
-        places = (number % batches_a_pass) * self.batch_size + jnp.arange(self.batch_size)
-        rows = jnp.take(order, places, mode="clip")
-        counts = (places < batch.num_examples).astype(mask.dtype)
-        return Batch(jnp.take(batch.x, rows, axis=0), jnp.take(batch.y, rows, axis=0), counts)
+        passes = jnp.arange(len(numbers) if self.epochs is None else self.epochs)
+
+        def shuffled(number: Any) -> Any:
+            once = jax.random.fold_in(key, number)
+            draws = jax.vmap(lambda r: jax.random.bits(jax.random.fold_in(once, r), dtype=jnp.uint32))(rank)
+            return jnp.lexsort((draws, mask == 0))
+
+        orders = jax.vmap(shuffled)(passes)
+        places = (numbers % batches_a_pass)[:, None] * self.batch_size + jnp.arange(self.batch_size)
+        order = jnp.take(orders, numbers // batches_a_pass, axis=0, mode="clip")
+        rows = jnp.take_along_axis(order, jnp.minimum(places, len(mask) - 1), axis=1)
+        return rows, (places < batch.num_examples).astype(mask.dtype)
+
+
+def _rows(batch: Batch, rows: Any, counts: Any) -> Batch:
+    return Batch(jnp.take(batch.x, rows, axis=0), jnp.take(batch.y, rows, axis=0), counts)

@@ -1,7 +1,7 @@
 """The plan: in which of the equivalent ways the engine computes a cohort."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import jax
@@ -12,6 +12,9 @@ from fedmeta.engine.rewrite.convolution import Form
 from fedmeta.errors import UnknownName, UsageError
 
 Precision = Literal["float32", "bfloat16"]
+
+SMALL = 10**8
+"""A client's update of fewer floating-point operations costs less than to start it: many are computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +109,17 @@ class Plan:
         return ", ".join(parts)
 
 
-def usual(cohort_size: int) -> Plan:
-    """Return the plan that fits most models on this machine's kind of device, where none was measured."""
-    if jax.default_backend() == "cpu":
-        return Plan()
-    return replace(Plan(), chunk=cohort_size, streams=jax.local_device_count(), factored=False)
+def usual(cohort_size: int, flops: int) -> Plan:
+    """Return the plan that fits most models on this machine's kind of device, where none was measured.
+
+    Args:
+        cohort_size: clients in a round.
+        flops: floating-point operations of one client's update.
+    """
+    if jax.default_backend() != "cpu":
+        return Plan(chunk=cohort_size, streams=jax.local_device_count(), factored=False)
+    # A processor's cache holds one client of a large model, and many of a small one.
+    return Plan(chunk=min(cohort_size, 64) if flops < SMALL else 1)
 
 
 def check_precision(precision: str) -> None:

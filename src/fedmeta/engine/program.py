@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from fedmeta import accounting, aggregate, random, server
+from fedmeta import aggregate, random, server
 from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate
+from fedmeta.data.dataset import FederatedDataset
 from fedmeta.engine.cohort import Cohort
 from fedmeta.engine.devices import AXIS
 from fedmeta.engine.plan import Plan, Precision
 from fedmeta.engine.rewrite.factored import Factored
 from fedmeta.engine.rewrite.interpreter import Options, Traced, rewrite, trace
 from fedmeta.model import Model
-
+from fedmeta.task import Batch, Task
 
 KEPT = 4
 """The factors of a cohort may take so many times what their matrix takes."""
@@ -131,15 +133,20 @@ def evaluation_program(
     return jax.jit(_on(mesh, run, (PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))
 
 
-def client_flops(algorithm: Algorithm, model: Model, phi: Any, cohort: Cohort) -> int:
-    """Return the floating-point operations of one client's update in this cohort, as the algorithm states it."""
-    return accounting.count_flops_of(traced_update(algorithm, model, phi, cohort).program)
+def traced_update(algorithm: Algorithm, model: Model, data: FederatedDataset, lengths: tuple[int, int]) -> Traced:
+    """Return the update of one client of the data set, padded to these lengths, as the algorithm states it."""
+    phi = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
+    return _traced_update(algorithm, model, False, phi, *example(data, lengths))
 
 
-def traced_update(algorithm: Algorithm, model: Model, phi: Any, cohort: Cohort) -> Traced:
-    """Return the update of one client of this cohort, as the algorithm states it."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), cohort)
-    return _traced_update(algorithm, model, False, phi, one.tasks, one.keys)
+def example(data: FederatedDataset, lengths: tuple[int, int]) -> tuple[Any, Any]:
+    """Return the shapes of a client's task and of its key words."""
+
+    def batch(length: int) -> Batch:
+        x, y = (jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype) for column in (data.x, data.y))
+        return Batch.tree_unflatten(None, (x, y, jax.ShapeDtypeStruct((length,), np.float32)))
+
+    return Task(batch(lengths[0]), batch(lengths[1])), jax.ShapeDtypeStruct((2,), np.uint32)
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SMALLEST = 4096
+SMALLEST = 1024
 """A matrix with fewer numbers is formed: its factors would save nothing."""
 
 
@@ -88,8 +88,8 @@ class Factored:
 
 
 def worthwhile(rows: int, columns: int, rank: int) -> bool:
-    """Return whether factors of that rank are well below the matrix's own size."""
-    return rows * columns >= SMALLEST and 2 * rank * (rows + columns) <= rows * columns
+    """Return whether factors of that rank are below the matrix's own size."""
+    return rows * columns >= SMALLEST and rank * (rows + columns) <= rows * columns
 
 
 def formed(value: Any) -> Any:

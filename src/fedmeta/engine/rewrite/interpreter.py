@@ -11,7 +11,7 @@ operation, and re-emitted, so that no algorithm and no model needs to know of an
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -242,6 +242,9 @@ class _Interpreter:
 
     def _subtract(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
         if isinstance(inputs[1], Factored):
+            if inputs[1].base is inputs[0]:
+                # What a client's descent started from, minus where it ended.
+                return [replace(inputs[1], base=None).scaled(-1.0)]
             return self._add(equation, [inputs[0], inputs[1].scaled(-1.0)])
         if isinstance(inputs[0], Factored):
             return [inputs[0].plus(-_formed(inputs[1]))]

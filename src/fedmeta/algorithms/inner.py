@@ -140,9 +140,10 @@ class InnerLoop:
         orders = jax.vmap(shuffled)(passes)
         places = (numbers % batches_a_pass)[:, None] * self.batch_size + jnp.arange(self.batch_size)
         order = jnp.take(orders, numbers // batches_a_pass, axis=0, mode="clip")
-        rows = jnp.take_along_axis(order, jnp.minimum(places, len(mask) - 1), axis=1)
+        rows = jnp.take_along_axis(order, places, axis=1, mode="clip")
         return rows, (places < batch.num_examples).astype(mask.dtype)
 
 
 def _rows(batch: Batch, rows: Any, counts: Any) -> Batch:
-    return Batch(jnp.take(batch.x, rows, axis=0), jnp.take(batch.y, rows, axis=0), counts)
+    x, y = (jnp.take(part, rows, axis=0, mode="clip") for part in (batch.x, batch.y))
+    return Batch(x, y, counts)

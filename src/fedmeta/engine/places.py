@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -11,6 +12,10 @@ from fedmeta.data.dataset import FederatedDataset
 from fedmeta.engine import devices
 from fedmeta.engine.cohort import Cohort, read
 from fedmeta.engine.plan import Plan
+
+
+LARGE = 1 << 17
+"""Bytes of an array that are worth a call of their own."""
 
 
 class Places:
@@ -60,4 +65,7 @@ class Places:
         )
         if not own:
             cohort = cohort._replace(present=np.zeros_like(cohort.present))
-        return devices.spread(cohort, self.mesh)
+        if self.mesh.size > 1:
+            return devices.spread(cohort, self.mesh)
+        # Large arrays are put on the device here, in the thread that reads ahead.
+        return jax.tree.map(lambda leaf: jax.device_put(leaf) if leaf.nbytes > LARGE else leaf, cohort)

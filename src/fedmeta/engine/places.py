@@ -13,7 +13,6 @@ from fedmeta.engine import devices
 from fedmeta.engine.cohort import Cohort, read
 from fedmeta.engine.plan import Plan
 
-
 LARGE = 1 << 17
 """Bytes of an array that are worth a call of their own."""
 

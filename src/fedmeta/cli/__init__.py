@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from fedmeta.cli.start import start
 from fedmeta.errors import FedmetaError, Interrupted, UnknownName, UsageError
 
 COMMANDS = {
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     warnings.showwarning = _show_warning
     try:
+        start()
         code = app.main(arguments, prog_name="fedmeta", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())

@@ -78,6 +78,7 @@ class JoinedCommand(click.Command):
         from fedmeta.engine import devices
 
         try:
+            devices.streams(1)
             devices.join(coordinator, processes, process)
             with devices.guard():
                 return super().invoke(ctx)

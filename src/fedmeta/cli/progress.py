@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fedmeta.events import Event, RoundEnded, RunStarted
+from fedmeta.events import Event, PlanMeasured, RoundEnded, RunStarted
 
 
 class Display:
@@ -60,6 +60,8 @@ class Listener:
                 self._say(f"all {event.rounds} rounds were done before")
             elif event.done:
                 self._say(f"goes on after round {event.done}")
+        elif isinstance(event, PlanMeasured):
+            self._display.update(self._task, figures=f"measured a plan: {1e3 * event.seconds:.1f} ms a round")
         elif isinstance(event, RoundEnded):
             measure = "accuracy" if "accuracy" in event.metrics else "loss"
             if event.validation:

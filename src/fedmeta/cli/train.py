@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.cli.explain import explain
@@ -93,7 +92,6 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan:
     from fedmeta.study.report import write_report
     from fedmeta.study.saved import finish
 
-    _check_fresh(out)
     if not is_leader():
         finish(prepared, prepared.run())
         return
@@ -113,8 +111,6 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan:
             if board is not None:
                 board.close()
     outcome = finish(prepared, run)
-    if not is_leader():
-        return
     write_report(out / "report.html", [outcome])
     if as_json:
         click.echo(json.dumps(outcome.report.summary(), indent=1))
@@ -127,12 +123,3 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan:
         soft_wrap=True,
         markup=False,
     )
-
-
-def _check_fresh(out: Path) -> None:
-    """Raise a RunError in all of several processes when process 0 would go on from a checkpoint."""
-    from fedmeta.engine.devices import broadcast, is_leader, several
-    from fedmeta.errors import RunError
-
-    if several() and broadcast(np.array(is_leader() and (out / "checkpoint").exists())):
-        raise RunError(f"{out} has a checkpoint, from which one process can go on, but not several")

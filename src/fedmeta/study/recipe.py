@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optax
 
-from fedmeta import algorithms
+from fedmeta import algorithms, random
 from fedmeta import data as sets
 from fedmeta.algorithms import Algorithm
 from fedmeta.data import FederatedDataset
@@ -53,6 +54,7 @@ class Recipe:
         seed: of every draw.
         max_examples: at most so many of a client's examples are drawn.
         validate_every: rounds between looks at the validation clients.
+        max_evaluated: at most so many validation clients are looked at, and so many test clients, drawn at random.
         precision: "float32", or "bfloat16" for the factors of matrix products.
     """
 
@@ -74,6 +76,7 @@ class Recipe:
     seed: int = 0
     max_examples: int | None = None
     validate_every: int = 10
+    max_evaluated: int = 1000
     precision: Precision = "float32"
 
     @classmethod
@@ -109,6 +112,8 @@ class Recipe:
             raise UnknownName("server optimiser", self.server, SERVERS)
         if not self.server_lr > 0:
             raise UsageError(f"the server's learning rate must be positive, not {self.server_lr}")
+        if self.max_evaluated < 1:
+            raise UsageError(f"max_evaluated must be at least 1, not {self.max_evaluated}")
         algorithms.make(self.algorithm, **self.algorithm_options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,9 +146,16 @@ class Recipe:
             optimiser=SERVERS[self.server](self.server_lr),
             inputs=inputs,
             train=parts[0],
-            validation=parts[1],
-            test=parts[2],
+            validation=self._evaluated(parts[1], "validation"),
+            test=self._evaluated(parts[2], "test"),
         )
+
+    def _evaluated(self, clients: FederatedDataset, purpose: str) -> FederatedDataset:
+        """Return the clients that are evaluated: all, or `max_evaluated` of them."""
+        if clients.num_clients <= self.max_evaluated:
+            return clients
+        draw = random.generator(self.seed, "evaluated clients", purpose)
+        return clients.select(np.sort(draw.choice(clients.num_clients, self.max_evaluated, replace=False)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,31 @@
+"""How a command starts JAX: compiled programs are kept between processes, and every core can be a device."""
+
+import os
+from typing import Any
+
+from fedmeta import cache
+
+LARGEST = 2 << 30
+"""Bytes of compiled programs that are kept; those longest unused go first."""
+
+
+def start() -> None:
+    """Set JAX up for a command, where neither its user nor a computation has done so before."""
+    import jax
+
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is None:
+        config.update("jax_compilation_cache_dir", str(cache.folder("programs")))
+        config.update("jax_compilation_cache_max_size", LARGEST)
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if config.jax_num_cpu_devices < 1:
+        try:
+            config.update("jax_num_cpu_devices", cores())
+        except RuntimeError:
+            # JAX computes already, with the devices that it has.
+            return
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,8 @@ operation, and re-emitted, so that no algorithm and no model needs to know of an
 
 - a product of few examples, such as a dense layer's gradient, stays in its factors (`Factored`) through scaling,
   sums and transposition, up to the products with it;
-- a product that a loop adds up, such as a recurrent layer's gradient, is taken once, after the loop;
+- a product that a loop adds up, such as a recurrent layer's gradient, is taken once, after the loop; a matrix that it
+  needs transposed in each step is transposed once, before it;
 - a convolution takes a form that the machine computes fast.
 """
 
@@ -62,6 +63,17 @@ class _Stack:
 
     def formed(self) -> jax.Array:
         return jnp.stack([_formed(part) for part in self.parts])
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """A matrix whose rows a loop contracts in each of its steps, and its transpose, laid out once before the loop."""
+
+    matrix: Any
+    transpose: Any
+
+    def formed(self) -> jax.Array:
+        return self.matrix
 
 
 class Traced(NamedTuple):
@@ -188,6 +200,8 @@ class _Interpreter:
             return [left.times(_formed(right), contracted[0][0], contracted[1][0], product)]
         if simple and isinstance(right, Factored):
             return [right.times_after(_formed(left), contracted[1][0], contracted[0][0], product)]
+        if simple and isinstance(right, _Turned) and contracted[1][0] == 1:
+            return [product(_formed(left), right.transpose, ((contracted[0], (0,)), ((), ())))]
         left, right = _formed(left), _formed(right)
         if self.options.factored and _thin(equation):
             return [
@@ -289,6 +303,8 @@ class _Interpreter:
         params = equation.params
         body, count = params["jaxpr"], len(carry)
         consts, carry, streams = ([_formed(value) for value in part] for part in (consts, carry, streams))
+        for place in _contracted_by_rows(body.jaxpr, params["num_consts"]):
+            consts[place] = _Turned(consts[place], consts[place].T)
         sums = _sums(body.jaxpr, params["num_consts"], count)
         kept = [place for place in range(count) if place not in sums]
 
@@ -386,6 +402,20 @@ def _sums(jaxpr: Any, consts: int, count: int) -> dict[int, _Sum]:
     return found
 
 
+def _contracted_by_rows(jaxpr: Any, count: int) -> set[int]:
+    """Return which of a loop's first `count` inputs are matrices that a product in it contracts along their rows."""
+    places = {variable: place for place, variable in enumerate(jaxpr.invars[:count])}
+    found = set()
+    for equation in jaxpr.eqns:
+        right = equation.invars[1] if equation.primitive.name == "dot_general" else None
+        if right is None or isinstance(right, core.Literal) or right not in places:
+            continue
+        (_, contracted), (batch, _) = equation.params["dimension_numbers"]
+        if right.aval.ndim == 2 and contracted == (1,) and not batch:
+            found.add(places[right])
+    return found
+
+
 def _rank(equation: Any) -> int | None:
     """Return the inner dimension of a product of two matrices, or None if it is another product."""
     contracted, batch = equation.params["dimension_numbers"]
@@ -425,11 +455,11 @@ def _called(equation: Any) -> Any:
 
 
 def _formed(value: Any) -> Any:
-    return value.formed() if isinstance(value, _Uniform | _Stack) else formed(value)
+    return value.formed() if isinstance(value, _Uniform | _Stack | _Turned) else formed(value)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, _Uniform) or (not isinstance(value, Factored | _Stack) and jnp.ndim(value) == 0)
+    return isinstance(value, _Uniform) or (not isinstance(value, Factored | _Stack | _Turned) and jnp.ndim(value) == 0)
 
 
 def _number(value: Any) -> Any:

@@ -1,4 +1,11 @@
+import atexit
 import os
+import shutil
+import tempfile
+
+# What the tests measure and compile is neither read from the user's cache nor left there.
+os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
+atexit.register(shutil.rmtree, os.environ["FEDMETA_CACHE"], ignore_errors=True)
 
 # Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing.
 # It must be said before JAX starts.

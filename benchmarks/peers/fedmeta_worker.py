@@ -3,7 +3,10 @@
     .venv/bin/python benchmarks/peers/fedmeta_worker.py maml-cnn
 
 is a worker: see worker.py. One call of `fm.train` lasts as long as the worker; a listener takes the time, and waits for
-the next command in between.
+the next command in between. JAX starts as on fedmeta's command line: each core is a device, and what was compiled or
+measured is kept in build/bench/cache. The first answer also says by which plan a round is computed, the bytes that it
+must move, and the seconds from the start to the end of the first round; each of the others the floating-point
+operations of a round, and the most memory that the process had so far.
 
     .venv/bin/python benchmarks/peers/fedmeta_worker.py maml-cnn direction FILE
     .venv/bin/python benchmarks/peers/fedmeta_worker.py fedavg-softmax trained FILE ROUNDS
@@ -11,8 +14,11 @@ the next command in between.
 write what `run.py --check` compares the peers with.
 """
 
+import os
+import resource
 import sys
 import time
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -20,9 +26,12 @@ import numpy as np
 import optax
 import synthetic
 from worker import Pipe, chosen_work
-from works import CLASSES, HIDDEN, PIXELS, SERVER_RATE, VOCABULARY, Work
+from works import BENCH, CLASSES, GROUPS, PIXELS, SERVER_RATE, VOCABULARY, Work
 
 import fedmeta as fm
+from fedmeta import accounting, random
+from fedmeta.engine.plan import Plan
+from fedmeta.train import explain_plan
 
 ENDLESS = 1_000_000
 """More rounds than any measurement asks for."""
@@ -38,7 +47,8 @@ def model(work: Work) -> fm.Model:
         "cnn": lambda: fm.models.leaf_cnn(CLASSES),
         "lstm": lambda: fm.models.char_lstm(VOCABULARY),
         "softmax": lambda: fm.models.softmax_regression(PIXELS, CLASSES),
-        "mlp": lambda: fm.models.mlp((PIXELS, HIDDEN, CLASSES)),
+        "mlp": lambda: fm.models.mlp((PIXELS, work.hidden, CLASSES)),
+        "tiny": lambda: fm.models.softmax_regression(clients(work).x.shape[1], clients(work).num_classes),
     }[work.network]()
 
 
@@ -53,26 +63,78 @@ def server(work: Work) -> optax.GradientTransformation:
     return optax.sgd(1.0) if work.algorithm == "fedavg" else optax.adam(SERVER_RATE)
 
 
+@lru_cache(maxsize=1)
 def clients(work: Work) -> fm.data.FederatedDataset:
     """Return the work's clients."""
+    if work.folder is not None:
+        return fm.data.open(work.folder)
     x, y = synthetic.load(work)
     owners = np.repeat(np.arange(work.clients), work.examples)
-    classes = VOCABULARY if work.network == "lstm" else CLASSES
+    classes = {"lstm": VOCABULARY, "tiny": GROUPS}.get(work.network, CLASSES)
     return fm.data.from_arrays(x.reshape(-1, *x.shape[2:]), y.reshape(-1), owners, classes=classes)
 
 
-def train(work: Work, rounds: int, listeners: tuple[Any, ...] = ()) -> fm.Run:
+@lru_cache(maxsize=1)
+def settings(work: Work) -> dict[str, Any]:
+    """Return the arguments that training and its explanation share."""
+    return {
+        "algorithm": algorithm(work),
+        "model": model(work),
+        "data": clients(work),
+        "cohort_size": work.cohort,
+        "server": server(work),
+        "support": work.support / work.examples,
+        "precision": work.precision,
+    }
+
+
+def train(work: Work, rounds: int, listeners: tuple[Any, ...] = (), plan: Plan | None = None) -> fm.Run:
     """Train with the work's settings."""
-    return fm.train(
-        algorithm(work),
-        model(work),
-        clients(work),
-        rounds=rounds,
-        cohort_size=work.cohort,
-        server=server(work),
-        support=work.support / work.examples,
-        listeners=listeners,
-    )
+    return fm.train(**settings(work), rounds=rounds, listeners=listeners, plan=plan)
+
+
+def chosen_plan(work: Work) -> tuple[Plan, float]:
+    """Return the work's plan, or the one that fedmeta measures and keeps; and the seconds that this takes."""
+    started = time.perf_counter()
+    plan = explain_plan(**settings(work)).plan if work.plan is None else Plan.parse(work.plan)
+    return plan, time.perf_counter() - started
+
+
+def in_words(plan: Plan) -> str:
+    """Return a plan as `--plan` takes it."""
+    return ",".join(f"{name}={str(value).lower()}" for name, value in plan.to_dict().items())
+
+
+def bytes_to_move(work: Work) -> int:
+    """Return the bytes of a round that no program can do without.
+
+    That is phi and the server optimiser's state, read and written (an evaluation reads phi only), and the cohort's
+    examples.
+    """
+    how, net, data = algorithm(work), model(work), clients(work)
+    phi = jax.eval_shape(lambda: how.init(net, jax.random.key(0)))
+    example = sum(np.dtype(column.dtype).itemsize * int(np.prod(column.shape[1:])) for column in (data.x, data.y))
+    examples = example * work.cohort * work.examples
+    if work.task == "evaluate":
+        return accounting.payload(phi) + examples
+    return 2 * accounting.payload((phi, jax.eval_shape(server(work).init, phi))) + examples
+
+
+def memory() -> int:
+    """Return the most bytes of memory that this process had so far."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def draw_seconds(work: Work, rounds: int = 200) -> float:
+    """Return the seconds to draw a cohort as training does, the median of some."""
+    data, times = clients(work), []
+    usable = np.flatnonzero(data.sizes >= 2)
+    for number in range(rounds):
+        started = time.perf_counter()
+        chosen = usable[random.generator(0, "cohort", number).choice(len(usable), work.cohort, replace=False)]
+        assert len([str(name) for name in data.ids[chosen]]) == work.cohort
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
 
 
 class Blocks:
@@ -82,8 +144,10 @@ class Blocks:
     engine may have the next round under way, so what it does ahead counts once.
     """
 
-    def __init__(self, pipe: Pipe):
+    def __init__(self, pipe: Pipe, **first: Any):
         self.pipe = pipe
+        self.first = first
+        self.born = time.perf_counter()
         self.commands = pipe.commands()
         self.left = 0
         self.rounds = 0
@@ -95,7 +159,7 @@ class Blocks:
             return
         now = time.perf_counter()
         if self.rounds == 0:
-            self.pipe.answer(ready=True)
+            self.pipe.answer(ready=True, **self.first, first_round=now - self.born)
         elif self.started is None:
             self.started = now
             return
@@ -106,7 +170,7 @@ class Blocks:
             seconds = (now - self.started) / self.rounds
             # Lets a round that is under way come to its end, so that it does not disturb who is measured next.
             time.sleep(1.5 * seconds)
-            self.pipe.answer(seconds=seconds, loss=event.metrics["loss"])
+            self.pipe.answer(seconds=seconds, loss=event.metrics["loss"], flops=event.flops, memory=memory())
         command = next(self.commands, None)
         if command is None:
             raise InputEnded
@@ -118,13 +182,27 @@ def evaluate(work: Work, pipe: Pipe) -> None:
     """Answer the commands with evaluations of all clients."""
     how, net, unseen = algorithm(work), model(work), clients(work)
     phi = how.init(net, jax.random.key(0))
-    pipe.answer(ready=True)
+    flops = work.cohort * evaluation_flops(work, phi)
+    pipe.answer(ready=True, bytes=bytes_to_move(work))
     for command in pipe.commands():
         started = time.perf_counter()
         for _ in range(command["rounds"]):
             report = fm.evaluate(how, net, phi, unseen, support=work.support / work.examples, curve=False)
             loss = report.after.pooled["loss"]
-        pipe.answer(seconds=(time.perf_counter() - started) / command["rounds"], loss=loss)
+        seconds = (time.perf_counter() - started) / command["rounds"]
+        pipe.answer(seconds=seconds, loss=loss, flops=flops, memory=memory())
+
+
+def evaluation_flops(work: Work, phi: Any) -> int:
+    """Return the floating-point operations of one client's evaluation: query, adaptation, and query again."""
+    how, net = algorithm(work), model(work)
+
+    def client(phi: Any, task: Any, key: Any) -> Any:
+        before = net.scores(how.start(phi, adapting=True).params, task.query)
+        return before, net.scores(how.descend(net, phi, task.support, key).params, task.query)
+
+    task = clients(work).task_at(0, work.support / work.examples)
+    return accounting.count_flops(client, phi, task, jax.random.key(0))
 
 
 def by_name(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
@@ -153,8 +231,18 @@ def write_direction(work: Work, file: str) -> None:
     np.savez(file, **arrays, **by_name(phi, "params/"), **by_name(direction, "direction/"))
 
 
+def start_jax() -> None:
+    """Start JAX as the command line does, with a cache of the benchmarks' own."""
+    os.environ["FEDMETA_CACHE"] = str(BENCH / "cache")
+    config: Any = jax.config
+    config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    config.update("jax_compilation_cache_dir", str(BENCH / "cache" / "programs"))
+    config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def main() -> None:
     """Do what the command line says."""
+    start_jax()
     work = chosen_work()
     if sys.argv[2:3] == ["direction"]:
         write_direction(work, sys.argv[3])
@@ -165,8 +253,12 @@ def main() -> None:
         if work.task == "evaluate":
             evaluate(work, pipe)
             return
+        started = time.perf_counter()
+        clients(work)
+        first = {"open": time.perf_counter() - started, "draw": draw_seconds(work), "bytes": bytes_to_move(work)}
+        plan, first["measuring"] = chosen_plan(work)
         try:
-            train(work, ENDLESS, (Blocks(pipe),))
+            train(work, ENDLESS, (Blocks(pipe, plan=in_words(plan), **first),), plan)
         except InputEnded:
             return
 

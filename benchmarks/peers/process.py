@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from works import BENCH, ROOT, Work
+from works import BENCH, ROOT, WORKS, Work
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300.0
@@ -30,7 +31,7 @@ class WorkerFailed(Exception):
 
 
 class Worker:
-    """One system at one work."""
+    """One system at one work; `ready` is its first answer."""
 
     def __init__(self, system: str, work: Work):
         python, script = SYSTEMS[system]
@@ -38,14 +39,15 @@ class Worker:
             raise WorkerFailed(f"{system} has no environment ({python.relative_to(ROOT)}); make bench-peers makes it")
         self.system = system
         self.log = BENCH / f"peers-{work.name}-{system}.log"
+        known = WORKS.get(work.name) == work
         self.process = subprocess.Popen(
-            [python, HERE / script, work.name],
+            [python, HERE / script, work.name if known else json.dumps(asdict(work))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),
             text=True,
         )
-        self._answer()
+        self.ready = self._answer()
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """Send a command and return the answer."""

@@ -6,27 +6,28 @@ writes a file for each shape of data that the works need: `x` of shape [clients,
 [clients, examples].
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from works import BENCH, CHARACTERS, CLASSES, VOCABULARY, WORKS, Work
+from works import BENCH, CHARACTERS, CLASSES, FEATURES, GROUPS, VOCABULARY, WORKS, Work
 
 SEED = 20240607
 
 
 def path(work: Work) -> Path:
     """Return the file that holds a work's clients."""
-    kind = "text" if work.network == "lstm" else "images"
+    kind = {"lstm": "text", "tiny": "features"}.get(work.network, "images")
     return BENCH / f"{kind}-{work.clients}x{work.examples}.npz"
 
 
-def write() -> None:
+def write(works: Iterable[Work] = WORKS.values()) -> None:
     """Write the files that are not there."""
     BENCH.mkdir(parents=True, exist_ok=True)
-    for work in WORKS.values():
+    for work in works:
         file = path(work)
-        if not file.exists():
-            make = _text if work.network == "lstm" else _images
+        if work.folder is None and not file.exists():
+            make = {"lstm": _text, "tiny": _features}.get(work.network, _images)
             x, y = make(np.random.default_rng([SEED, work.clients, work.examples]), work.clients, work.examples)
             unfinished = file.with_suffix(".part.npz")
             np.savez(unfinished, x=x, y=y)
@@ -34,7 +35,11 @@ def write() -> None:
 
 
 def load(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Return x, float32 [clients, examples, 28, 28, 1] or int32 codes [clients, examples, characters], and int64 y."""
+    """Return x and int64 y [clients, examples].
+
+    x is float32 [clients, examples, 28, 28, 1] or [clients, examples, features], or int32 codes [clients, examples,
+    characters].
+    """
     with np.load(path(work)) as arrays:
         return arrays["x"], arrays["y"]
 
@@ -61,6 +66,12 @@ def _text(draw: np.random.Generator, clients: int, examples: int) -> tuple[np.nd
     y = np.take_along_axis(rule, x[:, :, -1].astype(np.int64), axis=1)
     by_chance = draw.random(y.shape) < 0.2
     return x, np.where(by_chance, draw.integers(VOCABULARY, size=y.shape), y)
+
+
+def _features(draw: np.random.Generator, clients: int, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return Gaussian inputs, labelled by a linear model of each client's own."""
+    x = draw.standard_normal((clients, examples, FEATURES), np.float32)
+    return x, np.argmax(x @ draw.standard_normal((clients, FEATURES, GROUPS), np.float32), axis=-1)
 
 
 if __name__ == "__main__":

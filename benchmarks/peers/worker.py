@@ -55,8 +55,12 @@ class Pipe:
 
 
 def chosen_work() -> Work:
-    """Return the work that the command line names."""
-    return WORKS[sys.argv[1]]
+    """Return the work that the command line names, or describes as JSON."""
+    given = sys.argv[1]
+    if given in WORKS:
+        return WORKS[given]
+    fields = json.loads(given)
+    return Work(**{**fields, "peers": tuple(fields["peers"])})
 
 
 def serve(session: Session, pipe: Pipe) -> None:

@@ -11,6 +11,9 @@ CLASSES = 62
 VOCABULARY = 80
 CHARACTERS = 80
 PIXELS = 784
+FEATURES = 8
+GROUPS = 4
+"""The inputs and the classes of the tiny model."""
 HIDDEN = 64
 """The units of the multi-layer perceptron's hidden layer."""
 
@@ -25,7 +28,7 @@ class Work:
     Args:
         name: its name on the command line.
         title: its name for people.
-        network: "cnn", "lstm", "softmax" or "mlp".
+        network: "cnn", "lstm", "softmax", "mlp", or "tiny" for softmax regression on what the clients' inputs are.
         algorithm: "maml", "meta-sgd", "fomaml" or "fedavg".
         peers: the systems that do it beside fedmeta.
         clients: how many clients the data have.
@@ -36,11 +39,15 @@ class Work:
         batch: examples in a step, drawn without replacement within a pass; None takes all.
         rate: the rate of a client's gradient descent.
         task: whether a round trains, or evaluates all clients once before and once after adaptation.
+        hidden: the units of the perceptron's hidden layer.
+        precision: fedmeta's.
+        plan: fedmeta's, as its command line takes it; None lets it choose.
+        folder: a stored data set in the place of drawn clients.
     """
 
     name: str
     title: str
-    network: Literal["cnn", "lstm", "softmax", "mlp"]
+    network: Literal["cnn", "lstm", "softmax", "mlp", "tiny"]
     algorithm: Literal["maml", "meta-sgd", "fomaml", "fedavg"]
     peers: tuple[str, ...]
     clients: int
@@ -51,6 +58,10 @@ class Work:
     batch: int | None = None
     rate: float = 0.01
     task: Literal["train", "evaluate"] = "train"
+    hidden: int = HIDDEN
+    precision: Literal["float32", "bfloat16"] = "float32"
+    plan: str | None = None
+    folder: str | None = None
 
     @property
     def examples(self) -> int:

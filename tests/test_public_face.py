@@ -27,6 +27,8 @@ NAMES = {
     "Reptile",
     "train",
     "Run",
+    "Plan",
+    "explain_plan",
     "evaluate",
     "Report",
     "events",

@@ -2,10 +2,11 @@
 
 from fedmeta import data, errors, events, losses, metrics, models
 from fedmeta.algorithms import FOMAML, MAML, FedAvg, FedAvgMeta, MetaSGD, Reptile
+from fedmeta.engine.plan import Plan
 from fedmeta.evaluate import Report, evaluate
 from fedmeta.model import Model
 from fedmeta.task import Batch, Task
-from fedmeta.train import Run, train
+from fedmeta.train import Run, explain_plan, train
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,8 @@ __all__ = [
     "Reptile",
     "train",
     "Run",
+    "Plan",
+    "explain_plan",
     "evaluate",
     "Report",
     "events",

@@ -61,9 +61,7 @@ run_options = _apply(
         click.option("--support", type=float, help="The fraction of examples a client adapts on.  [default: 0.2]"),
         click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
-        click.option(
-            "--max-evaluated", type=int, help="At most so many clients validate, and test.  [default: 1000]"
-        ),
+        click.option("--max-evaluated", type=int, help="At most so many clients validate, and test.  [default: 1000]"),
         click.option("--validate-every", type=int, help="Rounds between looks at the validation clients."),
     ]
 )

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-peers lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -25,6 +25,19 @@ unit: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/engine.py
+
+bench-peers: .venv/ready build/peers-venv/ready build/fedjax-venv/ready
+	$(BIN)/python benchmarks/peers/run.py
+
+build/peers-venv/ready: benchmarks/peers/requirements.txt
+build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt
+build/peers-venv/ready build/fedjax-venv/ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

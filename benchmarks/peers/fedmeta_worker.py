@@ -30,6 +30,7 @@ from works import BENCH, CLASSES, GROUPS, PIXELS, SERVER_RATE, VOCABULARY, Work
 
 import fedmeta as fm
 from fedmeta import accounting, random
+from fedmeta.cli.start import start
 from fedmeta.engine.plan import Plan
 from fedmeta.train import explain_plan
 
@@ -234,10 +235,7 @@ def write_direction(work: Work, file: str) -> None:
 def start_jax() -> None:
     """Start JAX as the command line does, with a cache of the benchmarks' own."""
     os.environ["FEDMETA_CACHE"] = str(BENCH / "cache")
-    config: Any = jax.config
-    config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    config.update("jax_compilation_cache_dir", str(BENCH / "cache" / "programs"))
-    config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    start()
 
 
 def main() -> None:

@@ -300,7 +300,8 @@ def _said(name: str, found: Any) -> Iterator[str]:
         yield f"{name}: {found['error']}"
     elif name == "first-round":
         spread = f"{found['min']:.2f} to {found['max']:.2f}"
-        yield f"first round of `fedmeta train`, CNN: {found['seconds']:.2f} s ({spread}); cold {found['cold']:.1f} s"
+        yield f"first round of `fedmeta train`, CNN: {found['seconds']:.2f} s ({spread})"
+        yield f"the start before those: {found['before']:.2f} s"
     elif name == "processes":
         for work, row in found.items():
             what = row.get("error") or (

@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from fedmeta.study.plots import COLOURS, STYLE
 
@@ -73,14 +73,16 @@ def _finish(axes: Any, title: str, label: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    # At least a decade, else a line that is flat looks steep.
-    middle, half = (low * high) ** 0.5, max((high / low) ** 0.5 * 1.2, 10**0.6)
-    axes.set_ylim(middle / half, middle * half)
+    # At least two decades, else a line that is flat looks steep; and room for the legend.
+    spread = max(high / low, 100.0)
+    middle = (low * high) ** 0.5
+    axes.set_ylim(middle / spread**0.5, middle * spread**0.75)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if spread > 3000 else (1.0, 3.0)))
     values = sorted({int(value) for line in axes.lines for value in line.get_xdata()})
     axes.set_xticks(values)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(title)
     axes.set_xlabel(f"{label} (log scale)")

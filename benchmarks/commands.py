@@ -15,7 +15,7 @@ from shared import BENCH, CHARACTERS, ROOT, VOCABULARY, WORKS, Work, synthetic
 
 import fedmeta as fm
 
-CACHE = BENCH / "cache"
+CACHE = BENCH / "cache" / "commands"
 PATIENCE = 240.0
 """Seconds for one command."""
 

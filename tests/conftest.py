@@ -1,11 +1,9 @@
-import atexit
 import os
 import shutil
 import tempfile
 
 # What the tests measure and compile is neither read from the user's cache nor left there.
 os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
-atexit.register(shutil.rmtree, os.environ["FEDMETA_CACHE"], ignore_errors=True)
 
 # Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing.
 # It must be said before JAX starts.
@@ -17,6 +15,11 @@ import pytest
 
 import fedmeta as fm
 from tests import toys
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["FEDMETA_CACHE"], ignore_errors=True)
+
 
 # Compilation makes the first example of a property slow; the same examples everywhere make a failure repeatable.
 hypothesis.settings.register_profile(

@@ -28,6 +28,7 @@ docs: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/levers.py
 
 bench-peers: .venv/ready build/peers-venv/ready build/fedjax-venv/ready
 	$(BIN)/python benchmarks/peers/run.py

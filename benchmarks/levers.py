@@ -139,7 +139,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config: Any = jax.config
     config.update("jax_num_cpu_devices", STREAMS)
-    config.update("jax_compilation_cache_dir", str(BENCH / "cache" / "programs"))
+    config.update("jax_compilation_cache_dir", str(BENCH / "cache" / "levers"))
     results: dict[str, Any] = {}
     for name in arguments.works.split(","):
         results[name] = measure(name, arguments.repeats)

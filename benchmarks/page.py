@@ -2,7 +2,7 @@
 
     python benchmarks/page.py
 
-reads build/bench/engine.json and build/bench/peers.json. What was not measured says so.
+reads engine.json, peers.json and levers.json in build/bench. What was not measured says so.
 """
 
 import argparse
@@ -54,10 +54,10 @@ def or_missing(method: Callable[..., tuple[str, bool]]) -> Callable[..., tuple[s
 
 
 class Figures:
-    """What the two benchmarks have found."""
+    """What the benchmarks have found."""
 
-    def __init__(self, engine: Mapping[str, Any], peers: Mapping[str, Any]):
-        self.engine, self.peers = engine, peers
+    def __init__(self, engine: Mapping[str, Any], peers: Mapping[str, Any], levers: Mapping[str, Any]):
+        self.engine, self.peers, self.levers = engine, peers, levers
 
     @or_missing
     def faster(self, work: str, peer: str, goal: float) -> tuple[str, bool]:
@@ -269,6 +269,16 @@ def scale(figures: Figures) -> str:
     return table(["clients", "opened in", "a cohort drawn in", "a round", "memory above 1,000 clients"], rows)
 
 
+def levers(figures: Figures) -> str:
+    """Return the table of plans that differ in one thing."""
+    rows = []
+    for work, variants in figures.levers.items():
+        for variant, row in variants.items():
+            each = f"{row['ms_a_client']:.3g} ms ({row['min']:.3g} to {row['max']:.3g})"
+            rows.append([f"`{work}`", variant, each, f"{row['ratio']:.2f}"])
+    return table(["work", "variant", "a client", "ratio"], rows, left=2) if rows else MISSING
+
+
 def setting(figures: Figures) -> str:
     """Return the machine and the versions."""
     machine, rates = figures.engine["machine"], figures.engine["rates"]
@@ -280,7 +290,7 @@ def setting(figures: Figures) -> str:
     )
 
 
-PARTS = {"setting": setting, "goals": goals, "works": works, "peers": peers, "scale": scale}
+PARTS = {"setting": setting, "goals": goals, "works": works, "peers": peers, "scale": scale, "levers": levers}
 
 
 def main() -> None:
@@ -288,9 +298,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", type=Path, default=ROOT / "build" / "bench" / "engine.json")
     parser.add_argument("--peers", type=Path, default=ROOT / "build" / "bench" / "peers.json")
+    parser.add_argument("--levers", type=Path, default=ROOT / "build" / "bench" / "levers.json")
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    found = [json.loads(file.read_text()) if file.exists() else {} for file in (arguments.engine, arguments.peers)]
+    files = (arguments.engine, arguments.peers, arguments.levers)
+    found = [json.loads(file.read_text()) if file.exists() else {} for file in files]
     figures = Figures(*found)
 
     def fill(match: re.Match[str]) -> str:

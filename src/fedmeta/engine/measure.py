@@ -28,6 +28,12 @@ WORTH = 60.0
 GUESS = (1e-3, 1e11)
 """The seconds of a round beside its arithmetic, and floating-point operations in a second, before anything is known."""
 
+PATIENCE = 30.0
+"""Seconds of compilation after which no further plan is tried."""
+
+GAIN = 0.9
+"""A plan takes the place of the one before if its rounds take less than this share: less may be chance."""
+
 SHARE = 0.5
 """The share of the machine's memory that a round may take."""
 
@@ -77,7 +83,7 @@ def measured(plan: Plan, compiled: Callable[[], Any], memory: int | None = None)
     jax.block_until_ready(run())
     first = time.perf_counter() - started
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < ENOUGH and len(times) < 50):
+    while sum(times) < ENOUGH and len(times) < 50:
         started = time.perf_counter()
         jax.block_until_ready(run())
         times.append(time.perf_counter() - started)
@@ -85,20 +91,20 @@ def measured(plan: Plan, compiled: Callable[[], Any], memory: int | None = None)
 
 
 def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Callable[[Plan], Plan]]:
-    """Yield changes to a plan that may make this program faster on this machine."""
+    """Yield changes to a plan that may make this program faster on this machine, the likeliest first."""
     used = primitives(traced)
+    if jax.local_device_count() > 1 and cohort_size > 1:
+        streams = jax.local_device_count() if first.streams == 1 else 1
+        yield lambda best: replace(best, streams=streams)
     if "conv_general_dilated" in used:
         other = "patches" if first.convolution == "library" else "library"
         yield lambda best: replace(best, convolution=other)
     if cohort_size > 1:
         yield lambda best: replace(best, chunk=cohort_size if best.chunk == 1 else 1)
-    if cohort_size > 8:
-        yield lambda best: replace(best, chunk=4)
     if "dot_general" in used:
         yield lambda best: replace(best, factored=not best.factored)
-    if jax.local_device_count() > 1 and cohort_size > 1:
-        streams = jax.local_device_count() if first.streams == 1 else 1
-        yield lambda best: replace(best, streams=streams)
+    if cohort_size > 8:
+        yield lambda best: replace(best, chunk=4)
 
 
 def search(
@@ -106,7 +112,7 @@ def search(
     changes: Sequence[Callable[[Plan], Plan]],
     measure: Callable[[Plan], Trial],
 ) -> list[Trial]:
-    """Measure the first plan, then each change to the best so far; return all trials.
+    """Measure the first plan, then each change to the best so far while there is patience; return all trials.
 
     Args:
         first: where the search starts. Where it takes too much memory, activations are computed again.
@@ -117,6 +123,8 @@ def search(
     if trials[0].seconds == float("inf"):
         trials.append(measure(replace(first, chunk=1, checkpoint=True)))
     for change in changes:
+        if sum(trial.first for trial in trials) > PATIENCE:
+            break
         plan = change(best(trials).plan)
         if plan not in [trial.plan for trial in trials]:
             trials.append(measure(plan))
@@ -124,8 +132,12 @@ def search(
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """Return the fastest trial; among plans that all ask for too much memory, the one that asks for the least."""
-    return min(trials, key=lambda trial: (trial.seconds, trial.memory))
+    """Return the trial that is clearly faster than those before it; without any that fits, the smallest in memory."""
+    found = trials[0]
+    for trial in trials[1:]:
+        if trial.seconds < GAIN * found.seconds or (trial.seconds == found.seconds and trial.memory < found.memory):
+            found = trial
+    return found
 
 
 def digest(traced: Traced, cohort_size: int, precision: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 import fedmeta as fm
 from fedmeta import accounting
+from fedmeta.engine.rewrite.interpreter import Options, rewrite, trace
 from tests import toys
 
 # The paper's CNN, an example: outputs * (inputs to each) * 2.
@@ -88,6 +89,27 @@ def test_convolutions_count_as_the_products_they_are():
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     assert accounting.count_flops(convolve, x, kernel) == 2 * (2 * 9 * 9 * 4) * (5 * 5 * 3)
+
+
+def test_a_convolution_whose_kernel_and_image_change_places_costs_the_same():
+    """As in a derivative of a derivative: each number of the image meets each output once, the kernel is larger."""
+    x, kernel = spec((2, 4, 5, 3)), spec((7, 8, 3, 6))
+
+    def convolve(x, kernel):
+        order = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((4, 4), (4, 4)), dimension_numbers=order)
+
+    by_hand = 2 * (2 * 3 * 6) * (4 * 6) * (5 * 6)
+    assert jax.eval_shape(convolve, x, kernel).shape == (2, 6, 6, 6)
+    assert accounting.count_flops(convolve, x, kernel) == by_hand
+    exchanged = rewrite(trace(convolve, x, kernel), Options())
+    (equation,) = [
+        equation
+        for equation in jax.make_jaxpr(exchanged)(x, kernel).eqns
+        if equation.primitive.name == "custom_vmap_call"
+    ]
+    assert [variable.aval.shape for variable in equation.invars] == [(6, 7, 8, 3), (4, 5, 3, 2)]
+    assert accounting.count_flops(exchanged, x, kernel) == by_hand
 
 
 def test_a_loop_counts_as_often_as_it_runs():

@@ -27,7 +27,7 @@ from fedmeta.engine.plan import Plan, Precision, check_precision, usual
 from fedmeta.engine.program import finite_program, round_program, traced_update
 from fedmeta.engine.rewrite.interpreter import Traced
 from fedmeta.engine.shapes import Shapes
-from fedmeta.errors import Diverged, UsageError
+from fedmeta.errors import Diverged, ProcessLost, UsageError
 from fedmeta.events import Listener, PlanMeasured, RoundEnded, RunEnded, RunStarted
 from fedmeta.model import Model
 from fedmeta.rundir import RunFolder, read_history, saved_plan
@@ -156,6 +156,7 @@ def train(
         UsageError: an argument is out of range, or the model does not fit the data.
         DataError: no client has two examples.
         Diverged: an update or the server's state is not finite; the last good state is in the checkpoint.
+        ProcessLost: another process of the run has ended; the last good state is in the checkpoint.
         RunError: the run folder is in use, holds another run, or cannot be written.
     """
     for name, value in {
@@ -208,22 +209,23 @@ def train(
             tell(RunStarted(rounds, done, len(loop.usable), loop.left_out, parameters, path))
             feed = stack.enter_context(Feed(loop.draw, range(done + 1, rounds + 1)))
             started = time.perf_counter()
-            for drawn in feed:
-                number = drawn.round
-                state, figures = loop.round(told, spent, drawn)
-                validation = {}
-                if validate is not None and (number % validate_every == 0 or number == rounds):
-                    # A copy, for whoever keeps it: the state's memory is used again.
-                    validation = dict(validate(jax.tree.map(jnp.copy, state.phi)))
-                now = time.perf_counter()
-                event = RoundEnded(**figures, seconds=now - started, validation=validation)
-                started = now
-                rows.append(event.row())
-                tell(event)
-                told, spent = state, told
-                if folder and (number % checkpoint_every == 0 or number == rounds):
-                    folder.save_checkpoint(state)
-        except (KeyboardInterrupt, Diverged):
+            with devices.guard():
+                for drawn in feed:
+                    number = drawn.round
+                    state, figures = loop.round(told, spent, drawn)
+                    validation = {}
+                    if validate is not None and (number % validate_every == 0 or number == rounds):
+                        # A copy, for whoever keeps it: the state's memory is used again.
+                        validation = dict(validate(jax.tree.map(jnp.copy, state.phi)))
+                    now = time.perf_counter()
+                    event = RoundEnded(**figures, seconds=now - started, validation=validation)
+                    started = now
+                    rows.append(event.row())
+                    tell(event)
+                    told, spent = state, told
+                    if folder and (number % checkpoint_every == 0 or number == rounds):
+                        folder.save_checkpoint(state)
+        except (KeyboardInterrupt, Diverged, ProcessLost):
             if folder:
                 folder.save_checkpoint(told)
             raise

@@ -23,6 +23,22 @@ class _Plain(NamedTuple):
     padding: tuple[tuple[int, int], ...]
 
 
+class _How(NamedTuple):
+    """By what the products of a convolution are taken.
+
+    Args:
+        form: the library's convolution, or patches times a matrix.
+        product: multiplies matrices, as `lax.dot_general` does.
+        precision: of the library's convolution.
+        kind: the type of its sums; None for that of its factors.
+    """
+
+    form: Form
+    product: Any
+    precision: Any
+    kind: Any
+
+
 def rewritable(params: dict[str, Any]) -> bool:
     """Return whether the convolution is a plain one: two-dimensional, stride 1, no dilation, no groups."""
     ones = (1, 1)
@@ -41,55 +57,56 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], form: Form, product: An
     derivative in such a derivative has a kernel that is larger than the image: the two change places.
     """
     numbers = params["dimension_numbers"]
+    how = _How(form, product, params["precision"], params["preferred_element_type"])
     x = _ordered(lhs, numbers.lhs_spec, "nchw", "nhwc")
     kernel = _ordered(rhs, numbers.rhs_spec, "dchw", "hwcd")
     padding = tuple(tuple(pair) for pair in params["padding"])
     outputs = [s + sum(p) - k + 1 for s, p, k in zip(x.shape[1:3], padding, kernel.shape[:2], strict=True)]
     if min(k - s for k, s in zip(kernel.shape, x.shape[1:3], strict=False)) > 0:
-        result = _exchanged(x, kernel, padding, outputs, form, product)
+        result = _exchanged(x, kernel, padding, outputs, how)
     elif min(k - o for k, o in zip(kernel.shape, outputs, strict=False)) > 0:
-        result = _kernel_gradient(x, kernel, padding, outputs, form, product)
+        result = _kernel_gradient(x, kernel, padding, outputs, how)
     else:
-        result = _forward(_Plain(x, kernel, padding), form, product)
+        result = _forward(_Plain(x, kernel, padding), how)
     return _back(result, numbers.out_spec)
 
 
-def _forward(plain: _Plain, form: Form, product: Any) -> jax.Array:
+def _forward(plain: _Plain, how: _How) -> jax.Array:
     x, kernel, padding = plain
-    if form == "library":
-        return _library(x, kernel, padding)
+    if how.form == "library":
+        return _library(x, kernel, padding, how)
     height, width, channels, filters = kernel.shape
     padded = _padded(x, padding)
     h, w = padded.shape[1] - height + 1, padded.shape[2] - width + 1
     # One axis after the other: height + width slices to compile in place of height * width.
     rows = jnp.concatenate([padded[:, :, j : j + w] for j in range(width)], axis=-1)
     patches = jnp.concatenate([rows[:, i : i + h] for i in range(height)], axis=-1)
-    return product(patches, kernel.reshape(height * width * channels, filters), (((3,), (0,)), ((), ())))
+    return how.product(patches, kernel.reshape(height * width * channels, filters), (((3,), (0,)), ((), ())))
 
 
-def _exchanged(x: Any, kernel: Any, padding: Any, outputs: list[int], form: Form, product: Any) -> jax.Array:
+def _exchanged(x: Any, kernel: Any, padding: Any, outputs: list[int], how: _How) -> jax.Array:
     """Slide x over the kernel instead; what comes out runs backwards."""
     before = [o - 1 - p[0] for o, p in zip(outputs, padding, strict=True)]
     after = [o - 1 - b + s - k for o, b, s, k in zip(outputs, before, x.shape[1:3], kernel.shape[:2], strict=True)]
     image, window = kernel.transpose(3, 0, 1, 2), x.transpose(1, 2, 3, 0)
     # Running the small window backwards costs nothing; the image was turned by differentiation, and is turned back.
     plain = _Plain(jnp.flip(image, (1, 2)), jnp.flip(window, (0, 1)), tuple(zip(after, before, strict=True)))
-    return _forward(plain, form, product).transpose(3, 1, 2, 0)
+    return _forward(plain, how).transpose(3, 1, 2, 0)
 
 
-def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], form: Form, product: Any) -> jax.Array:
+def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], how: _How) -> jax.Array:
     """Contract each shift of one with the other: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
-    if form == "library" and x.shape[0] > 8:
+    if how.form == "library" and x.shape[0] > 8:
         x, kernel = lax.optimization_barrier((x, kernel))
-        return lax.optimization_barrier(_library(x, kernel, padding))
+        return lax.optimization_barrier(_library(x, kernel, padding, how))
     images, slid = x.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3)
     if images.shape[-1] <= slid.shape[-1]:
-        return _shifted(images, slid, padding, outputs, product).transpose(2, 0, 1, 3)
+        return _shifted(images, slid, padding, outputs, how.product).transpose(2, 0, 1, 3)
     # Shifting the other one back is the same; the fewer channels there are, the smaller are the patches.
     back = [o - 1 - p[0] for o, p in zip(outputs, padding, strict=True)]
     sizes = zip(outputs, back, images.shape[1:3], slid.shape[1:3], strict=True)
     ahead = [o - 1 - b + i - s for o, b, i, s in sizes]
-    found = _shifted(slid, images, tuple(zip(back, ahead, strict=True)), outputs, product)
+    found = _shifted(slid, images, tuple(zip(back, ahead, strict=True)), outputs, how.product)
     return jnp.flip(found, (0, 1)).transpose(3, 0, 1, 2)
 
 
@@ -107,12 +124,20 @@ def _shifted(moved: Any, fixed: Any, padding: Any, outputs: list[int], product: 
     return jnp.stack(rows).transpose(0, 2, 3, 1)
 
 
-def _library(x: Any, kernel: Any, padding: Any) -> jax.Array:
+def _library(x: Any, kernel: Any, padding: Any, how: _How) -> jax.Array:
     """Convolve by the library; a batch of clients with kernels of their own goes one client after another."""
 
     @jax.custom_batching.custom_vmap
     def one(x: Any, kernel: Any) -> jax.Array:
-        return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=how.precision,
+            preferred_element_type=how.kind,
+        )
 
     @one.def_vmap
     def _several(size: int, batched: list[bool], x: Any, kernel: Any) -> tuple[Any, bool]:

@@ -52,7 +52,7 @@ class _Uniform:
 
     @property
     def is_zero(self) -> bool:
-        return not isinstance(self.value, jax.Array) and self.value == 0
+        return not isinstance(self.value, jax.Array) and bool(self.value == 0)
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,10 @@ def primitives(traced: Traced) -> set[str]:
     return found
 
 
+# What `jax.checkpoint` leaves; its name differs between versions of JAX.
+_CHECKPOINTS = ("checkpoint", "remat2")
+
+
 class _Interpreter:
     """Walks a program; each rule returns the operation's results, or None to have it run as it is."""
 
@@ -145,7 +149,9 @@ class _Interpreter:
             "sub": self._subtract,
             "copy": self._same,
             "convert_element_type": self._convert,
-            "checkpoint": self._checkpoint,
+            **dict.fromkeys(_CHECKPOINTS, self._checkpoint),
+            "cond": self._cond,
+            "while": self._while,
         }
 
     def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
@@ -154,6 +160,12 @@ class _Interpreter:
 
         def read(variable: Any) -> Any:
             return variable.val if isinstance(variable, core.Literal) else values[variable]
+
+        def result(variable: Any) -> Any:
+            if not isinstance(variable, core.Literal):
+                return values[variable]
+            aval: Any = variable.aval
+            return jnp.asarray(variable.val, aval.dtype)
 
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]
@@ -164,7 +176,7 @@ class _Interpreter:
             if results is None:
                 results = self._as_it_is(jaxpr, equation, inputs)
             values.update(zip(equation.outvars, results, strict=True))
-        return [read(variable) for variable in jaxpr.outvars]
+        return [result(variable) for variable in jaxpr.outvars]
 
     def _as_it_is(self, jaxpr: Any, equation: Any, inputs: list[Any]) -> list[Any]:
         given = {
@@ -182,9 +194,9 @@ class _Interpreter:
 
         def product(left: Any, right: Any, dimensions: Any) -> jax.Array:
             kind = like.get("preferred_element_type")
-            if self.options.products is not None and jnp.issubdtype(left.dtype, jnp.floating):
+            if self._rounds(left):
                 kind = left.dtype if kind is None else kind
-                left, right = left.astype(self.options.products), right.astype(self.options.products)
+                left, right = self._narrowed(left), self._narrowed(right)
             return lax.dot_general(
                 left, right, dimensions, precision=like.get("precision"), preferred_element_type=kind
             )
@@ -204,6 +216,8 @@ class _Interpreter:
             return [product(_formed(left), right.transpose, ((contracted[0], (0,)), ((), ())))]
         left, right = _formed(left), _formed(right)
         if self.options.factored and _thin(equation):
+            if self._rounds(left):
+                left, right = self._rounded(left), self._rounded(right)
             return [
                 Factored(
                     None,
@@ -213,16 +227,34 @@ class _Interpreter:
             ]
         return [product(left, right, equation.params["dimension_numbers"])]
 
-    def _convolution(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
-        params = equation.params
-        if not rewritable(params):
-            return None
-        product = self._product(params)
-        return [convolve(_formed(inputs[0]), _formed(inputs[1]), params, self.options.convolution, product)]
+    def _rounds(self, factor: Any) -> bool:
+        return self.options.products is not None and jnp.issubdtype(factor.dtype, jnp.floating)
+
+    def _rounded(self, factor: Any) -> Any:
+        """Return a product's factor as it counts in the product, in its own type."""
+        kind = jnp.finfo(self.options.products)
+        # A change of type and back may be compiled to nothing.
+        return lax.reduce_precision(factor, kind.nexp, kind.nmant)
+
+    def _narrowed(self, factor: Any) -> Any:
+        """Return a product's factor in the type in which it is multiplied."""
+        # For processors XLA compiles such products in the wider type anyway, and in some loops not at all.
+        wide = jax.default_backend() == "cpu"
+        return self._rounded(factor) if wide else factor.astype(self.options.products)
+
+    def _convolution(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        params = dict(equation.params)
+        left, right = _formed(inputs[0]), _formed(inputs[1])
+        if self._rounds(left):
+            params["preferred_element_type"] = params["preferred_element_type"] or left.dtype
+            left, right = self._narrowed(left), self._narrowed(right)
+        if not rewritable(params) or 0 in equation.outvars[0].aval.shape:
+            return [lax.conv_general_dilated_p.bind(left, right, **params)]
+        return [convolve(left, right, params, self.options.convolution, self._product(params))]
 
     def _broadcast(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
         aval = equation.outvars[0].aval
-        if jnp.shape(inputs[0]) != () or len(aval.shape) != 2 or not self.options.factored:
+        if equation.invars[0].aval.shape != () or len(aval.shape) != 2 or not self.options.factored:
             return None
         return [_Uniform(inputs[0], jax.ShapeDtypeStruct(aval.shape, aval.dtype))]
 
@@ -251,7 +283,7 @@ class _Interpreter:
             if isinstance(other, _Uniform) and other.is_zero and not isinstance(matrix, _Uniform):
                 return [matrix]
             if isinstance(matrix, Factored):
-                return [matrix.plus(other if isinstance(other, Factored) else _formed(other))]
+                return [matrix.plus(other if isinstance(other, Factored) else _matrix(other, matrix))]
         return None
 
     def _subtract(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
@@ -261,7 +293,7 @@ class _Interpreter:
                 return [replace(inputs[1], base=None).scaled(-1.0)]
             return self._add(equation, [inputs[0], inputs[1].scaled(-1.0)])
         if isinstance(inputs[0], Factored):
-            return [inputs[0].plus(-_formed(inputs[1]))]
+            return [inputs[0].plus(-_matrix(inputs[1], inputs[0]))]
         return None
 
     def _same(self, _: Any, inputs: list[Any]) -> list[Any] | None:
@@ -279,13 +311,36 @@ class _Interpreter:
             inputs = lax.optimization_barrier(inputs)
         return self.run(equation.params["jaxpr"], (), inputs)
 
+    def _cond(self, equation: Any, inputs: list[Any]) -> list[Any]:
+        branches = [self._apart(branch) for branch in equation.params["branches"]]
+        index, *operands = (_formed(value) for value in inputs)
+        return lax.switch(index, branches, *operands)
+
+    def _while(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
+        params = equation.params
+        if params["cond_jaxpr"].out_avals[0].shape != ():
+            # Several loops side by side, each of which ends when it will: no function of `lax` says that.
+            return None
+        inputs = [_formed(value) for value in inputs]
+        first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        goes_on, body = self._apart(params["cond_jaxpr"]), self._apart(params["body_jaxpr"])
+        return lax.while_loop(
+            lambda state: goes_on(*inputs[:first], *state)[0],
+            lambda state: body(*inputs[first:second], *state),
+            inputs[second:],
+        )
+
+    def _apart(self, program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+        """Return a program as a function from arrays to arrays."""
+        return lambda *args: [_formed(value) for value in self.run(program.jaxpr, program.consts, args)]
+
     def _scan(self, equation: Any, inputs: list[Any]) -> list[Any]:
         params = equation.params
         body, length = params["jaxpr"], params["length"]
         consts = inputs[: params["num_consts"]]
         carry = inputs[params["num_consts"] : params["num_consts"] + params["num_carry"]]
         streams = inputs[params["num_consts"] + params["num_carry"] :]
-        if self.options.factored and _holds_thin(body.jaxpr, length):
+        if self.options.factored and length > 0 and _holds_thin(body.jaxpr, length):
             return self._unrolled(equation, consts, carry, streams)
         return self._looped(equation, consts, carry, streams)
 
@@ -293,6 +348,7 @@ class _Interpreter:
         body, length = equation.params["jaxpr"], equation.params["length"]
         order = range(length)[::-1] if equation.params["reverse"] else range(length)
         given: list[Any] = [None] * length
+        streams = [value if isinstance(value, _Stack) else _formed(value) for value in streams]
         for index in order:
             row = [value.parts[index] if isinstance(value, _Stack) else value[index] for value in streams]
             results = self.run(body.jaxpr, body.consts, [*consts, *carry, *row])
@@ -339,14 +395,18 @@ class _Interpreter:
         rest = jaxpr.replace(eqns=[equation for equation in jaxpr.eqns if id(equation) not in skipped])
         wanted = [variable for sum_ in sums.values() for variable in sum_.product.invars]
         dropped = {sum_.result for sum_ in sums.values()}
-        outvars = [variable for variable in rest.outvars if variable not in dropped]
+
+        def goes(variable: Any) -> bool:
+            return not isinstance(variable, core.Literal) and variable in dropped
+
+        outvars = [variable for variable in rest.outvars if not goes(variable)]
         rest = rest.replace(outvars=[*outvars, *wanted])
         results = [_formed(value) for value in self.run(rest, consts, args)]
         found = iter(results[len(outvars) :])
         for place in sums:
             terms[place] = (next(found), next(found))
         kept = iter(results[: len(outvars)])
-        return [None if variable in dropped else next(kept) for variable in jaxpr.outvars]
+        return [None if goes(variable) else next(kept) for variable in jaxpr.outvars]
 
     def _sum_of_products(self, sum_: "_Sum", lefts: Any, rights: Any) -> jax.Array:
         """Return the sum over the steps of a loop of products whose factors are [steps, ...]."""
@@ -429,7 +489,8 @@ def _thin(equation: Any, repeats: int = 1) -> bool:
     """Return whether a product is of two thin matrices, and worth to be left in its factors."""
     rank, aval = _rank(equation), equation.outvars[0].aval
     floating = jnp.issubdtype(aval.dtype, jnp.floating)
-    return rank is not None and floating and worthwhile(aval.shape[0], aval.shape[1], repeats * rank)
+    alike = all(variable.aval.dtype == aval.dtype for variable in equation.invars)
+    return rank is not None and floating and alike and worthwhile(aval.shape[0], aval.shape[1], repeats * rank)
 
 
 def _holds_thin(jaxpr: Any, repeats: int) -> bool:
@@ -439,6 +500,9 @@ def _holds_thin(jaxpr: Any, repeats: int) -> bool:
             return True
         if equation.primitive.name == "scan":
             if _holds_thin(equation.params["jaxpr"].jaxpr, repeats * equation.params["length"]):
+                return True
+        elif equation.primitive.name in _CHECKPOINTS:
+            if _holds_thin(equation.params["jaxpr"], repeats):
                 return True
         elif (inner := _called(equation)) is not None and _holds_thin(inner.jaxpr, repeats):
             return True
@@ -456,6 +520,12 @@ def _called(equation: Any) -> Any:
 
 def _formed(value: Any) -> Any:
     return value.formed() if isinstance(value, _Uniform | _Stack | _Turned) else formed(value)
+
+
+def _matrix(value: Any, like: Factored) -> Any:
+    """Return a value as an array of a matrix's shape; a program may name a number in place of a matrix."""
+    value = _formed(value)
+    return value if jnp.ndim(value) else jnp.full(like.aval.shape, value, like.aval.dtype)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,591 @@
+"""Every plan gives the same, on any number of devices and processes; the fastest is found, kept and taken."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fedmeta as fm
+from fedmeta import cache, server, store
+from fedmeta.engine import devices, measure
+from fedmeta.engine.places import Places
+from fedmeta.engine.plan import Plan, check_precision, usual
+from fedmeta.engine.program import round_program, traced_update
+from fedmeta.engine.rewrite.interpreter import trace
+from fedmeta.errors import CheckpointError, UnknownName, UsageError
+from tests import toys
+from tests.engine import planned
+from tests.engine.test_devices import LOOPBACK, ROOT, finish, free_port
+from tests.oracles import rounds
+
+# The function `train` hides the module of that name.
+TRAIN = sys.modules["fedmeta.train"]
+PLANS = [
+    Plan(),
+    Plan(chunk=2),
+    Plan(chunk=3),
+    Plan(chunk=64),
+    Plan(factored=False),
+    Plan(chunk=2, factored=False),
+    Plan(convolution="patches"),
+    Plan(chunk=5, convolution="patches"),
+    Plan(checkpoint=True),
+    Plan(chunk=3, checkpoint=True, factored=False),
+]
+
+
+@pytest.fixture(scope="module")
+def usually():
+    """The run and the evaluation by the plan that is usual."""
+    run = planned.train()
+    return run, planned.evaluate(run.state.phi)
+
+
+def oracle(run, algorithm):
+    cohorts = run.history["clients"].to_pylist()
+    return rounds.train(algorithm, planned.MODEL, planned.images(), cohorts, planned.SERVER, 0.5, 0)[-1]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(usually):
+    """What a loop over clients gives, that nobody made fast."""
+    return oracle(usually[0], planned.ALGORITHM)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+def test_every_plan_gives_what_a_loop_over_clients_gives(plan, usually, one_by_one):
+    run = planned.train(plan)
+    toys.assert_close(run.state.phi, one_by_one, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(run.history["loss"], usually[0].history["loss"], rtol=1e-5)
+    assert run.plan == plan
+    assert toys.same_bits(planned.train(plan).state, run.state)
+
+
+@pytest.mark.parametrize("plan", [Plan(chunk=3), Plan(chunk=2, factored=False), Plan(chunk=5, convolution="patches")])
+def test_displacements_by_any_plan_are_those_of_a_loop_over_clients(plan):
+    algorithm = fm.FedAvg(inner_lr=0.2, inner_epochs=1, inner_batch_size=4, weighting="examples")
+    run = planned.train(plan, algorithm=algorithm)
+    toys.assert_close(run.state.phi, oracle(run, algorithm), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("plan", PLANS[1:], ids=str)
+def test_every_plan_evaluates_alike(plan, usually):
+    run, expected = usually
+    found = planned.evaluate(run.state.phi, plan)
+    assert found.clients == expected.clients
+    for name in expected.after.values:
+        for point in ("before", "after"):
+            values = [getattr(report, point).values[name] for report in (found, expected)]
+            np.testing.assert_allclose(*values, rtol=1e-4, atol=1e-6)
+
+
+def test_an_algorithm_that_does_not_adapt_is_evaluated_by_a_plan_that_leaves_factors(usually):
+    """Its inner loop has no steps at all."""
+    report = planned.evaluate(usually[0].state.phi, Plan(), fm.FedAvg())
+    np.testing.assert_array_equal(report.before.values["loss"], report.after.values["loss"])
+
+
+@pytest.fixture
+def filled():
+    """A cohort of five clients in chunks of three, of which the first is far from the others."""
+    x = np.array(planned.images().x[:])
+    data = planned.images()
+    data = fm.data.FederatedDataset(x, data.y, data.starts, data.sizes, data.ids, data.info)
+    x[toys.client_rows(data, 3)] *= 1e4
+    places = Places(Plan(chunk=3), 5)
+    keys = [np.array([0, number], np.uint32) for number in range(5)]
+    cohort = places.read(data, [3, 0, 1, 2, 4], (5, 5), keys, support=0.5, seed=0, max_examples=None, round=1)
+    state = server.init(planned.SERVER, planned.ALGORITHM.init(planned.MODEL, jax.random.key(0)))
+    program = round_program(planned.ALGORITHM, planned.MODEL, planned.SERVER, places.plan, "float32", devices.mesh(1))
+    return lambda changed: program(state, None, changed(cohort)), places, cohort
+
+
+def test_clients_that_only_fill_up_are_the_first_and_do_not_count(filled):
+    run, places, cohort = filled
+    assert (places.filled, places.plan.chunk) == (6, 3)
+    assert cohort.present.tolist() == [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    np.testing.assert_array_equal(cohort.tasks.support.x[0], cohort.tasks.support.x[5])
+
+    def others(cohort):
+        """Fill up with another client."""
+        return jax.tree.map(lambda leaf: np.concatenate([leaf[:5], leaf[1:2]]), cohort)._replace(present=cohort.present)
+
+    first, second = run(lambda cohort: cohort), run(others)
+    assert bool(first.finite)
+    assert toys.same_bits(first, second)
+
+
+@pytest.mark.parametrize(
+    ("plan", "cohort", "filled", "chunk"),
+    [
+        (Plan(), 5, 5, 1),
+        (Plan(chunk=2), 5, 6, 2),
+        (Plan(chunk=4), 5, 6, 3),
+        (Plan(chunk=64), 5, 5, 5),
+        (Plan(chunk=4), 8, 8, 4),
+    ],
+)
+def test_chunks_are_as_equal_as_they_can_be(plan, cohort, filled, chunk):
+    places = Places(plan, cohort)
+    assert (places.filled, places.plan.chunk) == (filled, chunk)
+
+
+def test_cohorts_that_are_read_ahead_are_those_read_in_place(usually, monkeypatch):
+    class InPlace:
+        def __init__(self, make, items):
+            self.made = map(make, items)
+
+        def __enter__(self):
+            return self.made
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(TRAIN, "Feed", InPlace)
+    run = planned.train()
+    assert toys.same_bits(run.state, usually[0].state)
+
+
+def test_bfloat16_is_near_and_not_the_same(usually):
+    run = planned.train(precision="bfloat16")
+    found, exact = toys.flat(run.state.phi), toys.flat(usually[0].state.phi)
+    assert 1e-5 < np.linalg.norm(found - exact) / np.linalg.norm(exact) < 1e-2
+    with pytest.raises(UsageError, match="precision must be 'float32' or 'bfloat16', not 'float16'"):
+        check_precision("float16")
+
+
+def load(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+def check(found, run, report):
+    for number, leaf in enumerate(jax.tree.leaves(run.state.phi)):
+        np.testing.assert_allclose(found[str(number)], leaf, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["losses"], run.history["loss"], rtol=1e-5)
+    np.testing.assert_allclose(found["after"], report.after.values["loss"], rtol=1e-4)
+
+
+def start(*words):
+    command = [sys.executable, "-m", "tests.engine.planned", *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_four_devices_give_what_one_gives(usually, tmp_path):
+    ((_, err, code),) = finish(start("plans", tmp_path))
+    assert code == 0, err
+    for name in ("each", "two", "three"):
+        check(load(tmp_path / f"{name}.npz"), *usually)
+
+
+def together(part, out):
+    address = f"{LOOPBACK}:{free_port()}"
+    return finish(*(start(part, out, address, 2, place) for place in range(2)))
+
+
+def test_two_processes_go_on_with_a_run_to_what_one_gives(tmp_path):
+    for _, err, code in together("resumed", tmp_path):
+        assert code == 0, err
+    run = planned.train(rounds=4)
+    check(load(tmp_path / "resumed.npz"), run, planned.evaluate(run.state.phi))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["round"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_a_run_that_loses_a_process_leaves_what_was_told(tmp_path):
+    (out, err, code), killed = together("lost", tmp_path)
+    assert killed[2] == -signal.SIGKILL
+    assert code == 1, err
+    assert out.startswith("ProcessLost another process of the run has ended")
+    told = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    kept = store.load_metadata(tmp_path / "run" / "checkpoint" / "state.safetensors")
+    assert kept == {"round": told}
+    assert told >= 2
+
+
+# Plans as text.
+
+
+def test_a_plan_is_what_its_text_says():
+    assert Plan.parse("chunk=4,convolution=patches") == Plan(chunk=4, convolution="patches")
+    assert Plan.parse(" factored = no , checkpoint=TRUE,streams=2") == Plan(factored=False, checkpoint=True, streams=2)
+    plan = Plan(chunk=3, streams=2, factored=False, convolution="patches", checkpoint=True)
+    assert Plan.from_dict(plan.to_dict()) == plan
+    assert Plan.from_dict({}) == Plan()
+    assert str(plan) == (
+        "3 clients side by side, convolution by patches, all products formed, 2 devices, activations computed again"
+    )
+
+
+WRONG = {
+    "": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not ''",
+    "chunk": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk'",
+    "chunk=": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk='",
+    "chunk=4,": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk=4,'",
+    "chunks=4": "unknown part of a plan 'chunks': did you mean chunk",
+    "chunk=0": "a plan's chunk must be a whole number from 1, not 0",
+    "chunk=two": "a plan's chunk must be a whole number from 1, not 'two'",
+    "chunk=true": "a plan's chunk must be a whole number from 1, not True",
+    "streams=-1": "a plan's streams must be a whole number from 1, not '-1'",
+    "factored=1": "a plan's factored must be true or false, not 1",
+    "checkpoint=maybe": "a plan's checkpoint must be true or false, not 'maybe'",
+    "convolution=fft": "a plan's convolution must be 'library' or 'patches', not 'fft'",
+}
+
+
+def test_what_is_wrong_with_a_plan_is_named():
+    """In a process of its own, for here types are checked before the library sees them."""
+    lines = (
+        "import json, sys",
+        "from fedmeta.engine.plan import Plan",
+        "from fedmeta.errors import UsageError",
+        "said = []",
+        "for text in json.load(sys.stdin):",
+        "    try: Plan.parse(text)",
+        "    except UsageError as error: said.append(str(error))",
+        "json.dump(said, sys.stdout)",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, input=json.dumps([*WRONG]), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == list(WRONG.values())
+
+
+def test_a_part_that_no_plan_has_is_an_unknown_name():
+    with pytest.raises(UnknownName):
+        Plan.from_dict({"chunk": 2, "tiles": 3})
+
+
+def test_small_models_are_computed_side_by_side_and_large_ones_one_by_one():
+    assert usual(10, 10**6).chunk == 10
+    assert usual(1000, 10**6).chunk == 64
+    assert usual(10, 10**9).chunk == 1
+
+
+# The search for the fastest.
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDMETA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def traced(model=planned.MODEL, lengths=(5, 5), algorithm=planned.ALGORITHM):
+    return traced_update(algorithm, model, planned.images(), lengths)
+
+
+def plans_tried(times, first=PLANS[0], memory=None):
+    """Search with a measurement that takes what `times` says of a plan; return the trials."""
+
+    def trial(plan):
+        tried.append(plan)
+        return measure.Trial(plan, times(plan), 1.0, 10 if memory is None else memory(plan))
+
+    tried = []
+    found = measure.search(first, list(measure.alternatives(first, traced(), 12)), trial)
+    assert [one.plan for one in found] == tried
+    assert len(set(tried)) == len(tried), "no plan is measured twice"
+    return found
+
+
+@pytest.mark.parametrize(
+    "fastest",
+    [
+        Plan(),
+        Plan(convolution="patches"),
+        Plan(chunk=12),
+        Plan(chunk=4),
+        Plan(factored=False),
+        Plan(chunk=12, factored=False, convolution="patches"),
+    ],
+    ids=str,
+)
+def test_the_search_finds_the_fastest_where_each_part_counts_alone(fastest):
+    def times(plan):
+        return 1.0 + sum(a != b for a, b in zip(plan.to_dict().values(), fastest.to_dict().values(), strict=True))
+
+    assert measure.best(plans_tried(times)).plan == fastest
+
+
+def test_a_plan_that_takes_too_much_memory_is_tried_with_activations_computed_again():
+    def times(plan):
+        return float("inf") if plan.chunk > 4 or not plan.checkpoint else 5.0 - plan.chunk
+
+    found = plans_tried(times, Plan(chunk=12))
+    assert found[1].plan == Plan(checkpoint=True)
+    assert measure.best(found).plan == Plan(chunk=4, checkpoint=True)
+
+
+def test_where_everything_is_too_large_the_least_is_taken():
+    found = plans_tried(lambda plan: float("inf"), Plan(chunk=12), lambda plan: plan.chunk * 10 - plan.checkpoint)
+    assert measure.best(found).plan == min(found, key=lambda trial: trial.memory).plan
+    assert measure.best(found).plan.checkpoint
+
+
+def test_only_what_can_matter_is_tried():
+    dense = traced_update(fm.MAML(), toys.network(), toys.classification(), (5, 5))
+    assert len(list(measure.alternatives(Plan(), dense, 12))) == 3
+    assert len(list(measure.alternatives(Plan(), dense, 1))) == 1
+    nothing = trace(lambda x: x + 1, jnp.ones(3))
+    assert list(measure.alternatives(Plan(), nothing, 1)) == []
+
+
+class Executable:
+    """A compiled round that is said to take so many bytes."""
+
+    def __init__(self, size):
+        self.temp_size_in_bytes = size
+
+    def memory_analysis(self):
+        return self
+
+
+def test_a_round_that_takes_too_much_memory_is_not_run():
+    def never():
+        raise AssertionError("it must not run")
+
+    trial = measure.measured(Plan(), lambda: (never, Executable(101)), memory=100)
+    assert trial.seconds == float("inf")
+    assert trial.memory == 101
+
+
+def test_a_round_is_timed_without_its_first_run(monkeypatch):
+    monkeypatch.setattr(measure, "ENOUGH", 1e-9)
+    runs = []
+    trial = measure.measured(Plan(chunk=2), lambda: (lambda: runs.append(None), Executable(7)), memory=100)
+    assert len(runs) >= 2
+    assert trial.plan == Plan(chunk=2)
+    assert 0 <= trial.seconds <= trial.first
+    assert trial.memory == 7
+
+
+# What is kept.
+
+
+TRIALS = [
+    measure.Trial(Plan(chunk=2, convolution="patches"), 0.25, 2.0, 7),
+    measure.Trial(Plan(), float("inf"), 1.0, 9),
+]
+
+
+def test_trials_are_found_again_in_the_cache_that_the_environment_names(own_cache):
+    assert cache.folder("plans") == own_cache / "plans"
+    assert measure.remembered("a" * 32) == []
+    measure.remember("a" * 32, TRIALS)
+    assert [path.name for path in (own_cache / "plans").iterdir()] == ["a" * 32 + ".json"]
+    assert measure.remembered("a" * 32) == TRIALS
+    assert measure.remembered("b" * 32) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[{",
+        "3",
+        "null",
+        '{"plan": {}}',
+        "[3]",
+        "[{}]",
+        '[{"plan": {}}]',
+        '[{"plan": {"chunk": 0}, "seconds": 1.0, "first": 1.0, "memory": 1}]',
+        '[{"plan": {"tiles": 2}, "seconds": 1.0, "first": 1.0, "memory": 1}]',
+        '[{"plan": [], "seconds": 1.0, "first": 1.0, "memory": 1, "more": 2}]',
+        "\x00\xff",
+    ],
+)
+def test_a_damaged_file_in_the_cache_counts_as_none(own_cache, content):
+    (own_cache / "plans").mkdir(parents=True)
+    (own_cache / "plans" / "x.json").write_text(content, "latin-1")
+    assert measure.remembered("x") == []
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FEDMETA_CACHE", str(tmp_path / "file"))
+    measure.remember("x", TRIALS)
+    assert measure.remembered("x") == []
+
+
+def test_a_digest_stands_for_a_program_a_cohort_and_a_precision():
+    described = [
+        (traced(), 4, "float32"),
+        (traced(), 5, "float32"),
+        (traced(), 4, "bfloat16"),
+        (traced(lengths=(5, 6)), 4, "float32"),
+        (traced(algorithm=replace(planned.ALGORITHM, inner_steps=3)), 4, "float32"),
+    ]
+    names = [measure.digest(*one) for one in described]
+    assert len(set(names)) == len(names)
+    assert measure.digest(traced(planned.network()), 4, "float32") == names[0], "the same program from other objects"
+
+
+def test_a_digest_is_the_same_in_another_process():
+    """Of a network whose activation has a derivative of its own."""
+    lines = (
+        "import fedmeta as fm",
+        "from fedmeta.engine import measure",
+        "from fedmeta.engine.program import traced_update",
+        "from tests import toys",
+        "model = fm.models.mlp((toys.FEATURES, 4, toys.CLASSES))",
+        "traced = traced_update(toys.algorithm('fedavg'), model, toys.classification(), (5, 5))",
+        "name = measure.digest(traced, 4, 'float32')",
+    )
+    there: dict = {}
+    exec("\n".join(lines), there)
+    command = [sys.executable, "-c", "\n".join((*lines, "print(name)"))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == there["name"]
+
+
+# What a run takes.
+
+
+@pytest.fixture
+def counted(monkeypatch, own_cache):
+    """Measure by what a table says; return the plans that were measured."""
+    seen = []
+
+    def measured(plan, compiled, memory=None):
+        seen.append(plan)
+        return measure.Trial(plan, 1.0 if plan == Plan(chunk=5, factored=False) else 2.0 + plan.factored, 0.5, 100)
+
+    monkeypatch.setattr(measure, "measured", measured)
+    return seen
+
+
+def explain(**options):
+    return fm.explain_plan(
+        planned.ALGORITHM, planned.MODEL, planned.images(), cohort_size=5, server=planned.SERVER, support=0.5, **options
+    )
+
+
+def test_plans_are_measured_once_and_then_remembered(counted):
+    told = []
+    first = explain(listeners=[told.append])
+    assert first.plan == Plan(chunk=5, factored=False)
+    assert first.source == "the fastest of those measured now"
+    assert [trial.plan for trial in first.trials] == counted
+    assert [event.plan for event in told] == [str(plan) for plan in counted]
+    again, tried = explain(), list(counted)
+    assert again.plan == first.plan
+    assert again.source == "the fastest of those measured before"
+    assert counted == tried
+    assert again.levels == first.levels
+    assert again.flops == first.flops > 0
+    assert 0 <= again.padding < 1
+    # A run takes the plan that was found, however short it is.
+    assert planned.train(rounds=1).plan == first.plan
+    assert counted == tried
+
+
+def test_a_short_run_measures_nothing_and_a_long_one_does(counted, monkeypatch):
+    assert planned.train(rounds=1).plan == Plan(chunk=5)
+    assert counted == []
+    monkeypatch.setattr(measure, "WORTH", 0.0)
+    assert planned.train(rounds=1).plan == Plan(chunk=5, factored=False)
+    assert counted
+
+
+def test_a_plan_that_is_given_is_looked_at_and_nothing_else(counted):
+    found = explain(plan=Plan(chunk=2))
+    assert (found.plan, found.source) == (Plan(chunk=2), "given")
+    assert counted == [Plan(chunk=2)]
+    assert planned.train(Plan(chunk=2), rounds=1).plan == Plan(chunk=2)
+
+
+def test_a_measurement_of_this_machine_is_of_rounds_that_run(own_cache, monkeypatch):
+    monkeypatch.setattr(measure, "ENOUGH", 1e-9)
+    found = explain(plan=Plan(chunk=2))
+    (trial,) = found.trials
+    assert 0 < trial.seconds < trial.first
+    assert trial.memory > 0
+
+
+def test_a_run_goes_on_by_its_own_plan_whatever_has_been_measured_since(own_cache, tmp_path):
+    whole = planned.train(Plan(chunk=2), rounds=4)
+    planned.train(Plan(chunk=2), rounds=2, directory=tmp_path / "run")
+    loop = TRAIN._Loop(planned.ALGORITHM, planned.MODEL, planned.images(), planned.SERVER, 5, 0.5, 0, None, "float32")
+    measure.remember(loop._digest(), [measure.Trial(Plan(chunk=5, convolution="patches"), 0.1, 1.0, 1)])
+    assert planned.train(rounds=1).plan == Plan(chunk=5, convolution="patches")
+    run = planned.train(rounds=4, directory=tmp_path / "run")
+    assert run.plan == Plan(chunk=2)
+    assert toys.same_bits(run.state, whole.state)
+
+
+@pytest.mark.parametrize("plan", ['"fast"', "3", "[]", '{ chunk = "two" }', "{ tiles = 2 }", "{ chunk = 0 }"])
+def test_a_damaged_plan_of_a_run_is_named(plan, tmp_path):
+    planned.train(rounds=1, directory=tmp_path)
+    file = tmp_path / "run.toml"
+    lines, skipped = [], False
+    for line in file.read_text().splitlines():
+        skipped = line == "[plan]" if line.startswith("[") else skipped
+        lines += [] if skipped else [line]
+    file.write_text("\n".join([f"plan = {plan}", *lines]))
+    with pytest.raises(CheckpointError, match=r"run\.toml is damaged"):
+        planned.train(rounds=2, directory=tmp_path)
+
+
+# The programs and the memory of a run.
+
+
+def test_a_level_is_compiled_once_and_no_later_round_compiles_anything():
+    """A fresh network, so that nothing has been compiled before; all clients of one size."""
+    compiled = []
+
+    def count(name, seconds, **_):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(name)
+
+    after = []
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        planned.train(
+            Plan(chunk=2),
+            rounds=5,
+            data=planned.images((6,) * 6),
+            model=planned.network(),
+            server=optax.adam(0.01),
+            listeners=[lambda _: after.append(len(compiled))],
+        )
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    # The start, five rounds, the end.
+    assert len(after) == 7
+    assert after[1] > after[0]
+    assert after[2:] == [after[1]] * 5
+
+
+def test_there_is_one_program_a_level(usually):
+    program = round_program(
+        planned.ALGORITHM, planned.MODEL, planned.SERVER, Places(Plan(chunk=2), 5).plan, "float32", devices.mesh(1)
+    )
+    before = program._cache_size()
+    run = planned.train(Plan(chunk=2), rounds=8, cohort_size=5)
+    levels = {row["flops"] for row in run.rows}
+    assert len(levels) == 1 or before == 0
+    assert program._cache_size() <= max(before, len(levels))
+
+
+def test_what_validation_keeps_stays_readable_while_the_states_memory_is_used_again(tmp_path):
+    kept = []
+    plain = planned.train(rounds=4)
+    run = planned.train(
+        rounds=4, validate=lambda phi: kept.append((phi, toys.flat(phi))) or {}, validate_every=1, directory=tmp_path
+    )
+    for phi, values in kept:
+        np.testing.assert_array_equal(toys.flat(phi), values)
+    assert len({values.tobytes() for _, values in kept}) == 4
+    assert toys.same_bits(run.state, plain.state)
+    assert toys.same_bits(run.state.phi, kept[-1][0])
+    saved = store.load(Path(tmp_path) / "checkpoint" / "state.safetensors", run.state)[0]
+    assert toys.same_bits(saved, run.state)

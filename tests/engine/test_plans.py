@@ -231,7 +231,7 @@ WRONG = {
     "chunk": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk'",
     "chunk=": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk='",
     "chunk=4,": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk=4,'",
-    "chunks=4": "unknown part of a plan 'chunks': did you mean chunk",
+    "chunks=4": "unknown part of a plan 'chunks': did you mean chunk?",
     "chunk=0": "a plan's chunk must be a whole number from 1, not 0",
     "chunk=two": "a plan's chunk must be a whole number from 1, not 'two'",
     "chunk=true": "a plan's chunk must be a whole number from 1, not True",

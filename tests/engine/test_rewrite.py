@@ -62,8 +62,8 @@ def rectangles():
 
 class FlaxNetwork(nnx.Module):
     def __init__(self, rngs):
-        self.convolution = nnx.Conv(2, 3, (3, 2), rngs=rngs)
-        self.dense = nnx.Linear(60, 40, rngs=rngs)
+        self.convolution = nnx.Conv(2, 3, (3, 2), param_dtype=float, rngs=rngs)
+        self.dense = nnx.Linear(60, 40, param_dtype=float, rngs=rngs)
 
     def __call__(self, x):
         return self.dense(jnp.tanh(self.convolution(x)).reshape(len(x), -1))

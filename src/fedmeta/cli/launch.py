@@ -78,8 +78,7 @@ class JoinedCommand(click.Command):
         from fedmeta.engine import devices
 
         try:
-            devices.streams(1)
-            devices.join(coordinator, processes, process)
+            devices.join(coordinator, processes, process, cpu_devices=1)
             with devices.guard():
                 return super().invoke(ctx)
         except ProcessLost as error:

@@ -48,7 +48,14 @@ def streams(count: int) -> None:
         raise UsageError(f"streams must be set to {count} before JAX computes anything; it has computed") from None
 
 
-def join(coordinator: str | None, processes: int | None, process: int | None, *, timeout: float = 300.0) -> None:
+def join(
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    *,
+    cpu_devices: int | None = None,
+    timeout: float = 300.0,
+) -> None:
     """Join the processes that work on one run; without a coordinator do nothing.
 
     It returns when all have joined and can exchange arrays, and must be called before JAX computes anything.
@@ -58,6 +65,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None, *,
             SLURM, Open MPI or Kubernetes say of all three.
         processes: how many there are.
         process: which of them this one is, from 0.
+        cpu_devices: how many CPU devices this process has; by default what JAX is set to.
         timeout: seconds to wait for the others.
 
     Raises:
@@ -82,6 +90,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None, *,
             _check_free(host, port)
         else:
             _wait_for(host, port, timeout)
+    if cpu_devices is not None:
+        streams(cpu_devices)
     # Else JAX takes SIGTERM for a notice only, and nothing but SIGKILL ends the process.
     jax.config.update("jax_enable_preemption_service", False)
     address = None if coordinator == AUTO else coordinator

@@ -286,7 +286,7 @@ def traced(model=planned.MODEL, lengths=(5, 5), algorithm=planned.ALGORITHM):
 def plans_tried(times, first=PLANS[0], memory=None):
     """Search with a measurement that takes what `times` says of a plan; return the trials."""
 
-    def trial(plan):
+    def trial(plan, _):
         tried.append(plan)
         return measure.Trial(plan, times(plan), 1.0, 10 if memory is None else memory(plan))
 
@@ -366,6 +366,28 @@ def test_a_round_is_timed_without_its_first_run(monkeypatch):
     assert trial.plan == Plan(chunk=2)
     assert 0 <= trial.seconds <= trial.first
     assert trial.memory == 7
+
+
+def test_no_second_round_is_run_where_the_first_takes_too_long(monkeypatch):
+    clock = iter([0.0, 5.0, 14.0])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    runs = []
+    compiled = (lambda: runs.append(None), Executable(7))
+    trial = measure.measured(Plan(), lambda: compiled, memory=100, hopeless=8.0)
+    assert len(runs) == 1
+    assert (trial.seconds, trial.first) == (9.0, 14.0)
+
+
+def test_what_is_hopeless_depends_on_the_best_so_far():
+    told = []
+
+    def trial(plan, hopeless):
+        told.append(hopeless)
+        return measure.Trial(plan, 1.0 if plan.chunk == 1 else 0.1, 1.0, 0)
+
+    changes = [lambda plan: replace(plan, chunk=2), lambda plan: replace(plan, streams=2)]
+    measure.search(Plan(), changes, trial)
+    assert told == [float("inf"), measure.HOPELESS * 1.0, measure.HOPELESS * 0.1]
 
 
 # What is kept.
@@ -455,7 +477,7 @@ def counted(monkeypatch, own_cache):
     """Measure by what a table says; return the plans that were measured."""
     seen = []
 
-    def measured(plan, compiled, memory=None):
+    def measured(plan, compiled, memory=None, hopeless=None):
         seen.append(plan)
         return measure.Trial(plan, 1.0 if plan == Plan(chunk=5, factored=False) else 2.0 + plan.factored, 0.5, 100)
 

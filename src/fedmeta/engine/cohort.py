@@ -52,23 +52,22 @@ def read(
         filled: how many clients the cohort shall have.
         split: passed to `data.split_at`.
     """
-    repeated = [*range(len(places)), *[0] * (filled - len(places))]
-    sides = [data.split_at(int(place), **split) for place in places]
+    repeated = np.zeros(filled, np.int64)
+    repeated[: len(places)] = np.arange(len(places))
+    split_rows = [data.split_at(int(place), **split) for place in places]
     batches = []
     for side, length in enumerate(lengths):
-        rows = np.empty((filled, length), np.int64)
-        mask = np.zeros((filled, length), np.float32)
-        for client, source in enumerate(repeated):
-            own = sides[source][side]
-            rows[client, : len(own)] = own
-            rows[client, len(own) :] = own[0]
-            mask[client, : len(own)] = 1.0
+        own = [rows[side] for rows in split_rows]
+        sizes = np.array([len(rows) for rows in own])
+        first = np.cumsum(sizes) - sizes
+        counts = np.arange(length) < sizes[:, None]
+        rows = np.concatenate(own)[first[:, None] + np.where(counts, np.arange(length), 0)][repeated]
         flat = rows.reshape(-1)
         x, y = (np.asarray(column[flat]).reshape(filled, length, *column.shape[1:]) for column in (data.x, data.y))
-        batches.append(_stacked(x, y, mask))
+        batches.append(_stacked(x, y, counts[repeated].astype(np.float32)))
     present = np.zeros(filled, np.float32)
     present[: len(places)] = 1.0
-    return Cohort(Task(batches[0], batches[1]), np.stack([keys[source] for source in repeated]), present)
+    return Cohort(Task(batches[0], batches[1]), np.stack(keys)[repeated], present)
 
 
 def _stacked(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> Batch:

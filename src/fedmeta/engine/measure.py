@@ -34,6 +34,9 @@ PATIENCE = 30.0
 GAIN = 0.9
 """A plan takes the place of the one before if its rounds take less than this share: less may be chance."""
 
+HOPELESS = 4.0
+"""A plan whose first round takes so many times as long as a round of the best is not looked at any further."""
+
 SHARE = 0.5
 """The share of the machine's memory that a round may take."""
 
@@ -65,7 +68,9 @@ def worthwhile(rounds: int, flops: int) -> bool:
     return rounds * (GUESS[0] + flops / GUESS[1]) >= WORTH
 
 
-def measured(plan: Plan, compiled: Callable[[], Any], memory: int | None = None) -> Trial:
+def measured(
+    plan: Plan, compiled: Callable[[], Any], memory: int | None = None, hopeless: float = float("inf")
+) -> Trial:
     """Return the trial of a plan.
 
     Args:
@@ -73,6 +78,7 @@ def measured(plan: Plan, compiled: Callable[[], Any], memory: int | None = None)
         compiled: compiles the plan's round; returns it with nothing left to pass, and an object whose
             `memory_analysis` says what it takes.
         memory: bytes that it may take; that of this machine where it is not given.
+        hopeless: seconds of the first round after which no other is run.
     """
     started = time.perf_counter()
     run, executable = compiled()
@@ -80,8 +86,12 @@ def measured(plan: Plan, compiled: Callable[[], Any], memory: int | None = None)
     taken = 0 if analysis is None else int(analysis.temp_size_in_bytes)
     if taken > (SHARE * _memory() if memory is None else memory):
         return Trial(plan, float("inf"), time.perf_counter() - started, taken)
+    began = time.perf_counter()
     jax.block_until_ready(run())
-    first = time.perf_counter() - started
+    ended = time.perf_counter()
+    first = ended - started
+    if ended - began > hopeless:
+        return Trial(plan, ended - began, first, taken)
     times: list[float] = []
     while sum(times) < ENOUGH and len(times) < 50:
         started = time.perf_counter()
@@ -110,24 +120,25 @@ def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Call
 def search(
     first: Plan,
     changes: Sequence[Callable[[Plan], Plan]],
-    measure: Callable[[Plan], Trial],
+    measure: Callable[[Plan, float], Trial],
 ) -> list[Trial]:
     """Measure the first plan, then each change to the best so far while there is patience; return all trials.
 
     Args:
         first: where the search starts. Where it takes too much memory, activations are computed again.
         changes: see `alternatives`.
-        measure: gives the trial of a plan.
+        measure: gives the trial of a plan, of which no second round is run if the first takes so many seconds.
     """
-    trials = [measure(first)]
-    if trials[0].seconds == float("inf"):
-        trials.append(measure(replace(first, chunk=1, checkpoint=True)))
+    never = float("inf")
+    trials = [measure(first, never)]
+    if trials[0].seconds == never:
+        trials.append(measure(replace(first, chunk=1, checkpoint=True), never))
     for change in changes:
         if sum(trial.first for trial in trials) > PATIENCE:
             break
         plan = change(best(trials).plan)
         if plan not in [trial.plan for trial in trials]:
-            trials.append(measure(plan))
+            trials.append(measure(plan, HOPELESS * best(trials).seconds))
     return trials
 
 

@@ -1,7 +1,7 @@
 """The plan: in which of the equivalent ways the engine computes a cohort."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -120,6 +120,17 @@ def usual(cohort_size: int, flops: int) -> Plan:
         return Plan(chunk=cohort_size, streams=jax.local_device_count(), factored=False)
     # A processor's cache holds one client of a large model, and many of a small one.
     return Plan(chunk=min(cohort_size, 64) if flops < SMALL else 1)
+
+
+def usual_evaluation(flops: int) -> Plan:
+    """Return the plan by which clients are evaluated, where none is given.
+
+    Args:
+        flops: floating-point operations of one client's update.
+    """
+    plan = usual(8, flops)
+    # Nothing is summed over the clients, so that a device of a large model never waits for another.
+    return plan if flops < SMALL else replace(plan, streams=jax.local_device_count())
 
 
 def check_precision(precision: str) -> None:

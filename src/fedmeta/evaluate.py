@@ -235,7 +235,9 @@ def evaluate(
         phi_there = devices.replicate(phi, places.mesh)
         with Feed(read, groups) as feed:
             for some, cohort in zip(groups, feed, strict=True):
-                measured = devices.to_host(program(phi_there, cohort))
+                result = program(phi_there, cohort)
+                feed.fill()
+                measured = devices.to_host(result)
                 for name, values in measured.items():
                     results.setdefault(name, [None] * len(usable))
                     for member, client in zip(some, np.asarray(values, np.float64), strict=False):

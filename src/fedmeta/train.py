@@ -212,7 +212,7 @@ def train(
             with devices.guard():
                 for drawn in feed:
                     number = drawn.round
-                    state, figures = loop.round(told, spent, drawn)
+                    state, figures = loop.round(told, spent, drawn, feed.fill)
                     validation = {}
                     if validate is not None and (number % validate_every == 0 or number == rounds):
                         # A copy, for whoever keeps it: the state's memory is used again.
@@ -407,13 +407,19 @@ class _Loop:
         )
         return _Drawn(number, tuple(names), level, cohort)
 
-    def round(self, state: ServerState, spent: ServerState | None, drawn: _Drawn) -> tuple[ServerState, dict[str, Any]]:
-        """Run a round; return the new state, in the memory of `spent`, and the round's figures but its time."""
+    def round(
+        self, state: ServerState, spent: ServerState | None, drawn: _Drawn, meanwhile: Callable[[], None]
+    ) -> tuple[ServerState, dict[str, Any]]:
+        """Run a round; return the new state, in the memory of `spent`, and the round's figures but its time.
+
+        `meanwhile` is called while the devices compute.
+        """
         if drawn.level not in self.flops:
             self.flops[drawn.level] = self._flops(drawn.level) * self.cohort_size
         if spent is None:
             spent = jax.tree.map(jnp.copy, state)
         result = self.program(state, spent, drawn.cohort)
+        meanwhile()
         metrics, finite = devices.to_host((result.metrics, result.finite))
         if not finite:
             raise self._diverged(state, drawn)

@@ -145,9 +145,15 @@ def test_cohorts_that_are_read_ahead_are_those_read_in_place(usually, monkeypatc
             self.made = map(make, items)
 
         def __enter__(self):
-            return self.made
+            return self
 
         def __exit__(self, *_):
+            pass
+
+        def __iter__(self):
+            return self.made
+
+        def fill(self):
             pass
 
     monkeypatch.setattr(TRAIN, "Feed", InPlace)

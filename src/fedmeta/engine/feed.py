@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -12,7 +13,9 @@ Made = TypeVar("Made")
 class Feed(Generic[Item, Made]):
     """Yields `make(item)` for each item, in order, a few of them made ahead of time.
 
-    Use it as a context manager; an error in `make` is raised where its item is asked for.
+    Use it as a context manager; an error in `make` is raised where its item is asked for. Both threads are Python's,
+    of which one runs at a time: call `fill` when a computation has been started and this thread is about to wait for
+    it, so that the other one does not keep it from being started.
 
     Args:
         make: called in one other thread, on one item after the other.
@@ -31,12 +34,15 @@ class Feed(Generic[Item, Made]):
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
+    def fill(self) -> None:
+        """Start to make as many as there should be ahead."""
+        for item in islice(self._items, self._ahead - len(self._waiting)):
+            self._waiting.append(self._pool.submit(self._make, item))
+
     def __iter__(self) -> Iterator[Made]:
         while True:
-            for item in self._items:
-                self._waiting.append(self._pool.submit(self._make, item))
-                if len(self._waiting) > self._ahead:
-                    break
+            if not self._waiting:
+                self.fill()
             if not self._waiting:
                 return
             yield self._waiting.popleft().result()

@@ -18,7 +18,7 @@ from fedmeta.engine.clients import check_fit, check_phi, drawn_sizes, usable_cli
 from fedmeta.engine.cohort import Cohort, client_key
 from fedmeta.engine.feed import Feed
 from fedmeta.engine.places import Places
-from fedmeta.engine.plan import Plan, Precision, check_precision, usual_evaluation
+from fedmeta.engine.plan import Plan, Precision, check_precision, usual
 from fedmeta.engine.program import evaluation_program, traced_update
 from fedmeta.engine.shapes import Shapes
 from fedmeta.model import Model
@@ -218,7 +218,7 @@ def evaluate(
         lengths = shapes.lengths(int(level))
         # Groups of equal size, about 8 or as many as are computed side by side, so that the last is hardly ever
         # filled up.
-        given = usual_evaluation(_flops(algorithm, model, data, lengths)) if plan is None else plan
+        given = usual(8, _flops(algorithm, model, data, lengths)) if plan is None else plan
         group = max(8, given.chunk) * devices.mesh(None if devices.several() else given.streams).size
         places = Places(given, math.ceil(len(members) / math.ceil(len(members) / group)))
         size = places.filled

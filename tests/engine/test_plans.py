@@ -18,7 +18,7 @@ import fedmeta as fm
 from fedmeta import cache, server, store
 from fedmeta.engine import devices, measure
 from fedmeta.engine.places import Places
-from fedmeta.engine.plan import Plan, check_precision, usual
+from fedmeta.engine.plan import Plan, check_precision, most_streams, usual
 from fedmeta.engine.program import round_program, traced_update
 from fedmeta.engine.rewrite.interpreter import trace
 from fedmeta.errors import CheckpointError, UnknownName, UsageError
@@ -274,6 +274,19 @@ def test_small_models_are_computed_side_by_side_and_large_ones_one_by_one():
     assert usual(10, 10**6).chunk == 10
     assert usual(1000, 10**6).chunk == 64
     assert usual(10, 10**9).chunk == 1
+
+
+@pytest.mark.parametrize(
+    ("cohort", "cores", "streams"),
+    [(4, 1, 1), (1, 4, 1), (4, 2, 2), (3, 2, 2), (4, 3, 2), (6, 4, 3), (4, 64, 4), (100, 64, 8), (9, 64, 5)],
+)
+def test_a_large_model_is_dealt_to_no_more_cores_than_make_it_faster(monkeypatch, cohort, cores, streams):
+    monkeypatch.setattr(jax, "local_device_count", lambda: cores)
+    assert usual(cohort, 10**9).streams == most_streams(cohort) == streams
+    assert usual(cohort, 10**6).streams == 1
+    # With one stream fewer some device would have more clients than any has now.
+    if streams > 1:
+        assert -(-cohort // (streams - 1)) > -(-cohort // streams) == -(-cohort // min(cores, 8, cohort))
 
 
 # The search for the fastest.

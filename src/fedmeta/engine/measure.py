@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from fedmeta import cache
-from fedmeta.engine.plan import Plan
+from fedmeta.engine.plan import Plan, most_streams
 from fedmeta.engine.rewrite.interpreter import Traced, primitives
 from fedmeta.errors import UsageError
 
@@ -103,8 +103,9 @@ def measured(
 def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Callable[[Plan], Plan]]:
     """Yield changes to a plan that may make this program faster on this machine, the likeliest first."""
     used = primitives(traced)
-    if jax.local_device_count() > 1 and cohort_size > 1:
-        streams = jax.local_device_count() if first.streams == 1 else 1
+    most = most_streams(cohort_size)
+    if most > 1:
+        streams = most if first.streams == 1 else 1
         yield lambda best: replace(best, streams=streams)
     if "conv_general_dilated" in used:
         other = "patches" if first.convolution == "library" else "library"
@@ -132,7 +133,7 @@ def search(
     never = float("inf")
     trials = [measure(first, never)]
     if trials[0].seconds == never:
-        trials.append(measure(replace(first, chunk=1, checkpoint=True), never))
+        trials.append(measure(replace(first, chunk=1, streams=1, checkpoint=True), never))
     for change in changes:
         if sum(trial.first for trial in trials) > PATIENCE:
             break

@@ -1,7 +1,7 @@
 """The plan: in which of the equivalent ways the engine computes a cohort."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import jax
@@ -15,6 +15,9 @@ Precision = Literal["float32", "bfloat16"]
 
 SMALL = 10**8
 """A client's update of fewer floating-point operations costs less than to start it: many are computed at once."""
+
+LARGEST = 8
+"""Streams that a plan has at the most where nobody asks for more: each holds what the server holds, and a sum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,20 +120,17 @@ def usual(cohort_size: int, flops: int) -> Plan:
         flops: floating-point operations of one client's update.
     """
     if jax.default_backend() != "cpu":
-        return Plan(chunk=cohort_size, streams=jax.local_device_count(), factored=False)
-    # A processor's cache holds one client of a large model, and many of a small one.
-    return Plan(chunk=min(cohort_size, 64) if flops < SMALL else 1)
+        return Plan(chunk=cohort_size, streams=most_streams(cohort_size), factored=False)
+    # A processor's cache holds many clients of a small model, and one of a large one, which is worth a core.
+    if flops < SMALL:
+        return Plan(chunk=min(cohort_size, 64))
+    return Plan(streams=most_streams(cohort_size))
 
 
-def usual_evaluation(flops: int) -> Plan:
-    """Return the plan by which clients are evaluated, where none is given.
-
-    Args:
-        flops: floating-point operations of one client's update.
-    """
-    plan = usual(8, flops)
-    # Nothing is summed over the clients, so that a device of a large model never waits for another.
-    return plan if flops < SMALL else replace(plan, streams=jax.local_device_count())
+def most_streams(cohort_size: int) -> int:
+    """Return to how many of this process's devices a cohort can be dealt: no more than lessen what each has to do."""
+    each = -(-cohort_size // min(jax.local_device_count(), LARGEST, cohort_size))
+    return -(-cohort_size // each)
 
 
 def check_precision(precision: str) -> None:

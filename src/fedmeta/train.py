@@ -311,8 +311,10 @@ class _Loop:
     def explain(self, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> Explanation:
         """Return the fastest of the plans that were measured before or are measured now; or look at this plan."""
 
-        def trial(candidate: Plan, hopeless: float = float("inf")) -> measure.Trial:
-            found = measure.measured(candidate, lambda: self._compiled(candidate), hopeless=hopeless)
+        stopwatch = measure.Stopwatch(self._compiled)
+
+        def trial(candidate: Plan) -> measure.Trial:
+            found = stopwatch(candidate)
             for listener in listeners:
                 listener(PlanMeasured(str(candidate), found.seconds, found.first))
             return found

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -305,7 +304,7 @@ def traced(model=planned.MODEL, lengths=(5, 5), algorithm=planned.ALGORITHM):
 def plans_tried(times, first=PLANS[0], memory=None):
     """Search with a measurement that takes what `times` says of a plan; return the trials."""
 
-    def trial(plan, _):
+    def trial(plan):
         tried.append(plan)
         return measure.Trial(plan, times(plan), 1.0, 10 if memory is None else memory(plan))
 
@@ -372,41 +371,55 @@ def test_a_round_that_takes_too_much_memory_is_not_run():
     def never():
         raise AssertionError("it must not run")
 
-    trial = measure.measured(Plan(), lambda: (never, Executable(101)), memory=100)
+    trial = measure.Stopwatch(lambda plan: (never, Executable(101)), memory=100)(Plan())
     assert trial.seconds == float("inf")
     assert trial.memory == 101
 
 
-def test_a_round_is_timed_without_its_first_run(monkeypatch):
-    monkeypatch.setattr(measure, "ENOUGH", 1e-9)
-    runs = []
-    trial = measure.measured(Plan(chunk=2), lambda: (lambda: runs.append(None), Executable(7)), memory=100)
-    assert len(runs) >= 2
-    assert trial.plan == Plan(chunk=2)
-    assert 0 <= trial.seconds <= trial.first
-    assert trial.memory == 7
+class Machine:
+    """Rounds that take what they are said to, on a clock of their own, times how busy the machine is."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.busy, self.seconds, self.ran = 0.0, 1.0, seconds, []
+        monkeypatch.setattr(measure.time, "perf_counter", lambda: self.now)
+        self.stopwatch = measure.Stopwatch(self.compiled, memory=100)
+
+    def compiled(self, plan):
+        self.now += 5.0
+
+        def run():
+            self.ran.append(plan)
+            self.now += self.busy * self.seconds(plan)
+
+        return run, Executable(7)
 
 
-def test_no_second_round_is_run_where_the_first_takes_too_long(monkeypatch):
-    clock = iter([0.0, 5.0, 14.0])
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
-    runs = []
-    compiled = (lambda: runs.append(None), Executable(7))
-    trial = measure.measured(Plan(), lambda: compiled, memory=100, hopeless=8.0)
-    assert len(runs) == 1
-    assert (trial.seconds, trial.first) == (9.0, 14.0)
+def test_a_round_is_timed_without_its_compilation_and_its_first_run(monkeypatch):
+    machine = Machine(monkeypatch, lambda plan: 9.0 if not machine.ran[1:] else 2.0)
+    trial = machine.stopwatch(Plan(chunk=2))
+    assert trial == measure.Trial(Plan(chunk=2), 2.0, 14.0, 7)
+    assert len(machine.ran) == 1 + measure.FEWEST
 
 
-def test_what_is_hopeless_depends_on_the_best_so_far():
-    told = []
+def test_a_plan_is_measured_beside_the_best_so_that_a_busy_machine_does_not_decide(monkeypatch):
+    machine = Machine(monkeypatch, lambda plan: {1: 2.0, 2: 1.0, 3: 1.5}[plan.chunk])
+    trials = [machine.stopwatch(Plan())]
+    machine.busy = 3.0
+    trials.append(machine.stopwatch(Plan(chunk=2)))
+    machine.busy = 0.5
+    trials.append(machine.stopwatch(Plan(chunk=3)))
+    assert [trial.seconds for trial in trials] == pytest.approx([2.0, 1.0, 1.5])
+    assert measure.best(trials).plan == Plan(chunk=2)
+    # Turn and turn about, with the best of those before.
+    assert machine.ran[-4:] == [Plan(chunk=3), Plan(chunk=2), Plan(chunk=3), Plan(chunk=2)]
 
-    def trial(plan, hopeless):
-        told.append(hopeless)
-        return measure.Trial(plan, 1.0 if plan.chunk == 1 else 0.1, 1.0, 0)
 
-    changes = [lambda plan: replace(plan, chunk=2), lambda plan: replace(plan, streams=2)]
-    measure.search(Plan(), changes, trial)
-    assert told == [float("inf"), measure.HOPELESS * 1.0, measure.HOPELESS * 0.1]
+def test_no_second_round_is_run_where_the_first_takes_far_too_long(monkeypatch):
+    machine = Machine(monkeypatch, lambda plan: float(plan.chunk))
+    machine.stopwatch(Plan())
+    machine.ran.clear()
+    assert machine.stopwatch(Plan(chunk=5)).seconds == 5.0
+    assert machine.ran == [Plan(chunk=5)]
 
 
 # What is kept.
@@ -496,11 +509,11 @@ def counted(monkeypatch, own_cache):
     """Measure by what a table says; return the plans that were measured."""
     seen = []
 
-    def measured(plan, compiled, memory=None, hopeless=None):
+    def trial(plan):
         seen.append(plan)
         return measure.Trial(plan, 1.0 if plan == Plan(chunk=5, factored=False) else 2.0 + plan.factored, 0.5, 100)
 
-    monkeypatch.setattr(measure, "measured", measured)
+    monkeypatch.setattr(measure, "Stopwatch", lambda compiled: trial)
     return seen
 
 

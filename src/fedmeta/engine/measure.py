@@ -22,6 +22,9 @@ from fedmeta.errors import UsageError
 ENOUGH = 1.0
 """Seconds of rounds after which a plan has been measured."""
 
+FEWEST = 3
+"""Rounds of a plan that are measured in any case."""
+
 WORTH = 60.0
 """Measuring is worth it for a run that is expected to last so many seconds."""
 
@@ -31,7 +34,7 @@ GUESS = (1e-3, 1e11)
 PATIENCE = 30.0
 """Seconds of compilation after which no further plan is tried."""
 
-GAIN = 0.9
+GAIN = 0.95
 """A plan takes the place of the one before if its rounds take less than this share: less may be chance."""
 
 HOPELESS = 4.0
@@ -68,36 +71,62 @@ def worthwhile(rounds: int, flops: int) -> bool:
     return rounds * (GUESS[0] + flops / GUESS[1]) >= WORTH
 
 
-def measured(
-    plan: Plan, compiled: Callable[[], Any], memory: int | None = None, hopeless: float = float("inf")
-) -> Trial:
-    """Return the trial of a plan.
+class Stopwatch:
+    """Measures one plan after another, each turn and turn about with the best so far.
+
+    What else the machine does meanwhile meets both alike, so that their ratio says which is faster when their
+    seconds do not.
 
     Args:
-        plan: the plan.
-        compiled: compiles the plan's round; returns it with nothing left to pass, and an object whose
+        compiled: compiles a plan's round; returns it with nothing left to pass, and an object whose
             `memory_analysis` says what it takes.
-        memory: bytes that it may take; that of this machine where it is not given.
-        hopeless: seconds of the first round after which no other is run.
+        memory: bytes that a round may take; a share of this machine's where it is not given.
     """
-    started = time.perf_counter()
-    run, executable = compiled()
-    analysis = executable.memory_analysis()
-    taken = 0 if analysis is None else int(analysis.temp_size_in_bytes)
-    if taken > (SHARE * _memory() if memory is None else memory):
-        return Trial(plan, float("inf"), time.perf_counter() - started, taken)
-    began = time.perf_counter()
-    jax.block_until_ready(run())
-    ended = time.perf_counter()
-    first = ended - started
-    if ended - began > hopeless:
-        return Trial(plan, ended - began, first, taken)
-    times: list[float] = []
-    while sum(times) < ENOUGH and len(times) < 50:
+
+    def __init__(self, compiled: Callable[[Plan], tuple[Callable[[], Any], Any]], memory: int | None = None):
+        self._compiled = compiled
+        self._memory = SHARE * _memory() if memory is None else memory
+        self._best: tuple[Trial, Callable[[], Any]] | None = None
+
+    def __call__(self, plan: Plan) -> Trial:
+        """Return the trial of a plan; its seconds are those of the first plan times the ratios since then."""
         started = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - started)
-    return Trial(plan, float(np.median(times)), first, taken)
+        run, executable = self._compiled(plan)
+        analysis = executable.memory_analysis()
+        taken = 0 if analysis is None else int(analysis.temp_size_in_bytes)
+        if taken > self._memory:
+            return Trial(plan, float("inf"), time.perf_counter() - started, taken)
+        opening = _seconds(run)
+        first = time.perf_counter() - started
+        if self._best is None:
+            seconds = float(np.median([turn for (turn,) in _turns(run)]))
+        elif opening > HOPELESS * self._best[0].seconds:
+            seconds = opening
+        else:
+            best, theirs = self._best
+            seconds = best.seconds * float(np.median([ours / other for ours, other in _turns(run, theirs)]))
+        trial = Trial(plan, seconds, first, taken)
+        if self._best is None or _is_clearly_faster(trial, self._best[0]):
+            self._best = trial, run
+        return trial
+
+
+def _turns(*runs: Callable[[], Any]) -> list[tuple[float, ...]]:
+    """Return the seconds of each round, run turn and turn about, until each has had enough."""
+    turns: list[tuple[float, ...]] = []
+    while len(turns) < FEWEST or (sum(map(sum, turns)) < ENOUGH * len(runs) and len(turns) < 50):
+        turns.append(tuple(_seconds(run) for run in runs))
+    return turns
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - started
+
+
+def _is_clearly_faster(trial: Trial, other: Trial) -> bool:
+    return trial.seconds < GAIN * other.seconds
 
 
 def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Callable[[Plan], Plan]]:
@@ -121,25 +150,24 @@ def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Call
 def search(
     first: Plan,
     changes: Sequence[Callable[[Plan], Plan]],
-    measure: Callable[[Plan, float], Trial],
+    measure: Callable[[Plan], Trial],
 ) -> list[Trial]:
     """Measure the first plan, then each change to the best so far while there is patience; return all trials.
 
     Args:
         first: where the search starts. Where it takes too much memory, activations are computed again.
         changes: see `alternatives`.
-        measure: gives the trial of a plan, of which no second round is run if the first takes so many seconds.
+        measure: gives the trial of a plan; see `Stopwatch`.
     """
-    never = float("inf")
-    trials = [measure(first, never)]
-    if trials[0].seconds == never:
-        trials.append(measure(replace(first, chunk=1, streams=1, checkpoint=True), never))
+    trials = [measure(first)]
+    if trials[0].seconds == float("inf"):
+        trials.append(measure(replace(first, chunk=1, streams=1, checkpoint=True)))
     for change in changes:
         if sum(trial.first for trial in trials) > PATIENCE:
             break
         plan = change(best(trials).plan)
         if plan not in [trial.plan for trial in trials]:
-            trials.append(measure(plan, HOPELESS * best(trials).seconds))
+            trials.append(measure(plan))
     return trials
 
 
@@ -147,7 +175,7 @@ def best(trials: Sequence[Trial]) -> Trial:
     """Return the trial that is clearly faster than those before it; without any that fits, the smallest in memory."""
     found = trials[0]
     for trial in trials[1:]:
-        if trial.seconds < GAIN * found.seconds or (trial.seconds == found.seconds and trial.memory < found.memory):
+        if _is_clearly_faster(trial, found) or (trial.seconds == found.seconds and trial.memory < found.memory):
             found = trial
     return found
 

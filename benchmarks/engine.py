@@ -90,13 +90,26 @@ class Bench:
         self.keep()
 
     def works(self, names: list[str]) -> None:
-        """Measure the groups of works in which one of these names is."""
+        """Measure the groups of works in which one of these names is.
+
+        The machine's rates are measured again after each group, and the best counts: it is not equally fast all the
+        time, and a floor is what it can do.
+        """
         for group in GROUPS.values():
             if any(work.name in names for work in group):
                 self.found["works"] |= _group(self, group) if not self.out_of_time() else _left_out(group)
+                again = _rates()
+                for name in ("flops", "bytes"):
+                    self.found["rates"][name] = max(self.found["rates"][name], again[name])
+                for found in self.found["works"].values():
+                    if "error" not in found:
+                        found |= _floor(found, self.found["rates"])
                 self.keep()
-                for work in group:
-                    print(_row(work.title, self.found["works"][work.name]), flush=True)
+                print(f"{', '.join(work.title for work in group)}: measured", file=sys.stderr, flush=True)
+        rates = self.found["rates"]
+        print(f"matrix products {rates['flops'] / 1e9:.0f} GFLOP/s, memory {rates['bytes'] / 1e9:.1f} GB/s")
+        for found in self.found["works"].values():
+            print(_row(found["title"], found), flush=True)
 
     def point(self, work: Work, rounds: int | None = None) -> dict[str, Any]:
         """Return one work's seconds a round, its first answer, and the most memory that it took."""
@@ -174,9 +187,7 @@ def _group(bench: Bench, group: tuple[Work, ...]) -> dict[str, Any]:
             **{name: workers[work.name].ready.get(name) for name in ("plan", "bytes", "measuring", "first_round")},
             "memory": last["memory"],
             "flops": last["flops"],
-            **_floor(last["flops"], workers[work.name].ready["bytes"], bench.found["rates"]),
         }
-        found[work.name]["to_floor"] = found[work.name]["seconds"] / found[work.name]["floor"]
         first = group[0].name
         if work.name != first and first in found and "error" not in found[first]:
             ratios = [mine / other for mine, other in zip(times, found[first]["all"], strict=True)]
@@ -189,10 +200,15 @@ def _group(bench: Bench, group: tuple[Work, ...]) -> dict[str, Any]:
     return found
 
 
-def _floor(flops: float, moved: float, rates: dict[str, Any]) -> dict[str, Any]:
-    """Return the floor in seconds, and what sets it."""
-    products, memory = flops / rates["flops"], moved / rates["bytes"]
-    return {"floor": max(products, memory), "floor_set_by": "products" if products >= memory else "memory"}
+def _floor(found: dict[str, Any], rates: dict[str, Any]) -> dict[str, Any]:
+    """Return a work's floor in seconds, what sets it, and how many times that a round takes."""
+    products, memory = found["flops"] / rates["flops"], found["bytes"] / rates["bytes"]
+    floor = max(products, memory)
+    return {
+        "floor": floor,
+        "floor_set_by": "products" if products >= memory else "memory",
+        "to_floor": found["seconds"] / floor,
+    }
 
 
 def _row(title: str, found: dict[str, Any]) -> str:
@@ -345,10 +361,9 @@ def main() -> int:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join([*works, *PARTS])}")
     synthetic.write()
     bench = Bench(arguments)
-    rates, load = bench.found["rates"], bench.found["load_before"]
+    load = bench.found["load_before"]
     if load > 0.5:
         print(f"the machine is busy (load {load:.1f}): the figures will not be its best", file=sys.stderr)
-    print(f"matrix products {rates['flops'] / 1e9:.0f} GFLOP/s, memory {rates['bytes'] / 1e9:.1f} GB/s", flush=True)
     bench.works(names)
     for name, measure in PARTS.items():
         if name in names:

@@ -29,19 +29,24 @@ STREAMS = len(os.sched_getaffinity(0))
 
 VARIANTS: dict[str, dict[str, Plan | None]] = {
     "maml-cnn": {
-        "chosen": Plan(),
-        "products formed": Plan(factored=False),
-        "convolution by patches": Plan(convolution="patches"),
-        "4 clients side by side": Plan(chunk=4),
-        "one stream a core": Plan(streams=STREAMS),
-        "activations computed again": Plan(checkpoint=True),
+        "chosen": Plan(streams=STREAMS),
+        "one stream": Plan(),
+        "products formed": Plan(streams=STREAMS, factored=False),
+        "convolution by patches": Plan(streams=STREAMS, convolution="patches"),
+        "2 clients side by side": Plan(streams=STREAMS, chunk=2),
+        "activations computed again": Plan(streams=STREAMS, checkpoint=True),
         "as stated": None,
     },
-    "meta-sgd-cnn": {"chosen": Plan(), "products formed": Plan(factored=False), "as stated": None},
+    "meta-sgd-cnn": {
+        "chosen": Plan(streams=STREAMS),
+        "one stream": Plan(),
+        "products formed": Plan(streams=STREAMS, factored=False),
+        "as stated": None,
+    },
     "maml-lstm": {
         "chosen": Plan(streams=STREAMS),
         "one stream": Plan(),
-        "4 clients side by side": Plan(chunk=4),
+        "2 clients side by side": Plan(streams=STREAMS, chunk=2),
         "products formed": Plan(streams=STREAMS, factored=False),
         "as stated": None,
     },
@@ -55,7 +60,7 @@ VARIANTS: dict[str, dict[str, Plan | None]] = {
     "fedavg-softmax": {
         "chosen": Plan(chunk=10),
         "one client after another": Plan(),
-        "products formed": Plan(factored=False),
+        "products formed": Plan(chunk=10, factored=False),
         "as stated": None,
     },
 }

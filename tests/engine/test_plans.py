@@ -420,6 +420,12 @@ def test_no_second_round_is_run_where_the_first_takes_far_too_long(monkeypatch):
     machine.ran.clear()
     assert machine.stopwatch(Plan(chunk=5)).seconds == 5.0
     assert machine.ran == [Plan(chunk=5)]
+    # A short one is no reason.
+    slow = iter([0.9])
+    machine.seconds = lambda plan: next(slow, 0.01) if plan.streams == 2 else 0.02
+    machine.stopwatch = measure.Stopwatch(machine.compiled, memory=100)
+    machine.stopwatch(Plan())
+    assert machine.stopwatch(Plan(streams=2)).seconds == pytest.approx(0.01)
 
 
 # What is kept.

@@ -38,7 +38,9 @@ GAIN = 0.95
 """A plan takes the place of the one before if its rounds take less than this share: less may be chance."""
 
 HOPELESS = 4.0
-"""A plan whose first round takes so many times as long as a round of the best is not looked at any further."""
+"""A plan whose first round takes so many times as long as a round of the best is not looked at any further.
+
+Unless that is less than a second, in which a first round may take long for reasons of its own."""
 
 SHARE = 0.5
 """The share of the machine's memory that a round may take."""
@@ -100,7 +102,7 @@ class Stopwatch:
         first = time.perf_counter() - started
         if self._best is None:
             seconds = float(np.median([turn for (turn,) in _turns(run)]))
-        elif opening > HOPELESS * self._best[0].seconds:
+        elif opening > max(ENOUGH, HOPELESS * self._best[0].seconds):
             seconds = opening
         else:
             best, theirs = self._best

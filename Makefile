@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-peers lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-peers lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -28,6 +28,8 @@ docs: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/engine.py
+
+bench-levers: .venv/ready
 	$(BIN)/python benchmarks/levers.py
 
 bench-peers: .venv/ready build/peers-venv/ready build/fedjax-venv/ready

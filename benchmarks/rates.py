@@ -17,7 +17,7 @@ import jax.numpy as jnp
 SIDES = (1024, 2048, 4096)
 NUMBERS = 1 << 27
 """Half a gigabyte of float32, far more than a cache holds."""
-REPEATS = 7
+REPEATS = 4
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ WORTH = 60.0
 GUESS = (1e-3, 1e11)
 """The seconds of a round beside its arithmetic, and floating-point operations in a second, before anything is known."""
 
-PATIENCE = 30.0
+PATIENCE = 15.0
 """Seconds of compilation after which no further plan is tried."""
 
 GAIN = 0.95

@@ -143,6 +143,8 @@ class SourceRole(SphinxRole):
         return self.pointer(Path("src/fedmeta") / path, name)
 
     def pointer(self, path: Path, name: str) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        # Else a page that is not edited would keep the line, or the name, that the source had before.
+        self.env.note_dependency(str(ROOT / path))
         line = _line(ROOT / path, name)
         if line is None:
             logger.warning(f"{path} has no {name or 'such file'}", location=self.get_location())

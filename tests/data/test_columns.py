@@ -58,10 +58,10 @@ indices = st.lists(st.lists(st.integers(0, 19), min_size=3, max_size=3), max_siz
 
 
 @pytest.mark.parametrize("array", [np.arange(20.0), np.arange(120, dtype=np.int16).reshape(20, 2, 3)])
-@pytest.mark.parametrize("span", [0, 1 << 16])
-def test_what_is_read_of_a_file_is_what_indexing_its_array_gives(tmp_path, monkeypatch, array, span):
+@pytest.mark.parametrize("gap", [0, 8, 1 << 14])
+def test_what_is_read_of_a_file_is_what_indexing_its_array_gives(tmp_path, monkeypatch, array, gap):
     """Rows that lie far apart are read one by one, others at once: the result is the same."""
-    monkeypatch.setattr(columns, "SPAN", span)
+    monkeypatch.setattr(columns, "GAP", gap)
     column = store(tmp_path, array)
 
     @given(st.slices(20), bounds, bounds, indices)
@@ -119,3 +119,14 @@ def test_reading_into_an_array_gives_what_indexing_gives(rows):
         read(column, places, padded[: len(rows)])
         np.testing.assert_array_equal(padded[: len(rows)], column[places])
         assert np.all(padded[len(rows) :] == 9)
+
+
+def test_rows_that_lie_together_are_read_at_once_and_none_twice(tmp_path, monkeypatch):
+    rows = columns.GAP // 8
+    column, spans = store(tmp_path, np.arange(10.0 * rows)), []
+    span = Stored._span
+    monkeypatch.setattr(Stored, "_span", lambda self, *ends: spans.append(ends) or span(self, *ends))
+    far = 5 * rows
+    asked = np.array([[far + 7, 3, 3, 3], [0, far + 1, 9, far + 7]])
+    np.testing.assert_array_equal(column[asked], asked)
+    assert spans == [(0, 10), (far + 1, far + 8)]

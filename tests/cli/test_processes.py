@@ -104,6 +104,7 @@ def test_a_program_that_is_killed_leaves_no_process(shop, tmp_path):
     process = start(*train(shop, tmp_path / "run", 100_000), "--processes", "2")
     wait_for(lambda: len(children(process.pid)) == 2)
     orphans = children(process.pid)
+    assert not any(gone(pid) for pid in orphans)
     wait_for((tmp_path / "run" / "metrics.jsonl").exists)
     process.kill()
     process.communicate(timeout=60)

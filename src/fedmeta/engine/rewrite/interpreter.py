@@ -20,8 +20,17 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from fedmeta.engine.rewrite.analysis import (
+    CHECKPOINTS,
+    Sum,
+    called,
+    contracted_by_rows,
+    find_sums,
+    holds_thin,
+    is_thin,
+)
 from fedmeta.engine.rewrite.convolution import Form, convolve, rewritable
-from fedmeta.engine.rewrite.factored import Factored, formed, worthwhile
+from fedmeta.engine.rewrite.factored import Factored, formed
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,6 @@ def primitives(traced: Traced) -> set[str]:
 
 
 # What `jax.checkpoint` leaves; its name differs between versions of JAX.
-_CHECKPOINTS = ("checkpoint", "remat2")
 
 
 class _Interpreter:
@@ -149,7 +157,7 @@ class _Interpreter:
             "sub": self._subtract,
             "copy": self._same,
             "convert_element_type": self._convert,
-            **dict.fromkeys(_CHECKPOINTS, self._checkpoint),
+            **dict.fromkeys(CHECKPOINTS, self._checkpoint),
             "cond": self._cond,
             "while": self._while,
         }
@@ -171,7 +179,7 @@ class _Interpreter:
             inputs = [read(variable) for variable in equation.invars]
             rule = self.rules.get(equation.primitive.name)
             results = rule(equation, inputs) if rule else None
-            if results is None and (inner := _called(equation)) is not None:
+            if results is None and (inner := called(equation)) is not None:
                 results = self.run(inner.jaxpr, inner.consts, inputs)
             if results is None:
                 results = self._as_it_is(jaxpr, equation, inputs)
@@ -215,7 +223,7 @@ class _Interpreter:
         if simple and isinstance(right, _Turned) and contracted[1][0] == 1:
             return [product(_formed(left), right.transpose, ((contracted[0], (0,)), ((), ())))]
         left, right = _formed(left), _formed(right)
-        if self.options.factored and _thin(equation):
+        if self.options.factored and is_thin(equation):
             if self._rounds(left):
                 left, right = self._rounded(left), self._rounded(right)
             return [
@@ -340,7 +348,7 @@ class _Interpreter:
         consts = inputs[: params["num_consts"]]
         carry = inputs[params["num_consts"] : params["num_consts"] + params["num_carry"]]
         streams = inputs[params["num_consts"] + params["num_carry"] :]
-        if self.options.factored and length > 0 and _holds_thin(body.jaxpr, length):
+        if self.options.factored and length > 0 and holds_thin(body.jaxpr, length):
             return self._unrolled(equation, consts, carry, streams)
         return self._looped(equation, consts, carry, streams)
 
@@ -359,9 +367,9 @@ class _Interpreter:
         params = equation.params
         body, count = params["jaxpr"], len(carry)
         consts, carry, streams = ([_formed(value) for value in part] for part in (consts, carry, streams))
-        for place in _contracted_by_rows(body.jaxpr, params["num_consts"]):
+        for place in contracted_by_rows(body.jaxpr, params["num_consts"]):
             consts[place] = _Turned(consts[place], consts[place].T)
-        sums = _sums(body.jaxpr, params["num_consts"], count)
+        sums = find_sums(body.jaxpr, params["num_consts"], count)
         kept = [place for place in range(count) if place not in sums]
 
         def step(state: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -389,7 +397,7 @@ class _Interpreter:
             totals[place] = carry[place] + self._sum_of_products(product, left, right)
         return [*(totals[place] for place in range(count)), *given[:outputs]]
 
-    def _body(self, jaxpr: Any, consts: Any, args: list[Any], sums: dict[int, Any], terms: dict[int, Any]) -> list[Any]:
+    def _body(self, jaxpr: Any, consts: Any, args: list[Any], sums: dict[int, Sum], terms: dict[int, Any]) -> list[Any]:
         """Run a loop's body without the products in `sums`; put their factors into `terms`."""
         skipped = {id(equation) for sum_ in sums.values() for equation in sum_.equations}
         rest = jaxpr.replace(eqns=[equation for equation in jaxpr.eqns if id(equation) not in skipped])
@@ -408,114 +416,12 @@ class _Interpreter:
         kept = iter(results[: len(outvars)])
         return [None if goes(variable) else next(kept) for variable in jaxpr.outvars]
 
-    def _sum_of_products(self, sum_: "_Sum", lefts: Any, rights: Any) -> jax.Array:
+    def _sum_of_products(self, sum_: Sum, lefts: Any, rights: Any) -> jax.Array:
         """Return the sum over the steps of a loop of products whose factors are [steps, ...]."""
         (left, right), _ = sum_.product.params["dimension_numbers"]
         dimensions = ((0, *(axis + 1 for axis in left)), (0, *(axis + 1 for axis in right)))
         total = self._product(sum_.product.params)(lefts, rights, (dimensions, ((), ())))
         return total.transpose(sum_.permutation) if sum_.permutation else total
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """A product that a loop adds to what it carries.
-
-    Args:
-        product: the operation that takes the product.
-        equations: what goes when it is taken after the loop: the product, its transposition and the addition.
-        permutation: of the product's axes before it is added, if any.
-        result: the variable of the sum.
-    """
-
-    product: Any
-    equations: tuple[Any, ...]
-    permutation: tuple[int, ...] | None
-    result: Any
-
-
-def _sums(jaxpr: Any, consts: int, count: int) -> dict[int, _Sum]:
-    """Return, by place among what a loop carries, the sums of products that may be taken after it."""
-    makers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
-    uses: dict[Any, int] = {}
-    for variable in (*(v for equation in jaxpr.eqns for v in equation.invars), *jaxpr.outvars):
-        if not isinstance(variable, core.Literal):
-            uses[variable] = uses.get(variable, 0) + 1
-    found = {}
-    for place in range(count):
-        before, after = jaxpr.invars[consts + place], jaxpr.outvars[place]
-        addition = None if isinstance(after, core.Literal) else makers.get(after)
-        if addition is None or addition.primitive.name not in ("add", "add_any") or uses[after] > 1:
-            continue
-        others = [variable for variable in addition.invars if variable is not before]
-        if len(others) != 1 or uses[before] != 1 or isinstance(others[0], core.Literal):
-            continue
-        equation, chain, permutation = makers.get(others[0]), [addition], None
-        if equation is not None and equation.primitive.name == "transpose" and uses[others[0]] == 1:
-            chain.append(equation)
-            permutation = tuple(equation.params["permutation"])
-            others = equation.invars
-            equation = makers.get(others[0])
-        if equation is None or equation.primitive.name != "dot_general" or uses[others[0]] != 1:
-            continue
-        if _thin(equation):
-            found[place] = _Sum(equation, (*chain, equation), permutation, after)
-    return found
-
-
-def _contracted_by_rows(jaxpr: Any, count: int) -> set[int]:
-    """Return which of a loop's first `count` inputs are matrices that a product in it contracts along their rows."""
-    places = {variable: place for place, variable in enumerate(jaxpr.invars[:count])}
-    found = set()
-    for equation in jaxpr.eqns:
-        right = equation.invars[1] if equation.primitive.name == "dot_general" else None
-        if right is None or isinstance(right, core.Literal) or right not in places:
-            continue
-        (_, contracted), (batch, _) = equation.params["dimension_numbers"]
-        if right.aval.ndim == 2 and contracted == (1,) and not batch:
-            found.add(places[right])
-    return found
-
-
-def _rank(equation: Any) -> int | None:
-    """Return the inner dimension of a product of two matrices, or None if it is another product."""
-    contracted, batch = equation.params["dimension_numbers"]
-    left, right = (variable.aval for variable in equation.invars)
-    if batch[0] or len(contracted[0]) != 1 or not left.ndim == right.ndim == 2:
-        return None
-    return left.shape[contracted[0][0]]
-
-
-def _thin(equation: Any, repeats: int = 1) -> bool:
-    """Return whether a product is of two thin matrices, and worth to be left in its factors."""
-    rank, aval = _rank(equation), equation.outvars[0].aval
-    floating = jnp.issubdtype(aval.dtype, jnp.floating)
-    alike = all(variable.aval.dtype == aval.dtype for variable in equation.invars)
-    return rank is not None and floating and alike and worthwhile(aval.shape[0], aval.shape[1], repeats * rank)
-
-
-def _holds_thin(jaxpr: Any, repeats: int) -> bool:
-    """Return whether a loop's body takes products that are worth their factors, all steps together."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general" and _thin(equation, repeats):
-            return True
-        if equation.primitive.name == "scan":
-            if _holds_thin(equation.params["jaxpr"].jaxpr, repeats * equation.params["length"]):
-                return True
-        elif equation.primitive.name in _CHECKPOINTS:
-            if _holds_thin(equation.params["jaxpr"], repeats):
-                return True
-        elif (inner := _called(equation)) is not None and _holds_thin(inner.jaxpr, repeats):
-            return True
-    return False
-
-
-def _called(equation: Any) -> Any:
-    """Return the program that an operation calls once, or None."""
-    if equation.primitive.name in ("jit", "pjit", "closed_call", "core_call"):
-        return equation.params.get("jaxpr") or equation.params["call_jaxpr"]
-    if equation.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-        return equation.params.get("call_jaxpr") or equation.params["fun_jaxpr"]
-    return None
 
 
 def _formed(value: Any) -> Any:

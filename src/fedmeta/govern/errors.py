@@ -1,0 +1,113 @@
+"""Every exception of the ledger.
+
+GovernError                 the root; a FedmetaError
+├── Malformed               bytes or a value that are not in the ledger's one form
+├── BadSignature            a public key or a signature that the rules refuse
+├── Refused                 a transaction that the rules refuse, with a code from REFUSALS
+├── InvalidBlock            a block that does not follow the state
+├── InvalidGenesis          a genesis that breaks a rule
+├── StateError              a record that is absent, or a state that has been folded away
+├── KeyFileError            a key file that cannot be used
+├── StoreError              a ledger's database cannot be used
+│   ├── StoreLocked         another process uses it
+│   ├── WrongChain          it holds another chain
+│   ├── NewerSchema         a newer version wrote it
+│   └── Damaged             what it holds does not fit together
+├── ProofError              a proof, a header or a signature that does not convince a light client
+└── NodeError               a node cannot be reached, or its answer cannot be used
+"""
+
+from fedmeta.errors import FedmetaError
+
+REFUSALS = {
+    "malformed": "the bytes are not a transaction in the one canonical form",
+    "too-large": "the transaction, or a list in it, is larger than the parameters allow",
+    "wrong-chain": "the transaction names another chain",
+    "unknown-member": "nobody of this name is a member",
+    "not-active": "the member has left, or has been removed",
+    "bad-signature": "the signature is not by the member's present key",
+    "stale-sequence": "the sequence number was used before: a replay",
+    "future-sequence": "the sequence number is ahead of the member's next one",
+    "bad-amount": "the amount is not a whole number of units in its range",
+    "bad-value": "a value is outside its range, or not in its form",
+    "insufficient-funds": "the member has less than the amount",
+    "not-allowed": "this member may not do this, or not now",
+    "not-found": "the thing that is named does not exist",
+    "already-done": "it exists already, or was done before",
+    "wrong-phase": "the round, the proposal or the challenge is not in the phase for this",
+    "limit-reached": "there are as many as the parameters allow",
+    "commission-cap": "the commission is above the cap, or rises faster than the yearly rate",
+    "redelegation-hop": "stake that was moved here lately cannot be moved on yet",
+    "jailed": "the candidate is jailed",
+    "tombstoned": "the candidate is barred for good",
+    "bad-receipts": "too few valid receipts of super nodes",
+    "bad-reveal": "the reveal does not open the commitment",
+    "bad-evidence": "the evidence does not prove the fault",
+    "stale-evidence": "the evidence is older than the parameters allow",
+}
+"""What each refusal code means."""
+
+
+class GovernError(FedmetaError):
+    """The root of what the ledger raises on purpose."""
+
+
+class Malformed(GovernError):
+    """Bytes or a value that are not in the ledger's one form."""
+
+
+class BadSignature(GovernError):
+    """A public key or a signature that the rules refuse."""
+
+
+class Refused(GovernError):
+    """A transaction that the rules refuse; `code` is one of `REFUSALS`, the message says what would be right."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class InvalidBlock(GovernError):
+    """A block that does not follow the state: its height, its time or its size."""
+
+
+class InvalidGenesis(GovernError):
+    """A genesis that breaks a rule."""
+
+
+class StateError(GovernError):
+    """A record that is absent, or a state whose base has moved on."""
+
+
+class KeyFileError(GovernError):
+    """A key file that cannot be used."""
+
+
+class StoreError(GovernError):
+    """A ledger's database cannot be used."""
+
+
+class StoreLocked(StoreError):
+    """Another process uses the database."""
+
+
+class WrongChain(StoreError):
+    """The database holds another chain."""
+
+
+class NewerSchema(StoreError):
+    """A newer version of fedmeta wrote the database."""
+
+
+class Damaged(StoreError):
+    """What the database holds does not fit together."""
+
+
+class ProofError(GovernError):
+    """A proof, a header or a signature that does not convince a light client."""
+
+
+class NodeError(GovernError):
+    """A node cannot be reached, or its answer cannot be used."""

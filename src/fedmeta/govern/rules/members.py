@@ -1,0 +1,189 @@
+"""Members: their keys, profiles, and how they come in and leave."""
+
+from dataclasses import replace
+
+from fedmeta.govern.context import Context
+from fedmeta.govern.errors import BadSignature, Refused
+from fedmeta.govern.events import CandidateRetired, KeyRotated, MemberAdmitted, MemberLeft, MemberRemoved, ProfileSet
+from fedmeta.govern.records import (
+    Candidate,
+    Challenge,
+    Delegation,
+    KeyOwner,
+    KeyPeriod,
+    Member,
+    Proposal,
+    Redelegation,
+    Round,
+    Term,
+    Unbonding,
+)
+from fedmeta.govern.rules import election, stake
+from fedmeta.govern.signatures import check_public_key, verify
+from fedmeta.govern.transactions import Leave, RotateKey, SetProfile, possession
+
+MAX_KEYS = 16
+"""The most keys of one member that evidence can still be about; further rotations wait."""
+
+
+def key_at(member: Member, height: int) -> bytes:
+    """Return the public key in force at a height; refuses with `not-active` a height before the first key's."""
+    for period in reversed(member.keys):
+        if period.since <= height:
+            return period.public
+    raise Refused(
+        "not-active", f"{member.name} has no key at height {height}: its first signs from {member.keys[0].since}"
+    )
+
+
+def keys_between(member: Member, first: int, last: int) -> tuple[bytes, ...]:
+    """Return the public keys in force at one or more of the heights from `first` to `last`, oldest first."""
+    ends = [period.since for period in member.keys[1:]]
+    periods = zip(member.keys, [*ends, last + 1], strict=True)
+    return tuple(period.public for period, end in periods if period.since <= last and end > first)
+
+
+def rotate_key(context: Context, name: str, body: RotateKey) -> None:
+    """Sign with another key from the next height on; periods that no evidence can be about any more are forgotten."""
+    member = context.active_member(name)
+    if member.keys[-1].since > context.height:
+        raise Refused("limit-reached", f"{name} has a new key already from {member.keys[-1].since} on: one a height")
+    _check_unowned(context, body.public)
+    chain_id = context.chain.chain_id
+    if not verify(body.public, possession(chain_id, name, body.public), body.proof):
+        raise Refused("bad-signature", f"the proof is not by the new key over possession({chain_id}, {name}, public)")
+    keys = _with_key(context, member, body.public)
+    context.draft.put(replace(member, keys=keys))
+    context.emit(KeyRotated(name, body.public, keys[-1].since))
+
+
+def set_profile(context: Context, name: str, body: SetProfile) -> None:
+    """Set the full name, the node's address and its TLS key's fingerprint."""
+    context.draft.put(with_profile(context.active_member(name), body.title, body.address, body.tls))
+    context.emit(ProfileSet(name, body.title, body.address, body.tls))
+
+
+def with_profile(member: Member, title: str, address: str, tls: bytes) -> Member:
+    """Return a member with another profile."""
+    return replace(member, title=title, address=address, tls=tls)
+
+
+def leave(context: Context, name: str, body: Leave) -> None:
+    """Leave, with nothing at stake, under way or left to claim; free units stay on the account."""
+    member = context.active_member(name)
+    reason = _tie(context, member)
+    if reason:
+        raise Refused("not-allowed", f"{name} cannot leave: it {reason}")
+    context.draft.put(replace(member, active=False))
+    context.emit(MemberLeft(name))
+
+
+def admit(context: Context, name: str, organisation: str, public: bytes, title: str = "") -> None:
+    """Let a new member in, with nothing, or one that left back in, with the account it had.
+
+    One that comes back keeps its organisation and goes on counting its transactions: no old one can be replayed.
+    Refuses with `already-done`, `not-allowed` or `bad-value`.
+    """
+    check_admission(context, name, organisation, public)
+    before = context.draft.get(Member, name)
+    if before is None:
+        keys = _first_key(context, name, public)
+        context.draft.put(Member(name, organisation, True, context.height, keys, 0, 0, 0, title, "", b""))
+    else:
+        keys = before.keys if before.keys[-1].public == public else _with_key(context, before, public)
+        context.draft.put(replace(before, active=True, admitted=context.height, keys=keys, title=title or before.title))
+    context.emit(MemberAdmitted(name, organisation, public))
+
+
+def check_admission(context: Context, name: str, organisation: str, public: bytes) -> None:
+    """Refuse what `admit` would refuse."""
+    before = context.draft.get(Member, name)
+    if before is not None:
+        if before.active:
+            raise Refused("already-done", f"{name} is a member")
+        if before.organisation != organisation:
+            raise Refused("not-allowed", f"{name} comes back: its organisation must be {before.organisation}")
+        if before.keys[-1].public == public:
+            return
+    _check_unowned(context, public)
+
+
+def remove(context: Context, name: str, proposal: int) -> None:
+    """Shut a member out, by a proposal.
+
+    All its stake is put on its way out and its rewards are settled. What it has, and what the unbonding will pay, stays
+    on its account; it can be used again once the member is admitted again. As a candidate it is retired and replaced.
+    """
+    context.active_member(name)
+    stake.unstake_all(context, name)
+    context.draft.put(replace(context.member(name), active=False))
+    candidate = context.draft.get(Candidate, name)
+    if candidate is not None:
+        if candidate.active:
+            context.draft.put(replace(candidate, active=False))
+            context.emit(CandidateRetired(name))
+        election.replace_seat(context, name)
+    context.emit(MemberRemoved(name, proposal))
+
+
+def _tie(context: Context, member: Member) -> str:
+    """Return what keeps a member from leaving, or nothing."""
+    draft, name = context.draft, member.name
+    candidate = draft.get(Candidate, name)
+    if candidate is not None and candidate.active:
+        return "stands for election: it must retire first"
+    if _holds_seat(context, name):
+        return "holds a seat: it must wait until the term is over"
+    if draft.where(Delegation, "member", name):
+        return "has stake: it must undelegate first"
+    if draft.where(Unbonding, "member", name):
+        return "has stake on its way out: it must wait until that is paid"
+    if draft.where(Redelegation, "member", name):
+        return "has moved stake that still answers for its old candidate: it must wait"
+    if member.owed:
+        return f"is owed {member.owed}: it must claim first"
+    if any(one.proposer == name for one in draft.where(Proposal, "status", "voting")):
+        return "has a proposal that is voted on: it must wait for the deposit"
+    if any(one.challenger == name for one in draft.where(Challenge, "status", "open")):
+        return "has an open challenge: it must wait for the deposit"
+    return ""
+
+
+def _holds_seat(context: Context, name: str) -> bool:
+    chain = context.chain
+    numbers = {chain.term, chain.term + 1}
+    latest = context.draft.get(Round, chain.round)
+    if latest is not None and not latest.settled:
+        numbers.add(latest.term)
+    for number in sorted(numbers):
+        term = context.draft.get(Term, number)
+        if term is not None and any(seat.candidate == name for seat in (*term.seats, *term.standbys)):
+            return True
+    return False
+
+
+def _check_unowned(context: Context, public: bytes) -> None:
+    try:
+        check_public_key(public)
+    except BadSignature as error:
+        raise Refused("bad-value", str(error)) from error
+    owner = context.draft.get(KeyOwner, public)
+    if owner is not None:
+        raise Refused("already-done", f"the key {public.hex()} is or was {owner.member}'s: a key is used once")
+
+
+def _first_key(context: Context, name: str, public: bytes) -> tuple[KeyPeriod, ...]:
+    context.draft.put(KeyOwner(public, name))
+    return (KeyPeriod(public, context.height + 1),)
+
+
+def _with_key(context: Context, member: Member, public: bytes) -> tuple[KeyPeriod, ...]:
+    """Return the member's periods with a new key from the next height on, less those that ended an unbonding ago."""
+    oldest = context.height - context.parameters.unbonding_period
+    ends = [period.since for period in member.keys[1:]]
+    kept = [period for period, end in zip(member.keys, [*ends, context.height + 1], strict=True) if end > oldest]
+    if len(kept) >= MAX_KEYS:
+        raise Refused(
+            "limit-reached", f"{member.name} has {len(kept)} keys that evidence can be about: at most {MAX_KEYS}"
+        )
+    return (*kept, *_first_key(context, member.name, public))

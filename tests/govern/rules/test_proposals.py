@@ -1,0 +1,402 @@
+from collections import Counter
+from dataclasses import asdict, replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmeta.govern import codec
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.context import Context
+from fedmeta.govern.invariants import supply_parts
+from fedmeta.govern.parameters import Parameters
+from fedmeta.govern.records import Candidate, Delegation, Fault, Member, Proposal, Recipe, Vote
+from fedmeta.govern.rules import actions, candidates, proposals
+from fedmeta.govern.rules.actions import ACTIONS, read_action
+from fedmeta.govern.rules.proposals import Tally, count_votes, end_block, verdict
+from fedmeta.govern.state import State
+from tests.govern.playing import MODEL, RECIPE, key
+from tests.govern.small import HOSPITALS, later, refuses
+from tests.govern.small import context as small_context
+
+SPEND = {"kind": "spend", "member": "evora", "amount": 70}
+ADMIT = {"kind": "admit", "member": "fulda", "organisation": "org-f", "public": key("fulda").public, "title": "Fulda"}
+
+
+def context(**options):
+    return small_context(**{"delegations": (("evora", "ada", 1_000),), **options})
+
+
+def play(now, action, votes, blocks=5):
+    """Propose, vote at once, and go on to the height at which it closes."""
+    proposals.propose(now, "evora", tx.Propose("title", action))
+    number = now.chain.proposals
+    for name, choice in votes.items():
+        proposals.cast_vote(now, name, tx.CastVote(number, choice))
+    now = later(now, blocks)
+    end_block(now)
+    return now, now.draft.need(Proposal, number)
+
+
+def yes(*names):
+    return dict.fromkeys(names or HOSPITALS, "yes")
+
+
+def said(now, kind):
+    return [event for event in now.events if event.kind == kind]
+
+
+def test_a_proposal_costs_its_deposit_and_gives_it_back():
+    now = context()
+    proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    assert now.member("evora").free == 9_900
+    assert supply_parts(now.draft.finish())["deposits"] == 100
+    now = later(now, 5)
+    end_block(now)
+    assert now.draft.need(Proposal, 1).status == "rejected"
+    assert now.member("evora").free == 10_000
+
+
+def test_who_cannot_pay_the_deposit_does_not_propose():
+    now = context(free=99)
+    with refuses("insufficient-funds"):
+        proposals.propose(now, "evora", tx.Propose("title", SPEND))
+
+
+def test_there_are_so_many_open_proposals_at_most():
+    now = context(max_proposals=2)
+    for _ in range(2):
+        proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    with refuses("limit-reached"):
+        proposals.propose(now, "bern", tx.Propose("title", SPEND))
+    now = later(now, 5)
+    end_block(now)
+    proposals.propose(now, "bern", tx.Propose("title", SPEND))
+    assert now.chain.proposals == 3
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [
+        ({}, "malformed"),
+        ({"kind": "mint", "amount": 5}, "malformed"),
+        ({"kind": ["spend"]}, "malformed"),
+        ({"kind": "spend", "member": "evora"}, "malformed"),
+        ({**SPEND, "extra": 1}, "malformed"),
+        ({**SPEND, "amount": 0}, "bad-amount"),
+        ({**SPEND, "amount": True}, "bad-amount"),
+        ({**SPEND, "member": "nobody"}, "unknown-member"),
+        ({"kind": "set-parameter", "name": "colour", "value": 1}, "bad-value"),
+        ({"kind": "set-parameter", "name": "super_nodes", "value": 0}, "bad-value"),
+        ({"kind": "set-parameter", "name": "unbonding_period", "value": 24}, "bad-value"),
+        ({"kind": "set-parameter", "name": "treasury_share", "value": 0}, "bad-value"),
+        ({"kind": "set-parameters", "values": {}}, "bad-value"),
+        ({"kind": "set-parameters", "values": {"quorum": "half"}}, "bad-value"),
+        ({"kind": "set-parameters", "values": {"quorum": True}}, "bad-value"),
+        ({**ADMIT, "member": "ada"}, "already-done"),
+        ({**ADMIT, "public": key("ada").public}, "already-done"),
+        ({**ADMIT, "public": bytes(32)}, "bad-value"),
+        ({"kind": "remove", "member": "nobody"}, "unknown-member"),
+        ({"kind": "annul-slash", "fault": 1}, "not-found"),
+        ({"kind": "recipe", "digest": bytes(32), "title": "", "model": bytes(32), "active": False}, "not-found"),
+        ({"kind": "recipe", "digest": bytes(32), "title": "", "model": bytes(32), "active": 1}, "bad-value"),
+    ],
+)
+def test_what_could_not_be_carried_out_is_not_proposed(action, code):
+    with refuses(code):
+        proposals.propose(context(), "evora", tx.Propose("title", action))
+
+
+def test_the_action_is_kept_in_its_one_encoding():
+    now = context()
+    proposals.propose(now, "evora", tx.Propose("title", ADMIT))
+    assert now.draft.need(Proposal, 1).action == codec.encode(ADMIT)
+    assert said(now, "proposal-opened")[0].action == ADMIT
+
+
+def test_votes_are_taken_up_to_the_closing_height():
+    now = context()
+    proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    last = later(now, 5)
+    proposals.cast_vote(last, "ada", tx.CastVote(1, "yes"))
+    end_block(last)
+    with refuses("wrong-phase"):
+        proposals.cast_vote(last, "ada", tx.CastVote(1, "yes"))
+    with refuses("not-found"):
+        proposals.cast_vote(last, "ada", tx.CastVote(2, "yes"))
+
+
+def test_who_has_no_stake_does_not_vote():
+    now = context(members=("free",))
+    proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    with refuses("not-allowed", "no stake"):
+        proposals.cast_vote(now, "free", tx.CastVote(1, "yes"))
+    candidates.register(now, "free", tx.Register(0))
+    with refuses("not-allowed", "no stake"):
+        proposals.cast_vote(now, "free", tx.CastVote(1, "yes"))
+
+
+def test_a_later_vote_takes_the_place_of_an_earlier():
+    now = context()
+    proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    for choice in ("yes", "no", "abstain"):
+        proposals.cast_vote(now, "bern", tx.CastVote(1, choice))
+    assert count_votes(now.draft, now.draft.where(Vote, "proposal", 1)) == Tally(0, 0, 1_000, 0, 5_000)
+
+
+def tally(now, **choices):
+    return count_votes(now.draft, [Vote(1, name, choice) for name, choice in choices.items()])
+
+
+def test_a_vote_follows_the_stake_and_a_delegator_overrides_its_delegate():
+    now = context()
+    assert tally(now, ada="yes") == Tally(2_000, 0, 0, 0, 5_000)
+    assert tally(now, ada="yes", evora="no") == Tally(1_000, 1_000, 0, 0, 5_000)
+    assert tally(now, evora="veto") == Tally(0, 0, 0, 1_000, 5_000)
+    assert tally(now, ada="yes", evora="abstain", bern="no") == Tally(1_000, 1_000, 1_000, 0, 5_000)
+
+
+def test_a_candidate_that_is_jailed_or_retired_still_carries_its_voters_but_a_tombstoned_one_only_itself():
+    now = context()
+    ada = now.candidate("ada")
+    for change in ({"jailed": True}, {"active": False}):
+        now.draft.put(replace(ada, **change))
+        assert tally(now, ada="yes").yes == 2_000
+    now.draft.put(replace(ada, jailed=True, tombstoned=True))
+    assert tally(now, ada="yes").yes == 1_000
+    assert tally(now, ada="yes", evora="no") == Tally(1_000, 1_000, 0, 0, 5_000)
+
+
+def test_the_vote_of_who_was_removed_does_not_count():
+    now = context()
+    now.draft.put(replace(now.member("ada"), active=False))
+    assert tally(now, ada="yes", bern="yes").yes == 1_000
+
+
+NAMES = ("a", "b", "c", "d")
+
+
+pools = st.fixed_dictionaries(
+    {name: st.lists(st.integers(0, 50), min_size=4, max_size=4) for name in NAMES[:3]},
+)
+choices_of = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["yes", "no", "abstain", "veto"]))
+
+
+@given(
+    pools, st.lists(st.integers(0, 300), min_size=3, max_size=3), choices_of, st.sets(st.sampled_from(NAMES)), st.data()
+)
+def test_no_unit_votes_twice_and_all_agree_with_exact_fractions(held, worth, voters, gone, data):
+    draft = State.empty().draft()
+    for name in NAMES:
+        draft.put(Member(name, f"org-{name}", name not in gone, 0, (), 0, 0, 0, "", "", b""))
+    tombstoned = data.draw(st.sets(st.sampled_from(NAMES[:3]), max_size=1))
+    for (name, counts), percent in zip(held.items(), worth, strict=True):
+        shares = sum(counts)
+        for other, count in zip(NAMES, counts, strict=True):
+            if count:
+                draft.put(Delegation(other, name, count, 0))
+        tokens, barred = shares * percent // 100, name in tombstoned
+        draft.put(Candidate(name, f"org-{name}", True, 0, 0, 0, tokens, shares, 0, 0, barred, 0, barred, 0))
+    state = draft.finish()
+    votes = [Vote(1, name, choice) for name, choice in voters.items()]
+    counted = count_votes(state, votes)
+    exact = Counter()
+    choices = {vote.member: vote.choice for vote in votes if state.need(Member, vote.member).active}
+    for one in state.all(Delegation):
+        pool = state.need(Candidate, one.candidate)
+        carried = choices.get(pool.member) if not pool.tombstoned else None
+        choice = choices.get(one.member, carried)
+        if choice:
+            exact[choice] += Fraction(one.shares * pool.tokens, pool.shares)
+    assert counted.bonded == sum(one.tokens for one in state.all(Candidate))
+    assert 0 <= counted.votes <= counted.bonded
+    for choice, units in (
+        ("yes", counted.yes),
+        ("no", counted.no),
+        ("veto", counted.against),
+        ("abstain", counted.abstain),
+    ):
+        # Each voter's delegation is rounded down, by less than a unit; a delegate may gain what others lose by it.
+        assert abs(units - exact[choice]) < state.count(Delegation) + 1
+        assert units >= 0
+
+
+def decide(votes, **changed):
+    parameters = replace(Parameters(), **changed)
+    return verdict(Tally(*votes, bonded=1_000), parameters)[0]
+
+
+@pytest.mark.parametrize(
+    ("votes", "status"),
+    [
+        ((0, 0, 0, 0), "rejected"),
+        ((400, 0, 0, 0), "passed"),
+        ((399, 0, 0, 0), "rejected"),
+        ((1, 0, 399, 0), "passed"),
+        ((0, 0, 400, 0), "rejected"),
+        ((200, 200, 0, 0), "rejected"),
+        ((201, 200, 0, 0), "passed"),
+        ((300, 0, 0, 149), "passed"),
+        ((300, 0, 0, 151), "vetoed"),
+        ((0, 0, 0, 399), "rejected"),
+        ((0, 0, 0, 400), "vetoed"),
+        ((201, 100, 0, 100), "passed"),
+        ((200, 100, 0, 100), "rejected"),
+    ],
+)
+def test_quorum_veto_and_threshold_at_their_edges(votes, status):
+    assert decide(votes) == status
+
+
+def test_a_veto_needs_more_than_its_part_and_a_threshold_more_than_its_part():
+    assert decide((500, 0, 0, 500), veto=500_000, threshold=499_999 + 1) == "rejected"
+    assert decide((499, 0, 0, 501), veto=500_000) == "vetoed"
+    assert decide((600, 400, 0, 0), threshold=600_000) == "rejected"
+    assert decide((601, 399, 0, 0), threshold=600_000) == "passed"
+
+
+def test_nothing_bonded_passes_nothing():
+    assert verdict(Tally(0, 0, 0, 0, 0), Parameters())[0] == "rejected"
+
+
+def test_a_veto_costs_the_deposit():
+    now, proposal = play(context(), SPEND, dict.fromkeys(HOSPITALS, "veto"))
+    assert proposal.status == "vetoed"
+    assert now.member("evora").free == 9_900
+    assert now.chain.treasury == 1_000_100
+    assert said(now, "proposal-closed")[0].deposit_to == "treasury"
+
+
+def test_what_passed_is_carried_out_after_the_delay_and_not_before():
+    now, proposal = play(context(), SPEND, yes())
+    assert (proposal.status, proposal.executes) == ("passed", now.height + 3)
+    assert (proposal.yes, proposal.bonded) == (5_000, 5_000)
+    now = later(now, 2)
+    end_block(now)
+    assert now.member("evora").free == 10_000
+    now = later(now)
+    end_block(now)
+    assert now.draft.need(Proposal, 1).status == "executed"
+    assert now.member("evora").free == 10_070
+    assert now.chain.treasury == 1_000_000 - 70
+    now = later(now)
+    end_block(now)
+    assert now.member("evora").free == 10_070
+
+
+def carried_out(action, now=None, change=None) -> tuple[Context, Proposal]:
+    now, proposal = play(now or context(), action, yes())
+    assert proposal.status == "passed"
+    now = later(now, 3)
+    if change:
+        change(now)
+    end_block(now)
+    return now, now.draft.need(Proposal, proposal.number)
+
+
+def test_more_than_the_treasury_holds_is_not_spent():
+    now, proposal = carried_out({**SPEND, "amount": 1_000_001})
+    assert proposal.status == "failed"
+    assert "1000000" in said(now, "proposal-executed")[0].reason
+    assert now.chain.treasury == 1_000_000
+    assert not said(now, "treasury-spent")
+
+
+def test_a_parameter_is_validated_again_when_it_takes_effect():
+    def shrink(now):
+        now.draft.put(replace(now.parameters, unbonding_period=30))
+
+    action = {"kind": "set-parameter", "name": "evidence_age", "value": 30}
+    now, proposal = carried_out(action, change=shrink)
+    assert (proposal.status, now.parameters.evidence_age) == ("failed", 20)
+    now, proposal = carried_out(action)
+    assert (proposal.status, now.parameters.evidence_age) == ("executed", 30)
+    assert [asdict(one) for one in said(now, "parameter-set")] == [{"name": "evidence_age", "before": 20, "after": 30}]
+
+
+def test_shares_that_must_add_up_are_changed_together():
+    shares = {"contributor_share": 600_000, "super_node_share": 300_000}
+    now, _ = carried_out({"kind": "set-parameters", "values": shares})
+    assert (now.parameters.contributor_share, now.parameters.super_node_share) == (600_000, 300_000)
+    assert len(said(now, "parameter-set")) == 2
+
+
+def test_an_admitted_member_is_there():
+    now, _ = carried_out(ADMIT)
+    assert now.active_member("fulda").title == "Fulda"
+
+
+def test_who_came_in_meanwhile_is_not_admitted_twice():
+    def already(now):
+        proposals.propose(now, "evora", tx.Propose("title", ADMIT))
+
+    now, proposal = carried_out(ADMIT)
+    assert proposal.status == "executed"
+    with refuses("already-done"):
+        already(now)
+
+
+def test_a_removed_member_is_out_and_its_stake_on_its_way():
+    now, proposal = carried_out({"kind": "remove", "member": "bern"})
+    assert proposal.status == "executed"
+    assert not now.member("bern").active
+    assert said(now, "member-removed")[0].proposal == 1
+
+
+def test_a_recipe_is_registered_and_taken_out_of_use_with_the_model_it_has_reached():
+    new = {"kind": "recipe", "digest": b"r" * 32, "title": "New", "model": b"m" * 32, "active": True}
+    now, _ = carried_out(new)
+    assert now.draft.need(Recipe, b"r" * 32) == Recipe(b"r" * 32, "New", b"m" * 32, True)
+    now, _ = carried_out({**new, "digest": RECIPE, "active": False}, now=later(now))
+    assert now.draft.need(Recipe, RECIPE) == Recipe(RECIPE, "New", MODEL, False)
+
+
+def test_a_slash_is_annulled_out_of_the_treasury():
+    now = context()
+    fault = Fault(1, "ada", "left-out", 1, 1, 1, 1, 10_000, (), "", 0, False)
+    now.draft.put(fault)
+    now, proposal = carried_out({"kind": "annul-slash", "fault": 1}, now=now)
+    assert proposal.status == "executed"
+    assert now.draft.need(Fault, 1).annulled
+    with refuses("already-done"):
+        read_action({"kind": "annul-slash", "fault": 1}).check(now)
+
+
+def test_of_two_proposals_due_at_once_the_earlier_comes_first_and_the_later_sees_its_effect():
+    now = context(treasury=100)
+    for _ in range(2):
+        proposals.propose(now, "evora", tx.Propose("title", SPEND))
+        for name in HOSPITALS:
+            proposals.cast_vote(now, name, tx.CastVote(now.chain.proposals, "yes"))
+    now = later(now, 5)
+    end_block(now)
+    now = later(now, 3)
+    end_block(now)
+    assert [one.status for one in now.draft.all(Proposal)] == ["executed", "failed"]
+    assert (now.member("evora").free, now.chain.treasury) == (10_000 + 70, 30)
+
+
+def test_what_fails_leaves_nothing_behind(monkeypatch):
+    def half(self, context, proposal):
+        context.treasury(-5)
+        raise actions.Refused("not-allowed", "changed its mind")
+
+    monkeypatch.setattr(actions.Spend, "carry_out", half)
+    now, proposal = carried_out(SPEND)
+    assert proposal.status == "failed"
+    assert now.chain.treasury == 1_000_000
+
+
+def test_every_action_has_a_schema_and_a_sentence():
+    assert list(ACTIONS) == ["set-parameter", "set-parameters", "admit", "remove", "spend", "annul-slash", "recipe"]
+    assert all(cls.__doc__ for cls in ACTIONS.values())
+
+
+def test_supply_is_conserved_by_every_outcome():
+    for choice in ("yes", "no", "veto"):
+        now, _ = play(context(), SPEND, dict.fromkeys(HOSPITALS, choice))
+        now = later(now, 3)
+        end_block(now)
+        state = now.draft.finish()
+        assert sum(supply_parts(state).values()) == 1_000_000 + 5 * 10_000 + 5_000

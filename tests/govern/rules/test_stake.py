@@ -1,0 +1,337 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.events import PoolClosed, RewardsClaimed, RewardsSettled, UnbondingCompleted
+from fedmeta.govern.parameters import MILLION
+from fedmeta.govern.records import Candidate, Delegation, Member, Redelegation, Unbonding
+from fedmeta.govern.rules import stake
+from tests.govern.playing import Play
+
+
+def give(name, amount):
+    """A step that pays the voters of a candidate out of the treasury."""
+
+    def step(context):
+        context.treasury(-amount)
+        stake.give_voters(context, name, amount)
+
+    return step
+
+
+def shrink(name, amount):
+    """A step that takes units from a pool, as a slash does."""
+
+    def step(context):
+        candidate = context.candidate(name)
+        context.draft.put(replace(candidate, tokens=candidate.tokens - amount))
+        context.treasury(amount)
+
+    return step
+
+
+def pool(play, name):
+    return play.state.need(Candidate, name)
+
+
+def worth(play, member, candidate):
+    found = play.state.get(Delegation, member, candidate)
+    return stake.value_of(pool(play, candidate), found.shares) if found else 0
+
+
+def free(play, name):
+    return play.state.need(Member, name).free
+
+
+def treasury(play):
+    return play.chain.treasury
+
+
+def test_a_unit_becomes_a_million_shares_in_a_pool_that_was_never_slashed():
+    play = Play()
+    play.must(("ann", tx.Bond(7)), ("hal", tx.Delegate("ann", 11)), ("gil", tx.Delegate("ann", 1)))
+    assert play.state.need(Delegation, "ann", "ann").shares == 5_007 * MILLION
+    assert play.state.need(Delegation, "hal", "ann").shares == 1_011 * MILLION
+    assert play.state.need(Delegation, "gil", "ann").shares == MILLION
+    assert (pool(play, "ann").tokens, pool(play, "ann").shares) == (6_019, 6_019 * MILLION)
+    assert (free(play, "ann"), free(play, "hal"), free(play, "gil")) == (9_993, 9_989, 9_999)
+
+
+def test_only_a_candidate_is_staked_on():
+    play = Play()
+    assert play.refusal("hal", tx.Bond(1)) == "not-found"
+    assert play.refusal("hal", tx.Delegate("ivy", 1)) == "not-found"
+    assert play.refusal("ann", tx.Redelegate("ann", "nobody", 1)) == "not-found"
+
+
+def test_nobody_stakes_more_than_it_has():
+    play = Play()
+    assert play.refusal("hal", tx.Delegate("bob", 10_001)) == "insufficient-funds"
+    assert play.refusal("ann", tx.Bond(10_001)) == "insufficient-funds"
+    play.must(("hal", tx.Delegate("bob", 10_000)))
+    assert free(play, "hal") == 0
+
+
+def test_who_delegates_to_itself_must_bond():
+    assert Play().refusal("ann", tx.Delegate("ann", 1)) == "not-allowed"
+
+
+def test_a_member_stakes_on_so_many_candidates_and_no_more():
+    play = Play(max_delegations=2)
+    assert play.refusal("ivy", tx.Delegate("dan", 1)) == "limit-reached"
+    play.must(("ivy", tx.Delegate("bob", 1)), ("ivy", tx.Undelegate("cat", 500)), ("ivy", tx.Delegate("dan", 1)))
+    assert play.refusal("ivy", tx.Redelegate("bob", "cat", 1)) == "limit-reached"
+
+
+def test_nobody_stakes_on_the_retired_or_barred():
+    play = Play()
+    play.must(("gil", tx.Retire()))
+    play.by_hand(lambda context: context.draft.put(replace(context.candidate("fay"), tombstoned=True)))
+    for name, code in (("gil", "not-allowed"), ("fay", "tombstoned")):
+        assert play.refusal("hal", tx.Delegate(name, 1)) == code
+        assert play.refusal(name, tx.Bond(1)) == code
+        assert play.refusal("hal", tx.Redelegate("ann", name, 1)) == code
+
+
+def test_a_pool_slashed_to_less_than_a_thousandth_takes_no_more_stake():
+    play = Play(stakes={"ann": 1_000_000, "bob": 2_000}, delegations=())
+    play.by_hand(shrink("ann", 999_000))
+    play.must(("bob", tx.Delegate("ann", 1)))
+    play.by_hand(shrink("ann", 2))
+    assert play.refusal("bob", tx.Delegate("ann", 1)) == "not-allowed"
+    # When ann has gone, the part of a unit that rounding denied her is bob's: together they had 999.
+    play.must(("ann", tx.Undelegate("ann", 998)), ("bob", tx.Undelegate("ann", 1)))
+    assert pool(play, "ann").shares == 0
+    play.must(("bob", tx.Delegate("ann", 1)))
+    assert pool(play, "ann").shares == MILLION
+
+
+@given(
+    st.integers(1, 10_000), st.integers(0, 6_000), st.lists(st.integers(1, 300), min_size=1, max_size=4), st.booleans()
+)
+@settings(max_examples=25, deadline=None)
+def test_coming_and_going_never_costs_the_others_and_costs_oneself_less_than_a_unit(first, taken, amounts, at_once):
+    stakes, delegations = {"ann": 10_000 + first, "bob": 2_000}, (("hal", "ann", 777),)
+    play = Play(stakes=stakes, delegations=delegations, max_unbonding=1_000)
+    play.by_hand(shrink("ann", taken))
+    price = Fraction(pool(play, "ann").tokens, pool(play, "ann").shares)
+    for amount in amounts:
+        before = worth(play, "bob", "ann")
+        play.must(("bob", tx.Delegate("ann", amount)))
+        assert before + amount - 1 <= worth(play, "bob", "ann") <= before + amount
+        after = Fraction(pool(play, "ann").tokens, pool(play, "ann").shares)
+        assert after >= price
+        price = after
+    while left := worth(play, "bob", "ann"):
+        amount = left if at_once else min(left, max(amounts))
+        play.must(("bob", tx.Undelegate("ann", amount)))
+        after = Fraction(pool(play, "ann").tokens, pool(play, "ann").shares)
+        assert after >= price
+        price = after
+        assert left - amount - 1 <= worth(play, "bob", "ann") <= left - amount + 1
+    out = sum(one.amount for one in play.state.where(Unbonding, "member", "bob"))
+    assert sum(amounts) - 2 * len(amounts) <= out <= sum(amounts)
+
+
+def test_stake_comes_back_after_the_unbonding_period_and_not_a_block_before():
+    play = Play(unbonding_period=60)
+    play.must(("hal", tx.Undelegate("ann", 400)))
+    (entry,) = play.state.all(Unbonding)
+    assert (entry.created, entry.completes, entry.amount) == (1, 61, 400)
+    play.wait_until(60)
+    assert free(play, "hal") == 10_000
+    assert not play.events(UnbondingCompleted)
+    play.wait()
+    assert free(play, "hal") == 10_400
+    assert play.events(UnbondingCompleted) == [UnbondingCompleted("hal", "ann", 1, 400)]
+    assert not play.state.all(Unbonding)
+
+
+def test_what_is_undelegated_in_one_block_is_one_entry():
+    play = Play()
+    play.must(("hal", tx.Undelegate("ann", 400)), ("hal", tx.Undelegate("ann", 100)), ("ann", tx.Undelegate("ann", 7)))
+    found = {(one.member, one.created): one.amount for one in play.state.where(Unbonding, "candidate", "ann")}
+    assert found == {("hal", 1): 500, ("ann", 1): 7}
+
+
+def test_nobody_takes_back_more_than_its_stake_is_worth():
+    play = Play()
+    assert play.refusal("hal", tx.Undelegate("ann", 1_001)) == "insufficient-funds"
+    assert play.refusal("hal", tx.Undelegate("bob", 1)) == "insufficient-funds"
+    play.by_hand(shrink("ann", 600))
+    assert play.refusal("hal", tx.Undelegate("ann", 901)) == "insufficient-funds"
+    play.must(("hal", tx.Undelegate("ann", 900)))
+    assert play.state.get(Delegation, "hal", "ann") is None
+
+
+def test_unbonding_and_redelegation_entries_are_bounded_together():
+    play = Play(max_unbonding=2)
+    play.must(("hal", tx.Undelegate("ann", 1)), ("hal", tx.Redelegate("ann", "bob", 1)))
+    assert play.refusal("hal", tx.Undelegate("ann", 1)) == "limit-reached"
+    assert play.refusal("hal", tx.Redelegate("ann", "bob", 1)) == "limit-reached"
+    play.wait_until(61)
+    play.must(("hal", tx.Undelegate("ann", 1)))
+
+
+def test_what_rounding_leaves_in_a_pool_goes_to_the_treasury_with_its_last_share():
+    play = Play(stakes={"ann": 10_000, "bob": 2_000}, delegations=(("hal", "ann", 3), ("ivy", "ann", 3)))
+    play.by_hand(shrink("ann", 3_001), give("ann", 10))
+    play.must(*((name, tx.Undelegate("ann", worth(play, name, "ann"))) for name in ("hal", "ivy")))
+    before = treasury(play)
+    left = pool(play, "ann")
+    play.must(("ann", tx.Undelegate("ann", worth(play, "ann", "ann"))))
+    (closed,) = play.events(PoolClosed)
+    assert closed.stake == left.tokens - worth_of_all(left)
+    # Of ten units on 10,006, ann's part is 9 and the others' none: each was rounded down.
+    assert closed.rewards == 1
+    assert treasury(play) == before + closed.stake + closed.rewards
+    assert (pool(play, "ann").tokens, pool(play, "ann").shares, pool(play, "ann").outstanding) == (0, 0, 0)
+
+
+def worth_of_all(candidate):
+    return stake.value_of(candidate, candidate.shares)
+
+
+def test_redelegated_stake_counts_for_the_new_candidate_at_once_and_is_tracked():
+    play = Play(unbonding_period=60)
+    play.must(("hal", tx.Redelegate("ann", "bob", 300)))
+    assert (worth(play, "hal", "ann"), worth(play, "hal", "bob")) == (700, 300)
+    (moved,) = play.state.all(Redelegation)
+    assert (moved.source, moved.destination, moved.amount, moved.shares) == ("ann", "bob", 300, 300 * MILLION)
+    assert (moved.created, moved.completes) == (1, 61)
+    play.wait_until(60)
+    assert play.state.all(Redelegation)
+    play.wait()
+    assert not play.state.all(Redelegation)
+
+
+def test_what_moved_lately_does_not_move_on_until_the_entry_completes():
+    play = Play()
+    play.must(("hal", tx.Redelegate("ann", "bob", 300)))
+    assert play.refusal("hal", tx.Redelegate("bob", "cat", 1)) == "redelegation-hop"
+    assert play.refusal("hal", tx.Redelegate("ann", "ann", 1)) == "not-allowed"
+    play.must(("hal", tx.Redelegate("ann", "cat", 1)))
+    play.wait_until(61)
+    play.must(("hal", tx.Redelegate("bob", "cat", 300)))
+
+
+def test_redelegations_of_one_block_are_one_entry():
+    play = Play()
+    play.must(("hal", tx.Redelegate("ann", "bob", 300)), ("hal", tx.Redelegate("ann", "bob", 200)))
+    (moved,) = play.state.all(Redelegation)
+    assert (moved.amount, moved.shares) == (500, 500 * MILLION)
+
+
+def test_unbonding_can_be_cancelled_in_parts():
+    play = Play()
+    play.must(("hal", tx.Undelegate("ann", 400)))
+    assert play.refusal("hal", tx.CancelUnbonding("ann", 1, 401)) == "insufficient-funds"
+    assert play.refusal("hal", tx.CancelUnbonding("ann", 2, 1)) == "not-found"
+    assert play.refusal("ivy", tx.CancelUnbonding("ann", 1, 1)) == "not-found"
+    play.must(("hal", tx.CancelUnbonding("ann", 1, 150)))
+    assert worth(play, "hal", "ann") == 750
+    assert play.state.need(Unbonding, "ann", "hal", 1).amount == 250
+    play.must(("hal", tx.CancelUnbonding("ann", 1, 250)))
+    assert worth(play, "hal", "ann") == 1_000
+    assert not play.state.all(Unbonding)
+
+
+def test_nothing_is_cancelled_into_a_pool_that_takes_no_stake():
+    play = Play()
+    play.must(("hal", tx.Undelegate("ann", 400)), ("ann", tx.Retire()))
+    assert play.refusal("hal", tx.CancelUnbonding("ann", 1, 400)) == "not-allowed"
+
+
+def test_rewards_are_for_the_stake_that_is_there_when_they_are_given():
+    play = Play(stakes={"ann": 3_000, "bob": 2_000}, delegations=(("hal", "ann", 1_000),))
+    play.by_hand(give("ann", 401))
+    play.must(("bob", tx.Delegate("ann", 4_000)))
+    play.by_hand(give("ann", 801))
+    play.must(("hal", tx.Undelegate("ann", 1_000)), ("bob", tx.Claim()), ("ann", tx.Claim()))
+    # 401 on 3,000 + 1,000, then 801 on 3,000 + 1,000 + 4,000: 100.25 + 100.125, 400.5, and 300.75 + 300.375.
+    assert play.state.need(Member, "hal").owed == 200
+    assert {one.member: one.amount for one in play.events(RewardsClaimed)} == {"bob": 400, "ann": 601}
+    play.by_hand(give("ann", 700))
+    play.must(("hal", tx.Claim()))
+    assert free(play, "hal") == 10_200
+
+
+@given(
+    st.lists(st.integers(1, 5_000), min_size=1, max_size=4),
+    st.lists(st.one_of(st.integers(1, 10), st.integers(1, 100_000)), min_size=1, max_size=4),
+    st.integers(0, 900),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_reward_is_divided_by_stake_rounded_down_once(stakes, rewards, slashed):
+    names = ("hal", "ivy", "joy", "kim")
+    parts = {"ann": 1_000} | dict(zip(names, stakes, strict=False))
+    play = Play(
+        stakes={"ann": 1_000}, delegations=tuple((name, "ann", n) for name, n in parts.items() if name != "ann")
+    )
+    whole = sum(parts.values())
+    play.by_hand(shrink("ann", whole * slashed // 1_000))
+    play.by_hand(*(give("ann", amount) for amount in rewards))
+    play.block(*((name, tx.Claim()) for name in parts))
+    for name, part in parts.items():
+        exact = Fraction(part * sum(rewards), whole)
+        # Shares times 2**-96 is lost on each reward: 2**33 shares lose nothing that a unit would notice.
+        assert exact - 1 - Fraction(len(rewards), 2**40) < free(play, name) - 10_000 <= exact
+
+
+def test_rewards_are_claimed_once():
+    play = Play()
+    play.by_hand(give("ann", 605))
+    play.must(("hal", tx.Claim()))
+    # A sixth of 605.
+    assert free(play, "hal") == 10_100
+    assert play.refusal("hal", tx.Claim()) == "insufficient-funds"
+    assert play.refusal("joy", tx.Claim()) == "insufficient-funds"
+    assert [one.amount for one in play.events(RewardsSettled)] == [100]
+
+
+def test_a_claim_drops_what_slashes_have_left_worthless():
+    play = Play(stakes={"ann": 1_000_000, "bob": 2_000}, delegations=(("hal", "ann", 1),), max_delegations=1)
+    play.by_hand(shrink("ann", 10))
+    assert worth(play, "hal", "ann") == 0
+    assert play.refusal("hal", tx.Delegate("bob", 1)) == "limit-reached"
+    play.must(("hal", tx.Claim()))
+    assert play.state.get(Delegation, "hal", "ann") is None
+    play.must(("hal", tx.Delegate("bob", 1)))
+
+
+def test_rewards_and_stakes_at_the_largest_amounts_keep_to_the_unit():
+    most = 10**15 - 2_000_000
+    play = Play(stakes={"ann": 1_000}, delegations=(("hal", "ann", most - 10**12 - 1_000),), treasury=10**12, free=0)
+    play.by_hand(give("ann", 10**12))
+    play.must(("hal", tx.Claim()), ("ann", tx.Claim()))
+    whole = most - 10**12
+    assert free(play, "hal") in range((whole - 1_000) * 10**12 // whole - 1, (whole - 1_000) * 10**12 // whole + 1)
+    assert free(play, "ann") == 1_000 * 10**12 // whole
+
+
+def test_a_small_pool_cannot_be_made_to_swallow_the_next_ones_stake():
+    play = Play(stakes={"ann": 1_000, "bob": 1_000}, delegations=(("hal", "ann", 1),))
+    play.must(("ann", tx.Undelegate("ann", 1_000)))
+    # One unit is all the pool now holds; what comes next must not be rounded away.
+    for _ in range(5):
+        play.must(("bob", tx.Delegate("ann", 2)), ("bob", tx.Undelegate("ann", 1)))
+        play.must(("bob", tx.Undelegate("ann", 1)))
+    play.must(("bob", tx.Delegate("ann", 100)))
+    assert worth(play, "bob", "ann") in (99, 100)
+
+
+@pytest.mark.parametrize("amount", [1, 999, 5_000])
+def test_cancelling_is_no_cheaper_way_in_than_delegating(amount):
+    play, other = Play(), Play()
+    play.by_hand(shrink("ann", 321))
+    other.by_hand(shrink("ann", 321))
+    play.must(("ann", tx.Undelegate("ann", min(amount, worth(play, "ann", "ann")))))
+    other.must(("ann", tx.Undelegate("ann", min(amount, worth(other, "ann", "ann")))))
+    taken = play.state.need(Unbonding, "ann", "ann", 2).amount
+    play.must(("ann", tx.CancelUnbonding("ann", 2, taken)))
+    other.must(("ann", tx.Bond(taken)))
+    assert play.state.need(Delegation, "ann", "ann") == other.state.need(Delegation, "ann", "ann")

@@ -1,0 +1,51 @@
+"""A small ledger to try one rule on: four hospitals with stakes, and one patient group that has delegated."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from fedmeta.govern.context import Context
+from fedmeta.govern.errors import Refused
+from fedmeta.govern.genesis import Genesis, start
+from tests.govern import playing
+
+HOSPITALS = ("ada", "bern", "cork", "delft")
+
+PARAMETERS = {
+    "term_length": 1_000,
+    "standbys": 0,
+    "min_self_stake": 100,
+    "unbonding_period": 40,
+    "evidence_age": 20,
+    "challenge_blocks": 5,
+    "voting_blocks": 5,
+}
+
+
+def genesis(**options) -> Genesis:
+    """Return the genesis of the small ledger; `playing.federation` says what can be different."""
+    made = {"stakes": dict.fromkeys(HOSPITALS, 1_000), "delegations": (("evora", "ada", 500),), **PARAMETERS, **options}
+    return playing.federation(**made)
+
+
+def context(height=1, time=playing.TIME, **options):
+    """Return the context of a block at a height of the small ledger."""
+    made = Context(start(genesis(**options)).state, height, time)
+    made.change_chain(height=height, time=time)
+    return made
+
+
+def later(context, blocks=1, time=0):
+    """Return the context of a later block, upon what one has written."""
+    state = context.draft.finish()
+    made = Context(state, context.height + blocks, context.time + time)
+    made.change_chain(height=made.height, time=made.time)
+    return made
+
+
+@contextmanager
+def refuses(code, match=None):
+    """Expect a refusal with a code."""
+    with pytest.raises(Refused, match=match) as caught:
+        yield
+    assert caught.value.code == code

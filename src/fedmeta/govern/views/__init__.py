@@ -1,0 +1,1 @@
+"""What is asked of a state, and of the events that led to it."""

@@ -1,0 +1,151 @@
+"""The worked examples of docs/ledger.md: every row is what the ledger gives."""
+
+from pathlib import Path
+
+import pytest
+
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.context import Context
+from fedmeta.govern.events import ContributorPaid, PoolReturned, SuperNodePaid
+from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+from fedmeta.govern.parameters import MILLION
+from fedmeta.govern.records import Candidate, Delegation, Member, Term, Unbonding
+from fedmeta.govern.rules import faults, slashing, stake
+from fedmeta.govern.rules.rewards import lower_median
+from tests.govern.playing import MODEL, RECIPE, Play, key
+
+PAGE = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text("utf-8")
+NAMES = ("north", "east", "south", "west")
+POOLS = {"north": 45_000, "east": 30_000, "south": 20_000, "west": 15_000}
+COMMISSIONS = {"north": 50_000, "east": 100_000, "south": 100_000, "west": 0}
+
+
+def genesis():
+    return Genesis(
+        chain_id="hospitals",
+        time=0,
+        sequencer=key("sequencer").public,
+        treasury=1_000_000,
+        parameters={"super_nodes": 4, "standbys": 0, "cohort_size": 3},
+        members=tuple(FirstMember(name, f"{name}-org", key(name).public, 5_000, "", "") for name in NAMES),
+        candidates=tuple(
+            FirstCandidate(name, COMMISSIONS[name], 40_000 if name == "north" else POOLS[name]) for name in NAMES
+        ),
+        delegations=(FirstDelegation("east", "north", 5_000),),
+        recipes=(FirstRecipe(RECIPE, "", MODEL),),
+    )
+
+
+@pytest.fixture
+def context():
+    return Context(start(genesis()).state, 1, 0)
+
+
+def row(*cells):
+    return "| " + " | ".join(f"{one:,}" if isinstance(one, int) else one for one in cells) + " |"
+
+
+def pool(context):
+    """Return units and shares of north's pool, and what each of three members has in it."""
+    north = context.candidate("north")
+    held = [context.draft.get(Delegation, name, "north") for name in ("north", "east", "west")]
+    return north.tokens, north.shares, *(stake.value_of(north, one.shares) if one else 0 for one in held)
+
+
+def test_the_example_of_pools_and_shares_is_what_the_ledger_gives(context):
+    assert row("at first", *pool(context)) in PAGE
+    slashing.cut_stake(context, "north", 1, 50_000, MILLION)
+    assert row("slashed by 5 %", *pool(context)) in PAGE
+    stake.delegate(context, "west", tx.Delegate("north", 1_000))
+    assert row("west delegates 1,000", *pool(context)) in PAGE
+
+
+def test_the_example_of_powers_is_what_an_election_gives(context):
+    seats = context.draft.need(Term, 1).seats
+    total = sum(seat.power for seat in seats)
+    for seat in seats:
+        assert row(seat.candidate, seat.weight, seat.power, f"{seat.power * 100 / total:.4f} %") in PAGE
+    # The largest whole number that is at most 33 % of itself and the others together.
+    assert 32_014 * 100 <= 33 * (32_014 + 65_000)
+    assert 32_015 * 100 > 33 * (32_015 + 65_000)
+    power = {seat.candidate: seat.power for seat in seats}
+    needed = total * 2 // 3
+    assert f"more than {needed:,}" in " ".join(PAGE.split())
+    assert power["east"] + power["south"] + power["west"] > needed >= power["north"] + power["east"]
+
+
+def test_the_example_of_the_median_is_what_the_rules_give(context):
+    power = {seat.candidate: seat.power for seat in context.draft.need(Term, 1).seats}
+    scores = {"west": 480_000, "north": 500_000, "south": 520_000, "east": 900_000}
+    for name, score in scores.items():
+        assert row(name, power[name], score) in PAGE
+    for own in (900_000, MILLION):
+        assert lower_median([(scores[name] if name != "east" else own, power[name]) for name in NAMES]) == 520_000
+
+
+def test_the_example_of_a_final_round_is_what_the_ledger_pays():
+    play = Play(genesis())
+    round = play.round(scores=SCORES)
+    assert round.leader == "north"
+    paid = play.events(ContributorPaid)
+    assert [event.member for event in paid] == list(round.cohort)
+    for name, event in zip(("east", "south", "west"), paid, strict=True):
+        exact = event.pool * event.score / event.total_score
+        sum_ = f"{event.pool} * {event.score:,} / {event.total_score:,} = {exact:.2f}"
+        assert row(name, event.score, sum_, event.amount) in PAGE
+    for event in play.events(SuperNodePaid):
+        rate = event.commission_rate // 10_000
+        commission = f"{event.commission} ({rate} %)" if rate else "0"
+        assert row(event.candidate, event.points, event.amount, commission, event.voters) in PAGE
+    (kept,) = play.events(PoolReturned)
+    assert (kept.amount, kept.dust) == (102, 2)
+    assert 1_000_000 - play.chain.treasury == 898
+    assert of_north(play.state) == (135, 16)
+
+
+def test_a_claim_after_two_rounds_loses_less_by_rounding_than_two_claims(context):
+    for due in ((135, 16), (270, 33)):
+        stake.give_voters(context, "north", 152)
+        assert of_north(context.draft) == due
+    assert "135.11 and east's 5,000 give 16.89" in " ".join(PAGE.split())
+    assert (f"{152 * 40 / 45:.2f}", f"{152 * 5 / 45:.2f}") == ("135.11", "16.89")
+
+
+def of_north(state):
+    """Return what north and east could claim of the rewards that lie in north's pool."""
+    candidate = state.need(Candidate, "north")
+    return tuple(stake.accrued(state.need(Delegation, name, "north"), candidate) for name in ("north", "east"))
+
+
+SCORES = {
+    "north": (500_000, 300_000, 250_000),
+    "east": (900_000, 300_000, 250_000),
+    "south": (520_000, 300_000, 250_000),
+    "west": (480_000, 300_000, 250_000),
+}
+"""For the three updates of the example, whoever sent them."""
+
+
+def test_the_example_of_a_slash_is_what_the_ledger_takes(context):
+    stake.delegate(context, "east", tx.Delegate("north", 1_000))
+    stake.undelegate(context, "east", tx.Undelegate("north", 1_000))
+    assert context.candidate("north").tokens == 45_000
+    before = context.chain.treasury
+    fault = faults.prove(context, "north", "false-result", 1, infraction=1, reporter="south")
+    taken = {cut.place: cut.amount for cut in fault.cuts}
+    assert row("the pool", 45_000, taken["pool"]) in PAGE
+    assert row("on its way out", 1_000, taken["unbonding"]) in PAGE
+    assert f"| the reporter gets 5 %, at most 1,000 | | {fault.reward} |" in PAGE
+    assert f"| the treasury gets the rest | | {context.chain.treasury - before:,} |" in PAGE
+    assert context.draft.need(Member, "south").owed == fault.reward
+    assert context.draft.need(Unbonding, "north", "east", 1).amount == 950
+
+
+def test_two_faults_of_a_term_take_what_the_graver_one_takes(context):
+    faults.prove(context, "north", "withheld-reveal", 1, infraction=1)
+    assert context.candidate("north").tokens == 44_550
+    fault = faults.prove(context, "north", "false-result", 1, infraction=1)
+    assert sum(cut.amount for cut in fault.cuts) == 1_800
+    assert context.candidate("north").tokens == 42_750 == 45_000 * 95 // 100
+    for figure in ("44,550", "1,800", "42,750", "costs 450 (1 %)"):
+        assert figure in PAGE

@@ -1,0 +1,184 @@
+import pytest
+
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.errors import REFUSALS, Refused
+from fedmeta.govern.parameters import TABLE
+from fedmeta.govern.records import Candidate, Chain, Delegation, Member
+from fedmeta.govern.views.queries import QUERIES, query
+from tests.govern.playing import CHAIN, RECIPE, Play, key
+from tests.govern.small import refuses
+
+
+@pytest.fixture(scope="module")
+def play():
+    """A chain with a final round, an unbonding, an open challenge, an executed and an open proposal, and a fault."""
+    play = Play()
+    play.round()
+    play.must(
+        ("hal", tx.Undelegate("ann", 300)),
+        ("ivy", tx.Redelegate("bob", "cat", 100)),
+        ("joy", tx.Propose("spend", {"kind": "spend", "member": "joy", "amount": 5})),
+    )
+    play.must(*((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan")))
+    play.wait(9)
+    play.round(withhold=("dan",))
+    play.must(
+        ("joy", tx.Propose("again", {"kind": "spend", "member": "joy", "amount": 5})),
+        ("ivy", tx.OpenChallenge(2, "bob", b"r" * 32)),
+    )
+    play.must(("hal", tx.CastVote(2, "no")))
+    return play
+
+
+def arguments(play):
+    """Arguments with which each query has an answer."""
+    given = {one: {} for one in QUERIES}
+    for name in ("member", "balance", "candidate"):
+        given[name] = {"name": "ann"}
+    given["round"] = {"number": 2}
+    for name in ("term", "proposal", "challenge", "fault"):
+        given[name] = {"number": 1}
+    return given
+
+
+def plain(value):
+    if type(value) is dict:
+        return all(type(name) is str and plain(one) for name, one in value.items())
+    if type(value) is list:
+        return all(map(plain, value))
+    return value is None or type(value) in (int, str, bytes, bool)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_query_gives_plain_values_without_floats(play, name):
+    answer = query(play.state, name, **arguments(play)[name])
+    assert plain(answer)
+    assert QUERIES[name].meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code"),
+    [
+        ("nothing", {}, "not-found"),
+        ("member", {}, "bad-value"),
+        ("member", {"name": 5}, "bad-value"),
+        ("member", {"name": "ann", "colour": "red"}, "bad-value"),
+        ("term", {"number": "1"}, "bad-value"),
+        ("term", {"number": True}, "bad-value"),
+        ("members", {"limit": 0}, "bad-value"),
+        ("members", {"limit": 1_001}, "bad-value"),
+        ("member", {"name": "nobody"}, "unknown-member"),
+        ("balance", {"name": "nobody"}, "unknown-member"),
+        ("candidate", {"name": "joy"}, "not-found"),
+        ("term", {"number": 99}, "not-found"),
+        ("round", {"number": 99}, "not-found"),
+        ("proposal", {"number": 99}, "not-found"),
+        ("challenge", {"number": 99}, "not-found"),
+        ("fault", {"number": 99}, "not-found"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_by_its_code(play, name, arguments, code):
+    with refuses(code):
+        query(play.state, name, **arguments)
+
+
+@pytest.mark.parametrize("name", [one for one, made in QUERIES.items() if "number" in made.arguments])
+def test_no_number_gives_anything_but_an_answer_or_a_refusal(play, name):
+    for number in (0, -1, 2**63, -(2**200)):
+        with pytest.raises(Refused) as caught:
+            query(play.state, name, number=number)
+        assert caught.value.code in REFUSALS
+
+
+def test_the_parts_of_the_supply_add_up_to_it(play):
+    parts = query(play.state, "supply")
+    whole = parts.pop("supply")
+    assert sum(parts.values()) == whole == play.genesis.supply
+    assert all(parts.values())
+
+
+def test_all_balances_the_treasury_and_what_is_with_nobody_make_the_supply(play):
+    totals = sum(query(play.state, "balance", name=one.name)["total"] for one in play.state.all(Member))
+    rest = play.genesis.supply - play.chain.treasury - totals
+    # Rounding in each delegation's value and in each one's accrued rewards leaves less than a unit.
+    assert 0 <= rest < 2 * play.state.count(Delegation)
+
+
+def test_a_balance_names_every_place(play):
+    hal = query(play.state, "balance", name="hal")
+    assert [one["amount"] for one in hal["unbonding"]] == [300]
+    assert [(one["candidate"], one["value"]) for one in hal["bonded"]] == [("ann", 700)]
+    assert query(play.state, "balance", name="joy")["deposits"] == play.parameters.proposal_deposit
+    ivy = query(play.state, "balance", name="ivy")
+    assert ivy["deposits"] == play.parameters.challenge_deposit
+    assert [one["amount"] for one in ivy["redelegations"]] == [100]
+    parts = ivy["free"] + ivy["owed"] + ivy["accrued"] + ivy["deposits"]
+    assert ivy["total"] == parts + sum(one["value"] for one in ivy["bonded"])
+
+
+def test_lists_are_by_name_and_go_on_after_one(play):
+    names = [one["name"] for one in query(play.state, "members")]
+    assert names == sorted(names)
+    pages = [one["name"] for one in query(play.state, "members", limit=4)]
+    while len(pages) < len(names):
+        pages += [one["name"] for one in query(play.state, "members", after=pages[-1], limit=4)]
+    assert pages == names
+    assert [one["number"] for one in query(play.state, "proposals", after=1)] == [2]
+    assert len(query(play.state, "candidates")) == play.state.count(Candidate)
+
+
+def test_a_proposal_shows_its_count_while_it_is_voted_on(play):
+    shown = query(play.state, "proposal", number=2)
+    assert (shown["status"], shown["no"], shown["votes"]) == ("voting", 700, {"hal": "no"})
+    assert shown["turnout"] == 700 * 10**6 // shown["bonded"]
+    assert shown["action"] == {"kind": "spend", "member": "joy", "amount": 5}
+    assert query(play.state, "proposal", number=1)["status"] == "executed"
+
+
+def test_a_round_shows_what_was_put_on_the_ledger_for_it(play):
+    shown = query(play.state, "round", number=2)
+    assert shown["manifest"]["members"] == sorted(one["member"] for one in shown["updates"])
+    assert [one["candidate"] for one in shown["attestations"] if not one["revealed"]] == ["dan"]
+    assert shown["challenges"] == [1]
+
+
+def test_a_candidate_shows_its_weight_and_its_faults(play):
+    shown = query(play.state, "candidate", name="dan")
+    assert [one["kind"] for one in shown["faults"]] == ["withheld-reveal"]
+    assert shown["weight"] == shown["tokens"]
+    assert shown["own_stake"] == 2_500 - 2_500 // 100
+    assert shown["highest_commission"] == 100_000
+
+
+def test_the_parameters_are_the_whole_table(play):
+    shown = query(play.state, "parameters")
+    assert [one["name"] for one in shown] == list(TABLE)
+    assert {one["name"]: one["value"] for one in shown}["term_length"] == 40
+
+
+def test_the_status_says_where_the_ledger_stands(play):
+    shown = query(play.state, "status")
+    assert (shown["chain_id"], shown["height"], shown["app_hash"]) == (CHAIN, play.height, play.hashes[-1])
+    assert (shown["voting"], shown["disputed"]) == ([2], [1])
+    assert shown["supply"] == play.state.need(Chain).supply
+
+
+def test_a_member_shows_the_key_in_force(play):
+    assert query(play.state, "member", name="ann")["public"] == key("ann").public
+
+
+def test_a_recipe_shows_the_model_it_has_reached(play):
+    (shown,) = query(play.state, "recipes")
+    assert shown["digest"] == RECIPE
+    assert shown["model"] == query(play.state, "round", number=2)["manifest"]["model"]
+
+
+def test_fairness_is_open_to_all(play):
+    shown = query(play.state, "fairness")
+    assert shown["powers"] == query(play.state, "term", number=shown_term(play))["powers"]
+    assert shown["nakamoto"]["stop"] >= 1
+    assert set(shown["turnout"]) == {"1"}
+
+
+def shown_term(play):
+    return query(play.state, "status")["term"]

@@ -1,0 +1,1 @@
+"""What orders blocks and keeps them: engines that drive one `Application` through one seam."""

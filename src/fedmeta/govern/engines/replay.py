@@ -1,0 +1,213 @@
+"""What a ledger's database says, checked: the state as it was left, or executed again from the blocks."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from fedmeta.govern.application import Application, Commit, Finalized
+from fedmeta.govern.block import Block
+from fedmeta.govern.engines.store import Store
+from fedmeta.govern.errors import Damaged, InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError, WrongChain
+from fedmeta.govern.genesis import Genesis, decode_genesis, start
+from fedmeta.govern.header import Header, SignedHeader, check_link, check_roots, event_leaves
+from fedmeta.govern.records import Chain
+from fedmeta.govern.snapshot import Manifest, restore
+from fedmeta.govern.state import State
+
+Progress = Callable[[int, int], None]
+"""Is called with the height that was done, and the last one."""
+
+
+class Resumed(NamedTuple):
+    """Where a ledger was left."""
+
+    genesis: Genesis
+    state: State
+    head: Header | None
+    """The last block's header; None after genesis."""
+
+
+def resume(store: Store, chain_id: str | None = None) -> Resumed:
+    """Return where a ledger was left, once the state, the last block and its header agree.
+
+    Raises:
+        WrongChain: it is not the chain that is asked for.
+        Damaged: what it holds does not fit together.
+    """
+    genesis = read_genesis(store, chain_id)
+    tip = store.tip
+    try:
+        state = State.load(store.rows(), store.slots)
+        if not tip:
+            _agree(store, "state", state.root, "genesis", start(genesis).app_hash)
+            return Resumed(genesis, state, None)
+        head = _check_tip(store, genesis, tip)
+        _agree(store, "state", state.root, f"header of block {tip}", head.app_hash)
+        chain = state.need(Chain)
+        _agree(store, "state's height", chain.height, "height of its last header", tip)
+    except (Malformed, StateError, ProofError) as error:
+        raise Damaged(f"{store.path} is damaged: {error}") from error
+    return Resumed(genesis, state, head)
+
+
+def read_genesis(store: Store, chain_id: str | None = None) -> Genesis:
+    """Return a ledger's genesis; raises `WrongChain` if it is not the chain that is asked for, and `Damaged`."""
+    try:
+        genesis = decode_genesis(store.genesis)
+    except InvalidGenesis as error:
+        raise Damaged(f"{store.path} is damaged: {error}") from error
+    if chain_id is not None and genesis.chain_id != chain_id:
+        raise WrongChain(f"{store.path} holds chain {genesis.chain_id!r}: {chain_id!r} is asked for")
+    return genesis
+
+
+class Replay:
+    """Executes the blocks of a chain once more, and checks that their headers say what that gives."""
+
+    def __init__(self, genesis: Genesis, state: State, head: Header | None):
+        self.genesis = genesis
+        self.application = Application(state)
+        self.head = head
+        self._digest = genesis.digest
+
+    @staticmethod
+    def at(genesis: Genesis) -> "Replay":
+        """Return the replay from genesis on."""
+        return Replay(genesis, start(genesis).state, None)
+
+    def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
+        """Go on to a snapshot by the headers alone, the last of which is of its height.
+
+        Raises:
+            ProofError: a header does not hold, or does not name the snapshot's state.
+            StateError: the snapshot does not give its root.
+        """
+        for signed in headers:
+            self.check_header(signed)
+        named = (self.head.height, self.head.app_hash) if self.head else (0, self.application.app_hash)
+        if named != (snapshot.height, snapshot.app_hash):
+            raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
+        self.application = Application(restore(snapshot, chunks))
+
+    def check_header(self, signed: SignedHeader) -> None:
+        """Accept the next header; raises `ProofError` unless it is signed and follows the one before."""
+        signed.check(self.genesis.chain_id, self.genesis.sequencer)
+        check_link(signed.header, self.head, self._digest)
+        self.head = signed.header
+
+    def step(
+        self,
+        signed: SignedHeader,
+        transactions: Sequence[bytes],
+        save: Callable[[Commit, Finalized, list[bytes]], None] | None = None,
+    ) -> tuple[Finalized, list[bytes]]:
+        """Execute the next block; return what it gave, and its encoded events.
+
+        Raises:
+            ProofError: the header is not signed, does not follow, or does not say what the execution gives.
+            InvalidBlock: the block does not follow the state.
+        """
+        header, before = signed.header, self.head
+        self.check_header(signed)
+        try:
+            found = self.application.finalize(Block(header.height, header.time, tuple(transactions)))
+            leaves = event_leaves(found.events)
+            check_roots(header, transactions, leaves)
+            if found.app_hash != header.app_hash:
+                raise ProofError(
+                    f"block {header.height} gives the app hash {found.app_hash.hex()}: "
+                    f"its header says {header.app_hash.hex()}"
+                )
+            self.application.commit(None if save is None else lambda commit: save(commit, found, leaves))
+        except BaseException:
+            self.head = before
+            raise
+        return found, leaves
+
+
+def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Progress | None = None) -> int:
+    """Execute the blocks again, from genesis or from the snapshot of a height, and write the state anew.
+
+    A ledger that was pruned begins from its oldest snapshot. Returns the height.
+
+    Raises:
+        StoreError: there is no such snapshot, or the file cannot be used; Damaged if the blocks do not hold.
+    """
+    with Store.probe(path) as (found, lock):
+        genesis, tip = read_genesis(found), found.tip
+        try:
+            replay, begin = Replay.at(genesis), choose(found, snapshot)
+            if begin is not None:
+                headers = (needed(found, height) for height in range(1, begin.height + 1))
+                replay.skip(headers, begin, chunks_of(found, begin))
+            for height in range(replay.application.height + 1, tip + 1):
+                replay.step(needed(found, height), whole(found, height))
+                if progress is not None:
+                    progress(height, tip)
+        except (InvalidBlock, ProofError, StateError) as error:
+            raise Damaged(f"{path} is damaged: {error}") from error
+        store = Store.open(path, lock)
+    try:
+        state = replay.application.state
+        store.replace_state(state.dump(), state.slots)
+    finally:
+        store.close()
+    return tip
+
+
+def choose(store: Store, height: int | None = None) -> Manifest | None:
+    """Return the snapshot of a height, or the oldest one that is needed since blocks were pruned, or None.
+
+    Raises:
+        Damaged: there is none.
+    """
+    if height is None and store.first == 1:
+        return None
+    wanted = store.first - 1 if height is None else height
+    for one in store.manifests():
+        if one.height == wanted:
+            return one
+    kept = ", ".join(str(one.height) for one in store.manifests()) or "none"
+    raise Damaged(f"{store.path} has no snapshot of height {wanted}: there is {kept}")
+
+
+def chunks_of(store: Store, snapshot: Manifest) -> Iterator[bytes]:
+    """Yield a snapshot's chunks; raises `Damaged` if one is missing."""
+    for number in range(len(snapshot.chunks)):
+        chunk = store.chunk(snapshot.height, number)
+        if chunk is None:
+            raise Damaged(f"{store.path} is damaged: chunk {number} of the snapshot of {snapshot.height} is missing")
+        yield chunk
+
+
+def needed(store: Store, height: int) -> SignedHeader:
+    """Return a header; raises `Damaged` if it is missing."""
+    found = store.header(height)
+    if found is None:
+        raise Damaged(f"{store.path} is damaged: the header of block {height} is missing")
+    if found.header.height != height:
+        raise Damaged(f"{store.path} is damaged: the header of block {height} says {found.header.height}")
+    return found
+
+
+def whole(store: Store, height: int) -> list[bytes]:
+    """Return a block's transactions; raises `Damaged` if they are missing."""
+    found = store.transactions(height)
+    if found is None:
+        raise Damaged(f"{store.path} is damaged: the transactions of block {height} are missing")
+    return found
+
+
+def _check_tip(store: Store, genesis: Genesis, tip: int) -> Header:
+    signed = needed(store, tip)
+    signed.check(genesis.chain_id, genesis.sequencer)
+    check_link(signed.header, needed(store, tip - 1).header if tip > 1 else None, genesis.digest)
+    if tip >= store.first:
+        check_roots(signed.header, whole(store, tip), store.events(tip) or [])
+    return signed.header
+
+
+def _agree(store: Store, what: str, found: object, other: str, due: object) -> None:
+    if found != due:
+        shown = [one.hex() if isinstance(one, bytes) else str(one) for one in (found, due)]
+        raise Damaged(f"{store.path} is damaged: its {what} is {shown[0]}, but the {other} says {shown[1]}")

@@ -1,0 +1,447 @@
+"""A ledger's database: every block whole, its events, the state, and snapshots, in one SQLite file.
+
+It is in WAL mode with full synchronous writes: what `append` has returned from survives a crash, and a block is there
+with all that belongs to it or not at all. A `.lock` file beside it is held while it is open for writing.
+"""
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from fedmeta.govern import codec
+from fedmeta.govern.errors import Damaged, Malformed, NewerSchema, StoreError, StoreLocked
+from fedmeta.govern.header import SignedHeader, decode_header, encode_header
+from fedmeta.govern.signatures import digest
+from fedmeta.govern.snapshot import Manifest, decode_manifest, encode_manifest
+from fedmeta.govern.state import Change
+
+APPLICATION_ID = 0x66656467
+"""In the file's header, so that a ledger is told from other databases: "fedg" in ASCII."""
+
+SCHEMA = 1
+"""The version of the tables, in the file's header."""
+
+_TABLES = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE blocks (height INTEGER PRIMARY KEY, header BLOB, signature BLOB, transactions BLOB)",
+    "CREATE TABLE events (height INTEGER PRIMARY KEY, leaves BLOB)",
+    "CREATE TABLE transactions (digest BLOB PRIMARY KEY, height INTEGER, position INTEGER, code TEXT) WITHOUT ROWID",
+    "CREATE TABLE state (slot INTEGER PRIMARY KEY, data BLOB)",
+    "CREATE TABLE snapshots (height INTEGER PRIMARY KEY, manifest BLOB)",
+    "CREATE TABLE chunks (height INTEGER, number INTEGER, data BLOB, PRIMARY KEY (height, number)) WITHOUT ROWID",
+)
+_MAGIC = b"SQLite format 3\0"
+_CHECKPOINT_PAGES = 8192
+# The statements are always the same: one that cannot be prepared, or breaks a constraint, does not find what it should.
+_DAMAGES = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+)
+
+
+class Place(NamedTuple):
+    """Where a transaction stands, and the code it was refused with, or nothing."""
+
+    height: int
+    position: int
+    code: str
+
+
+class Store:
+    """An open database; one thread at a time. Every method raises `StoreError` where the file cannot be used."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection, lock: FileLock | None):
+        self.path = path
+        self._database = database
+        self._lock = lock
+
+    @staticmethod
+    def create(
+        path: str | os.PathLike, genesis: bytes, rows: Iterable[tuple[int, bytes]], slots: int, events: Sequence[bytes]
+    ) -> None:
+        """Make the database of a new ledger: all of it, or no file.
+
+        Raises:
+            StoreError: the file exists, or cannot be made.
+        """
+        path = Path(path)
+        with _locked(path), new_file(path) as aside, _guard(path), contextlib.closing(_connect(aside)) as database:
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {SCHEMA}")
+            database.execute("BEGIN")
+            for table in _TABLES:
+                database.execute(table)
+            meta = {"genesis": genesis, "slots": slots, "first": 1}
+            database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            database.execute("INSERT INTO events VALUES (0, ?)", (codec.encode(list(events)),))
+            database.executemany("INSERT INTO state VALUES (?, ?)", rows)
+            database.execute("COMMIT")
+            database.execute("PRAGMA journal_mode = WAL")
+
+    @staticmethod
+    @contextlib.contextmanager
+    def read(path: str | os.PathLike) -> Iterator["Store"]:
+        """Open a database to read it only, also while another process writes to it; nothing in it changes.
+
+        Raises:
+            StoreError: there is none, or it is none of ours; NewerSchema, Damaged.
+        """
+        path = Path(path)
+        _check_file(path)
+        with _reading(path, held=False) as store:
+            yield store
+
+    @staticmethod
+    @contextlib.contextmanager
+    def probe(path: str | os.PathLike) -> Iterator["tuple[Store, FileLock]"]:
+        """Lock a database and open it to read it only: whatever is found, nothing has been changed yet.
+
+        `open` takes the lock over; otherwise it is released at the end.
+
+        Raises:
+            StoreError: there is none, or it is none of ours; StoreLocked, NewerSchema, Damaged.
+        """
+        path = Path(path)
+        _check_file(path)
+        with _locked(path) as lock, _reading(path, held=True) as store:
+            yield store, lock
+
+    @staticmethod
+    def open(path: str | os.PathLike, lock: FileLock, durable: bool = True) -> "Store":
+        """Open a database for writing, under a lock from `probe`; `close` releases it.
+
+        Without `durable` nothing waits for the disk: for a file that is not in its place yet.
+        """
+        path = Path(path)
+        with _guard(path):
+            database = _connect(path)
+            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            database.execute("PRAGMA cache_size = -65536")
+            lock.acquire()
+            return Store(path, database, lock)
+
+    def close(self) -> None:
+        """Close the database and release the lock; a second time does nothing."""
+        with _guard(self.path):
+            self._database.close()
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
+
+    @property
+    def genesis(self) -> bytes:
+        """The genesis in its encoding."""
+        return self._meta("genesis", bytes)
+
+    @property
+    def slots(self) -> int:
+        """The state's high-water mark of slots."""
+        return self._meta("slots", int)
+
+    @property
+    def first(self) -> int:
+        """The oldest block whose transactions and events are kept."""
+        return self._meta("first", int)
+
+    @property
+    def tip(self) -> int:
+        """The height of the last block; 0 if there is none."""
+        return self._one("SELECT max(height) FROM blocks")[0] or 0
+
+    def rows(self) -> Iterator[tuple[int, bytes]]:
+        """Yield slot and data of every record of the state, by slot."""
+        with _guard(self.path):
+            # Not `yield from`: that would close the cursor, whose database may be closed when this is dropped half-way.
+            for slot, data in self._database.execute("SELECT slot, data FROM state ORDER BY slot"):
+                yield slot, _octets(data)
+
+    def header(self, height: int) -> SignedHeader | None:
+        """Return the signed header of a block, or None if there is none."""
+        row = self._one("SELECT header, signature FROM blocks WHERE height = ?", height)
+        if row is None:
+            return None
+        with self._sound(f"the header of block {height}"):
+            return SignedHeader(decode_header(_octets(row[0])), _octets(row[1]))
+
+    def transactions(self, height: int) -> list[bytes] | None:
+        """Return the transactions of a block, or None if there is none or it was pruned."""
+        row = self._one("SELECT transactions FROM blocks WHERE height = ?", height)
+        return None if row is None or row[0] is None else self._list(row[0], f"the transactions of block {height}")
+
+    def events(self, height: int) -> list[bytes] | None:
+        """Return the encoded events of a block, 0 being genesis, or None if there is none or it was pruned."""
+        row = self._one("SELECT leaves FROM events WHERE height = ?", height)
+        return None if row is None else self._list(row[0], f"the events of block {height}")
+
+    def place(self, digest: bytes) -> Place | None:
+        """Return where the transaction of this digest stands, or None if there is none or it was pruned."""
+        row = self._one("SELECT height, position, code FROM transactions WHERE digest = ?", digest)
+        return None if row is None else Place(*row)
+
+    def places(self) -> int:
+        """Return how many transactions can be found by their digest."""
+        return self._one("SELECT count(*) FROM transactions")[0]
+
+    def append(
+        self,
+        signed: SignedHeader,
+        transactions: Sequence[bytes],
+        events: Sequence[bytes],
+        codes: Sequence[str],
+        changes: Iterable[Change],
+        slots: int,
+    ) -> None:
+        """Write a block with its events and what it changed; when this returns, it is on the disk."""
+        header = signed.header
+        gone: list[tuple[int]] = []
+        come: list[tuple[int, bytes]] = []
+        for one in changes:
+            if one.data is None:
+                gone.append((one.slot,))
+            else:
+                come.append((one.slot, one.data))
+        places = [
+            (digest(raw), header.height, at, code)
+            for at, (raw, code) in enumerate(zip(transactions, codes, strict=True))
+        ]
+        with self._writing() as database:
+            database.execute(
+                "INSERT INTO blocks VALUES (?, ?, ?, ?)",
+                (header.height, encode_header(header), signed.signature, codec.encode(list(transactions))),
+            )
+            database.execute("INSERT INTO events VALUES (?, ?)", (header.height, codec.encode(list(events))))
+            database.executemany(
+                "INSERT INTO transactions VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
+                "SET height = excluded.height, position = excluded.position, code = excluded.code WHERE code != ''",
+                places,
+            )
+            database.executemany("DELETE FROM state WHERE slot = ?", gone)
+            database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", come)
+            database.execute("UPDATE meta SET value = ? WHERE name = 'slots'", (slots,))
+
+    def replace_state(self, rows: Iterable[tuple[int, bytes]], slots: int) -> None:
+        """Write the state anew."""
+        with self._writing() as database:
+            database.execute("DELETE FROM state")
+            database.executemany("INSERT INTO state VALUES (?, ?)", rows)
+            database.execute("UPDATE meta SET value = ? WHERE name = 'slots'", (slots,))
+
+    def begin_at(self, headers: Iterable[SignedHeader], manifest: Manifest, chunks: Iterable[bytes]) -> None:
+        """Write the headers up to a snapshot and the snapshot, into a database without blocks."""
+        with self._writing() as database:
+            database.executemany(
+                "INSERT INTO blocks VALUES (?, ?, ?, NULL)",
+                ((one.header.height, encode_header(one.header), one.signature) for one in headers),
+            )
+            self._keep(manifest, chunks)
+            database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))
+
+    def prune(self, before: int) -> None:
+        """Delete the transactions and events of the blocks before a height, and the snapshots that none leads on from.
+
+        The caller has made sure that there is a snapshot of the height below.
+        """
+        with self._writing() as database:
+            database.execute(
+                "UPDATE blocks SET transactions = NULL WHERE height >= ? AND height < ?", (self.first, before)
+            )
+            database.execute("DELETE FROM events WHERE height > 0 AND height < ?", (before,))
+            database.execute("DELETE FROM transactions WHERE height < ?", (before,))
+            database.execute("DELETE FROM snapshots WHERE height < ?", (before - 1,))
+            database.execute("DELETE FROM chunks WHERE height < ?", (before - 1,))
+            database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (before,))
+
+    def keep(self, manifest: Manifest, chunks: Iterable[bytes]) -> None:
+        """Keep a snapshot, in the place of an older one of its height."""
+        with self._writing():
+            self._keep(manifest, chunks)
+
+    def manifests(self) -> list[Manifest]:
+        """Return the snapshots that are kept, by height."""
+        found = self._all("SELECT manifest FROM snapshots ORDER BY height")
+        with self._sound("a snapshot's manifest"):
+            return [decode_manifest(_octets(row[0])) for row in found]
+
+    def chunk(self, height: int, number: int) -> bytes | None:
+        """Return a chunk of the snapshot of a height, or None."""
+        row = self._one("SELECT data FROM chunks WHERE height = ? AND number = ?", height, number)
+        return None if row is None else row[0]
+
+    def _keep(self, manifest: Manifest, chunks: Iterable[bytes]) -> None:
+        self._database.execute("DELETE FROM chunks WHERE height = ?", (manifest.height,))
+        self._database.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?)", (manifest.height, encode_manifest(manifest))
+        )
+        self._database.executemany(
+            "INSERT INTO chunks VALUES (?, ?, ?)",
+            ((manifest.height, number, chunk) for number, chunk in enumerate(chunks)),
+        )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Run a write transaction: all of it is on the disk at the end, or nothing has changed."""
+        with _guard(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _one(self, query: str, *values: Any) -> Any:
+        with _guard(self.path):
+            return self._database.execute(query, values).fetchone()
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        with _guard(self.path):
+            return self._database.execute(query, values).fetchall()
+
+    def _meta(self, name: str, due: type) -> Any:
+        row = self._one("SELECT value FROM meta WHERE name = ?", name)
+        if row is None or type(row[0]) is not due:
+            raise Damaged(f"{self.path} is damaged: its {name} is missing")
+        return row[0]
+
+    def _list(self, data: Any, what: str) -> list[bytes]:
+        with self._sound(what):
+            found = codec.decode(_octets(data), limit=max(1, len(data)))
+            if type(found) is not list or any(type(one) is not bytes for one in found):
+                raise Malformed("a list of byte strings is due")
+            return found
+
+    @contextlib.contextmanager
+    def _sound(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Malformed as error:
+            raise Damaged(f"{self.path} is damaged: {what} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a file to write aside, and put it in its place once it is whole and on the disk.
+
+    Raises:
+        StoreError: there is a file already, or the file system refuses.
+    """
+    for taken in (path, Path(f"{path}-wal")):
+        if taken.exists():
+            raise StoreError(f"{taken} exists: nothing is written over another file")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield aside
+        with _guard(path):
+            _flush(aside)
+            os.rename(aside, path)
+            _flush(path.parent)
+    finally:
+        for end in ("", "-journal", "-wal", "-shm", ".lock"):
+            Path(f"{aside}{end}").unlink(missing_ok=True)
+
+
+def _octets(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise Malformed(f"bytes are due, not {type(value).__name__}")
+    return value
+
+
+def _check_file(path: Path) -> None:
+    """Raise unless the file begins as a ledger's database of a schema that is known; it is only read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(100)
+    except FileNotFoundError as error:
+        raise StoreError(f"there is no ledger at {path}") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    if len(head) < 100 or not head.startswith(_MAGIC):
+        raise StoreError(f"{path} is not a database")
+    _check_marks(path, int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big"))
+
+
+def _check_marks(path: Path, application: int, schema: int) -> None:
+    if application != APPLICATION_ID:
+        raise StoreError(
+            f"{path} is the database of another application: its id is {application:#x}, not {APPLICATION_ID:#x}"
+        )
+    if schema > SCHEMA:
+        raise NewerSchema(f"{path} has schema {schema}: this version of fedmeta knows {SCHEMA}; a newer one wrote it")
+    if schema < 1:
+        raise Damaged(f"{path} is damaged: its schema is {schema}")
+
+
+@contextlib.contextmanager
+def _reading(path: Path, held: bool) -> Iterator[Store]:
+    """Open a database to read it. Where nobody can be writing, and no log is left beside it, no file is made there."""
+    log = Path(f"{path}-wal")
+    with _guard(path):
+        still = (held or not os.access(path.parent, os.W_OK)) and not (log.exists() and log.stat().st_size)
+        with contextlib.closing(_connect(path, "mode=ro&immutable=1" if still else "mode=ro")) as database:
+            # One transaction, so that all that is read is of one height.
+            database.execute("BEGIN")
+            marks = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+            _check_marks(path, *marks)
+            yield Store(path, database, None)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[FileLock]:
+    """Hold the lock beside a database; within, it can be acquired once more to keep it for longer."""
+    if not path.parent.is_dir():
+        raise StoreError(f"there is no folder {path.parent} for {path.name}")
+    # Not bound to a thread: a server may close the ledger in another thread than the one that opened it.
+    lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StoreLocked(f"{path} is in use by another process: close that one first") from error
+    except OSError as error:
+        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into the ledger's errors, with the file's name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
+        if code in _DAMAGES:
+            raise Damaged(f"{path} is damaged: {error}") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreLocked(f"{path} is in use by another process: {error}") from error
+        raise StoreError(f"cannot use {path}: {error}") from error
+    except OSError as error:
+        raise StoreError(f"cannot use {path}: {error.strerror or error}") from error
+
+
+def _connect(path: Path, options: str = "mode=rwc") -> sqlite3.Connection:
+    # The caller serialises: whichever thread holds its lock may use the connection.
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None, check_same_thread=False
+    )
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

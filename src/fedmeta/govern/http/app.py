@@ -1,0 +1,111 @@
+"""The application of a node: what it answers over HTTP, and what it refuses before it costs anything."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.http import asking, sending
+from fedmeta.govern.http.limits import Buckets, Limits, peer_key
+from fedmeta.govern.http.node import Node
+from fedmeta.govern.http.problems import problem, refusal
+
+DESCRIPTION = """
+A node of a fedmeta ledger. What is asked is answered in JSON, bytes in hex; whole numbers are exact and may be larger
+than 2^53. What is signed or proven also comes in canonical CBOR, for `Accept: application/cbor`.
+
+Every answer that is no has a `code` and a `message`: 400 for what is malformed, 404 for what is not there, 410 for what
+was pruned, 413 for what is too large, 422 for what the ledger refuses, 429 for too many requests, and 503 when the node
+is busy; the last two say in `Retry-After` when to come again.
+"""
+
+
+def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: object) -> FastAPI:
+    """Return the application of a node, an ASGI application; its lifespan makes the blocks.
+
+    Args:
+        engine: It must be open; whoever opened it closes it, after the application has ended.
+        limits: What is taken from whom.
+        **options: Of `Node`: block_interval, empty_interval, snapshot_every, prune.
+    """
+    taken = limits or Limits()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        making = asyncio.create_task(node.run())
+        making.add_done_callback(lambda task: app.state.ended(task))
+        try:
+            yield
+        finally:
+            node.stop()
+            await asyncio.gather(making, return_exceptions=True)
+            node.close()
+
+    app = FastAPI(
+        title="fedmeta ledger",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # The pages that show the description would fetch their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    node = app.state.node = Node(engine, taken, **options)  # type: ignore[arg-type]
+    app.state.members = Buckets(taken.member_rate, taken.member_burst, taken.remembered)
+    app.state.ended = lambda task: None
+    app.include_router(sending.router)
+    app.include_router(asking.router)
+    app.add_middleware(PeerLimit, buckets=Buckets(taken.peer_rate, taken.peer_burst, taken.remembered))
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(StoreError, _broken)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _failed)
+    return app
+
+
+class PeerLimit:
+    """Answers 429 to an address that asks too often."""
+
+    def __init__(self, app: ASGIApp, buckets: Buckets):
+        self._app = app
+        self._buckets = buckets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or not."""
+        if scope["type"] == "http":
+            peer = peer_key(scope["client"][0] if scope.get("client") else "")
+            scope.setdefault("state", {})["peer"] = peer
+            if wait := self._buckets.take(peer):
+                answer = problem(429, "too-many-requests", f"too many requests: come again in {wait} s", wait)
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return refusal(error)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    return problem(503, "busy", str(error), retry_after=10)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return problem(400, "malformed", f"{where} is {first.get('input')!r:.80}: {first['msg']}")
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not-found", 405: "not-allowed"}
+    return problem(error.status_code, codes.get(error.status_code, "malformed"), f"{request.url.path}: {error.detail}")

@@ -1,0 +1,83 @@
+"""How much a node takes from whom."""
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SECOND = 10**9
+"""Nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a node takes from one member, from one peer address and in all."""
+
+    body_bytes: int = 65_536
+    """The size of a request's body."""
+    body_seconds: int = 10
+    """The time in which a body must have come."""
+    member_rate: int = 20
+    """Transactions a second of one member, in the long run."""
+    member_burst: int = 200
+    """Transactions of one member at once."""
+    peer_rate: int = 50
+    """Requests a second from one address, in the long run; an IPv6 network of 64 bits counts as one address."""
+    peer_burst: int = 500
+    """Requests from one address at once."""
+    remembered: int = 10_000
+    """Members and addresses of which the rates are remembered, the latest ones."""
+    streams: int = 100
+    """Event streams at once."""
+    peer_streams: int = 10
+    """Event streams at once to one address."""
+    heartbeat_seconds: int = 15
+    """A silent stream says so often that it lives."""
+    stall_seconds: int = 30
+    """A stream is closed when its reader takes nothing for so long."""
+    wait_seconds: int = 30
+    """A request waits for its transaction's block for so long at most."""
+    waiting: int = 10_000
+    """Requests that wait for a block at once."""
+
+
+class Buckets:
+    """A token bucket for each key: it holds `burst` tokens at most and gains `rate` a second."""
+
+    def __init__(self, rate: int, burst: int, keys: int, clock: Callable[[], int] = time.monotonic_ns):
+        """Remember so many keys; `clock` gives nanoseconds."""
+        self._rate, self._full, self._keys, self._clock = rate, burst * SECOND, keys, clock
+        self._levels: OrderedDict[str, tuple[int, int]] = OrderedDict()
+
+    def take(self, key: str) -> int:
+        """Take a token and return 0; or take none and return after how many seconds there is one."""
+        wait = self.missing(key)
+        if not wait:
+            level, now = self._levels[key]
+            self._levels[key] = (level - SECOND, now)
+        return wait
+
+    def missing(self, key: str) -> int:
+        """Return after how many seconds there is a token: 0 if there is one now."""
+        now = self._clock()
+        level, then = self._levels.get(key, (self._full, now))
+        level = min(self._full, level + (now - then) * self._rate)
+        self._levels[key] = (level, now)
+        self._levels.move_to_end(key)
+        if len(self._levels) > self._keys:
+            self._levels.popitem(last=False)
+        lack = SECOND - level
+        return -(-lack // (self._rate * SECOND)) if lack > 0 else 0
+
+
+def peer_key(host: str) -> str:
+    """Return what the requests of one address are counted under."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped) if mapped else str(ipaddress.ip_network((int(address), 64), strict=False))
+    return host

@@ -1,0 +1,101 @@
+"""The answers of a node, as its OpenAPI description has them; bytes are in hex."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why the answer is no."""
+
+    code: str = Field(description="A short name of the reason, such as `insufficient-funds`.")
+    message: str = Field(description="What was wrong, its value, and what would be right.")
+
+
+class EventModel(BaseModel):
+    """Something that changed."""
+
+    kind: str = Field(description="Such as `staked`.")
+    fields: dict[str, Any] = Field(description="What the kind has.")
+
+
+class OutcomeModel(BaseModel):
+    """What a transaction did."""
+
+    digest: str = Field(description="SHA-256 of the transaction: its name.")
+    height: int = Field(description="The height of its block.")
+    position: int = Field(description="Its place in the block, from 0.")
+    events: list[EventModel]
+
+
+class WaitingModel(BaseModel):
+    """A transaction that waits for its block."""
+
+    digest: str
+
+
+class TransactionModel(OutcomeModel):
+    """A transaction in a block."""
+
+    member: str
+    sequence: int
+    kind: str
+    body: dict[str, Any]
+    raw: str = Field(description="The signed transaction in canonical CBOR.")
+
+
+class StatusModel(BaseModel):
+    """Where a node is."""
+
+    chain_id: str
+    height: int
+    time: int = Field(description="Of the last block, in milliseconds since 1970.")
+    app_hash: str = Field(description="The Merkle root of the state.")
+    genesis: str = Field(description="SHA-256 of the genesis: the chain's true name.")
+    sequencer: str = Field(description="The public key that blocks are signed by.")
+    term: int
+    round: int
+    first_block: int = Field(description="The oldest block that is whole; older ones were pruned to their headers.")
+    pending: int = Field(description="Transactions that wait for a block.")
+    fault: str = Field(description="Why no block can be written at present; empty if all is well.")
+    version: str
+
+
+class SequenceModel(BaseModel):
+    """The number that a member's next transaction must carry."""
+
+    sequence: int
+
+
+class HeaderModel(BaseModel):
+    """A block in a few hashes, and the sequencer's signature over it."""
+
+    chain_id: str
+    height: int
+    time: int
+    previous: str
+    transactions_root: str
+    events_root: str
+    app_hash: str
+    hash: str
+    signature: str
+
+
+class BlockModel(BaseModel):
+    """A block whole: its transactions in canonical CBOR, and what came of them."""
+
+    header: HeaderModel
+    transactions: list[str]
+    events: list[EventModel]
+
+
+class ProofModel(BaseModel):
+    """A record, and that it is in the ledger: RFC 6962's inclusion proof under the header's `app_hash`."""
+
+    kind: str
+    record: dict[str, Any]
+    header: HeaderModel
+    leaf: str = Field(description="The record in canonical CBOR: what the tree's leaf holds.")
+    index: int
+    size: int
+    path: list[str] = Field(description="The siblings on the way from the leaf to the root.")

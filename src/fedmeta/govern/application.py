@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from fedmeta.govern.block import Block
 from fedmeta.govern.context import Context
 from fedmeta.govern.errors import InvalidBlock, Refused, StateError
-from fedmeta.govern.events import BlockEnding, Event, TransactionRefused
-from fedmeta.govern.execute import ENDINGS, attempt, authenticate
+from fedmeta.govern.events import Event, TransactionRefused
+from fedmeta.govern.execute import attempt, authenticate, begin, end
 from fedmeta.govern.merkle import Proof
 from fedmeta.govern.parameters import Parameters
 from fedmeta.govern.record import LAYOUTS
@@ -145,7 +145,7 @@ class Application:
         Raises:
             InvalidBlock: the height is not the next one, or the time goes back.
         """
-        context = self._begin(height, time)
+        context = begin(self._state, height, time)
         room = context.parameters.max_block_bytes
         room = room if max_bytes is None else min(room, max_bytes)
         chosen: list[bytes] = []
@@ -249,19 +249,9 @@ class Application:
         self._state = state
         self._pending = self._executed = None
 
-    def _begin(self, height: int, time: int) -> Context:
-        chain = self.chain
-        if height != chain.height + 1:
-            raise InvalidBlock(f"the block's height is {height}: it must be {chain.height + 1}")
-        if time < chain.time:
-            raise InvalidBlock(f"the block's time is {time}: it must not be before {chain.time}, the last block's")
-        context = Context(self._state, height, time)
-        context.change_chain(height=height, time=time)
-        return context
-
     def _execute(self, block: Block) -> _Executed:
         if self._executed is None or self._executed.block != block:
-            context = self._begin(block.height, block.time)
+            context = begin(self._state, block.height, block.time)
             for index, raw in enumerate(block.transactions):
                 attempt(context, index, raw)
             return self._end(block, context)
@@ -269,16 +259,13 @@ class Application:
 
     def _end(self, block: Block, context: Context) -> _Executed:
         """Finish a block, and remember it: proposing, judging and deciding one take one execution."""
-        context.emit(BlockEnding(block.height))
-        for ending in ENDINGS:
-            ending(context)
-        state, events = context.draft.finish(), tuple(context.events)
+        state, events, app_hash = end(context)
         codes = [""] * len(block.transactions)
         for event in events:
             if isinstance(event, TransactionRefused):
                 codes[event.index] = event.code
         updates = _updates(_powers(self._state), _powers(state))
-        self._executed = _Executed(block, state, Finalized(state.root, events, tuple(codes), updates))
+        self._executed = _Executed(block, state, Finalized(app_hash, events, tuple(codes), updates))
         return self._executed
 
 

@@ -72,16 +72,27 @@ def execute(state: State, block: Block) -> Execution:
     Raises:
         InvalidBlock: the height is not the next one, or the time goes back.
     """
-    chain = state.need(Chain)
-    if block.height != chain.height + 1:
-        raise InvalidBlock(f"the block's height is {block.height}: it must be {chain.height + 1}")
-    if block.time < chain.time:
-        raise InvalidBlock(f"the block's time is {block.time}: it must not be before {chain.time}, the last block's")
-    context = Context(state, block.height, block.time)
-    context.change_chain(height=block.height, time=block.time)
+    context = begin(state, block.height, block.time)
     for index, raw in enumerate(block.transactions):
         attempt(context, index, raw)
-    context.emit(BlockEnding(block.height))
+    return end(context)
+
+
+def begin(state: State, height: int, time: int) -> Context:
+    """Return the context of the next block, before its first transaction; raises `InvalidBlock` as `execute` does."""
+    chain = state.need(Chain)
+    if height != chain.height + 1:
+        raise InvalidBlock(f"the block's height is {height}: it must be {chain.height + 1}")
+    if time < chain.time:
+        raise InvalidBlock(f"the block's time is {time}: it must not be before {chain.time}, the last block's")
+    context = Context(state, height, time)
+    context.change_chain(height=height, time=time)
+    return context
+
+
+def end(context: Context) -> Execution:
+    """Do what each block does after its transactions, and return what the block gave."""
+    context.emit(BlockEnding(context.height))
     for ending in ENDINGS:
         ending(context)
     after = context.draft.finish()

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-levers bench-peers lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers soak lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -32,8 +32,14 @@ bench: .venv/ready
 bench-levers: .venv/ready
 	$(BIN)/python benchmarks/levers.py
 
+bench-ledger: .venv/ready
+	$(BIN)/python benchmarks/ledger.py
+
 bench-peers: .venv/ready build/peers-venv/ready build/fedjax-venv/ready
 	$(BIN)/python benchmarks/peers/run.py
+
+soak: .venv/ready
+	$(BIN)/python -m tests.govern.soak
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

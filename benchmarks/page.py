@@ -2,7 +2,7 @@
 
     python benchmarks/page.py
 
-reads engine.json, peers.json and levers.json in build/bench. What was not measured says so.
+reads engine.json, peers.json, levers.json and ledger.json in build/bench. What was not measured says so.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def or_missing(method: Callable[..., tuple[str, bool]]) -> Callable[..., tuple[s
 class Figures:
     """What the benchmarks have found."""
 
-    def __init__(self, engine: Mapping[str, Any], peers: Mapping[str, Any], levers: Mapping[str, Any]):
-        self.engine, self.peers, self.levers = engine, peers, levers
+    def __init__(self, *found: Mapping[str, Any]):
+        self.engine, self.peers, self.levers, self.ledger = found
 
     @or_missing
     def faster(self, work: str, peer: str, goal: float) -> tuple[str, bool]:
@@ -279,6 +279,46 @@ def levers(figures: Figures) -> str:
     return table(["work", "variant", "a client", "ratio"], rows, left=2) if rows else MISSING
 
 
+def ledger(figures: Figures) -> str:
+    """Return the table of what the ledger does on one core."""
+    found = figures.ledger
+    sent, large, made = found["throughput"], found["large"], found["create"]
+    size = f"{made['members']:,} members, {made['delegations']:,} delegations"
+
+    def rate(row: Mapping[str, Any]) -> str:
+        return f"{row['rate']:,.0f} a second ({row['rate_min']:,.0f} to {row['rate_max']:,.0f})"
+
+    def row(work: str, measured: str, goal: str = "", good: bool = True) -> list[str]:
+        return [work, measured, goal if good else f"**missed:** {goal}"]
+
+    gigabytes = large["memory"] / 1e9
+    rows = [
+        row("transactions checked, executed and on the disk", rate(sent), "at least 2,000", sent["rate"] >= 2_000),
+        row("replay from genesis", rate(found["replay"]), "at least 2,500", found["replay"]["rate"] >= 2_500),
+        row("`fedmeta ledger verify`", rate(found["audit"])),
+        row(f"memory, {size}", f"{gigabytes:.2f} GB", "at most 1 GB", gigabytes <= 1),
+        row("election among them", milliseconds(large["election"]), "under 1 s", large["election"] < 1),
+        row("a block of 500 among them", milliseconds(large["block"])),
+        row("inclusion proof among them", f"{1e6 * large['proof']:.0f} µs", "under 1 ms", large["proof"] < 1e-3),
+        row("its check", f"{1e6 * large['proof_check']:.0f} µs"),
+        row("the file opened", f"{large['opened']:.1f} s, {made['database'] / 1e6:,.0f} MB"),
+    ]
+    return table(["work", "measured", "goal"], rows, left=3)
+
+
+def ledger_floor(figures: Figures) -> str:
+    """Return how far a transaction is from its floor."""
+    sent = figures.ledger["throughput"]
+    machine = f"{figures.ledger['machine']}, {figures.ledger['system']}, Python {figures.ledger['python']}"
+    return (
+        f"One core ({machine}); {', '.join(figures.ledger['versions'])}. One check of a signature takes "
+        f"{1e6 * sent['signature']:.0f} µs and a flush of a block to the disk {1e3 * sent['flush']:.2f} ms; a block "
+        f"of 500 takes {sent['to_floor']:.2f} times the floor of these two. Of a transaction's "
+        f"{1e6 * (sent['check'] + sent['rest']):.0f} µs, {1e6 * sent['check']:.0f} are the check on entry, with the "
+        "signature, and the rest is execution, the root and the disk."
+    )
+
+
 def setting(figures: Figures) -> str:
     """Return the machine and the versions."""
     machine, rates = figures.engine["machine"], figures.engine["rates"]
@@ -290,18 +330,27 @@ def setting(figures: Figures) -> str:
     )
 
 
-PARTS = {"setting": setting, "goals": goals, "works": works, "peers": peers, "scale": scale, "levers": levers}
+PARTS = {
+    "setting": setting,
+    "goals": goals,
+    "works": works,
+    "peers": peers,
+    "scale": scale,
+    "levers": levers,
+    "ledger": ledger,
+    "ledgerfloor": ledger_floor,
+}
+FILES = ("engine", "peers", "levers", "ledger")
 
 
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", type=Path, default=ROOT / "build" / "bench" / "engine.json")
-    parser.add_argument("--peers", type=Path, default=ROOT / "build" / "bench" / "peers.json")
-    parser.add_argument("--levers", type=Path, default=ROOT / "build" / "bench" / "levers.json")
+    for name in FILES:
+        parser.add_argument(f"--{name}", type=Path, default=ROOT / "build" / "bench" / f"{name}.json")
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
-    files = (arguments.engine, arguments.peers, arguments.levers)
+    files = [getattr(arguments, name) for name in FILES]
     found = [json.loads(file.read_text()) if file.exists() else {} for file in files]
     figures = Figures(*found)
 

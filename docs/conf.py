@@ -12,7 +12,7 @@ author = "The fedmeta authors"
 project_copyright = "The fedmeta authors"
 version = release = fedmeta.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_code", "from_ledger"]
 exclude_patterns = ["_ext"]
 nitpicky = False
 

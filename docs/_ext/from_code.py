@@ -6,7 +6,6 @@ A name that is gone is a warning, and a warning fails the build.
 import ast
 import inspect
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+from tables import literal, literals, prose, table
 
 from fedmeta import data
 from fedmeta.algorithms import ALGORITHMS, Algorithm
@@ -69,14 +69,14 @@ class AlgorithmTable(SphinxDirective):
                 own.append(f"inner_epochs = {algorithm.default_epochs} where no steps are given")
             rows.append(
                 [
-                    _code(name),
-                    _text(algorithm.title),
-                    _code(f"fm.{algorithm.__name__}"),
-                    _text("yes" if algorithm.adapts else "no"),
-                    _codes(own),
+                    literal(name),
+                    prose(algorithm.title),
+                    literal(f"fm.{algorithm.__name__}"),
+                    prose("yes" if algorithm.adapts else "no"),
+                    literals(own),
                 ]
             )
-        return [_table(["name", "title", "class", "adapts", "defaults of its own"], rows)]
+        return [table(["name", "title", "class", "adapts", "defaults of its own"], rows)]
 
 
 class CommonDefaults(SphinxDirective):
@@ -110,15 +110,15 @@ class Sources(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = [
             [
-                _code(source.name),
-                _text(source.description),
-                _text(f"{source.clients:,}"),
-                _codes(_signature(source.read)),
-                _text(source.licence),
+                literal(source.name),
+                prose(source.description),
+                prose(f"{source.clients:,}"),
+                literals(_signature(source.read)),
+                prose(source.licence),
             ]
             for source in map(data.source, data.names())
         ]
-        return [_table(["name", "what", "clients", "options", "licence"], rows)]
+        return [table(["name", "what", "clients", "options", "licence"], rows)]
 
 
 class Networks(SphinxDirective):
@@ -127,12 +127,12 @@ class Networks(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = [
             [
-                _code(name),
-                _codes(f"{option}={_spelled(value)}" for option, value in (build.__kwdefaults__ or {}).items()),
+                literal(name),
+                literals(f"{option}={_spelled(value)}" for option, value in (build.__kwdefaults__ or {}).items()),
             ]
             for name, build in MODELS.items()
         ]
-        return [_table(["--model", "--model-option, with its default"], rows)]
+        return [table(["--model", "--model-option, with its default"], rows)]
 
 
 class SourceRole(SphinxRole):
@@ -182,8 +182,10 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _options(algorithm: type[Algorithm]) -> nodes.table:
     meanings = {name: text for cls in reversed(algorithm.__mro__) for name, text in _arguments(cls).items()}
-    rows = [[_code(field.name), _code(repr(field.default)), _text(meanings[field.name])] for field in fields(algorithm)]
-    return _table(["option", "default", "meaning"], rows)
+    rows = [
+        [literal(field.name), literal(repr(field.default)), prose(meanings[field.name])] for field in fields(algorithm)
+    ]
+    return table(["option", "default", "meaning"], rows)
 
 
 def _arguments(cls: type) -> dict[str, str]:
@@ -207,37 +209,6 @@ def _signature(function: Any) -> list[str]:
 
 def _spelled(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _text(text: str) -> list[nodes.Node]:
-    """Return text in which `this` is code."""
-    parts = text.split("`")
-    return [nodes.literal(text=part) if place % 2 else nodes.Text(part) for place, part in enumerate(parts) if part]
-
-
-def _code(text: str) -> list[nodes.Node]:
-    return [nodes.literal(text=text)]
-
-
-def _codes(texts: Iterable[str]) -> list[nodes.Node]:
-    found: list[nodes.Node] = []
-    for text in texts:
-        found += [*([nodes.Text(", ")] if found else []), nodes.literal(text=text)]
-    return found or [nodes.Text("none")]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[list[nodes.Node]]]) -> nodes.table:
-    group = nodes.tgroup(cols=len(headings))
-    group += [nodes.colspec(colwidth=1) for _ in headings]
-    head, body = nodes.thead(), nodes.tbody()
-    head += _row([[nodes.Text(heading)] for heading in headings])
-    body += [_row(row) for row in rows]
-    group += [head, body]
-    return nodes.table("", group, classes=["colwidths-auto"])
-
-
-def _row(cells: Iterable[list[nodes.Node]]) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -19,7 +19,11 @@ COMMANDS = {
     "predict": "fedmeta.cli.adapt:predict",
     "compare": "fedmeta.cli.compare:compare",
     "data": "fedmeta.cli.data:data",
+    "ledger": "fedmeta.cli.ledger:ledger",
 }
+
+WITHOUT_JAX = ("ledger",)
+"""Commands that compute nothing, and so do not wait for JAX."""
 
 
 class _Commands(click.Group):
@@ -37,6 +41,8 @@ class _Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise UnknownName("command", args[0], COMMANDS)
+        if args and args[0] in COMMANDS and args[0] not in WITHOUT_JAX:
+            start()
         return super().resolve_command(ctx, args)
 
 
@@ -58,7 +64,6 @@ def main(arguments: list[str] | None = None) -> None:
     """
     warnings.showwarning = _show_warning
     try:
-        start()
         code = app.main(arguments, prog_name="fedmeta", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())

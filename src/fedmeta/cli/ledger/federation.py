@@ -1,0 +1,234 @@
+"""The short TOML that `fedmeta ledger init` makes a ledger of."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmeta.errors import DataError, UnknownName
+from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+from fedmeta.govern.parameters import TABLE
+from fedmeta.govern.signatures import Key, digest
+
+SEQUENCER = "sequencer"
+"""What the sequencer's key file is named; no member can be named so."""
+
+EXAMPLE = f"""\
+# Four hospitals that train together. Amounts are in units, shares and rates in parts per million.
+# Terms and deadlines are counted in blocks, and short here, so that all of it can be seen in an hour.
+chain_id = "four-hospitals"
+treasury = 1_000_000
+
+# Whoever has the file keys/NAME.pem that `init` makes can sign as NAME. A member that made its own key
+# gives the public half instead, as `public = "..."` in hex.
+
+[[members]]
+name = "north"
+organisation = "north-hospital"
+title = "North Hospital"
+stake = 40_000             # makes it a candidate
+commission = 50_000
+free = 10_000
+delegations = {{ east = 5_000 }}
+
+[[members]]
+name = "east"
+organisation = "east-clinic"
+title = "East Clinic"
+stake = 30_000
+commission = 100_000
+free = 10_000
+
+[[members]]
+name = "south"
+organisation = "south-hospital"
+title = "South Hospital"
+stake = 20_000
+commission = 100_000
+free = 10_000
+
+[[members]]
+name = "west"
+organisation = "west-practice"
+title = "West Practice"
+stake = 20_000
+free = 10_000
+
+[[recipes]]
+title = "Readmission within 30 days, MAML"
+digest = "{digest(b"the recipe of the example").hex()}"   # or file = "recipe.toml"
+model = "{digest(b"the first model of the example").hex()}"    # or model_file = "model.safetensors"
+
+[parameters]
+term_length = 120
+super_nodes = 3
+standbys = 1
+cohort_size = 3
+open_blocks = 600
+update_blocks = 120
+manifest_blocks = 120
+commit_blocks = 120
+reveal_blocks = 120
+challenge_blocks = 120
+evidence_age = 600
+unbonding_period = 720
+jail_blocks = 60
+voting_blocks = 120
+execution_delay = 20
+"""
+"""What `init --example` writes."""
+
+_TOP = ("chain_id", "time", "treasury", "sequencer", "members", "recipes", "parameters")
+_MEMBER = ("name", "organisation", "title", "address", "free", "stake", "commission", "delegations", "public")
+_RECIPE = ("title", "digest", "file", "model", "model_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """A genesis, and the private keys that were made for it, by the name of whom they belong to."""
+
+    genesis: Genesis
+    keys: dict[str, Key]
+
+
+def parse(text: bytes, path: Path, now: int) -> Federation:
+    """Return the ledger that a TOML text describes, with new keys where it gives no public one.
+
+    Args:
+        text: The text, in UTF-8.
+        path: The file that it is of: errors name it, and the files that it names lie beside it.
+        now: The time that the ledger begins at where the file gives none, in milliseconds since 1970.
+
+    Raises:
+        DataError: it is no TOML, or a value is missing or of a wrong type.
+        UnknownName: a field that is not known.
+        InvalidGenesis: what it describes breaks a rule of the ledger.
+    """
+    try:
+        table = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a TOML file: {error}") from error
+    return _Reader(path, now).federation(table)
+
+
+class _Reader:
+    """Reads the tables of one file; every error names the file and the place."""
+
+    def __init__(self, path: Path, now: int):
+        self.path = path
+        self.now = now
+        self.keys: dict[str, Key] = {}
+
+    def federation(self, table: dict[str, Any]) -> Federation:
+        self.known(table, _TOP, "field")
+        members = [self.member(at, one) for at, one in enumerate(self.tables(table, "members"), 1)]
+        parameters = self.value(table, "parameters", dict, {}, "the file")
+        for name, value in parameters.items():
+            if name not in TABLE:
+                raise UnknownName(f"parameter in {self.path}:", name, TABLE)
+            self.whole(value, f"parameter {name}")
+        genesis = Genesis(
+            chain_id=self.value(table, "chain_id", str, None, "the file"),
+            time=self.value(table, "time", int, self.now, "the file"),
+            sequencer=self.public(table, SEQUENCER, SEQUENCER, "the file"),
+            treasury=self.value(table, "treasury", int, 0, "the file"),
+            parameters=parameters,
+            members=tuple(member for member, _, _ in members),
+            candidates=tuple(candidate for _, candidate, _ in members if candidate),
+            delegations=tuple(one for _, _, delegations in members for one in delegations),
+            recipes=tuple(self.recipe(at, one) for at, one in enumerate(self.tables(table, "recipes"), 1)),
+        )
+        start(genesis)
+        return Federation(genesis, self.keys)
+
+    def member(
+        self, at: int, table: dict[str, Any]
+    ) -> tuple[FirstMember, FirstCandidate | None, list[FirstDelegation]]:
+        where = f"member {at}"
+        name = self.value(table, "name", str, None, where)
+        where = f"member {name!r}"
+        self.known(table, _MEMBER, f"field of {where}")
+        if name == SEQUENCER:
+            raise DataError(f"{self.path}: no member can be named {SEQUENCER!r}: its key file would be the sequencer's")
+        stake = self.value(table, "stake", int, 0, where)
+        commission = self.value(table, "commission", int, 0, where)
+        if commission and not stake:
+            raise DataError(f"{self.path}: {where} has a commission but no stake: only a candidate has both")
+        delegations = self.value(table, "delegations", dict, {}, where)
+        member = FirstMember(
+            name=name,
+            organisation=self.value(table, "organisation", str, name, where),
+            public=self.public(table, "public", name, where),
+            free=self.value(table, "free", int, 0, where),
+            title=self.value(table, "title", str, "", where),
+            address=self.value(table, "address", str, "", where),
+        )
+        return (
+            member,
+            FirstCandidate(name, commission, stake) if stake else None,
+            [
+                FirstDelegation(name, candidate, self.whole(amount, f"the delegation of {name} to {candidate}"))
+                for candidate, amount in delegations.items()
+            ],
+        )
+
+    def recipe(self, at: int, table: dict[str, Any]) -> FirstRecipe:
+        where = f"recipe {at}"
+        self.known(table, _RECIPE, f"field of {where}")
+        title = self.value(table, "title", str, "", where)
+        return FirstRecipe(
+            self.hash(table, "digest", "file", where), title, self.hash(table, "model", "model_file", where)
+        )
+
+    def hash(self, table: dict[str, Any], name: str, file: str, where: str) -> bytes:
+        """Return 32 bytes that are given in hex, or the digest of a file beside this one."""
+        if (name in table) == (file in table):
+            raise DataError(f"{self.path}: {where} must have {name} or {file}, one of the two")
+        if file in table:
+            return digest((self.path.parent / self.value(table, file, str, None, where)).read_bytes())
+        return self.hex(self.value(table, name, str, None, where), f"{name} of {where}")
+
+    def hex(self, text: str, what: str) -> bytes:
+        try:
+            found = bytes.fromhex(text)
+        except ValueError:
+            found = b""
+        if len(found) != 32:
+            raise DataError(f"{self.path}: {what} is {text[:80]!r}: it must be 32 bytes in hex")
+        return found
+
+    def public(self, table: dict[str, Any], field: str, name: str, where: str) -> bytes:
+        text = self.value(table, field, str, "", where)
+        if not text:
+            self.keys[name] = Key.generate()
+            return self.keys[name].public
+        return self.hex(text, f"{field} of {where}")
+
+    def tables(self, table: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        found = self.value(table, name, list, [], "the file")
+        if not all(isinstance(one, dict) for one in found):
+            raise DataError(f"{self.path}: {name} must be a list of tables, each under [[{name}]]")
+        return found
+
+    def known(self, table: dict[str, Any], names: tuple[str, ...], what: str) -> None:
+        for name in table:
+            if name not in names:
+                raise UnknownName(f"{what} in {self.path}:", name, names)
+
+    def value(self, table: dict[str, Any], name: str, kind: type, default: Any, where: str) -> Any:
+        if name not in table:
+            if default is None:
+                raise DataError(f"{self.path}: {where} has no {name}")
+            return default
+        value = table[name]
+        if type(value) is not kind:
+            raise DataError(f"{self.path}: {name} of {where} is {value!r}: it must be {_KINDS[kind]}")
+        return value
+
+    def whole(self, value: Any, what: str) -> int:
+        if type(value) is not int:
+            raise DataError(f"{self.path}: {what} is {value!r}: it must be a whole number")
+        return value
+
+
+_KINDS = {str: "text", int: "a whole number", list: "a list of tables", dict: "a table"}

@@ -1,0 +1,174 @@
+"""`fedmeta ledger init`: a folder with a new ledger, its genesis and the keys that were made for it."""
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fedmeta.errors import DataError, UsageError
+from fedmeta.govern.errors import WrongChain
+from fedmeta.govern.signatures import Key
+
+if TYPE_CHECKING:
+    from fedmeta.cli.ledger.federation import Federation
+    from fedmeta.govern.genesis import Genesis
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What lies where in a ledger's folder."""
+
+    path: Path
+
+    @property
+    def description(self) -> Path:
+        """The TOML that the ledger was made of."""
+        return self.path / "federation.toml"
+
+    @property
+    def genesis(self) -> Path:
+        """The genesis in canonical CBOR: what the others compare, and check proofs against."""
+        return self.path / "genesis.cbor"
+
+    @property
+    def database(self) -> Path:
+        """The ledger itself."""
+        return self.path / "ledger.db"
+
+    def key(self, name: str) -> Path:
+        """The file of a key that `init` made."""
+        return self.path / "keys" / f"{name}.pem"
+
+    def read_genesis(self) -> "Genesis":
+        """Return the folder's genesis; raises `DataError` if there is none."""
+        from fedmeta.govern.genesis import decode_genesis
+
+        if not self.genesis.is_file():
+            raise DataError(f"{self.path} is no ledger's folder: it has no {self.genesis.name}")
+        return decode_genesis(self.genesis.read_bytes())
+
+    def check(self, found: "Genesis") -> None:
+        """Raise `WrongChain` unless the genesis of the database is that of the folder."""
+        due = self.read_genesis().digest
+        if found.digest != due:
+            raise WrongChain(
+                f"{self.database} begins with genesis {found.digest.hex()}: {self.genesis} is {due.hex()}"
+            )
+
+
+@click.command(short_help="Make a ledger: its genesis, its keys, its database.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The federation, in TOML.  [default: an example of four hospitals]",
+)
+@click.option(
+    "--passphrase",
+    "protect",
+    is_flag=True,
+    help="Encrypt the keys; the passphrase is asked for, or taken from FEDMETA_PASSPHRASE.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+def init(folder: Path, source: Path | None, protect: bool, as_json: bool) -> None:
+    """Make a ledger in the new folder DIR: its genesis, its database, and a key for whoever has none.
+
+    The folder gets federation.toml, which says who is in it; genesis.cbor; ledger.db; and keys/NAME.pem, readable by
+    their owner only. Hand each key to its member. To make a ledger of your own, change a copy of the example's
+    federation.toml and give it with --from.
+
+    \b
+    Examples:
+      fedmeta ledger init fed
+      fedmeta ledger init ours --from ours.toml --passphrase
+    """
+    from fedmeta.cli.ledger import federation, options, show
+
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} exists: a ledger is made in a new folder")
+    now = time.time_ns() // 10**6
+    if source is None:
+        text = federation.EXAMPLE.encode()
+        made = federation.parse(text, Path("the example"), now)
+    else:
+        text = source.read_bytes()
+        made = federation.parse(text, source, now)
+    secret = options.passphrase("Passphrase for the keys", confirm=True) if protect else None
+    _make(folder, text, made, secret)
+    genesis = made.genesis
+    if as_json:
+        keys = {name: str(Folder(folder).key(name)) for name in made.keys}
+        show.write_json({"chain_id": genesis.chain_id, "genesis": genesis.digest.hex(), "keys": keys})
+        return
+    names = [one.name for one in genesis.members]
+    show.write(
+        f"Chain    {genesis.chain_id}",
+        f"Genesis  {genesis.digest.hex()}",
+        f"Members  {', '.join(names)}; {genesis.supply:,} units in all, {genesis.treasury:,} of them in the treasury",
+        f"Keys     {len(made.keys)} in {folder / 'keys'}, readable by you only{', encrypted' if secret else ''}",
+        f"\nNext: fedmeta ledger serve {folder}",
+    )
+
+
+def _make(folder: Path, text: bytes, made: "Federation", passphrase: str | None) -> None:
+    """Make the folder aside, and put it in its place once it is whole."""
+    parent = folder.absolute().parent
+    if not parent.is_dir():
+        raise DataError(f"there is no folder {parent} to make {folder.name} in")
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+    try:
+        _fill(Folder(aside), text, made, passphrase)
+        # This takes the place of an empty folder, and of nothing else.
+        os.rename(aside, folder)
+        _flush(parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | None) -> None:
+    from fedmeta.govern import keyfile
+    from fedmeta.govern.engines.store import Store
+    from fedmeta.govern.genesis import encode_genesis, start
+    from fedmeta.govern.header import event_leaves
+
+    folder.path.chmod(0o755)
+    folder.description.write_bytes(text)
+    folder.genesis.write_bytes(encode_genesis(made.genesis))
+    keys = folder.path / "keys"
+    keys.mkdir(mode=0o700)
+    for name, key in made.keys.items():
+        keyfile.save(folder.key(name), key, passphrase)
+    begun = start(made.genesis)
+    Store.create(
+        folder.database,
+        encode_genesis(made.genesis),
+        begun.state.dump(),
+        begun.state.slots,
+        event_leaves(begun.events),
+    )
+    for path in (folder.description, folder.genesis, folder.path):
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sequencer_key(folder: Folder, given: Path | None) -> Key:
+    """Return the key that blocks are signed by."""
+    from fedmeta.cli.ledger.federation import SEQUENCER
+    from fedmeta.cli.ledger.options import load_key
+
+    return load_key(folder.key(SEQUENCER) if given is None else given)

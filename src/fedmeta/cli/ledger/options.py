@@ -1,0 +1,217 @@
+"""Options that the ledger's commands share: which node, whose key, and how the answer is written."""
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fedmeta.errors import UsageError
+from fedmeta.govern.signatures import Key
+
+if TYPE_CHECKING:
+    from fedmeta.govern.client import Client
+
+HOST, PORT = "127.0.0.1", 7878
+"""Where `fedmeta ledger serve` listens."""
+
+NODE = f"http://{HOST}:{PORT}"
+"""Where a node that `fedmeta ledger serve` starts is found."""
+
+PASSPHRASE = "FEDMETA_PASSPHRASE"
+"""The environment variable that takes the place of the question for a passphrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a command reaches the ledger, and as whom."""
+
+    node: str
+    as_json: bool
+    key: Path | None = None
+    member: str | None = None
+    sign_only: Path | None = None
+    """Where the signed transaction goes instead of to the node."""
+
+    def reader(self) -> "Client":
+        """Return a client that asks."""
+        from fedmeta.govern.client import Client
+
+        return Client(self.node)
+
+    def signer(self) -> "Client":
+        """Return a client that signs; raises `UsageError` without a key, and `KeyFileError` for one that is no use."""
+        from fedmeta.govern.client import Client
+
+        return Client(self.node, self.private(), self.name)
+
+    def private(self) -> Key:
+        """Return the key that was given; raises as `signer` does."""
+        return load_key(self.key_file)
+
+    @property
+    def key_file(self) -> Path:
+        """The key's file; raises `UsageError` if none was given."""
+        if self.key is None:
+            raise UsageError("this is signed: give the key's file with --key, or in FEDMETA_KEY")
+        return self.key
+
+    @property
+    def name(self) -> str:
+        """As whom the command signs."""
+        return self.member or self.key_file.stem
+
+
+class Shown(click.Group):
+    """A group that shows something where no command of its own is named: `NAME [WHAT]` is `NAME show [WHAT]`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `show` before what is no command and no question for help."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+_node = click.option(
+    "--node", metavar="ADDRESS", envvar="FEDMETA_NODE", default=NODE, show_default=True, help="The node to ask."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+_key = click.option(
+    "--key",
+    metavar="FILE",
+    envvar="FEDMETA_KEY",
+    type=click.Path(path_type=Path),
+    help="The key to sign by.  [default: FEDMETA_KEY]",
+)
+_member = click.option("--as", "member", metavar="NAME", help="The member to sign as.  [default: the key file's name]")
+_sign_only = click.option(
+    "--sign-only",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the signed transaction to a new file, and do not send it.",
+)
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of one that asks; it takes them as its first argument, a `Way`."""
+
+    @_node
+    @_json
+    @functools.wraps(command)
+    def asked(node: str, as_json: bool, **rest: Any) -> None:
+        command(Way(node, as_json), **rest)
+
+    return asked
+
+
+def signing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of one that sends a transaction; it takes them as its first argument, a `Way`."""
+
+    @_node
+    @_key
+    @_member
+    @_sign_only
+    @_json
+    @functools.wraps(command)
+    def signed(
+        node: str, as_json: bool, key: Path | None, member: str | None, sign_only: Path | None, **rest: Any
+    ) -> None:
+        command(Way(node, as_json, key, member, sign_only), **rest)
+
+    return signed
+
+
+def keyed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of one that signs what is no transaction; else as `signing`."""
+
+    @_node
+    @_key
+    @_member
+    @functools.wraps(command)
+    def signed(node: str, key: Path | None, member: str | None, **rest: Any) -> None:
+        command(Way(node, False, key, member), **rest)
+
+    return signed
+
+
+def load_key(path: Path) -> Key:
+    """Return the key in a file, asking for its passphrase where it has one; raises `KeyFileError`."""
+    from fedmeta.govern import keyfile
+
+    return keyfile.load(path, passphrase(f"Passphrase of {path}") if _encrypted(path) else None)
+
+
+def passphrase(question: str, *, confirm: bool = False) -> str:
+    """Return the passphrase in `FEDMETA_PASSPHRASE`, or what the user types unseen."""
+    given = os.environ.get(PASSPHRASE)
+    return given if given else click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
+
+
+def _encrypted(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"ENCRYPTED" in file.read(200)
+    except OSError:
+        # What is wrong with the file, its reader says better.
+        return False
+
+
+class Hashed(click.ParamType):
+    """A hash of 32 bytes, or a file whose SHA-256 is taken."""
+
+    name = "HASH|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Return the 32 bytes."""
+        if isinstance(value, bytes):
+            return value
+        if HEX.fullmatch(value):
+            return bytes.fromhex(value)
+        if not os.path.isfile(value):
+            said = "" if param is None else f"{param.human_readable_name} is "
+            raise UsageError(f"{said}{value[:80]!r}: it must be 64 hexadecimal digits, or a file to hash")
+        with open(value, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+
+class Units(click.ParamType):
+    """A whole number; `_` and `,` may stand between its digits."""
+
+    name = "WHOLE NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if isinstance(value, int):
+            return value
+        return whole(value, "it" if param is None else param.human_readable_name)
+
+
+HASH = Hashed()
+UNITS = Units()
+HEX = re.compile("[0-9a-fA-F]{64}")
+
+
+def whole(text: str, what: str) -> int:
+    """Return the whole number that a text is, `_` and `,` between its digits allowed; raises `UsageError`."""
+    bare = text.replace("_", "").replace(",", "")
+    if not (bare.isascii() and bare.isdecimal()):
+        raise UsageError(f"{what} is {text[:40]!r}: it must be a whole number")
+    return int(bare)
+
+
+def numbers(texts: Sequence[str], what: str, example: str) -> dict[str, int]:
+    """Return the whole numbers in texts such as `NAME=NUMBER`, by name; raises `UsageError` with an example."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value):
+            raise UsageError(f"{what} is {text[:80]!r}: it must be such as {example}")
+        if name in found:
+            raise UsageError(f"{what} names {name} twice")
+        found[name] = whole(value, f"{what} of {name}")
+    return found

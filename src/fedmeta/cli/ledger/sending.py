@@ -1,0 +1,85 @@
+"""How a command's transaction is sent, and `fedmeta ledger send` for one that was signed before."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fedmeta.cli.ledger import show
+from fedmeta.cli.ledger.options import HEX, Way, reading
+from fedmeta.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from fedmeta.govern.client import Client
+
+LARGEST = 1 << 17
+"""Bytes that are read of a file with a transaction, in hex."""
+
+
+def send(way: Way, body: object) -> None:
+    """Sign a transaction, send it and write what it did; or only sign it, where that is what was asked for."""
+    with way.signer() as client:
+        deliver(way, client, body)
+
+
+def deliver(way: Way, client: "Client", body: object) -> None:
+    """Do as `send` does, by a client that is there already."""
+    if way.sign_only is None:
+        show.write_outcome(client.send(body), way.as_json)
+        return
+    from fedmeta.govern.signatures import digest
+
+    raw = client.sign(body)
+    write_new(way.sign_only, raw)
+    if way.as_json:
+        show.write_json({"file": str(way.sign_only), "digest": digest(raw).hex()})
+    else:
+        show.write(f"{way.sign_only} holds the signed transaction {digest(raw).hex()}; nothing was sent")
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a new file of that mode; raises `DataError` if there is one."""
+    import os
+
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError as error:
+        raise DataError(f"{path} exists: nothing is written over another file") from error
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_transaction(text: str, client: "Client") -> bytes:
+    """Return a signed transaction: of a file, of hex digits, or from the ledger by its digest of 64 hex digits."""
+    path = Path(text)
+    if HEX.fullmatch(text) and not path.is_file():
+        return bytes.fromhex(client.transaction(bytes.fromhex(text.lower()))["raw"])
+    if path.is_file():
+        with path.open("rb") as file:
+            data = file.read(LARGEST)
+    else:
+        data = text.encode()
+    try:
+        return bytes.fromhex(data.decode("ascii").strip())
+    except ValueError as error:
+        if path.is_file():
+            return data
+        raise UsageError(
+            f"{text[:80]!r} is no file, no transaction in hex, and no digest of one on the ledger"
+        ) from error
+
+
+@click.command("send", short_help="Send a transaction that was signed before.")
+@click.argument("transaction", metavar="FILE|HEX")
+@reading
+def send_signed(way: Way, transaction: str) -> None:
+    """Send a transaction that was signed before, with --sign-only or elsewhere.
+
+    \b
+    Example:
+      fedmeta ledger send delegation.tx
+    """
+    with way.reader() as client:
+        show.write_outcome(client.submit(read_transaction(transaction, client)), way.as_json)

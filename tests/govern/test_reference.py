@@ -1,0 +1,204 @@
+"""The reference of the ledger: what the code declares is on the page, and what the page says by hand is so."""
+
+import re
+import sys
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+
+import cbor2
+import pytest
+
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.errors import REFUSALS, Refused
+from fedmeta.govern.events import EVENTS
+from fedmeta.govern.header import Header, encode_header, sign_header
+from fedmeta.govern.parameters import TABLE, Parameters, check_parameters
+from fedmeta.govern.records import Member
+from fedmeta.govern.rules import beacon
+from fedmeta.govern.rules.actions import ACTIONS
+from fedmeta.govern.rules.faults import KINDS
+from fedmeta.govern.signatures import Key, verify
+from fedmeta.govern.transactions import TRANSACTIONS
+from fedmeta.govern.views.queries import QUERIES
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference" / "ledger.md").read_text("utf-8")
+
+sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+import from_ledger  # noqa: E402
+import refused  # noqa: E402
+
+
+def shown(directive, name):
+    """Return the text that a directive makes, which the page must have under its name."""
+    assert f"```{{{name}}}" in PAGE
+    return "\n".join(node.astext() for node in directive.run(None)).split("\n")
+
+
+def titles(directive, name):
+    """Return the titles of the sections that a directive makes."""
+    assert f"```{{{name}}}" in PAGE
+    return [section[0].astext() for section in directive.run(None)]
+
+
+def test_every_transaction_has_a_section_with_every_field():
+    assert titles(from_ledger.Transactions, "ledger-transactions") == list(TRANSACTIONS)
+    for section, cls in zip(from_ledger.Transactions.run(None), TRANSACTIONS.values(), strict=True):
+        lines = section.astext().split("\n")
+        assert [name for name in cls.__dataclass_fields__ if name not in lines] == []
+
+
+def test_every_parameter_has_a_row_with_unit_default_and_meaning():
+    lines = shown(from_ledger.ParameterTable, "ledger-parameters")
+    for row in TABLE.values():
+        assert {row.name, row.unit, f"{row.default:,}", f"{row.low:,} to {row.high:,}", row.meaning} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("directive", "name", "due"),
+    [
+        (from_ledger.EventTable, "ledger-events", EVENTS),
+        (from_ledger.RefusalTable, "ledger-refusals", REFUSALS),
+        (from_ledger.FaultTable, "ledger-faults", KINDS),
+        (from_ledger.Queries, "ledger-queries", QUERIES),
+    ],
+)
+def test_every_event_refusal_fault_and_query_has_a_row(directive, name, due):
+    assert set(due) <= set(shown(directive, name))
+
+
+def test_every_event_says_what_it_is_and_which_fields_it_has():
+    lines = shown(from_ledger.EventTable, "ledger-events")
+    for cls in EVENTS.values():
+        names = list(cls.__dataclass_fields__)
+        assert any(re.findall(r"(\w+):", line) == names for line in lines), cls
+        assert cls.__doc__
+
+
+def test_every_action_has_a_section():
+    assert titles(from_ledger.Actions, "ledger-actions") == list(ACTIONS)
+
+
+def test_every_kind_of_record_has_a_section_but_the_parameters_that_have_their_own():
+    found = titles(from_ledger.RecordTables, "ledger-records")
+    assert {"chain", "member", "candidate", "delegation", "term", "round", "Seat", "Cut"} <= set(found)
+    assert "parameters" not in found
+
+
+def test_every_route_has_a_section():
+    found = titles(from_ledger.Routes, "ledger-routes")
+    assert {"POST /transactions", "GET /events", "GET /proof/{kind}", "GET /query/{name}"} <= set(found)
+
+
+def test_the_codes_that_are_read_from_the_rules_are_all_there_are():
+    found = refused.refusals(from_ledger.authenticate)
+    for cls in TRANSACTIONS.values():
+        found |= refused.field_codes(cls) | refused.refusals(from_ledger.RULES[cls])
+    assert found == set(REFUSALS)
+
+
+def test_codes_are_read_from_the_rules_they_are_in():
+    codes = {kind: refused.refusals(from_ledger.RULES[cls]) for kind, cls in TRANSACTIONS.items()}
+    assert [kind for kind, found in codes.items() if "redelegation-hop" in found] == ["redelegate"]
+    assert [kind for kind, found in codes.items() if "bad-reveal" in found] == ["reveal"]
+    assert [kind for kind, found in codes.items() if "jailed" in found] == ["unjail"]
+    assert [kind for kind, found in codes.items() if "commission-cap" in found] == ["register", "set-commission"]
+
+
+RULES = {
+    "- `contributor_share` + `super_node_share` + `treasury_share` = 1,000,000": ("treasury_share", 100_001, 100_000),
+    "- `unbonding_period` is at least `evidence_age` + `challenge_blocks`": ("unbonding_period", 8_199, 8_200),
+    "- `evidence_age` is at least `commit_blocks` + `reveal_blocks`": ("evidence_age", 99, 100),
+    "- `duty_misses` is at most `duty_window`": ("duty_misses", 21, 20),
+    "- `max_transaction_bytes` is at least 1,024 + 68 * `cohort_size`: two manifests must fit into one report": (
+        "max_transaction_bytes",
+        1_024 + 68 * 100 - 1,
+        1_024 + 68 * 100,
+    ),
+    "- `max_block_bytes` is at least `max_transaction_bytes`": ("max_block_bytes", 65_535, 65_536),
+}
+"""What the page says of parameters together, with a value that just breaks it and one that just keeps it."""
+
+OTHERS = {"max_transaction_bytes": {"cohort_size": 100}}
+"""What else is not as by default there."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_between_parameters_is_kept(rule):
+    assert rule in PAGE
+    name, broken, kept = RULES[rule]
+    values = {**asdict(Parameters()), **OTHERS.get(name, {})}
+    check_parameters({**values, name: kept})
+    with pytest.raises(Refused):
+        check_parameters({**values, name: broken})
+
+
+def test_the_page_lists_every_rule_between_parameters():
+    listed = re.search(r"keeps these rules.*?\n\n(.*?)\n\n", PAGE, re.DOTALL)[1].split("\n")
+    source = (ROOT / "src" / "fedmeta" / "govern" / "parameters.py").read_text("utf-8")
+    assert len(listed) == source.split("def _check_together")[1].count("raise Refused") == len(RULES)
+
+
+def tagged(domain, *parts):
+    """Return what the page says: SHA-256 of the domain and the parts, each after its length in 8 bytes."""
+    return sha256(b"".join(len(one).to_bytes(8, "big") + one for one in (domain.encode(), *parts))).digest()
+
+
+def cbor(value):
+    return cbor2.dumps(value, canonical=True)
+
+
+def test_what_is_hashed_is_what_the_page_says():
+    a, b, c = (bytes([one]) * 32 for one in (1, 2, 3))
+    for line, found, due in (
+        (
+            '`tagged("receipt", chain_id, cbor([round, member, digest, examples]))`',
+            tx.receipt("chain", 7, "ann", a, 20),
+            tagged("receipt", b"chain", cbor([7, "ann", a, 20])),
+        ),
+        (
+            '`tagged("possession", chain_id, member, public)`',
+            tx.possession("chain", "ann", a),
+            tagged("possession", b"chain", b"ann", a),
+        ),
+        (
+            '`tagged("result", cbor([round, aggregate, model]))`',
+            tx.result(7, a, b),
+            tagged("result", cbor([7, a, b])),
+        ),
+        (
+            '`tagged("commitment", chain_id, cbor([round, candidate, result, scores, salt]))`',
+            tx.commitment("chain", 7, "ann", a, (1, 2), c),
+            tagged("commitment", b"chain", cbor([7, "ann", a, [1, 2], c])),
+        ),
+        (
+            '`tagged("beacon", beacon, cbor([round, salts]))`',
+            beacon.advance(a, 7, [("bob", c), ("ann", b)]),
+            tagged("beacon", a, cbor([7, [["ann", b], ["bob", c]]])),
+        ),
+    ):
+        assert line in PAGE
+        assert found == due
+
+
+def test_what_is_signed_is_what_the_page_says():
+    key = Key.from_seed(bytes(32))
+    raw = tx.sign(key, "chain", "ann", 3, tx.Bond(amount=5))
+    *content, signature = cbor2.loads(raw)
+    assert content == ["chain", "ann", 3, "bond", {"amount": 5}]
+    assert raw == cbor([*content, signature])
+    assert verify(key.public, b"fedmeta transaction\0" + cbor(content), signature)
+    assert tx.decode(raw).digest == sha256(raw).digest()
+    header = Header("chain", 1, 2, *(bytes([one]) * 32 for one in range(4)))
+    assert encode_header(header) == cbor(["chain", 1, 2, *(bytes([one]) * 32 for one in range(4))])
+    assert verify(key.public, b"fedmeta header\0" + encode_header(header), sign_header(key, header).signature)
+    assert header.hash == sha256(encode_header(header)).digest()
+    assert '`"fedmeta transaction\\0"`' in PAGE
+    assert '`"fedmeta header\\0"`' in PAGE
+
+
+def test_the_meaning_of_a_field_is_what_stands_under_it():
+    found = from_ledger.meanings(Member)
+    assert found["owed"] == "Rewards settled but not claimed."
+    assert "name" not in found

@@ -70,20 +70,19 @@ class Actions(SphinxDirective):
 
 
 class ParameterTable(SphinxDirective):
-    """Every parameter: unit, range, default and meaning."""
+    """Every parameter: meaning, default with its unit, and range."""
 
     def run(self) -> list[nodes.Node]:
         rows = [
             [
                 literal(row.name),
-                prose(row.unit),
-                prose(f"{row.low:,} to {row.high:,}"),
-                prose(f"{row.default:,}"),
                 prose(row.meaning),
+                prose(f"{row.default:,} {row.unit}"),
+                prose(f"{row.low:,} to {row.high:,}"),
             ]
             for row in TABLE.values()
         ]
-        return [table(["parameter", "unit", "range", "default", "meaning"], rows)]
+        return [table(["parameter", "meaning", "default", "range"], rows)]
 
 
 class EventTable(SphinxDirective):

@@ -23,6 +23,9 @@ def literals(texts: Iterable[str]) -> list[nodes.Node]:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[list[nodes.Node]]]) -> nodes.table:
+    """Return a table; a column in which no row has anything is left out."""
+    filled = [at for at in range(len(headings)) if any(row[at] for row in rows)]
+    headings, rows = [headings[at] for at in filled], [[row[at] for at in filled] for row in rows]
     group = nodes.tgroup(cols=len(headings))
     group += [nodes.colspec(colwidth=1) for _ in headings]
     head, body = nodes.thead(), nodes.tbody()

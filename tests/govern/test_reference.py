@@ -52,7 +52,7 @@ def test_every_transaction_has_a_section_with_every_field():
 def test_every_parameter_has_a_row_with_unit_default_and_meaning():
     lines = shown(from_ledger.ParameterTable, "ledger-parameters")
     for row in TABLE.values():
-        assert {row.name, row.unit, f"{row.default:,}", f"{row.low:,} to {row.high:,}", row.meaning} <= set(lines)
+        assert {row.name, row.meaning, f"{row.default:,} {row.unit}", f"{row.low:,} to {row.high:,}"} <= set(lines)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ PARAMETERS = {
     "super_nodes": 4,
     "standbys": 3,
     "min_self_stake": 1_000,
-    "unbonding_period": 60,
-    "evidence_age": 40,
+    "unbonding_period": 200,
+    "evidence_age": 56,
     "challenge_blocks": 8,
     "open_blocks": 4,
     "update_blocks": 4,
@@ -38,6 +38,20 @@ PARAMETERS = {
     "voting_blocks": 6,
     "execution_delay": 3,
 }
+
+
+SHORT = {
+    "term_length": 4,
+    "open_blocks": 2,
+    "update_blocks": 1,
+    "manifest_blocks": 1,
+    "commit_blocks": 1,
+    "reveal_blocks": 1,
+    "challenge_blocks": 1,
+    "evidence_age": 13,
+    "unbonding_period": 35,
+}
+"""Parameters with which the ledger soon forgets what is over."""
 
 
 def key(name: str) -> Key:

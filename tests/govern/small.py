@@ -15,8 +15,8 @@ PARAMETERS = {
     "term_length": 1_000,
     "standbys": 0,
     "min_self_stake": 100,
-    "unbonding_period": 40,
-    "evidence_age": 20,
+    "unbonding_period": 2_200,
+    "evidence_age": 80,
     "challenge_blocks": 5,
     "voting_blocks": 5,
 }

@@ -12,7 +12,7 @@ from fedmeta.govern.records import Chain, Member, Term
 from fedmeta.govern.rules.members import key_at
 from fedmeta.govern.signatures import digest
 from tests.govern.engines.story import story
-from tests.govern.playing import CHAIN, TIME, Play, federation, key
+from tests.govern.playing import CHAIN, SHORT, TIME, Play, federation, key
 
 
 def begin(**options):
@@ -211,10 +211,10 @@ def test_the_changes_of_a_commit_turn_the_rows_before_into_the_rows_after():
 
 
 def test_blocks_are_retained_for_the_unbonding_period():
-    app = begin(unbonding_period=60)
-    for height in range(1, 64):
+    app = begin(**SHORT)
+    for height in range(1, 39):
         app.finalize(Block(height, TIME))
-        assert app.commit().retain_height == app.retain_height == max(1, height - 60)
+        assert app.commit().retain_height == app.retain_height == max(1, height - 35)
 
 
 # Voting powers

@@ -30,18 +30,24 @@ MAX_DEPTH = 16
 MAX_BITS = 4096
 """The most bits of an integer; every integer can still be printed in decimal."""
 
+MAX_ITEMS = 1 << 26
+"""How many values there may be in one, where nothing less is said."""
+
 _SCALARS = frozenset({NoneType, bool, bytes, str})
 _TOO_LARGE = 1 << MAX_BITS
 
 
 def encode(value: Any) -> bytes:
     """Return the canonical bytes of `value`; raises `Malformed` for a value that has none."""
-    _check(value, MAX_DEPTH)
+    _check(value, MAX_DEPTH, MAX_ITEMS)
     return _dump(value)
 
 
-def decode(data: bytes, *, limit: int = 1 << 20) -> Any:
-    """Return the value whose canonical bytes are `data`, `limit` at most; raises `Malformed`, and nothing else."""
+def decode(data: bytes, *, limit: int = 1 << 20, items: int = MAX_ITEMS) -> Any:
+    """Return the value whose canonical bytes are `data`; raises `Malformed`, and nothing else.
+
+    There may be `limit` bytes at most, and so many items in all lists and dicts together.
+    """
     if len(data) > limit:
         raise Malformed(f"{len(data)} bytes are too many: at most {limit} are read")
     try:
@@ -56,8 +62,8 @@ def decode(data: bytes, *, limit: int = 1 << 20) -> Any:
         )
     except (cbor2.CBORError, ValueError, OverflowError) as error:
         why = f"{error}: {error.__cause__}" if error.__cause__ else f"{error}"
-        raise Malformed(f"not canonical CBOR: {why}") from error
-    _check(value, MAX_DEPTH)
+        raise Malformed(f"not canonical CBOR: {why:.200}") from error
+    _check(value, MAX_DEPTH, items)
     if _dump(value) != data:
         raise Malformed("not canonical CBOR: the value encodes to other bytes")
     return value
@@ -70,19 +76,25 @@ def _dump(value: Any) -> bytes:
         raise Malformed(f"text must be valid UTF-8 without surrogates: {error.object!a:.60}") from error
 
 
-def _check(value: Any, depth: int) -> None:
-    """Raise unless the library will encode `value` as the profile says; `depth` is how deep it may still nest."""
+def _check(value: Any, depth: int, items: int) -> int:
+    """Raise unless the library will encode `value` as the profile says; return how many items there may still be.
+
+    `depth` is how deep it may still nest, and `items` how many items it may have.
+    """
     kind = type(value)
     if kind in _SCALARS:
-        return
+        return items
     if kind is int:
         if not -_TOO_LARGE <= value < _TOO_LARGE:
             raise Malformed(f"an integer of {value.bit_length()} bits is too large: at most {MAX_BITS}")
-        return
+        return items
     if kind is not list and kind is not tuple and kind is not dict:
         raise Malformed(f"a value of type {kind.__name__} cannot be encoded")
     if not depth:
         raise Malformed(f"lists and dicts nest too deep: at most {MAX_DEPTH} levels")
+    items -= len(value)
+    if items < 0:
+        raise Malformed("there are too many items in its lists and dicts")
     if kind is dict:
         for key in value:
             if type(key) is not str:
@@ -90,7 +102,8 @@ def _check(value: Any, depth: int) -> None:
         value = value.values()
     for item in value:
         if type(item) not in _SCALARS:
-            _check(item, depth - 1)
+            items = _check(item, depth - 1, items)
+    return items
 
 
 def _magnitude(payload: Any) -> int:

@@ -48,7 +48,7 @@ class Context:
         """Return a member, active or not; refuses with `unknown-member`."""
         found = self.draft.get(Member, name)
         if found is None:
-            raise Refused("unknown-member", f"nobody named {name!r} is a member")
+            raise Refused("unknown-member", f"nobody named {name!r:.80} is a member")
         return found
 
     def active_member(self, name: str) -> Member:

@@ -49,7 +49,6 @@ class TransactionRefused(Event):
     index: int
     digest: bytes
     code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +230,14 @@ class PoolClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class RewardsSettled(Event):
-    """A voter's rewards were counted: shares * (index_to - index_from) / INDEX_SCALE, rounded down, is now owed."""
+    """A voter's rewards were counted: (rest + shares * (index_to - index_from)) / INDEX_SCALE is now owed.
+
+    It is rounded down; the remainder is the rest of the next time.
+    """
 
     member: str
     candidate: str
+    rest: int
     shares: int
     index_from: int
     index_to: int
@@ -406,12 +409,31 @@ class RoundSettled(Event):
 
 @dataclass(frozen=True, slots=True)
 class DutyMissed(Event):
-    """A super node missed a duty: `lead`, `attest` or `reveal`; `misses` of its last duties are misses now."""
+    """A duty was missed: `lead`, `attest`, `reveal` or `judge`; `misses` of the last duties are misses now."""
 
     round: int
     candidate: str
     duty: str
     misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class DutyDone(Event):
+    """A duty was done: `lead`, `reveal` or `judge`; `misses` of the last duties are misses now."""
+
+    round: int
+    candidate: str
+    duty: str
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAdvanced(Event):
+    """A final round has moved its recipe on to the next model."""
+
+    round: int
+    recipe: bytes
+    model: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +467,7 @@ class SuperNodePaid(Event):
     """pool * points / total_points, rounded down, was shared between a super node and its voters.
 
     The commission is owed to the super node. The rest raised the candidate's reward index by
-    voters * INDEX_SCALE / shares, rounded down.
+    voters * INDEX_SCALE / shares, rounded up.
     """
 
     round: int

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fedmeta.govern import transactions as tx
@@ -12,6 +11,7 @@ from fedmeta.govern.errors import InvalidBlock, Refused
 from fedmeta.govern.events import BlockEnding, Event, TransactionApplied, TransactionRefused
 from fedmeta.govern.records import Chain
 from fedmeta.govern.rules import candidates, challenges, election, evidence, members, proposals, rounds, stake
+from fedmeta.govern.seen import Seen
 from fedmeta.govern.signatures import digest, verify
 from fedmeta.govern.state import State
 
@@ -109,7 +109,7 @@ def attempt(context: Context, index: int, raw: bytes) -> Refused | None:
     except Refused as refusal:
         context.draft.undo(mark)
         del context.events[said:]
-        context.emit(TransactionRefused(index, digest(raw), refusal.code, refusal.message))
+        context.emit(TransactionRefused(index, digest(raw), refusal.code))
         return refusal
     return None
 
@@ -119,14 +119,17 @@ def authenticate(context: Context, raw: bytes) -> tx.Signed:
     largest = context.parameters.max_transaction_bytes
     if len(raw) > largest:
         raise Refused("too-large", f"the transaction has {len(raw)} bytes: at most {largest} are allowed")
-    signed = tx.decode_cached(raw)
+    signed, right = _seen.get(raw) or (tx.decode(raw), b"")
     chain_id = context.chain.chain_id
     if signed.chain_id != chain_id:
         raise Refused("wrong-chain", f"the transaction is for chain {signed.chain_id[:64]!r}: this is {chain_id!r}")
     member = context.active_member(signed.member)
     check_sequence(signed, member.sequence)
-    if not _verify(members.key_at(member, context.height), signed.message, signed.signature):
-        raise Refused("bad-signature", f"the signature is not by the present key of {member.name}")
+    public = members.key_at(member, context.height)
+    if public != right:
+        if not verify(public, signed.message, signed.signature):
+            raise Refused("bad-signature", f"the signature is not by the present key of {member.name}")
+        _seen.put(raw, signed, public)
     context.draft.put(replace(member, sequence=member.sequence + 1))
     return signed
 
@@ -143,4 +146,4 @@ def check_sequence(signed: tx.Signed, expected: int) -> None:
         )
 
 
-_verify = lru_cache(maxsize=4096)(verify)
+_seen = Seen()

@@ -57,6 +57,18 @@ class FirstRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a genesis says of the chain itself: all that is needed of it once the chain goes on."""
+
+    chain_id: str
+    time: int
+    """Milliseconds since 1970."""
+    sequencer: bytes
+    digest: bytes
+    """SHA-256 of the genesis."""
+
+
+@dataclass(frozen=True, slots=True)
 class Genesis:
     """All that a ledger starts with; stakes and delegations are units besides the members' free ones.
 
@@ -134,6 +146,11 @@ def _values(one: Any) -> dict[str, Any]:
     return {field.name: getattr(one, field.name) for field in fields(one)}
 
 
+def origin_of(genesis: Genesis) -> Origin:
+    """Return what a genesis says of the chain itself."""
+    return Origin(genesis.chain_id, genesis.time, genesis.sequencer, genesis.digest)
+
+
 def encode_genesis(genesis: Genesis) -> bytes:
     """Return the genesis in its one encoding."""
     values = _values(genesis)
@@ -163,12 +180,14 @@ def genesis_of(values: Any) -> Genesis:
         raise InvalidGenesis(
             f"genesis: {f'unknown field {unknown[0]!r}: ' if unknown else ''}it has {', '.join(names)}"
         )
+    if type(values["parameters"]) is not dict:
+        raise InvalidGenesis("genesis: parameters must be a map of names to whole numbers")
     try:
+        _CHECK_HEAD({field.name: values[field.name] for field in fields(_Head)})
+        check_parameters(values["parameters"])
         lists = {name: tuple(check(one) for one in _maps(name, values[name])) for name, check in _LISTS.items()}
     except Refused as error:
         raise InvalidGenesis(f"genesis: {error}") from error
-    if type(values["parameters"]) is not dict:
-        raise InvalidGenesis("genesis: parameters must be a map of names to whole numbers")
     return Genesis(**{**values, **lists})
 
 

@@ -10,11 +10,8 @@ from fedmeta.govern.record import record
 MILLION = 1_000_000
 """Shares and rates are in parts per million."""
 
-MEMBER_BYTES = 34
-"""A name of 32 bytes, encoded."""
-
-MANIFEST_BYTES = 1_024
-"""More than what two manifests and the report of them hold besides the members' names."""
+LARGEST_EVIDENCE = 40_960
+"""Bytes that hold two manifests of the largest cohort and the report of them, or the receipts of all super nodes."""
 
 
 def _parameter(unit: str, low: int, high: int, default: int, meaning: str) -> Any:
@@ -28,7 +25,7 @@ class Parameters:
 
     term_length: int = _parameter("blocks", 2, 10**8, 1_000, "blocks of a term")
     super_nodes: int = _parameter("seats", 1, 100, 7, "super nodes elected for a term")
-    standbys: int = _parameter("seats", 0, 100, 3, "standbys elected for a term")
+    standbys: int = _parameter("seats", 0, 100, 5, "standbys elected for a term")
     self_stake_factor: int = _parameter(
         "times", 1, 1_000, 10, "a candidate's weight is at most this times its own stake"
     )
@@ -38,7 +35,7 @@ class Parameters:
     commission_cap: int = _parameter("ppm", 0, MILLION, 200_000, "the highest commission")
     commission_rise: int = _parameter("ppm a year", 0, MILLION, 50_000, "how fast a commission may rise, in block time")
     unbonding_period: int = _parameter("blocks", 1, 10**9, 10_000, "blocks from undelegating to being paid")
-    evidence_age: int = _parameter("blocks", 1, 10**9, 8_000, "blocks after which a fault can no longer be proven")
+    evidence_age: int = _parameter("blocks", 1, 10**9, 6_000, "blocks after which a fault can no longer be proven")
     max_delegations: int = _parameter("candidates", 1, 1_000, 30, "candidates that one member may delegate to")
     max_unbonding: int = _parameter("entries", 1, 1_000, 30, "unbonding and redelegation entries of one member")
     round_pool: int = _parameter("units", 0, 10**12, 1_000, "paid for one final round, out of the treasury")
@@ -66,12 +63,15 @@ class Parameters:
     reporter_cap: int = _parameter("units", 0, 10**12, 1_000, "the most that a reporter is paid")
     proposal_deposit: int = _parameter("units", 0, 10**12, 100, "given back unless the proposal is vetoed")
     max_proposals: int = _parameter("proposals", 1, 10_000, 100, "proposals that may be open at once")
+    max_own_proposals: int = _parameter(
+        "proposals", 1, 10_000, 5, "proposals of one organisation that may be open at once"
+    )
     voting_blocks: int = _parameter("blocks", 1, 10**8, 500, "blocks in which a proposal is voted on")
     execution_delay: int = _parameter("blocks", 1, 10**8, 100, "blocks from passing to taking effect")
     quorum: int = _parameter("ppm", 1, MILLION, 400_000, "the part of the bonded stake that must vote")
     threshold: int = _parameter("ppm", 500_000, MILLION - 1, 500_000, "yes must be above this part of yes, no and veto")
     veto: int = _parameter("ppm", 1, 500_000, 333_333, "vetoes above this part of the votes cost the deposit")
-    max_transaction_bytes: int = _parameter("bytes", 1_024, 65_536, 65_536, "the size of a transaction")
+    max_transaction_bytes: int = _parameter("bytes", LARGEST_EVIDENCE, 65_536, 65_536, "the size of a transaction")
     max_block_bytes: int = _parameter("bytes", 65_536, 1 << 26, 1 << 21, "the size of a block's transactions")
 
 
@@ -91,7 +91,7 @@ TABLE = {one.name: Row(one.name, default=one.default, **one.metadata) for one in
 """Name to row, in the order of the documentation."""
 
 
-def check_parameters(values: Mapping[str, int]) -> Parameters:
+def check_parameters(values: Mapping[str, Any]) -> Parameters:
     """Return the parameters of the defaults and `values`.
 
     Raises:
@@ -100,10 +100,10 @@ def check_parameters(values: Mapping[str, int]) -> Parameters:
     for name, value in values.items():
         row = TABLE.get(name)
         if row is None:
-            raise Refused("bad-value", f"unknown parameter {name!r}: known are {', '.join(TABLE)}")
+            raise Refused("bad-value", f"unknown parameter {name!r:.80}: known are {', '.join(TABLE)}")
         if type(value) is not int or not row.low <= value <= row.high:
             raise Refused(
-                "bad-value", f"parameter {name} is {value!r}: it must be from {row.low} to {row.high} {row.unit}"
+                "bad-value", f"parameter {name} is {value!r:.80}: it must be from {row.low} to {row.high} {row.unit}"
             )
     whole = Parameters(**values)
     _check_together(whole)
@@ -122,24 +122,23 @@ def _check_together(p: Parameters) -> None:
             "bad-value",
             f"contributor_share, super_node_share and treasury_share add up to {shares}: they must add up to {MILLION}",
         )
-    longest = p.evidence_age + p.challenge_blocks
-    if p.unbonding_period < longest:
+    longest = round_blocks(p)
+    if p.evidence_age < longest:
         raise Refused(
             "bad-value",
-            f"unbonding_period is {p.unbonding_period}: it must be at least evidence_age + challenge_blocks, {longest}",
+            f"evidence_age is {p.evidence_age}: it must be at least {longest}, the longest course of a round",
         )
-    attesting = p.commit_blocks + p.reveal_blocks
-    if p.evidence_age < attesting:
+    answering = 2 * p.term_length + longest + p.evidence_age + p.challenge_blocks
+    if p.unbonding_period < answering:
         raise Refused(
             "bad-value",
-            f"evidence_age is {p.evidence_age}: it must be at least commit_blocks + reveal_blocks, {attesting}",
+            f"unbonding_period is {p.unbonding_period}: it must be at least {answering}, that is 2 * term_length, the "
+            f"longest course of a round, {longest}, evidence_age and challenge_blocks",
         )
     if p.duty_misses > p.duty_window:
         raise Refused("bad-value", f"duty_misses is {p.duty_misses}: it must be at most duty_window, {p.duty_window}")
-    evidence = MANIFEST_BYTES + 2 * MEMBER_BYTES * p.cohort_size
-    if p.max_transaction_bytes < evidence:
-        rule = f"it must be at least {evidence}, or two manifests of a cohort of {p.cohort_size} cannot be reported"
-        raise Refused("bad-value", f"max_transaction_bytes is {p.max_transaction_bytes}: {rule}")
-    if p.max_block_bytes < p.max_transaction_bytes:
-        rule = f"it must be at least max_transaction_bytes, {p.max_transaction_bytes}"
-        raise Refused("bad-value", f"max_block_bytes is {p.max_block_bytes}: {rule}")
+
+
+def round_blocks(p: Parameters) -> int:
+    """Return the most blocks that a round can take once it has been opened, if every super node in turn leads it."""
+    return p.update_blocks + p.super_nodes * (p.manifest_blocks + p.commit_blocks + p.reveal_blocks)

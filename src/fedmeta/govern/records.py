@@ -61,6 +61,8 @@ class Member:
     """SHA-256 fingerprint of the node's TLS key; empty if none."""
     earned: int = 0
     """All rewards that were ever settled, claimed or not."""
+    left: int = 0
+    """The height at which it last left or was removed; 0 if it never did."""
 
 
 @record("key", key=("public",))
@@ -112,12 +114,16 @@ class Delegation:
     shares: int
     index: int
     """The candidate's reward index when this was last settled."""
+    entered: int = 0
+    """The height at which shares were last added."""
+    rest: int = 0
+    """The fraction of a unit that was left over when this was last settled, times `stake.INDEX_SCALE`."""
 
 
 @record("unbonding", key=("candidate", "member", "created"), index=("candidate", "member", "completes"))
 @dataclass(frozen=True, slots=True)
 class Unbonding:
-    """Stake on its way out: paid at `completes`, slashed until then for what the candidate did up to `created`."""
+    """Stake on its way out: paid at `completes`, slashed until then for the terms that it still elected."""
 
     candidate: str
     member: str
@@ -133,7 +139,7 @@ class Unbonding:
 )
 @dataclass(frozen=True, slots=True)
 class Redelegation:
-    """Stake that moved: until `completes` it answers for what `source` did up to `created`."""
+    """Stake that moved: until `completes` it answers for `source` in the terms that it still elected."""
 
     member: str
     source: str
@@ -291,6 +297,8 @@ class Fault:
     """Parts per million that this kind of fault costs."""
     cuts: tuple[Cut, ...]
     """What was taken, after what earlier faults of the term had taken already."""
+    shares: int
+    """What the pool was divided into when it was slashed."""
     reporter: str
     """Empty when the ledger saw the fault itself."""
     reward: int
@@ -312,7 +320,7 @@ class Challenge:
     opened: int
     closes: int
     panel: tuple[Seat, ...]
-    """The standbys that judge, without those of the accused's organisation."""
+    """The standbys that judge, without those of the accused's and the challenger's organisations."""
     status: str
 
 

@@ -13,6 +13,11 @@ MAX_AMOUNT = 10**15
 MAX_COUNT = 2**53 - 1
 """The largest height, number or count: what every language holds exactly."""
 
+_STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+"""Controls, marks of direction, surrogates: fixed here, since what can be printed depends on the Unicode version."""
+
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -34,7 +39,11 @@ def _octets(low: int, high: int) -> Callable[[Any], bool]:
 
 
 def _text(high: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is str and len(value.encode()) <= high and value.isprintable()
+    return lambda value: type(value) is str and _size(value) <= high and not _STEERING.search(value)
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def is_name(value: object) -> bool:
@@ -52,7 +61,7 @@ SignatureBytes = Annotated[bytes, Check("the 64 bytes of an Ed25519 signature", 
 Fingerprint = Annotated[
     bytes, Check("the 32 bytes of a SHA-256 digest, or nothing", lambda v: v == b"" or _octets(32, 32)(v))
 ]
-Text = Annotated[str, Check("at most 200 bytes of printable text", _text(200))]
+Text = Annotated[str, Check("at most 200 bytes of text without control characters", _text(200))]
 RawTransaction = Annotated[bytes, Check("1 to 65536 bytes", _octets(1, 65536))]
 Choice = Annotated[str, Check("yes, no, abstain or veto", lambda v: v in ("yes", "no", "abstain", "veto"))]
 
@@ -70,7 +79,7 @@ def checker(cls: type) -> Callable[[dict[str, Any]], Any]:
     def check(values: dict[str, Any]) -> Any:
         if values.keys() != wanted:
             unknown, missing = sorted(values.keys() - wanted), sorted(wanted - values.keys())
-            problem = f"unknown field {unknown[0]!r}" if unknown else f"field {missing[0]!r} is missing"
+            problem = f"unknown field {unknown[0]!r:.80}" if unknown else f"field {missing[0]!r} is missing"
             raise Refused("malformed", f"{problem}: the fields are {', '.join(names) or 'none'}")
         return cls(*[convert(values[name]) for name, convert in converters])
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any
 
 from fedmeta.govern import codec
@@ -22,6 +21,9 @@ from fedmeta.govern.schema import (
     checker,
 )
 from fedmeta.govern.signatures import Key, digest, tagged
+
+MAX_ITEMS = 2_000
+"""The most values in a transaction: twice what the largest one needs, the manifest or the scores of a large cohort."""
 
 TRANSACTIONS: dict[str, type] = {}
 """Kind to schema, in the order of the documentation."""
@@ -300,7 +302,7 @@ def decode(raw: bytes) -> Signed:
         Refused: `malformed` if they are not the one encoding of a transaction; `bad-value` or `bad-amount` for a field.
     """
     try:
-        value = codec.decode(raw)
+        value = codec.decode(raw, items=MAX_ITEMS)
     except Malformed as error:
         raise Refused("malformed", str(error)) from error
     if type(value) is not list or len(value) != 6:
@@ -313,10 +315,6 @@ def decode(raw: bytes) -> Signed:
     if check is None:
         raise Refused("malformed", f"unknown kind of transaction {kind[:40]!r}: known are {', '.join(TRANSACTIONS)}")
     return Signed(chain_id, member, sequence, kind, check(values), _message(value[:5]), signature, digest(raw))
-
-
-decode_cached = lru_cache(maxsize=4096)(decode)
-"""`decode`, remembering the latest transactions: the pool's check and the block's execution read the same bytes."""
 
 
 def _message(content: list[Any]) -> bytes:

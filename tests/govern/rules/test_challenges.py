@@ -1,10 +1,12 @@
 import pytest
 
 from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import ChallengeDecided, DutyMissed
-from fedmeta.govern.records import Candidate, Challenge, Fault, Member, Unbonding
+from fedmeta.govern.events import ChallengeDecided, DutyDone, DutyMissed
+from fedmeta.govern.parameters import Parameters
+from fedmeta.govern.records import Candidate, Challenge, Cut, Fault, Manifest, Member, Round, Term, Unbonding
+from fedmeta.govern.rules import candidates, members
 from fedmeta.govern.signatures import digest
-from tests.govern.playing import Play
+from tests.govern.playing import STAKES, Play
 
 TRUTH = digest(b"the truth")
 LIE = digest(b"a lie")
@@ -112,6 +114,78 @@ def test_the_accuseds_organisation_does_not_judge():
     assert play.refusal("eve", tx.Judge(1, LIE)) == "not-allowed"
 
 
+def test_the_challengers_organisation_does_not_judge():
+    play = disputed(organisations={"hal": "org-h", "eve": "org-h"})
+    found = challenge(play)
+    assert [one.candidate for one in found.panel] == ["fay", "gil"]
+    assert play.refusal("eve", tx.Judge(1, TRUTH)) == "not-allowed"
+
+
+def test_nobody_is_the_only_judge_of_its_own_challenge():
+    play = disputed(standbys=1)
+    assert play.standbys() == ["eve"]
+    assert play.refusal("eve", tx.OpenChallenge(1, "ann", TRUTH)) == "not-allowed"
+    assert [one.candidate for one in challenge(play, challenger="fay").panel] == ["eve"]
+
+
+def test_who_was_removed_or_barred_since_does_not_judge_and_who_is_in_jail_does():
+    # In term 2: the standbys of term 1 are as they were.
+    play = disputed(stakes={**STAKES, "joe": 1_100}, standbys=4)
+    play.wait_until(44)
+    assert (play.latest.phase, play.latest.term) == ("opening", 2)
+    play.by_hand(
+        lambda now: members.remove(now, "gil", 1),
+        lambda now: candidates.tombstone(now, "fay"),
+        lambda now: candidates.jail(now, "eve", 100),
+    )
+    term = play.state.need(Term, play.state.need(Round, 1).term)
+    assert [one.candidate for one in term.standbys] == ["eve", "fay", "gil", "joe"]
+    found = challenge(play)
+    assert [one.candidate for one in found.panel] == ["eve", "joe"]
+    judge(play, {"eve": TRUTH, "joe": TRUTH})
+    assert play.state.need(Challenge, 1).status == "upheld"
+
+
+def test_with_the_default_number_of_standbys_no_single_one_keeps_a_false_result_from_being_punished():
+    many = Parameters().standbys
+    stakes = {**dict.fromkeys(("ann", "bob", "cat", "dan"), 5000), **{f"s{at}": 1_200 for at in range(many)}}
+    play = disputed(stakes=stakes, delegations=(("hal", "s0", 10),), standbys=many, organisations={"s0": "org-dan"})
+    found = challenge(play)
+    assert [one.candidate for one in found.panel] == [f"s{at}" for at in range(1, many)]
+    judge(play, {"s1": LIE} | {f"s{at}": TRUTH for at in range(2, many)})
+    assert play.state.need(Challenge, 1).status == "upheld"
+
+
+def test_who_found_something_else_than_the_panel_has_missed_a_duty_and_the_rest_have_done_one():
+    stakes = {**STAKES, "joe": 1_100}
+    play = disputed(stakes=stakes, standbys=4)
+    challenge(play)
+    judge(play, {"eve": LIE, "fay": TRUTH, "gil": TRUTH, "joe": TRUTH})
+    assert play.state.need(Challenge, 1).status == "upheld"
+    judged = [one for one in (*play.events(DutyMissed), *play.events(DutyDone)) if one.duty == "judge"]
+    done = [DutyDone(1, name, "judge", 0) for name in ("fay", "gil", "joe")]
+    assert judged == [DutyMissed(1, "eve", "judge", 1), *done]
+    assert play.state.need(Candidate, "eve").window & 1
+
+
+def test_who_has_not_judged_when_the_others_agree_has_missed_nothing():
+    play = disputed(stakes={**STAKES, "joe": 1_100}, standbys=4)
+    found = challenge(play)
+    judge(play, {"eve": TRUTH, "fay": TRUTH, "gil": TRUTH})
+    play.wait_until(found.closes)
+    assert not [one for one in play.events(DutyMissed) if one.duty == "judge"]
+
+
+def test_an_organisation_has_one_open_challenge_at_a_time_so_that_nobody_can_wear_the_standbys_out():
+    play = disputed(organisations={"hal": "org-h", "ivy": "org-h"})
+    found = challenge(play)
+    for name in ("hal", "ivy"):
+        assert play.refusal(name, tx.OpenChallenge(1, "ann", TRUTH)) == "limit-reached"
+    challenge(play, accused="ann", challenger="joy")
+    play.wait_until(found.closes)
+    assert challenge(play, accused="bob", challenger="ivy").status == "open"
+
+
 def test_what_cannot_be_challenged_is_refused():
     play = Play()
     assert play.refusal("hal", tx.OpenChallenge(1, "dan", TRUTH)) == "not-found"
@@ -154,8 +228,8 @@ def test_a_struck_manifest_cannot_take_the_ground_from_under_a_challenge():
 @pytest.mark.parametrize("late", [0, 1])
 def test_a_false_result_is_challenged_while_the_stake_behind_it_can_still_be_slashed(late):
     # With the shortest unbonding that the parameters allow, and each phase to its last block.
-    options = {"unbonding_period": 48, "evidence_age": 40, "challenge_blocks": 8, "term_length": 1_000}
-    play = Play(**options)
+    options = {"unbonding_period": 2_112, "evidence_age": 52, "challenge_blocks": 8, "term_length": 1_000}
+    play = Play(**options, slash_missed_duties=0)
     play.to_commit()
     openings = {name: play.opening(name, LIE if name == "dan" else None) for name in play.super_nodes()}
     play.must(play.attestation("dan", openings["dan"]), ("joy", tx.Undelegate("dan", 700)))
@@ -164,7 +238,7 @@ def test_a_false_result_is_challenged_while_the_stake_behind_it_can_still_be_sla
     play.wait(play.parameters.reveal_blocks - 1)
     play.must(*openings.items())
     assert play.latest.number == 2
-    play.wait_until(committed + 40 - 1 + late)
+    play.wait_until(committed + 52 - 1 + late)
     if late:
         assert play.refusal("hal", tx.OpenChallenge(1, "dan", TRUTH)) == "stale-evidence"
         return
@@ -172,8 +246,38 @@ def test_a_false_result_is_challenged_while_the_stake_behind_it_can_still_be_sla
     play.wait_until(found.closes - 1)
     assert play.state.all(Unbonding)
     play.must(*((name, tx.Judge(1, TRUTH)) for name in ("eve", "fay", "gil")))
-    (fault,) = play.state.all(Fault)
+    (fault,) = [one for one in play.state.all(Fault) if one.kind == "false-result"]
     assert [(one.place, one.amount) for one in fault.cuts] == [("pool", 125), ("unbonding", 35)]
+
+
+def test_stake_that_left_after_the_snapshot_answers_for_the_term_s_last_round_to_its_last_challenge():
+    # The shortest unbonding, and all in its last block: the opening in the term's, the manifest by the last leader.
+    options = {"term_length": 4, "open_blocks": 8, "evidence_age": 52, "unbonding_period": 2 * 4 + 52 + 52 + 8}
+    play = Play(**options, slash_missed_duties=0)
+    play.wait_until(4)
+    assert play.state.need(Term, 3).snapshot == 4
+    assert "dan" in [seat.candidate for seat in play.state.need(Term, 3).seats]
+    play.must(("dan", tx.Undelegate("dan", 2_500)), ("joy", tx.Redelegate("dan", "ann", 700)))
+    play.wait_until(11)
+    play.open()
+    assert (play.height, play.latest.term) == (12, 3)
+    play.wait(2)
+    play.must(*(play.update(name) for name in play.latest.cohort[:3]))
+    while play.latest.attempt < 3:
+        play.wait()
+    play.wait(3)
+    play.to_reveal(results={"dan": LIE})
+    assert play.state.need(Manifest, 1).height == play.latest.opened + 4 + 4 * 4
+    committed = play.height
+    openings = {name: play.opening(name, LIE if name == "dan" else None) for name in play.super_nodes(1)}
+    play.wait(3)
+    play.must(*openings.items())
+    play.wait_until(committed + 52 - 1)
+    found = challenge(play)
+    play.wait_until(found.closes - 1)
+    judge(play, {one.candidate: TRUTH for one in found.panel})
+    (fault,) = [one for one in play.state.all(Fault) if one.kind == "false-result"]
+    assert fault.cuts == (Cut("unbonding", "dan", "dan", 125), Cut("redelegation", "joy", "ann", 35))
 
 
 def test_a_deposit_is_counted_while_the_challenge_is_open():

@@ -6,12 +6,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fedmeta.govern.application import Application
+from fedmeta.govern.block import Block
 from fedmeta.govern.context import Context
+from fedmeta.govern.events import LeaderChosen
+from fedmeta.govern.genesis import start
 from fedmeta.govern.parameters import check_parameters
 from fedmeta.govern.records import Candidate, Chain, Delegation, Member, Round, Seat, Term
 from fedmeta.govern.rules import candidates, election, members
 from fedmeta.govern.signatures import digest
 from fedmeta.govern.state import State
+from tests.govern.playing import TIME, Play, federation
 from tests.govern.small import context as small_context
 
 CAP = 330_000
@@ -20,7 +25,8 @@ CAP = 330_000
 def world(people, term=0, height=10, **parameters):
     """Return a context with candidates: name -> fields, of which `own` and `others` are units of stake."""
     now = Context(State.empty(), height, 0)
-    now.draft.put(check_parameters({"min_self_stake": 10, "standbys": 2, "super_nodes": 4, **parameters}))
+    periods = {"evidence_age": 20_000, "unbonding_period": 50_000}
+    now.draft.put(check_parameters({"min_self_stake": 10, "standbys": 2, "super_nodes": 4, **periods, **parameters}))
     now.draft.put(Chain("small", height, 0, 10**15, 0, digest(b"beacon"), term, 1, 0, 0, 0))
     for name, given_ in people.items():
         add(now, name, **given_)
@@ -108,6 +114,29 @@ def test_a_term_without_candidates_has_no_seats_and_no_leader():
     now = world({})
     assert election.elect(now, 1).seats == ()
     assert election.next_leader(now, 1) == ""
+
+
+def test_where_nobody_can_be_elected_the_seats_stay_as_they_are():
+    people = {name: {"own": 200 - at} for at, name in enumerate("abcd")}
+    now = world(people, term=1)
+    election.elect(now, 1)
+    election.elect(now, 2)
+    for name in people:
+        candidates.jail(now, name, 5)
+    assert named(now.draft.need(Term, 2).seats) == ["d"]
+    assert named(election.elect(now, 3).seats) == ["d"]
+
+
+def test_an_outage_never_leaves_a_term_or_an_engine_without_a_super_node():
+    app = Application(start(federation()).state)
+    for height in range(1, 330):
+        app.finalize(Block(height, TIME + height))
+        app.commit()
+        assert app.seats
+        term = app.state.need(Term, app.chain.term)
+        assert term.seats
+        assert app.state.need(Round, app.chain.round).leader
+    assert all(one.jailed for one in app.state.all(Candidate))
 
 
 # Bounded change
@@ -199,6 +228,10 @@ def test_an_election_is_the_one_that_the_rules_describe(people, incumbents, size
         now.draft.put(term(1, *sorted(incumbents)))
     found = election.elect(now, 2 if incumbents is not None else 1)
     chosen, rest, weight = by_the_book(people, incumbents, size, max(1, (size - 1) // 3), changes)
+    if incumbents and not chosen:
+        assert found.seats == now.draft.need(Term, 1).seats
+        assert not found.standbys
+        return
     assert named(found.seats) == chosen
     assert named(found.standbys) == rest[:standbys]
     assert [one.weight for one in (*found.seats, *found.standbys)] == [
@@ -361,6 +394,54 @@ def test_equal_powers_lead_in_turn():
 def test_a_heavy_seat_does_not_lead_in_one_run():
     # The published example of smooth weighted round-robin: 5, 1, 1 gives a a b a c a a.
     assert leaders([5, 1, 1], 7) == [0, 0, 1, 0, 2, 0, 0]
+
+
+def test_the_turns_go_on_over_the_terms_so_that_short_ones_do_not_always_begin_with_the_same_leader():
+    play = Play(term_length=2, open_blocks=50)
+    play.wait(2 * 40)
+    assert play.chain.term == 41
+    assert play.chain.round == 1
+    power = {seat.candidate: seat.power for seat in play.state.need(Term, 41).seats}
+    led = Counter(one.leader for one in play.events(LeaderChosen))
+    assert led.total() == 40
+    for name, part in power.items():
+        assert abs(led[name] - Fraction(40 * part, sum(power.values()))) < 2
+
+
+def in_turn(now, number):
+    return [(seat.candidate, seat.priority) for seat in now.draft.need(Term, number).seats]
+
+
+def test_who_holds_a_seat_in_two_terms_keeps_its_place_in_the_turns_and_others_start_in_the_middle():
+    now = world({}, term=1)
+    before = [Seat(name, name, 100, 100, priority) for name, priority in (("a", 90), ("b", -150), ("c", 60))]
+    now.draft.put(term(1, seats=tuple(before), ends=10))
+    now.draft.put(term(2, *"abd"))
+    end(now)
+    # Without c's 60 the sum is -60: the three share the difference.
+    assert in_turn(now, 2) == [("a", 110), ("b", -130), ("d", 20)]
+    now = at_height(now, now.term.ends)
+    now.draft.put(term(3, *"abc"))
+    now.draft.put(replace(now.term, seats=(*now.term.seats[:2], replace(now.term.seats[2], priority=21))))
+    end(now)
+    # 110 - 130 = -20, of which a third rounded down is -7: the sum is a unit above 0.
+    assert in_turn(now, 3) == [("a", 117), ("b", -123), ("c", 7)]
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.sets(st.sampled_from("abcdef"), min_size=1), st.integers(1, 5)), min_size=30, max_size=30))
+def test_priorities_stay_within_a_few_turns_however_often_the_seats_change(course):
+    now = world({}, term=1)
+    now.draft.put(term(1, *"abc", ends=10))
+    for number, (names, picks) in enumerate(course, 2):
+        now = at_height(now, now.term.ends)
+        now.draft.put(term(number, *sorted(names)))
+        end(now)
+        for _ in range(picks):
+            election.next_leader(now, number)
+        found = now.draft.need(Term, number).seats
+        assert 0 <= sum(one.priority for one in found) < len(found)
+        assert all(abs(one.priority) <= 6 * 600 for one in found)
 
 
 # Replacement

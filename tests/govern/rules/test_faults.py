@@ -6,7 +6,7 @@ from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.events import DutyMissed, FaultProven, ManifestStruck, SlashAnnulled
 from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Fault, Manifest, Member, Term, Unbonding
+from fedmeta.govern.records import Candidate, Challenge, Fault, Manifest, Member, Term, Unbonding
 from fedmeta.govern.rules import faults
 from fedmeta.govern.signatures import digest
 from tests.govern.playing import CHAIN, Play, key
@@ -101,9 +101,61 @@ def test_an_annulled_fault_counts_no_more_towards_the_highest():
     play = Play(stakes={"ann": 100_000, "bob": 100_000, "cat": 5_000, "dan": 5_000}, delegations=())
     prove(play, "bob", "false-result")
     play.by_hand(lambda context: faults.annul(context, 1, 1))
-    assert tokens(play, "bob") == 100_000
+    assert (tokens(play, "bob"), play.member("bob").free) == (95_000, 15_000)
     prove(play, "bob", "withheld-reveal")
-    assert tokens(play, "bob") == 99_000
+    assert tokens(play, "bob") == 95_000 - 950
+
+
+def test_who_takes_its_stake_out_after_the_snapshot_is_slashed_for_what_it_does_in_the_term_that_it_elected():
+    play = Play()
+    while play.state.get(Term, 3) is None:
+        play.round()
+    assert "ann" in [seat.candidate for seat in play.state.need(Term, 3).seats]
+    play.must(("ann", tx.Undelegate("ann", 5_000)), ("hal", tx.Undelegate("ann", 1_000)))
+    while (play.latest.term, play.latest.leader) != (3, "ann"):
+        play.round()
+    leader, first, second = two_manifests(play)
+    assert (leader, tokens(play, "ann")) == ("ann", 0)
+    play.must(("joy", tx.ReportManifests(first, second)))
+    (fault,) = play.state.all(Fault)
+    assert [(one.place, one.member, one.amount) for one in fault.cuts] == [
+        ("unbonding", "ann", 500),
+        ("unbonding", "hal", 100),
+    ]
+
+
+def test_what_had_left_by_the_snapshot_does_not_answer_for_the_term():
+    play = Play()
+    while play.height < 39:
+        play.round() if play.height < 30 else play.wait()
+    play.must(("hal", tx.Undelegate("ann", 1_000)))
+    assert play.state.need(Term, 3).snapshot == play.height == 40
+    while play.latest.term != 3:
+        play.round()
+    fault = prove(play, "ann", "two-manifests", round=play.latest.number)
+    assert [one.place for one in fault.cuts] == ["pool"]
+    assert play.state.need(Unbonding, "ann", "hal", 40).amount == 1_000
+
+
+@pytest.mark.parametrize("trick", [False, True])
+def test_a_fault_upon_an_emptied_pool_does_not_pay_for_an_earlier_one(trick):
+    play = Play()
+    while play.latest.leader == "ann":
+        play.round()
+    number = play.latest.number
+    play.round(results={"ann": digest(b"a lie")})
+    play.must(("ann", tx.Undelegate("ann", 5_000)), ("hal", tx.Undelegate("ann", 1_000)))
+    if trick:
+        while play.latest.leader != "ann":
+            play.round()
+        truth = digest(b"the truth")
+        assert play.round(results=dict.fromkeys(play.super_nodes(), truth)).phase == "refuted"
+    play.must(("bob", tx.OpenChallenge(number, "ann", play.result(number))))
+    panel = [seat.candidate for seat in play.state.need(Challenge, 1).panel]
+    play.must(*((name, tx.Judge(1, play.result(number))) for name in panel))
+    assert {one.round for one in play.state.all(Fault)} >= {number}
+    assert sum(taken(one) for one in play.state.all(Fault)) == 6_000 // 20
+    assert sum(one.amount for one in play.state.all(Unbonding)) == 6_000 - 300
 
 
 def test_a_reporter_is_paid_its_share_of_what_is_slashed():
@@ -156,8 +208,9 @@ def test_an_annulled_slash_is_given_back_out_of_the_treasury_once():
     play.must(("ivy", tx.Undelegate("bob", 100)))
     prove(play, "bob", "two-manifests", reporter="hal", infraction=1)
     play.by_hand(lambda context: faults.annul(context, 1, 9))
-    assert tokens(play, "bob") == 4_400
-    assert play.member("ivy").free == 10_010
+    # Of the pool's 440 bob had 4,000 parts of 4,400, and ivy 400; of ivy's 100 on their way out 10 were taken.
+    assert tokens(play, "bob") == 4_400 - 440
+    assert (play.member("bob").free, play.member("ivy").free) == (10_400, 10_050)
     assert play.chain.treasury == 1_000_000 - play.member("hal").owed
     (event,) = play.events(SlashAnnulled)
     assert (event.fault, event.amount, event.proposal) == (1, 450, 9)
@@ -266,16 +319,34 @@ def test_what_does_not_prove_two_manifests_is_refused():
 
 
 def test_evidence_of_two_manifests_expires():
-    play = Play(evidence_age=40)
+    play = Play()
     _, first, second = two_manifests(play)
     opened = play.latest.opened
-    play.wait_until(opened + 39)
+    play.wait_until(opened + 55)
     taken_at_last = play.sign("hal", tx.ReportManifests(first, second))
     assert not [one for one in play.run(taken_at_last) if one.kind == "transaction-refused"]
-    play = Play(evidence_age=40)
+    play = Play()
     _, first, second = two_manifests(play)
-    play.wait_until(opened + 40)
+    play.wait_until(opened + 56)
     assert play.refusal("hal", tx.ReportManifests(first, second)) == "stale-evidence"
+
+
+def test_evidence_of_the_last_leader_s_last_block_is_taken_however_short_its_age():
+    longest = 4 + 4 * (4 + 4 + 4)
+    play = Play(evidence_age=longest)
+    play.to_manifest()
+    while play.latest.attempt < 3:
+        play.wait()
+    play.wait(play.parameters.manifest_blocks - 1)
+    leader, body = play.manifest()
+    sequence = play.member(leader).sequence
+    first, second = (
+        tx.sign(key(leader), CHAIN, leader, sequence, replace(body, model=digest(bytes([at])))) for at in range(2)
+    )
+    play.run(first)
+    assert play.latest.phase == "commit"
+    play.must(("hal", tx.ReportManifests(first, second)))
+    assert play.state.all(Fault)[-1].offender == leader
 
 
 # An update left out
@@ -305,14 +376,14 @@ def test_what_does_not_prove_that_an_update_was_left_out_is_refused():
 
 
 def test_an_update_left_out_of_a_final_round_is_still_a_fault_until_the_evidence_is_too_old():
-    play = Play(evidence_age=40)
+    play = Play()
     victim = play.latest.cohort[0]
     play.round(left_out=[victim])
     posted = play.state.need(Manifest, 1).height
-    play.wait_until(posted + 39)
-    other = Play(evidence_age=40)
+    play.wait_until(posted + 55)
+    other = Play()
     other.round(left_out=[victim])
-    other.wait_until(posted + 40)
+    other.wait_until(posted + 56)
     assert other.refusal("hal", tx.ReportLeftOut(1, victim)) == "stale-evidence"
     play.must(("hal", tx.ReportLeftOut(1, victim)))
     assert not play.events(ManifestStruck)
@@ -365,7 +436,7 @@ def test_too_many_misses_in_the_window_are_a_fault_and_the_window_starts_anew():
 
 
 def test_misses_that_have_left_the_window_do_not_count():
-    play = Play(duty_window=3, duty_misses=2, term_length=1_000)
+    play = Play(duty_window=3, duty_misses=2, term_length=1_000, unbonding_period=2_200)
     for absent in (["cat"], [], [], ["cat"], []):
         play.round(absent=absent)
         leads = [one for one in play.events(DutyMissed) if one.duty == "lead"]
@@ -386,7 +457,7 @@ def test_the_events_of_a_fault_say_what_was_taken_from_where():
 def test_an_offender_with_no_stake_left_is_jailed_all_the_same():
     play = Play()
     play.must(("gil", tx.Undelegate("gil", 1_200)))
-    play.wait_until(70)
+    play.wait_until(201)
     assert prove(play, "gil", "left-out").cuts == ()
     assert play.state.need(Candidate, "gil").jailed
     assert all(seat.candidate != "gil" for seat in play.state.need(Term, play.chain.term).standbys)

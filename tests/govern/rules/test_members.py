@@ -110,8 +110,8 @@ def test_keys_are_kept_while_evidence_lives_and_forgotten_after():
     with refuses("limit-reached", "16 keys"):
         members.rotate_key(now, "ada", rotation("ada", key("one too many")))
     assert members.key_at(now.member("ada"), 1) == key("ada").public
-    # The first key's last height was 1: with an unbonding period of 40, nothing can be proven of it from 42 on.
-    now = later(now, blocks=42 - now.height)
+    # The first key's last height was 1: with an unbonding period of 2,200, nothing can be proven of it from 2,202 on.
+    now = later(now, blocks=2_202 - now.height)
     members.rotate_key(now, "ada", rotation("ada", key("in its place")))
     assert key("ada").public not in [period.public for period in now.member("ada").keys]
     assert now.draft.need(KeyOwner, key("ada").public).member == "ada"

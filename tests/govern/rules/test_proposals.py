@@ -76,6 +76,19 @@ def test_there_are_so_many_open_proposals_at_most():
     assert now.chain.proposals == 3
 
 
+def test_an_organisation_cannot_take_the_places_of_the_others():
+    now = context(members=("other",), organisations={"evora": "org-e", "other": "org-e"}, max_own_proposals=2)
+    for name in ("evora", "other"):
+        proposals.propose(now, name, tx.Propose("title", SPEND))
+    for name in ("evora", "other"):
+        with refuses("limit-reached", "of org-e"):
+            proposals.propose(now, name, tx.Propose("title", SPEND))
+    proposals.propose(now, "bern", tx.Propose("title", SPEND))
+    now = later(now, 5)
+    end_block(now)
+    proposals.propose(now, "other", tx.Propose("title", SPEND))
+
+
 @pytest.mark.parametrize(
     ("action", "code"),
     [
@@ -89,7 +102,7 @@ def test_there_are_so_many_open_proposals_at_most():
         ({**SPEND, "member": "nobody"}, "unknown-member"),
         ({"kind": "set-parameter", "name": "colour", "value": 1}, "bad-value"),
         ({"kind": "set-parameter", "name": "super_nodes", "value": 0}, "bad-value"),
-        ({"kind": "set-parameter", "name": "unbonding_period", "value": 24}, "bad-value"),
+        ({"kind": "set-parameter", "name": "unbonding_period", "value": 2_136}, "bad-value"),
         ({"kind": "set-parameter", "name": "treasury_share", "value": 0}, "bad-value"),
         ({"kind": "set-parameters", "values": {}}, "bad-value"),
         ({"kind": "set-parameters", "values": {"quorum": "half"}}, "bad-value"),
@@ -305,14 +318,14 @@ def test_more_than_the_treasury_holds_is_not_spent():
 
 def test_a_parameter_is_validated_again_when_it_takes_effect():
     def shrink(now):
-        now.draft.put(replace(now.parameters, unbonding_period=30))
+        now.draft.put(replace(now.parameters, unbonding_period=2_140))
 
-    action = {"kind": "set-parameter", "name": "evidence_age", "value": 30}
+    action = {"kind": "set-parameter", "name": "evidence_age", "value": 90}
     now, proposal = carried_out(action, change=shrink)
-    assert (proposal.status, now.parameters.evidence_age) == ("failed", 20)
+    assert (proposal.status, now.parameters.evidence_age) == ("failed", 80)
     now, proposal = carried_out(action)
-    assert (proposal.status, now.parameters.evidence_age) == ("executed", 30)
-    assert [asdict(one) for one in said(now, "parameter-set")] == [{"name": "evidence_age", "before": 20, "after": 30}]
+    assert (proposal.status, now.parameters.evidence_age) == ("executed", 90)
+    assert [asdict(one) for one in said(now, "parameter-set")] == [{"name": "evidence_age", "before": 80, "after": 90}]
 
 
 def test_shares_that_must_add_up_are_changed_together():
@@ -354,7 +367,7 @@ def test_a_recipe_is_registered_and_taken_out_of_use_with_the_model_it_has_reach
 
 def test_a_slash_is_annulled_out_of_the_treasury():
     now = context()
-    fault = Fault(1, "ada", "left-out", 1, 1, 1, 1, 10_000, (), "", 0, False)
+    fault = Fault(1, "ada", "left-out", 1, 1, 1, 1, 10_000, (), 10**9, "", 0, False)
     now.draft.put(fault)
     now, proposal = carried_out({"kind": "annul-slash", "fault": 1}, now=now)
     assert proposal.status == "executed"

@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,15 @@ def everyone(scores):
 
 
 # The parts
+
+
+def test_a_commission_above_a_lowered_cap_is_applied_at_the_cap():
+    now, round = settled(everyone((1, 1)), rates={"ada": 100_000, "bern": 10_000})
+    now.draft.put(replace(now.parameters, commission_cap=50_000))
+    rewards.pay(now, round)
+    assert now.candidate("ada").commission == 100_000
+    rates = {one.candidate: (one.commission_rate, one.commission) for one in said(now, "super-node-paid")}
+    assert rates == {"ada": (50_000, 8), "bern": (10_000, 0), "cork": (50_000, 4), "delft": (50_000, 4)}
 
 
 def test_a_pool_is_shared_by_score_and_by_duty_and_the_rest_stays():
@@ -273,7 +283,9 @@ def recompute_from_events(now, spent):
         assert (one.pool, one.total_points) == (shared.super_nodes, shared.total_points)
         assert one.amount == one.pool * one.points // one.total_points == one.commission + one.voters
         assert one.commission == one.amount * one.commission_rate // 1_000_000
-        assert one.index_to - one.index_from == one.voters * stake.INDEX_SCALE // one.shares
+        assert one.index_to - one.index_from == ceil(
+            Fraction(one.voters * stake.INDEX_SCALE, one.shares) if one.shares else 0
+        )
         total += one.amount
     assert returned.amount == shared.pool - total
     assert returned.dust == returned.amount - shared.pool * now.parameters.treasury_share // 1_000_000

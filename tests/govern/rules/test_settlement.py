@@ -2,6 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.events import ModelAdvanced
+from fedmeta.govern.execute import execute
 from fedmeta.govern.invariants import supply_parts
 from fedmeta.govern.records import (
     Attestation,
@@ -21,7 +24,7 @@ from fedmeta.govern.rules.beacon import advance, draw
 from fedmeta.govern.rules.pruning import prune
 from fedmeta.govern.signatures import digest
 from tests.govern.game import NEXT_MODEL, Game
-from tests.govern.playing import MODEL, RECIPE, Play
+from tests.govern.playing import MODEL, RECIPE, Play, key
 from tests.govern.small import HOSPITALS, later
 
 SIX = {f"node{at}": 1_000 for at in range(6)}
@@ -49,6 +52,7 @@ def test_a_final_round_moves_the_recipe_s_model_on_and_pays():
     assert game.now.draft.need(Recipe, RECIPE) == Recipe(RECIPE, "digits", NEXT_MODEL, True)
     assert game.now.chain.treasury < treasury
     assert [one.outcome for one in game.said("round-settled")] == ["final"]
+    assert game.said("model-advanced") == [ModelAdvanced(1, RECIPE, NEXT_MODEL)]
     assert game.number == 2
     game.open(model=NEXT_MODEL)
 
@@ -242,7 +246,7 @@ def test_misses_add_up_over_rounds_until_they_are_a_fault():
 
 
 def test_a_round_is_played_by_signed_transactions_in_five_blocks():
-    play = Play(stakes=SIX, delegations=(), super_nodes=6, standbys=0)
+    play = Play(stakes=SIX, delegations=(), super_nodes=6, standbys=0, evidence_age=76, unbonding_period=240)
     assert play.round().phase == "final"
     assert play.height == 5
     assert play.state.need(Recipe, RECIPE).model == play.state.need(Manifest, 1).model
@@ -250,34 +254,109 @@ def test_a_round_is_played_by_signed_transactions_in_five_blocks():
 
 def test_a_punishment_in_a_term_s_last_block_comes_before_the_snapshot():
     # The reveals are due up to height 4 + 5, which is the term's last.
-    play = Play(stakes=SIX, delegations=(), super_nodes=6, standbys=0, reveal_blocks=5, term_length=9)
+    options = {"reveal_blocks": 5, "term_length": 9, "evidence_age": 82}
+    play = Play(stakes=SIX, delegations=(), super_nodes=6, standbys=0, **options)
     withheld = play.super_nodes()[3]
     assert play.round(withhold=(withheld,)).settled == play.state.need(Term, 3).snapshot == 9
     assert withheld not in {seat.candidate for seat in play.state.need(Term, 3).seats}
+
+
+def test_who_is_punished_in_a_term_s_last_block_is_not_elected_at_all_rather_than_replaced_at_once():
+    play = Play(reveal_blocks=5, term_length=9)
+    assert play.round(withhold=("dan",)).settled == play.state.need(Term, 3).snapshot == 9
+    term = play.state.need(Term, 3)
+    # A replacement would have the height of its coming.
+    assert [(seat.candidate, seat.since) for seat in term.seats] == [(name, 0) for name in ("ann", "bob", "cat", "eve")]
+    assert [seat.candidate for seat in term.standbys] == ["fay", "gil"]
+
+
+def test_a_recipe_that_was_set_back_while_a_round_ran_stays_as_it_was_set():
+    play = Play()
+    play.round()
+    good = digest(b"a model from before")
+    back = {"kind": "recipe", "digest": RECIPE, "title": "digits", "model": good, "active": True}
+    play.must(("ann", tx.Propose("back", back)))
+    play.must(*((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan")))
+    executes = play.state.need(Proposal, 1).closes + play.parameters.execution_delay
+    play.wait_until(executes - play.parameters.update_blocks)
+    play.open()
+    running = play.latest
+    while play.state.need(Proposal, 1).status != "executed":
+        play.wait()
+    assert (play.latest.number, play.latest.phase) == (running.number, "updates")
+    assert play.round().phase == "final"
+    assert play.state.need(Recipe, RECIPE).model == good
+    assert [one.round for one in play.events(ModelAdvanced)] == [1]
+    play.round()
+    assert play.state.need(Round, running.number + 1).model == good
+    assert [one.round for one in play.events(ModelAdvanced)] == [1, running.number + 1]
+
+
+def test_nobody_changes_the_next_cohort_by_leaving_once_salts_can_be_known():
+    idle = tuple(f"idle{at}" for at in range(4))
+    play = Play(members=idle)
+    openings = play.to_reveal()
+    *early, last = openings
+    play.must(*((name, openings[name]) for name in early))
+    raw = play.sign(last, openings[last])
+    drawn = set()
+    for chosen in range(2 ** len(idle)):
+        leaving = [play.sign(name, tx.Leave()) for at, name in enumerate(idle) if chosen >> at & 1]
+        done = execute(play.state, play.next_block([raw, *leaving]))
+        assert not [one for one in done.events if one.kind == "transaction-refused"]
+        drawn.add(done.state.need(Round, 2).cohort)
+    assert len(drawn) == 1
+
+
+def test_a_cohort_is_drawn_from_the_members_of_the_manifest_s_height():
+    game = Game(stakes=SIX, super_nodes=6, members=("early", "late", "x", "y")).to("updates")
+    members.leave(game.now, "early", tx.Leave())
+    game.end()
+    members.admit(game.now, "seen", "org-s", key("seen").public)
+    game.to("commit")
+    game.end()
+    members.leave(game.now, "late", tx.Leave())
+    members.admit(game.now, "unseen", "org-u", key("unseen").public)
+    game.attest(*game.seats)
+    game.end()
+    game.reveal(*game.seats)
+    game.end()
+    everyone = [*SIX, "evora", "seen", "late", "x", "y"]
+    assert game.round.cohort == draw(game.now.chain.beacon, 2, everyone, 4)
+
+
+def test_a_cohort_after_a_round_without_a_manifest_is_drawn_from_the_members_of_its_opening():
+    game = Game(members=("x", "late")).to("updates")
+    game.end()
+    members.leave(game.now, "late", tx.Leave())
+    members.admit(game.now, "unseen", "org-u", key("unseen").public)
+    game.end(5)
+    assert game.number == 2
+    assert game.round.cohort == draw(game.now.chain.beacon, 2, [*HOSPITALS, "evora", "x", "late"], 4)
 
 
 # What is forgotten
 
 
 def test_settled_rounds_are_forgotten_with_all_that_belongs_to_them_after_the_unbonding_period():
-    game = Game(term_length=10)
+    game = Game(term_length=10, evidence_age=40, unbonding_period=105)
     game.finish()
     game.finish()
     gone = settled(game, 1).settled
     game.now.draft.put(Recipe(RECIPE, "digits", MODEL, False))
-    while game.now.height - 1 <= gone + 40:
+    while game.now.height - 1 <= gone + 105:
         assert game.now.draft.get(Round, 1) is not None
         game.end()
-    game.end(20)
+    game.end(21)
     draft = game.now.draft
     assert [one.number for one in draft.all(Round)] == [3]
     assert [draft.count(cls) for cls in (Manifest, Update, Attestation)] == [0, 0, 0]
-    # At the end of term 6, at height 60, term 2 had ended 40 blocks ago.
-    assert game.now.chain.term == 7
-    assert [one.number for one in draft.all(Term)] == [2, 3, 4, 5, 6, 7, 8]
+    # At the end of term 13, at height 130, term 2 had ended 110 blocks ago.
+    assert game.now.chain.term == 14
+    assert [one.number for one in draft.all(Term)] == list(range(3, 16))
 
 
-def old_game(height=200):
+def old_game(height=2_360):
     """A ledger at the height, with nothing settled, whose rules forget what ended before height 160."""
     game = Game()
     game.now = later(game.now, height - game.now.height)
@@ -348,7 +427,7 @@ def test_decided_challenges_are_forgotten_with_their_verdicts(closes, stays):
 @pytest.mark.parametrize(("height", "stays"), [(159, False), (160, True)])
 def test_old_faults_are_forgotten(height, stays):
     game = old_game()
-    game.now.draft.put(Fault(1, "ada", "left-out", 1, 1, 1, height, 0, (), "", 0, False))
+    game.now.draft.put(Fault(1, "ada", "left-out", 1, 1, 1, height, 0, (), 0, "", 0, False))
     prune(game.now)
     assert game.now.draft.count(Fault) == int(stays)
 

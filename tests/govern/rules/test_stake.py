@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
@@ -7,10 +8,12 @@ from hypothesis import strategies as st
 
 from fedmeta.govern import transactions as tx
 from fedmeta.govern.events import PoolClosed, RewardsClaimed, RewardsSettled, UnbondingCompleted
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Delegation, Member, Redelegation, Unbonding
+from fedmeta.govern.parameters import MILLION, check_parameters
+from fedmeta.govern.records import Candidate, Challenge, Delegation, Fault, Member, Redelegation, Unbonding
 from fedmeta.govern.rules import stake
-from tests.govern.playing import Play
+from fedmeta.govern.signatures import digest
+from tests.govern.playing import PARAMETERS, SHORT, Play
+from tests.govern.small import HOSPITALS, context
 
 
 def give(name, amount):
@@ -138,11 +141,11 @@ def test_coming_and_going_never_costs_the_others_and_costs_oneself_less_than_a_u
 
 
 def test_stake_comes_back_after_the_unbonding_period_and_not_a_block_before():
-    play = Play(unbonding_period=60)
+    play = Play(unbonding_period=200)
     play.must(("hal", tx.Undelegate("ann", 400)))
     (entry,) = play.state.all(Unbonding)
-    assert (entry.created, entry.completes, entry.amount) == (1, 61, 400)
-    play.wait_until(60)
+    assert (entry.created, entry.completes, entry.amount) == (1, 201, 400)
+    play.wait_until(200)
     assert free(play, "hal") == 10_000
     assert not play.events(UnbondingCompleted)
     play.wait()
@@ -173,7 +176,7 @@ def test_unbonding_and_redelegation_entries_are_bounded_together():
     play.must(("hal", tx.Undelegate("ann", 1)), ("hal", tx.Redelegate("ann", "bob", 1)))
     assert play.refusal("hal", tx.Undelegate("ann", 1)) == "limit-reached"
     assert play.refusal("hal", tx.Redelegate("ann", "bob", 1)) == "limit-reached"
-    play.wait_until(61)
+    play.wait_until(201)
     play.must(("hal", tx.Undelegate("ann", 1)))
 
 
@@ -197,26 +200,63 @@ def worth_of_all(candidate):
 
 
 def test_redelegated_stake_counts_for_the_new_candidate_at_once_and_is_tracked():
-    play = Play(unbonding_period=60)
+    play = Play(unbonding_period=200)
     play.must(("hal", tx.Redelegate("ann", "bob", 300)))
     assert (worth(play, "hal", "ann"), worth(play, "hal", "bob")) == (700, 300)
     (moved,) = play.state.all(Redelegation)
     assert (moved.source, moved.destination, moved.amount, moved.shares) == ("ann", "bob", 300, 300 * MILLION)
-    assert (moved.created, moved.completes) == (1, 61)
-    play.wait_until(60)
+    assert (moved.created, moved.completes) == (1, 201)
+    play.wait_until(200)
     assert play.state.all(Redelegation)
     play.wait()
     assert not play.state.all(Redelegation)
 
 
 def test_what_moved_lately_does_not_move_on_until_the_entry_completes():
-    play = Play()
+    play = Play(slash_missed_duties=0)
     play.must(("hal", tx.Redelegate("ann", "bob", 300)))
     assert play.refusal("hal", tx.Redelegate("bob", "cat", 1)) == "redelegation-hop"
     assert play.refusal("hal", tx.Redelegate("ann", "ann", 1)) == "not-allowed"
     play.must(("hal", tx.Redelegate("ann", "cat", 1)))
-    play.wait_until(61)
+    play.wait_until(201)
     play.must(("hal", tx.Redelegate("bob", "cat", 300)))
+
+
+def test_stake_that_leaves_an_accused_candidate_waits_for_the_decision_however_short_the_periods_have_become():
+    long = {"evidence_age": 100, "challenge_blocks": 160, "unbonding_period": 1_200, "term_length": 400}
+    play = Play(**long, slash_missed_duties=0)
+    play.round(results={"dan": digest(b"a lie")})
+    play.must(("hal", tx.OpenChallenge(1, "dan", play.result(1))))
+    closes = play.state.need(Challenge, 1).closes
+    short = {**PARAMETERS, **SHORT, "slash_missed_duties": 0}
+    play.by_hand(lambda now: now.draft.put(check_parameters(short)))
+    play.must(("joy", tx.Undelegate("dan", 300)), ("joy", tx.Redelegate("dan", "ann", 200)))
+    play.must(("ivy", tx.Undelegate("bob", 100)))
+    out = {one.candidate: one.completes for one in play.state.all(Unbonding)}
+    assert out == {"dan": closes, "bob": play.height + 35}
+    assert [one.completes for one in play.state.all(Redelegation)] == [closes]
+    play.wait_until(closes - 1)
+    judges = [one.candidate for one in play.state.need(Challenge, 1).panel]
+    play.must(*((name, tx.Judge(1, play.result(1))) for name in judges))
+    (fault,) = [one for one in play.state.all(Fault) if one.kind == "false-result"]
+    taken = {(one.place, one.member): one.amount for one in fault.cuts}
+    assert taken["unbonding", "joy"] == 300 * 50_000 // MILLION
+    assert taken["redelegation", "joy"] == 200 * 50_000 // MILLION
+
+
+def test_who_is_worth_no_share_of_a_pool_is_not_let_in():
+    play = Play()
+
+    def few_shares(context):
+        held = context.draft.need(Delegation, "eve", "eve")
+        context.draft.put(replace(held, shares=10))
+        context.draft.put(replace(context.candidate("eve"), shares=10))
+
+    play.by_hand(few_shares)
+    # A share is worth 200 units.
+    assert play.refusal("hal", tx.Delegate("eve", 199)) == "bad-amount"
+    play.must(("hal", tx.Delegate("eve", 200)))
+    assert worth(play, "hal", "eve") == 200
 
 
 def test_redelegations_of_one_block_are_one_entry():
@@ -278,8 +318,124 @@ def test_a_reward_is_divided_by_stake_rounded_down_once(stakes, rewards, slashed
     play.block(*((name, tx.Claim()) for name in parts))
     for name, part in parts.items():
         exact = Fraction(part * sum(rewards), whole)
-        # Shares times 2**-96 is lost on each reward: 2**33 shares lose nothing that a unit would notice.
-        assert exact - 1 - Fraction(len(rewards), 2**40) < free(play, name) - 10_000 <= exact
+        assert exact - 1 < free(play, name) - 10_000 <= exact
+
+
+def test_who_is_due_a_whole_number_of_units_has_it_at_once():
+    # Of 3 and of 7 units, 2**128 leaves a remainder: an index rounded down would be short.
+    play = Play(stakes={"ann": 1_000, "bob": 1_000}, delegations=(("hal", "ann", 2_000), ("ivy", "bob", 6_000)))
+    play.must(("bob", tx.Undelegate("bob", 1_000)))
+    for amount in (3, 6):
+        play.by_hand(give("ann", amount), give("bob", 7))
+        play.must(("ivy", tx.Claim()), ("hal", tx.Claim()), ("ann", tx.Claim()))
+    assert free(play, "ivy") == 10_014
+    assert free(play, "hal") == 10_006
+    assert free(play, "ann") == 10_003
+
+
+@pytest.mark.parametrize("second", range(2, 26, 2))
+def test_rewards_before_one_came_leave_it_no_unit_short(second):
+    play = Play(stakes={"ann": 1_000}, delegations=(), members=("hal",))
+    play.by_hand(give("ann", 1))
+    play.must(("hal", tx.Delegate("ann", 1_000)))
+    play.by_hand(give("ann", second))
+    play.must(("hal", tx.Claim()))
+    assert free(play, "hal") == 10_000 - 1_000 + second // 2
+
+
+def test_settling_after_every_round_costs_nothing():
+    parts = {"hal": 1_000, "ivy": 999, "joy": 1_001}
+
+    def after(settling):
+        play = Play(stakes={"ann": 1_000}, delegations=tuple((name, "ann", n) for name, n in parts.items()))
+        before = {name: free(play, name) for name in parts}
+        for _ in range(4):
+            play.by_hand(give("ann", 101))
+            # A block of nothing, or one in which all rewards are counted.
+            play.by_hand(*((lambda now, name=name: stake.settle_all(now, name)) for name in parts if settling))
+        play.must(*((name, tx.Claim()) for name in parts))
+        assert len(play.events(RewardsSettled)) == 3 if not settling else 12
+        return {name: free(play, name) - before[name] for name in parts}
+
+    assert after(True) == after(False) == {"hal": 101, "ivy": 100, "joy": 101}
+
+
+def test_a_bond_after_every_round_costs_nothing():
+    # The bonds of one unit change the parts: nothing else may differ from the exact sum.
+    exact = Fraction(0)
+    play, idle = (Play(stakes={"ann": 1_000}, delegations=(("hal", "ann", 1_000),)) for _ in range(2))
+    for at in range(4):
+        play.by_hand(give("ann", 101))
+        idle.by_hand(give("ann", 101))
+        exact += Fraction(101 * (1_000 + at), 2_000 + at)
+        play.must(("ann", tx.Bond(1)))
+    play.must(("ann", tx.Claim()))
+    idle.must(("ann", tx.Claim()))
+    assert free(play, "ann") + 4 == free(idle, "ann") == 10_000 + int(exact) == 10_202
+    first, *later = play.events(RewardsSettled)
+    assert first.rest == 0
+    assert all(one.rest for one in later)
+
+
+def test_a_fraction_is_lost_only_with_the_last_share():
+    play = Play(stakes={"ann": 1_000}, delegations=(("hal", "ann", 1_000),))
+    play.by_hand(give("ann", 1))
+    play.must(("hal", tx.Undelegate("ann", 999)), ("hal", tx.Delegate("ann", 999)))
+    play.by_hand(give("ann", 1))
+    play.must(("hal", tx.Undelegate("ann", 1_000)))
+    assert play.state.need(Member, "hal").owed == 1
+    play.must(("hal", tx.Delegate("ann", 1_000)))
+    play.by_hand(give("ann", 1))
+    play.must(("hal", tx.Undelegate("ann", 1_000)), ("hal", tx.Delegate("ann", 1_000)))
+    play.by_hand(give("ann", 1))
+    play.must(("hal", tx.Undelegate("ann", 1_000)))
+    assert play.state.need(Member, "hal").owed == 1
+
+
+shares = st.one_of(st.integers(1, 9), st.integers(1, 2**78), st.integers(1, 5_000).map(lambda units: units * MILLION))
+steps = st.one_of(
+    st.tuples(st.just("hold"), st.sampled_from(["bern", "cork", "delft"]), shares),
+    st.tuples(st.just("settle"), st.sampled_from(["bern", "cork", "delft"]), st.none()),
+    st.tuples(st.just("pay"), st.none(), st.one_of(st.integers(1, 9), st.integers(1, 10**12))),
+    st.tuples(st.just("pay"), st.none(), st.one_of(st.integers(1, 9), st.integers(1, 10**12))),
+)
+
+
+@given(shares, st.lists(steps, min_size=5, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_a_pool_never_pays_more_than_came_in_and_a_voter_is_never_a_unit_short(first, course):
+    now = context()
+    now.draft.delete(Delegation, "ada", "ada")
+    now.draft.delete(Delegation, "evora", "ada")
+    now.draft.put(replace(now.candidate("ada"), shares=0))
+    came, exact = 0, Counter()
+    for kind, name, amount in [("hold", "bern", first), *course]:
+        pool = now.candidate("ada")
+        if kind == "pay":
+            came += amount
+            stake.give_voters(now, "ada", amount)
+            for one in voters_of_ada(now):
+                exact[one.member] += Fraction(amount * one.shares, pool.shares)
+        elif kind == "settle":
+            stake.settle_all(now, name)
+        else:
+            stake.settle_all(now, name)
+            one = now.draft.get(Delegation, name, "ada") or Delegation(name, "ada", 0, pool.reward_index)
+            pool = now.candidate("ada")
+            now.draft.put(replace(pool, shares=pool.shares - one.shares + amount))
+            now.draft.put(replace(one, shares=amount))
+        pool = now.candidate("ada")
+        had = Counter({name: now.member(name).owed for name in HOSPITALS})
+        assert sum(had.values()) + pool.outstanding == came
+        for one in voters_of_ada(now):
+            had[one.member] += stake.accrued(one, pool)
+            # Each of the pays gives less than 2**-48 units more than it should.
+            assert exact[one.member] - 1 < had[one.member] <= exact[one.member] + Fraction(40, 2**48)
+        assert sum(had.values()) <= came
+
+
+def voters_of_ada(now):
+    return [one for name in HOSPITALS if (one := now.draft.get(Delegation, name, "ada"))]
 
 
 def test_rewards_are_claimed_once():

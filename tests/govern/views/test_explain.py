@@ -114,7 +114,7 @@ def test_every_formula_gives_its_amount(play):
     for name in names(play):
         told = play.explain(name)
         for line in told.lines:
-            if line.why in ("contributor", "slash", "annulled") and line.formula:
+            if line.why in ("contributor", "slash") and line.formula:
                 left, right = value(line.formula)
                 assert left == right == line.amount
             if line.why == "super-node":
@@ -138,7 +138,7 @@ def test_a_voters_line_carries_what_is_left_over_to_the_next(play):
             assert number(exact) == Fraction(int(voters) * int(held), int(shares))
             assert int(counted) == line.amount
             assert number(over or "0") + number(exact) == line.amount + number(rest)
-            assert 0 <= number(rest) <= 1
+            assert 0 <= number(rest) < 1
             seen += 1
     assert seen > 10
 
@@ -171,9 +171,50 @@ def test_a_settlement_that_spans_terms_is_divided_by_them_exactly(play):
     spanning = [one for name in names(play) for one in play.explain(name).settlements if len(one.terms()) > 1]
     assert spanning
     for one in spanning:
-        assert sum(one.terms().values()) == one.exact == one.amount + one.loss
-        assert 0 <= one.loss <= 1
+        assert sum(one.terms().values()) == one.exact == one.amount + one.left
+        assert 0 <= one.left < 1
         assert sum(part.counted for part in one.parts) == one.amount
+
+
+def test_what_a_settlement_leaves_over_is_the_first_part_of_the_next():
+    play = Witness()
+    for amount in (101, 102, 103, 107):
+        act(play, ("pay", "ann", amount))
+        act(play, ("delegate", "hal", "ann", 1))
+    told = play.explain("hal")
+    assert told.check.holds
+    first, *later = told.settlements
+    assert [part.round for part in first.parts] == [1]
+    for before, one in zip([first, *later], later, strict=False):
+        carried, paid = one.parts
+        assert (carried.round, carried.counted, carried.exact) == (0, 0, before.left)
+        assert carried.formula == f"left over at block {before.height}"
+        assert paid.round == 1
+        assert one.amount + one.left == before.left + paid.exact
+        rest = re.match(r"\((\d+) \+ ", one.formula)
+        assert rest
+        assert abs(Fraction(int(rest[1]), stake.INDEX_SCALE) - before.left) < Fraction(1, 2**60)
+    assert len(later) == 3
+    assert all(0 < one.left < 1 for one in told.settlements)
+    given = sum(part.exact for one in told.settlements for part in one.parts if part.round)
+    assert sum(one.amount for one in told.settlements) + told.settlements[-1].left == given
+    # What is left over is in the sum that goes on from a state, too.
+    for since in range(play.height):
+        assert play.explain("hal", since=since).check.holds
+
+
+def test_who_takes_everything_out_and_comes_back_has_nothing_left_over():
+    play = Witness()
+    act(play, ("pay", "ann", 101))
+    act(play, ("undelegate", "hal", "ann", 1_000))
+    act(play, ("delegate", "hal", "ann", 1_000))
+    act(play, ("pay", "ann", 101))
+    told = play.explain("hal")
+    assert told.check.holds
+    assert [one.amount for one in told.settlements] == [15, 15]
+    # A sixth of the 91 that the commission leaves.
+    assert {one.left for one in told.settlements} == {Fraction(1, 6)}
+    assert [len(one.parts) for one in told.settlements] == [1, 1]
 
 
 def test_without_the_states_the_lines_are_the_same_but_nothing_is_checked(play):
@@ -335,10 +376,13 @@ def test_whatever_happens_it_adds_up_and_agrees_with_naive_fractions(course):
         assert told.check.holds, told.render()
         parts = {}
         for one in told.settlements:
-            assert 0 <= one.loss <= 1
-            for term, exact in one.terms().items():
-                key = name, one.candidate, term
-                parts[key] = parts.get(key, Fraction(0)) + exact
+            assert 0 <= one.left < 1
+            for part in one.parts:
+                if part.round:
+                    key = name, one.candidate, part.term
+                    parts[key] = parts.get(key, Fraction(0)) + part.exact
+            left, right = value(one.formula)
+            assert left == right == one.amount
         assert parts == {key: part for key, part in play.given.items() if key[0] == name}
         for middle in (len(play.states) // 3, len(play.states) // 2):
             assert play.explain(name, since=middle).check.holds

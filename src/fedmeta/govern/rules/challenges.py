@@ -6,7 +6,7 @@ from dataclasses import replace
 from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.events import ChallengeDecided, ChallengeOpened, VerdictGiven
-from fedmeta.govern.records import Attestation, Challenge, Round, Term, Verdict
+from fedmeta.govern.records import Attestation, Challenge, Round, Seat, Term, Verdict
 from fedmeta.govern.rules import faults
 from fedmeta.govern.rules.election import with_powers
 from fedmeta.govern.transactions import Judge, OpenChallenge
@@ -15,7 +15,8 @@ from fedmeta.govern.transactions import Judge, OpenChallenge
 def open_challenge(context: Context, name: str, body: OpenChallenge) -> None:
     """Challenge a revealed result, for a deposit.
 
-    The panel is fixed here: the standbys of the round's term, without those of the accused's organisation.
+    The panel is fixed here: the standbys of the round's term, without those of the accused's and the challenger's
+    organisations. An organisation has one open challenge at a time.
     """
     attestation = context.draft.get(Attestation, body.round, body.accused)
     if attestation is None or not attestation.revealed:
@@ -34,9 +35,13 @@ def open_challenge(context: Context, name: str, body: OpenChallenge) -> None:
     for other in context.draft.where(Challenge, "round", body.round):
         if other.accused == body.accused and other.status != "undecided":
             raise Refused("already-done", f"challenge {other.number} of this result is {other.status}")
-    panel = _panel(context, body)
+    organisation = context.member(name).organisation
+    for other in context.draft.where(Challenge, "status", "open"):
+        if context.member(other.challenger).organisation == organisation:
+            raise Refused("limit-reached", f"challenge {other.number} of {organisation} is open: one at a time")
+    panel = _panel(context, body, organisation)
     if not panel:
-        raise Refused("not-allowed", f"round {body.round} has no standbys to judge {body.accused}")
+        raise Refused("not-allowed", f"round {body.round} has no other standbys to judge {body.accused}")
     context.free(name, -parameters.challenge_deposit)
     number = context.chain.challenges + 1
     context.change_chain(challenges=number)
@@ -60,11 +65,15 @@ def open_challenge(context: Context, name: str, body: OpenChallenge) -> None:
     )
 
 
-def _panel(context: Context, body: OpenChallenge) -> tuple:
-    organisation = context.candidate(body.accused).organisation
+def _panel(context: Context, body: OpenChallenge, challenger: str) -> tuple[Seat, ...]:
+    sides = (context.candidate(body.accused).organisation, challenger)
     term = context.draft.need(Term, context.draft.need(Round, body.round).term)
-    others = [one for one in term.standbys if one.organisation != organisation]
-    return with_powers(tuple(others), context.parameters.organisation_cap)
+    others = [one for one in term.standbys if one.organisation not in sides and _may_judge(context, one.candidate)]
+    return with_powers(others, context.parameters.organisation_cap)
+
+
+def _may_judge(context: Context, name: str) -> bool:
+    return context.member(name).active and not context.candidate(name).tombstoned
 
 
 def judge(context: Context, name: str, body: Judge) -> None:
@@ -89,12 +98,23 @@ def end_block(context: Context) -> None:
         result = _agreed(challenge, verdicts)
         if result is not None:
             _decide(context, challenge, result)
+            _record_duties(context, challenge, verdicts, result)
         elif context.height >= challenge.closes:
             _close(context, challenge, "undecided", challenge.challenger)
-            judged = {one.standby for one in verdicts}
-            for seat in challenge.panel:
-                if seat.candidate not in judged:
-                    faults.record_duty(context, seat.candidate, challenge.round, "judge", missed=True)
+            _record_duties(context, challenge, verdicts, None)
+
+
+def _record_duties(context: Context, challenge: Challenge, verdicts: list[Verdict], result: bytes | None) -> None:
+    """Note who of the panel has judged, and, where a result was agreed on, found that one.
+
+    Who was not asked for long because the others agreed at once has missed nothing.
+    """
+    found = {one.standby: one.result for one in verdicts}
+    for seat in challenge.panel:
+        name = seat.candidate
+        if name in found or result is None:
+            missed = name not in found or result not in (None, found[name])
+            faults.record_duty(context, name, challenge.round, "judge", missed=missed)
 
 
 def _agreed(challenge: Challenge, verdicts: list[Verdict]) -> bytes | None:

@@ -16,7 +16,6 @@ def schedule(context: Context, number: int) -> None:
     """
     chain, parameters = context.change_chain(round=number), context.parameters
     leader = next_leader(context, chain.term)
-    names = [member.name for member in context.draft.all(Member) if member.active]
     scheduled = Round(
         number=number,
         term=chain.term,
@@ -24,7 +23,7 @@ def schedule(context: Context, number: int) -> None:
         deadline=0,
         leader=leader,
         attempt=0,
-        cohort=draw(chain.beacon, number, names, parameters.cohort_size),
+        cohort=draw(chain.beacon, number, _eligible(context, number - 1), parameters.cohort_size),
         recipe=b"",
         model=b"",
         opened=0,
@@ -37,6 +36,18 @@ def schedule(context: Context, number: int) -> None:
         begin(context, scheduled, "opening", parameters.open_blocks)
     else:
         context.draft.put(scheduled)
+
+
+def _eligible(context: Context, before: int) -> list[str]:
+    """Return who may be drawn after the round `before`: the members of a height at which none of its salts was known.
+
+    So nobody can choose a cohort by coming or going once the beacon can be computed. Who has left since may be drawn.
+    """
+    previous, manifest = context.draft.get(Round, before), context.draft.get(Manifest, before)
+    height = manifest.height if manifest else previous.opened if previous else context.height
+    return [
+        one.name for one in context.draft.all(Member) if one.admitted <= height and (one.active or one.left > height)
+    ]
 
 
 def can_open(context: Context) -> bool:

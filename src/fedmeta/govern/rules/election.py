@@ -18,7 +18,7 @@ from fedmeta.govern.rules.pruning import prune
 
 
 def elect(context: Context, number: int) -> Term:
-    """Elect a term by the present stakes, and return it; a term without any candidate has no seats.
+    """Elect a term by the present stakes, and return it; where nobody can be elected, the seats stay as they are.
 
     A term that is the present one already, as at genesis, starts with the next block.
     """
@@ -28,13 +28,16 @@ def elect(context: Context, number: int) -> Term:
     incumbents = None if previous is None else frozenset(seat.candidate for seat in previous.seats)
     chosen = _choose(ranked, incumbents, parameters)
     others = [one for one in ranked if one.candidate not in chosen]
+    seats = with_powers([one for one in ranked if one.candidate in chosen], parameters.organisation_cap)
+    if not seats and previous is not None:
+        seats = previous.seats
     at_once = number == context.chain.term
     term = Term(
         number=number,
         snapshot=context.height,
         start=context.height + 1 if at_once else 0,
         ends=context.height + parameters.term_length if at_once else 0,
-        seats=with_powers([one for one in ranked if one.candidate in chosen], parameters.organisation_cap),
+        seats=seats,
         standbys=with_powers(others[: parameters.standbys], parameters.organisation_cap),
     )
     context.draft.put(term)
@@ -152,6 +155,7 @@ def next_leader(context: Context, number: int) -> str:
 
     Every seat's priority grows by its power; the highest, the earlier seat of equals, leads and pays the total power.
     So of n seats with fixed powers none is a whole turn ahead of its due, or more than 1/2 + ... + 1/n turns behind.
+    The priorities go on from term to term, so this also holds where terms are short.
     """
     term = context.draft.need(Term, number)
     if not term.seats:
@@ -226,8 +230,9 @@ def end_block(context: Context) -> None:
 
 def _start(context: Context, number: int) -> None:
     height, parameters = context.height, context.parameters
-    ends = height + parameters.term_length
-    context.draft.put(replace(context.draft.need(Term, number), start=height + 1, ends=ends))
+    ends, term = height + parameters.term_length, context.draft.need(Term, number)
+    seats = _carry_on(context.term.seats, term.seats)
+    context.draft.put(replace(term, start=height + 1, ends=ends, seats=seats))
     chain = context.change_chain(term=number)
     context.emit(TermStarted(number, ends))
     live = context.draft.get(Round, chain.round)
@@ -236,3 +241,15 @@ def _start(context: Context, number: int) -> None:
         deadline = height + parameters.open_blocks if live.deadline else 0
         context.draft.put(replace(live, term=number, leader=leader, leaders=(leader,), deadline=deadline))
         context.emit(LeaderChosen(live.number, number, leader, live.attempt, deadline))
+
+
+def _carry_on(before: Sequence[Seat], seats: Sequence[Seat]) -> tuple[Seat, ...]:
+    """Return the seats of a term that starts, with the priorities that their candidates have in the term before.
+
+    Others start in the middle. All are moved so that the sum is 0 again, to the unit: what those that lost their seats
+    had owed, or were owed, must not add up over the terms.
+    """
+    known = {seat.candidate: seat.priority for seat in before}
+    priorities = [known.get(seat.candidate, 0) for seat in seats]
+    surplus = sum(priorities) // max(1, len(seats))
+    return tuple(replace(seat, priority=one - surplus) for seat, one in zip(seats, priorities, strict=True))

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import DutyMissed, FaultProven, SlashAnnulled
+from fedmeta.govern.events import DutyDone, DutyMissed, FaultProven, SlashAnnulled
 from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Fault, Round
+from fedmeta.govern.records import Fault, Round, Term
 from fedmeta.govern.rules import candidates
 from fedmeta.govern.rules.slashing import cut_stake, give_back
 
@@ -33,7 +33,8 @@ KINDS = {
 def prove(context: Context, offender: str, kind: str, round: int, infraction: int, reporter: str = "") -> Fault | None:
     """Punish a proven fault; returns None, and does nothing, if it was proven before.
 
-    Within one term the highest fault counts, not the sum: only what a graver fault takes beyond earlier ones is taken.
+    The stake that elected the offender for the term of the round answers for it, wherever it has gone since. Within one
+    term the highest fault counts, not the sum: only what a graver fault takes beyond earlier ones is taken.
     The reporter's part is capped, and nothing if it belongs to the offender's organisation; the rest is the treasury's.
 
     Args:
@@ -41,7 +42,7 @@ def prove(context: Context, offender: str, kind: str, round: int, infraction: in
         offender: The candidate.
         kind: One of `KINDS`.
         round: The round of the deed; with the offender and the kind it names the fault.
-        infraction: The height of the deed: stake that was there answers for it, wherever it has gone since.
+        infraction: The height of the deed.
         reporter: The member who showed it; empty when the ledger saw it itself.
     """
     earlier = context.draft.where(Fault, "offender", offender)
@@ -51,9 +52,10 @@ def prove(context: Context, offender: str, kind: str, round: int, infraction: in
     parameters = context.parameters
     fraction = getattr(parameters, KINDS[kind].parameter)
     already = max((one.fraction for one in earlier if one.term == term and not one.annulled), default=0)
-    cuts = ()
+    snapshot = context.draft.need(Term, term).snapshot
+    shares, cuts = context.candidate(offender).shares, ()
     if fraction > already:
-        cuts = cut_stake(context, offender, infraction, fraction - already, MILLION - already)
+        cuts = cut_stake(context, offender, snapshot, fraction - already, MILLION - already)
     amount = sum(cut.amount for cut in cuts)
     reward = _reward(context, offender, reporter, amount)
     context.treasury(amount - reward)
@@ -70,6 +72,7 @@ def prove(context: Context, offender: str, kind: str, round: int, infraction: in
         height=context.height,
         fraction=fraction,
         cuts=cuts,
+        shares=shares,
         reporter=reporter,
         reward=reward,
         annulled=False,
@@ -105,7 +108,7 @@ def annul(context: Context, number: int, proposal: int) -> None:
     amount = sum(cut.amount for cut in fault.cuts)
     if amount > context.chain.treasury:
         raise Refused("insufficient-funds", f"the treasury has {context.chain.treasury} units: {amount} are needed")
-    given = give_back(context, fault.cuts)
+    given = give_back(context, fault)
     returned = sum(cut.amount for cut in given)
     context.treasury(-returned)
     context.draft.put(replace(fault, annulled=True))
@@ -119,7 +122,6 @@ def record_duty(context: Context, name: str, round: int, duty: str, missed: bool
     misses = window.bit_count()
     over = missed and misses >= parameters.duty_misses
     context.draft.put(replace(candidate, window=0 if over else window))
-    if missed:
-        context.emit(DutyMissed(round, name, duty, misses))
+    context.emit(DutyMissed(round, name, duty, misses) if missed else DutyDone(round, name, duty, misses))
     if over:
         prove(context, name, "missed-duties", round, context.height)

@@ -74,7 +74,7 @@ def leave(context: Context, name: str, body: Leave) -> None:
     reason = _tie(context, member)
     if reason:
         raise Refused("not-allowed", f"{name} cannot leave: it {reason}")
-    context.draft.put(replace(member, active=False))
+    context.draft.put(replace(member, active=False, left=context.height))
     context.emit(MemberLeft(name))
 
 
@@ -116,7 +116,7 @@ def remove(context: Context, name: str, proposal: int) -> None:
     """
     context.active_member(name)
     stake.unstake_all(context, name)
-    context.draft.put(replace(context.member(name), active=False))
+    context.draft.put(replace(context.member(name), active=False, left=context.height))
     candidate = context.draft.get(Candidate, name)
     if candidate is not None:
         if candidate.active:

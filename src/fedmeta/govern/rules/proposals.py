@@ -41,9 +41,7 @@ def propose(context: Context, name: str, body: Propose) -> None:
     context.active_member(name)
     parameters = context.parameters
     read_action(body.action).check(context)
-    open_now = len(context.draft.where(Proposal, "status", "voting"))
-    if open_now >= parameters.max_proposals:
-        raise Refused("limit-reached", f"{open_now} proposals are open: at most {parameters.max_proposals}")
+    _check_open(context, name)
     context.free(name, -parameters.proposal_deposit)
     number = context.chain.proposals + 1
     context.change_chain(proposals=number)
@@ -65,6 +63,18 @@ def propose(context: Context, name: str, body: Propose) -> None:
     )
     context.draft.put(proposal)
     context.emit(ProposalOpened(number, name, body.title, body.action, proposal.closes, proposal.deposit))
+
+
+def _check_open(context: Context, name: str) -> None:
+    parameters, organisation = context.parameters, context.member(name).organisation
+    proposers = [one.proposer for one in context.draft.where(Proposal, "status", "voting")]
+    own = sum(context.member(one).organisation == organisation for one in proposers)
+    for what, count, most in (
+        ("proposals", len(proposers), parameters.max_proposals),
+        (f"proposals of {organisation}", own, parameters.max_own_proposals),
+    ):
+        if count >= most:
+            raise Refused("limit-reached", f"{count} {what} are open: at most {most}")
 
 
 def cast_vote(context: Context, name: str, body: CastVote) -> None:

@@ -74,7 +74,8 @@ def _pay_contributor(context: Context, round: Round, name: str, score: int, tota
 def _pay_super_node(context: Context, round: Round, name: str, points: int, total: int, pool: int) -> int:
     candidate = context.candidate(name)
     amount = pool * points // total
-    commission = amount * candidate.commission // MILLION
+    rate = min(candidate.commission, context.parameters.commission_cap)
+    commission = amount * rate // MILLION
     voters = amount - commission
     index = candidate.reward_index
     if candidate.shares and voters:
@@ -91,7 +92,7 @@ def _pay_super_node(context: Context, round: Round, name: str, points: int, tota
             total_points=total,
             pool=pool,
             amount=amount,
-            commission_rate=candidate.commission,
+            commission_rate=rate,
             commission=commission,
             voters=voters,
             shares=candidate.shares,

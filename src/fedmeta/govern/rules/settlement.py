@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from fedmeta.govern.context import Context
-from fedmeta.govern.events import RoundFinal
+from fedmeta.govern.events import ModelAdvanced, RoundFinal
 from fedmeta.govern.records import Attestation, Manifest, Recipe, Round, Term
 from fedmeta.govern.rules import faults, rewards
 from fedmeta.govern.rules.course import close, schedule
@@ -44,8 +44,7 @@ def settle(context: Context, round: Round) -> None:
     elif round.result == result(round.number, manifest.aggregate, manifest.model):
         outcome, reason = "final", ""
         rewards.pay(context, round)
-        recipe = context.draft.need(Recipe, round.recipe)
-        context.draft.put(replace(recipe, model=manifest.model))
+        _advance(context, round, manifest)
     else:
         outcome, reason = "refuted", "the quorum's result is not the manifest's"
     close(context, round, outcome, reason)
@@ -65,6 +64,14 @@ def settle(context: Context, round: Round) -> None:
     if outcome == "refuted":
         faults.prove(context, manifest.leader, "false-result", round.number, infraction=manifest.height)
     schedule(context, round.number + 1)
+
+
+def _advance(context: Context, round: Round, manifest: Manifest) -> None:
+    """Move the recipe on to the next model, unless a proposal has set it to another one since the round was opened."""
+    recipe = context.draft.need(Recipe, round.recipe)
+    if recipe.model == round.model:
+        context.draft.put(replace(recipe, model=manifest.model))
+        context.emit(ModelAdvanced(round.number, recipe.digest, manifest.model))
 
 
 def _record(context: Context, candidate: str, round: Round, duty: str, missed: bool) -> None:

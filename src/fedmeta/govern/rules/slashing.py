@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 from fedmeta.govern.context import Context
-from fedmeta.govern.records import Cut, Delegation, Redelegation, Unbonding
-from fedmeta.govern.rules.stake import SHARES_PER_UNIT, drop_shares, reduce_unbonding, value_of
+from fedmeta.govern.records import Cut, Delegation, Fault, Redelegation, Unbonding
+from fedmeta.govern.rules.stake import drop_shares, reduce_unbonding, value_of
 
 
-def cut_stake(context: Context, name: str, infraction: int, numerator: int, denominator: int) -> tuple[Cut, ...]:
-    """Take numerator / denominator of the stake that stood behind a candidate at a height, rounded down.
+def cut_stake(context: Context, name: str, snapshot: int, numerator: int, denominator: int) -> tuple[Cut, ...]:
+    """Take numerator / denominator of the stake that elected a candidate by a snapshot, rounded down.
 
-    It is taken from the pool as it is now, from stake that was undelegated since, and from stake that was redelegated
-    since, in the other pool or on its way out of there. The units are the caller's to place when this returns.
+    It is taken from the pool as it is now, from stake that was undelegated after the snapshot, and from stake that was
+    redelegated after it, in the other pool or on its way out of there. The units are the caller's to place when this
+    returns.
     """
     cuts = []
     candidate = context.candidate(name)
@@ -21,11 +22,11 @@ def cut_stake(context: Context, name: str, infraction: int, numerator: int, deno
         cuts.append(Cut("pool", "", name, amount))
     for entry in context.draft.where(Unbonding, "candidate", name):
         amount = entry.amount * numerator // denominator
-        if entry.created >= infraction and amount:
+        if entry.created > snapshot and amount:
             reduce_unbonding(context, entry, amount)
             cuts.append(Cut("unbonding", entry.member, name, amount))
     for moved in context.draft.where(Redelegation, "source", name):
-        if moved.created >= infraction:
+        if moved.created > snapshot:
             cuts += _cut_moved(context, moved, numerator, denominator)
     return tuple(cuts)
 
@@ -45,9 +46,9 @@ def _cut_moved(context: Context, moved: Redelegation, numerator: int, denominato
         drop_shares(context, moved.member, moved.destination, found, amount)
         cuts.append(Cut("redelegation", moved.member, moved.destination, amount))
     missing = due * (wanted - found) // wanted if wanted else 0
-    for entry in context.draft.where(Unbonding, "candidate", moved.destination):
+    for entry in context.draft.where(Unbonding, "member", moved.member):
         amount = min(missing, entry.amount)
-        if entry.member == moved.member and entry.created >= moved.created and amount:
+        if entry.candidate == moved.destination and entry.created >= moved.created and amount:
             reduce_unbonding(context, entry, amount)
             missing -= amount
             cuts.append(Cut("unbonding", moved.member, moved.destination, amount))
@@ -55,21 +56,19 @@ def _cut_moved(context: Context, moved: Redelegation, numerator: int, denominato
     return [one for one in cuts if one.amount]
 
 
-def give_back(context: Context, cuts: tuple[Cut, ...]) -> tuple[Cut, ...]:
-    """Undo cuts with units that the caller has taken from the treasury; return what was given back.
+def give_back(context: Context, fault: Fault) -> tuple[Cut, ...]:
+    """Undo the cuts of a fault with units that the caller takes from the treasury; return what was given, and to whom.
 
-    A pool's part returns to the pool, but its shares never become worth more than they were before any slash. What was
-    cut on its way out, or after it had moved, becomes free.
+    All of it becomes free. The pool's part goes to those who have kept their shares since and added none, each as much
+    as these shares lost: who entered the pool afterwards gets nothing.
     """
-    given = []
-    for cut in cuts:
+    given = [cut for cut in fault.cuts if cut.place != "pool"]
+    for cut in fault.cuts:
         if cut.place == "pool":
-            candidate = context.candidate(cut.candidate)
-            amount = min(cut.amount, max(0, candidate.shares // SHARES_PER_UNIT - candidate.tokens))
-            context.draft.put(replace(candidate, tokens=candidate.tokens + amount))
-        else:
-            amount = cut.amount
-            context.free(cut.member, amount)
-        if amount:
-            given.append(replace(cut, amount=amount))
+            for held in context.draft.all(Delegation):
+                amount = cut.amount * held.shares // fault.shares
+                if held.candidate == cut.candidate and held.entered < fault.height and amount:
+                    given.append(replace(cut, member=held.member, amount=amount))
+    for cut in given:
+        context.free(cut.member, cut.amount)
     return tuple(given)

@@ -21,11 +21,16 @@ from fedmeta.govern.events import (
     UnbondingCompleted,
     Unstaked,
 )
-from fedmeta.govern.records import Candidate, Delegation, Redelegation, Unbonding
+from fedmeta.govern.records import Candidate, Challenge, Delegation, Redelegation, Unbonding
 from fedmeta.govern.transactions import Bond, CancelUnbonding, Claim, Delegate, Redelegate, Undelegate
 
-INDEX_SCALE = 2**96
-"""Rewards per share are kept in this fraction of a unit: shares stay below 2**80, so no claim loses a unit by it."""
+INDEX_SCALE = 2**128
+"""Rewards per share are kept in this fraction of a unit; the shares of a pool stay below 2**80.
+
+The index is rounded up, so that who is due a whole number of units gets it at once: each time that is less than 2**-48
+units too much for a whole pool, and less than 2**-16 in 2**32 rounds. All that is paid is rounded down to units, so
+that a pool never pays more than came in.
+"""
 
 SHARES_PER_UNIT = 10**6
 """Shares that a unit becomes in a pool that was never slashed."""
@@ -47,7 +52,11 @@ def own_stake(context: Context, candidate: Candidate) -> int:
 
 def accrued(delegation: Delegation, candidate: Candidate) -> int:
     """Return the rewards of a delegation that are not settled yet, in units, rounded down."""
-    return delegation.shares * (candidate.reward_index - delegation.index) // INDEX_SCALE
+    return _due(delegation, candidate) // INDEX_SCALE
+
+
+def _due(delegation: Delegation, candidate: Candidate) -> int:
+    return delegation.rest + delegation.shares * (candidate.reward_index - delegation.index)
 
 
 def bond(context: Context, name: str, body: Bond) -> None:
@@ -82,7 +91,7 @@ def redelegate(context: Context, name: str, body: Redelegate) -> None:
     _check_entries(context, name)
     source_shares, source_held = withdraw(context, name, body.source, body.amount)
     shares, held = enter(context, name, body.destination, body.amount)
-    completes = context.height + context.parameters.unbonding_period
+    completes = _completes(context, body.source)
     before = context.draft.get(Redelegation, name, body.source, body.destination, context.height)
     context.draft.put(
         Redelegation(
@@ -120,11 +129,17 @@ def unstake_all(context: Context, name: str) -> None:
 
 def _unstake(context: Context, name: str, candidate: str, amount: int) -> None:
     shares, held = withdraw(context, name, candidate, amount)
-    completes = context.height + context.parameters.unbonding_period
+    completes = _completes(context, candidate)
     before = context.draft.get(Unbonding, candidate, name, context.height)
     whole = amount + (before.amount if before else 0)
     context.draft.put(Unbonding(candidate, name, context.height, completes, whole))
     context.emit(Unstaked(name, candidate, shares, amount, held, completes))
+
+
+def _completes(context: Context, candidate: str) -> int:
+    """Return until when stake that leaves a candidate answers for it: at least until open challenges are decided."""
+    closes = (one.closes for one in context.draft.where(Challenge, "status", "open") if one.accused == candidate)
+    return max(context.height + context.parameters.unbonding_period, *closes, 0)
 
 
 def cancel_unbonding(context: Context, name: str, body: CancelUnbonding) -> None:
@@ -185,14 +200,16 @@ def enter(context: Context, name: str, candidate_name: str, amount: int) -> tupl
     delegation = context.draft.get(Delegation, name, candidate_name)
     if delegation is None:
         _check_delegations(context, name)
-        held, index = 0, candidate.reward_index
+        delegation = Delegation(name, candidate_name, 0, candidate.reward_index)
     else:
         delegation, candidate = _settle(context, delegation, candidate)
-        held, index = delegation.shares, delegation.index
     shares = amount * candidate.shares // candidate.tokens if candidate.shares else amount * SHARES_PER_UNIT
-    context.draft.put(Delegation(name, candidate_name, held + shares, index))
+    if not shares:
+        raise Refused("bad-amount", f"{amount} units are worth no share of the pool of {candidate_name}")
+    held = delegation.shares + shares
+    context.draft.put(replace(delegation, shares=held, entered=context.height))
     context.draft.put(replace(candidate, tokens=candidate.tokens + amount, shares=candidate.shares + shares))
-    return shares, held + shares
+    return shares, held
 
 
 def _check_delegations(context: Context, name: str) -> None:
@@ -241,11 +258,12 @@ def remove_shares(context: Context, name: str, candidate_name: str, shares: int,
 def _settle(context: Context, delegation: Delegation, candidate: Candidate) -> tuple[Delegation, Candidate]:
     if delegation.index == candidate.reward_index:
         return delegation, candidate
-    amount = accrued(delegation, candidate)
+    amount, rest = divmod(_due(delegation, candidate), INDEX_SCALE)
     context.emit(
         RewardsSettled(
             delegation.member,
             delegation.candidate,
+            delegation.rest,
             delegation.shares,
             delegation.index,
             candidate.reward_index,
@@ -253,7 +271,7 @@ def _settle(context: Context, delegation: Delegation, candidate: Candidate) -> t
         )
     )
     context.owe(delegation.member, amount)
-    settled = replace(delegation, index=candidate.reward_index)
+    settled = replace(delegation, index=candidate.reward_index, rest=rest)
     remaining = replace(candidate, outstanding=candidate.outstanding - amount)
     context.draft.put(settled)
     context.draft.put(remaining)
@@ -269,8 +287,8 @@ def settle_all(context: Context, name: str) -> None:
 def give_voters(context: Context, candidate_name: str, amount: int) -> Candidate:
     """Give units to all delegators of a pool that has shares, in proportion; return the candidate as it is then."""
     candidate = context.candidate(candidate_name)
-    index = candidate.reward_index + amount * INDEX_SCALE // candidate.shares
-    raised = replace(candidate, reward_index=index, outstanding=candidate.outstanding + amount)
+    rise = -(-amount * INDEX_SCALE // candidate.shares)
+    raised = replace(candidate, reward_index=candidate.reward_index + rise, outstanding=candidate.outstanding + amount)
     context.draft.put(raised)
     return raised
 

@@ -91,6 +91,13 @@ class _Pool:
     """The reward index when the member's part was last settled."""
     counted: int = 0
     """Units that have accrued since then."""
+    rest: int = 0
+    """The fraction of a unit that was left over then, times `INDEX_SCALE`."""
+
+    @property
+    def grown(self) -> int:
+        """What has accrued, times `INDEX_SCALE`."""
+        return self.rest + self.held * (self.index - self.since)
 
     @property
     def value(self) -> int:
@@ -125,11 +132,10 @@ class _Book:
             self._pools[one.member] = _Pool(one.tokens, one.shares, one.reward_index)
         for held in state.where(Delegation, "member", self.member):
             pool = self._pools[held.candidate]
-            pool.held, pool.since = held.shares, held.index
-            grown = held.shares * (pool.index - held.index)
-            if grown:
-                pool.counted = grown // INDEX_SCALE
-                exact = Fraction(grown, INDEX_SCALE)
+            pool.held, pool.since, pool.rest = held.shares, held.index, held.rest
+            if pool.grown:
+                pool.counted = pool.grown // INDEX_SCALE
+                exact = Fraction(pool.grown, INDEX_SCALE)
                 self._parts[held.candidate] = [Part(0, 0, f"{pool.counted} whole units", exact, pool.counted)]
         for proposal in state.where(Proposal, "status", "voting"):
             if proposal.proposer == self.member:
@@ -153,7 +159,9 @@ class _Book:
     def close(self) -> None:
         """Write down what is not settled, and what rounding did."""
         for candidate in sorted(self._parts):
-            self._settle(candidate, settled=False)
+            # A fraction that is left over, and nothing since, was said with what it is left of.
+            if any(part.round or part.counted for part in self._parts[candidate]):
+                self._settle(candidate, settled=False)
         for (term, candidate), (height, time, amount) in sorted(self._rounding.items()):
             if amount:
                 text = (
@@ -186,6 +194,10 @@ class _Book:
             if not pool.held:
                 pool.since = pool.index
             pool.held = fields[held]
+            if not pool.held:
+                # Who takes everything out leaves the fraction in the pool.
+                pool.rest = 0
+                self._parts.pop(candidate, None)
         return pool.value - before
 
     def registered(self, fields: dict[str, Any]) -> None:
@@ -285,7 +297,7 @@ class _Book:
         parts = self._parts.setdefault(candidate, [])
         over = sum((part.exact for part in parts), Fraction(0)) - pool.counted
         exact = Fraction(pool.held * voters, shares)
-        counted = pool.held * (pool.index - pool.since) // INDEX_SCALE - pool.counted
+        counted = pool.grown // INDEX_SCALE - pool.counted
         pool.counted += counted
         formula = f"{voters} * {pool.held} / {shares} = {mixed(exact)}"
         carried = f"; {mixed(over)} was left over before" if over else ""
@@ -305,12 +317,19 @@ class _Book:
 
     def _settle(self, candidate: str, settled: bool) -> None:
         pool = self._pool(candidate)
-        formula = f"{pool.held} * ({pool.index} - {pool.since}) // 2**{_SCALE_BITS} = {pool.counted}"
+        rest = f"({pool.rest} + " if pool.rest else ""
+        shares = f"{rest}{pool.held} * ({pool.index} - {pool.since}){')' if rest else ''}"
+        formula = f"{shares} // 2**{_SCALE_BITS} = {pool.counted}"
         parts = tuple(self._parts.pop(candidate, ()))
-        self.settlements.append(Settlement(self.height, candidate, settled, formula, pool.counted, parts))
+        settlement = Settlement(self.height, candidate, settled, formula, pool.counted, parts)
+        self.settlements.append(settlement)
         if settled:
             self._moved(pool.counted, f"of rewards with {candidate} were settled and became owed")
+            pool.rest = pool.grown - pool.counted * INDEX_SCALE
             pool.since, pool.counted = pool.index, 0
+            if settlement.left:
+                text = f"left over at block {self.height}"
+                self._parts[candidate] = [Part(parts[-1].term, 0, text, settlement.left, 0)]
 
     def fault_proven(self, fields: dict[str, Any]) -> None:
         number, offender = fields["fault"], fields["offender"]
@@ -318,7 +337,7 @@ class _Book:
         for cut in fields["cuts"]:
             candidate, amount = cut["candidate"], cut["amount"]
             if cut["place"] == "pool":
-                self._pool_slash(candidate, -amount, "slash", f"{fault}: the pool lost {amount}")
+                self._pool_slash(candidate, -amount, f"{fault}: the pool lost {amount}")
             elif cut["member"] == self.member and cut["place"] == "unbonding":
                 self._line("slash", -amount, "", f"{fault}: taken from stake on its way out of the pool of {candidate}")
             elif cut["member"] == self.member:
@@ -331,19 +350,18 @@ class _Book:
     def annulled(self, fields: dict[str, Any]) -> None:
         text = f"proposal {fields['proposal']} gave back what was slashed for fault {fields['fault']}"
         for cut in fields["cuts"]:
-            if cut["place"] == "pool":
-                self._pool_slash(cut["candidate"], cut["amount"], "annulled", text)
-            elif cut["member"] == self.member:
-                self._line("annulled", cut["amount"], "", text)
+            if cut["member"] == self.member:
+                where = f"what your shares of the pool of {cut['candidate']} had lost" if cut["place"] == "pool" else ""
+                self._line("annulled", cut["amount"], where, text)
 
-    def _pool_slash(self, candidate: str, tokens: int, why: str, text: str) -> None:
+    def _pool_slash(self, candidate: str, tokens: int, text: str) -> None:
         pool = self._pool(candidate)
         was, before = pool.tokens, pool.value
         pool.tokens += tokens
         if pool.held:
             parts = f"{pool.held} * {pool.tokens} // {pool.shares} - {pool.held} * {was} // {pool.shares}"
             change = pool.value - before
-            self._line(why, change, f"{parts} = {change}", f"{text}; your shares of it are worth {pool.value} now")
+            self._line("slash", change, f"{parts} = {change}", f"{text}; your shares of it are worth {pool.value} now")
 
     def spent(self, fields: dict[str, Any]) -> None:
         if fields["member"] == self.member:

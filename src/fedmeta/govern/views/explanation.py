@@ -51,7 +51,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one round gave a voter: exactly, and in the units that it was counted as."""
+    """What one round gave a voter, exactly and in the units it was counted as; or, without a round, what was left."""
 
     term: int
     """0 for what was there before the first block of the explanation."""
@@ -79,8 +79,8 @@ class Settlement:
         return sum((part.exact for part in self.parts), Fraction(0))
 
     @property
-    def loss(self) -> Fraction:
-        """What rounding down leaves out: the exact sum less the amount."""
+    def left(self) -> Fraction:
+        """What rounding down leaves over for the next time: the exact sum less the amount."""
         return self.exact - self.amount
 
     def terms(self) -> dict[int, Fraction]:
@@ -171,7 +171,7 @@ def _settlement_value(one: Settlement) -> dict[str, Any]:
         "formula": one.formula,
         "amount": one.amount,
         "exact": mixed(one.exact),
-        "loss": mixed(one.loss),
+        "left": mixed(one.left),
         "terms": [{"term": term, "exact": mixed(exact)} for term, exact in one.terms().items()],
         "parts": [
             {
@@ -215,13 +215,12 @@ def _render_settlement(one: Settlement) -> Iterator[str]:
     yield f"\nblock {one.height}, with {one.candidate}: {what}"
     yield f"    {one.formula}"
     for part in one.parts:
-        where = f"round {part.round}, term {part.term}" if part.term else "before the first block"
-        yield f"    {where}: {part.formula}"
+        where = f"round {part.round}, " if part.round else ""
+        yield f"    {f'{where}term {part.term}' if part.term else 'before the first block'}: {part.formula}"
     terms = ", ".join(
         f"{mixed(exact)} of {f'term {term}' if term else 'before'}" for term, exact in one.terms().items()
     )
-    kind = "lost by rounding down" if one.settled else "not a whole unit yet"
-    yield f"    in all {mixed(one.exact)} ({terms}): {one.amount} whole, {mixed(one.loss)} {kind}"
+    yield f"    in all {mixed(one.exact)} ({terms}): {one.amount} whole, {mixed(one.left)} left over"
 
 
 def _render_check(whole: Explanation) -> str:

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 
 from fedmeta.govern import codec
 from fedmeta.govern.application import Commit, Finalized
-from fedmeta.govern.engines.replay import Progress, Replay, choose, chunks_of, needed, read_genesis, whole
-from fedmeta.govern.engines.store import Place, Store, new_file
+from fedmeta.govern.engines.files import new_file
+from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, chunks_of, needed, read_genesis, whole
+from fedmeta.govern.engines.store import Counts, Place, Store
 from fedmeta.govern.errors import (
     Damaged,
     InvalidBlock,
@@ -32,7 +33,7 @@ from fedmeta.govern.genesis import decode_genesis, start
 from fedmeta.govern.header import SignedHeader, decode_signed, encode_signed, event_leaves
 from fedmeta.govern.invariants import check_invariants
 from fedmeta.govern.signatures import digest
-from fedmeta.govern.snapshot import decode_manifest, encode_manifest, restore
+from fedmeta.govern.snapshot import Manifest, decode_manifest, encode_manifest, restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +68,17 @@ def verify_ledger(path: str | os.PathLike, progress: Progress | None = None) -> 
 
     Every header's signature and link is checked from genesis on. Blocks are executed from genesis on, or from the
     oldest snapshot if the ledger was pruned; after each the header, the stored events, the index of transactions and
-    the invariants must agree, and at the end the stored state. It stops at the first thing that does not hold.
+    the invariants must agree. At the end the stored state and the snapshots must, there may be no rows that nothing
+    accounts for, and the file's pages must fit together. It stops at the first thing that does not hold.
 
     Raises:
-        StoreError: the file cannot be read at all.
+        StoreError: the file cannot be read at all; Damaged if the genesis cannot be.
     """
     with Store.read(path) as store:
         genesis = read_genesis(store)
-        audit = _Auditor(store, Replay.at(genesis), store.tip)
-        problem = audit.run(progress)
+        first = begun(store, genesis)
+        audit = _Auditor(store, Replay(genesis, first.state, None), store.tip)
+        problem = audit.run(event_leaves(first.events), progress)
         return Audit(
             chain_id=genesis.chain_id,
             genesis=genesis.digest,
@@ -94,40 +97,59 @@ class _Auditor:
         self.store = store
         self.replay = replay
         self.tip = tip
-        self.start = self.height = self.transactions = self.refused = 0
+        self._begun = replay.application.app_hash
+        self.start = self.height = self.transactions = self.refused = self.places = 0
+        self._at = "genesis"
+        """What is being checked."""
 
-    def run(self, progress: Progress | None) -> str:
-        """Check everything; return the first problem, or nothing."""
+    def run(self, events: list[bytes], progress: Progress | None) -> str:
+        """Check everything, given the genesis's encoded events; return the first problem, or nothing."""
         try:
-            check_invariants(self.replay.application.state)
+            self._genesis(events)
             if (snapshot := choose(self.store)) is not None:
-                headers = (needed(self.store, height) for height in range(1, snapshot.height + 1))
-                self.replay.skip(headers, snapshot, chunks_of(self.store, snapshot))
-                self.start = self.height = snapshot.height
-                check_invariants(self.replay.application.state)
+                self._skip(snapshot)
             for height in range(self.start + 1, self.tip + 1):
+                self._at = f"block {height}"
                 self._block(height)
                 self.height = height
                 if progress is not None:
                     progress(height, self.tip)
-        except (Damaged, InvalidBlock, ProofError, StateError) as error:
-            return f"block {self.height + 1}: {error}"
-        try:
+            self._at = f"after block {self.tip}"
             self._state()
             self._snapshots()
-        except (Damaged, StateError) as error:
-            return f"after block {self.tip}: {error}"
+            self._counts()
+            self.store.check_pages()
+        except (Damaged, InvalidBlock, ProofError, StateError) as error:
+            return f"{self._at}: {error}"
         return ""
 
+    def _genesis(self, events: list[bytes]) -> None:
+        check_invariants(self.replay.application.state)
+        if self.store.events(0) != events:
+            raise Damaged("the events that are stored are not those that the genesis gives")
+
+    def _skip(self, snapshot: Manifest) -> None:
+        def headers() -> Iterator[SignedHeader]:
+            for height in range(1, snapshot.height + 1):
+                self._at = f"block {height}"
+                yield needed(self.store, height)
+            self._at = f"after block {snapshot.height}"
+
+        self.replay.skip(headers(), snapshot, chunks_of(self.store, snapshot))
+        check_invariants(self.replay.application.state)
+        self.start = self.height = snapshot.height
+
     def _block(self, height: int) -> None:
-        raws = whole(self.store, height)
-        found, leaves = self.replay.step(needed(self.store, height), raws)
+        signed, raws = needed(self.store, height), whole(self.store, height)
+        found, leaves = self.replay.step(signed, raws)
         if self.store.events(height) != leaves:
             raise Damaged("the events that are stored are not those that the block gives")
         for position, (raw, code) in enumerate(zip(raws, found.codes, strict=True)):
-            place = self.store.place(digest(raw))
-            if place != Place(height, position, code) and not (code and place):
-                raise Damaged(f"transaction {digest(raw).hex()} is not found at position {position}, but at {place}")
+            due, place = Place(height, position, code), self.store.place(digest(raw))
+            self.places += place == due
+            # What was refused may have been applied in another block.
+            if place != due and not (code and place):
+                raise Damaged(f"transaction {digest(raw).hex()} is at {_told(due)}: the index has it at {_told(place)}")
         check_invariants(self.replay.application.state)
         self.transactions += len(raws)
         self.refused += sum(map(bool, found.codes))
@@ -143,14 +165,28 @@ class _Auditor:
 
     def _snapshots(self) -> None:
         for one in self.store.manifests():
-            header = needed(self.store, one.height).header if one.height else None
-            if header is not None and header.app_hash != one.app_hash:
+            due = needed(self.store, one.height).header.app_hash if one.height else self._begun
+            if one.app_hash != due:
                 raise Damaged(f"the snapshot of height {one.height} is not of the state that its header names")
             restore(one, chunks_of(self.store, one))
+
+    def _counts(self) -> None:
+        kept = self.tip - self.start
+        chunks = sum(len(one.chunks) for one in self.store.manifests())
+        due = Counts(headers=self.tip, blocks=kept, events=kept + 1, places=self.places, chunks=chunks)
+        for what, count, checked in zip(Counts._fields, self.store.counts(), due, strict=True):
+            if count != checked:
+                raise Damaged(f"the database has {count} {what}: what was checked are {checked}")
+
+
+def _told(place: Place | None) -> str:
+    return f"position {place.position} of block {place.height}, code {place.code!r}" if place else "no place"
 
 
 _FORMAT = "fedmeta ledger"
 _VERSION = 1
+_MARK = codec.encode(_FORMAT)
+"""Comes after the length of the first frame, and the head of its list."""
 _SHAPES: dict[str, tuple[type, ...]] = {
     _FORMAT: (int, bytes),
     "header": (bytes,),
@@ -186,8 +222,12 @@ def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
 def load(out: str | os.PathLike, path: str | os.PathLike, progress: Progress | None = None) -> int:
     """Make a new ledger of a file from `export`, executing and checking all of it; return the last block's height.
 
+    `progress` is called with the height that was done, and how many bytes were read. Whatever is raised, no ledger is
+    made.
+
     Raises:
-        StoreError: the ledger exists or cannot be written, or the file cannot be read; Damaged if it does not hold.
+        StoreError: the ledger exists or cannot be written, or the file cannot be read or is no export; NewerSchema;
+            Damaged if it does not hold.
     """
     with new_file(Path(path)) as aside, _open(Path(out)) as file:
         try:
@@ -197,12 +237,10 @@ def load(out: str | os.PathLike, path: str | os.PathLike, progress: Progress | N
 
 
 def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
-    version, raw = frames.need(_FORMAT)
-    if version != _VERSION:
-        raise NewerSchema(f"{frames.path} has format {version}: this version of fedmeta knows {_VERSION}")
+    _, raw = frames.need(_FORMAT)
     genesis = decode_genesis(raw)
-    begun = start(genesis)
-    replay = Replay(genesis, begun.state, None)
+    first = start(genesis)
+    replay = Replay(genesis, first.state, None)
     headers = [decode_signed(header) for (header,) in frames.all("header")]
     manifest, chunks = None, []
     if headers:
@@ -210,7 +248,7 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
         chunks = [chunk for (chunk,) in frames.all("chunk")]
         replay.skip(headers, manifest, chunks)
     state = replay.application.state
-    Store.create(path, raw, state.dump(), state.slots, event_leaves(begun.events))
+    Store.create(path, raw, state.dump(), state.slots, event_leaves(first.events))
     with Store.probe(path) as (_, lock):
         store = Store.open(path, lock, durable=False)
     try:
@@ -224,6 +262,8 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
     finally:
         store.close()
     (tip,) = frames.need("end")
+    if frames.more:
+        raise Malformed("it goes on after its end")
     if tip != replay.application.height:
         raise Malformed(f"it ends at block {replay.application.height}, but says {tip}")
     return tip
@@ -241,7 +281,15 @@ class _Frames:
     def __init__(self, path: Path, file: BinaryIO):
         self.path = path
         self._file = file
+        if not _MARK.startswith(file.read(5 + len(_MARK))[5:]):
+            raise StoreError(f"{path} is not the export of a ledger")
+        file.seek(0)
         self._next: tuple[str, list[Any]] | None = self._read()
+
+    @property
+    def more(self) -> bool:
+        """Whether a frame is left."""
+        return self._next is not None
 
     @property
     def done(self) -> int:
@@ -265,18 +313,25 @@ class _Frames:
         if not head:
             return None
         size = int.from_bytes(head, "big")
-        data = self._file.read(size)
-        if len(head) < 4 or len(data) < size:
+        if len(head) < 4 or size > os.fstat(self._file.fileno()).st_size - self._file.tell():
             raise Malformed("the file ends within a frame")
+        data = self._file.read(size)
         frame = codec.decode(data, limit=max(1, size))
         if type(frame) is not list or not frame or type(frame[0]) is not str:
             raise Malformed("a frame is a list that begins with its kind")
         kind, *values = frame
+        if kind == _FORMAT and values[:1] != [_VERSION]:
+            self._other_version(values)
         if tuple(map(type, values)) != _SHAPES.get(kind):
             raise Malformed(f"a frame of kind {kind[:40]!r} holds other values")
         if kind == "block" and any(type(one) is not bytes for one in values[1]):
             raise Malformed("a block's transactions are byte strings")
         return kind, values
+
+    def _other_version(self, values: list[Any]) -> None:
+        if values and type(values[0]) is int and values[0] > _VERSION:
+            raise NewerSchema(f"{self.path} has format {values[0]}: this version of fedmeta knows {_VERSION}")
+        raise Malformed(f"the format must be {_VERSION}")
 
 
 def _write(file: BinaryIO, *frame: Any) -> None:

@@ -13,7 +13,7 @@ from fedmeta.govern.errors import Damaged, KeyFileError, NodeError, Refused
 from fedmeta.govern.light import LightClient, verify_record
 from fedmeta.govern.records import Delegation
 from fedmeta.govern.signatures import digest
-from tests.govern.playing import CHAIN, TIME, federation, key
+from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
 
 SEQUENCER = key("sequencer")
 
@@ -230,50 +230,48 @@ def test_a_ledger_goes_on_where_it_was_closed(path):
 
 @pytest.fixture
 def short(path):
-    """A ledger whose unbonding period is 10 blocks, after 30 blocks with snapshots at 5, 15 and 25."""
-    genesis = federation(unbonding_period=10, evidence_age=9, challenge_blocks=1, term_length=7)
-    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
+    """A ledger whose unbonding period is 35 blocks, after 55 blocks with snapshots at 5, 15 and 25."""
+    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
         for _ in range(3):
             grow(engine, 5)
             engine.snapshot()
             grow(engine, 5)
+        grow(engine, 25)
         yield engine
 
 
 def test_pruning_keeps_all_that_the_unbonding_period_needs_and_a_snapshot_to_begin_from(short):
-    last = short.block(30)
+    last = short.block(55)
     assert short.first == 1
     assert short.prune() == short.first == 16
     assert [one.height for one in short.snapshots()] == [15, 25]
     assert short.block(15) is short.transaction(digest(sign("hal", 14))) is None
-    assert [height for height, _ in short.events()] == [0, *range(16, 31)]
-    for height in range(16, 31):
+    assert [height for height, _ in short.events()] == [0, *range(16, 56)]
+    for height in range(16, 56):
         (raw,) = short.block(height).transactions
         proof, signed = short.prove_transaction(digest(raw))
         assert signed.header.height == height
         assert proof.leaf == raw
-    assert short.block(30) == last
+    assert short.block(55) == last
     client = LightClient.of(short.genesis)
-    for height in range(1, 31):
+    for height in range(1, 56):
         client.follow(short.header(height))
     assert verify_record(short.prove("member", "hal")[1], client.head).name == "hal"
 
 
 def test_a_proof_that_was_handed_out_before_pruning_still_leads_to_a_header_that_is_kept(path):
-    genesis = federation(unbonding_period=10, evidence_age=9, challenge_blocks=1)
-    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
         grow(engine, 5)
         record, proof, _ = engine.prove("member", "hal")
         engine.snapshot()
-        grow(engine, 30)
+        grow(engine, 40)
         assert engine.prune() == 6
         assert verify_record(proof, engine.header(5).header) == record
 
 
 def test_pruning_without_a_snapshot_to_begin_from_deletes_nothing(path):
-    genesis = federation(unbonding_period=10, evidence_age=9, challenge_blocks=1)
-    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
-        grow(engine, 25)
+    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+        grow(engine, 50)
         assert engine.prune() == 1
         engine.snapshot()
         assert engine.prune() == 1
@@ -281,7 +279,7 @@ def test_pruning_without_a_snapshot_to_begin_from_deletes_nothing(path):
 
 
 def test_nothing_that_is_still_needed_is_pruned_even_if_asked_for(short):
-    assert short.prune(retain=29) == 16
+    assert short.prune(retain=54) == 16
     assert short.prune(retain=3) == 16
 
 
@@ -289,7 +287,7 @@ def test_a_pruned_ledger_opens_is_audited_and_goes_on(short, path):
     short.prune()
     short.close()
     audit = verify_ledger(path)
-    assert (audit.problem, audit.start, audit.height, audit.transactions) == ("", 15, 30, 15)
+    assert (audit.problem, audit.start, audit.height, audit.transactions) == ("", 15, 55, 40)
     with EmbeddedEngine.open(path, SEQUENCER) as engine:
         grow(engine, 2)
         assert engine.prune() == 16
@@ -306,9 +304,9 @@ def test_a_state_that_was_lost_is_rebuilt_from_genesis_or_a_snapshot(short, path
     with pytest.raises(Damaged):
         EmbeddedEngine.open(path, SEQUENCER)
     seen = []
-    assert rebuild(path, snapshot, lambda height, tip: seen.append((height, tip))) == 30
+    assert rebuild(path, snapshot, lambda height, tip: seen.append((height, tip))) == 55
     begin = snapshot or (15 if pruned else 0)
-    assert seen == [(height, 30) for height in range(begin + 1, 31)]
+    assert seen == [(height, 55) for height in range(begin + 1, 56)]
     with EmbeddedEngine.open(path, SEQUENCER) as engine:
         assert engine.app_hash == due
         grow(engine, 1)

@@ -9,7 +9,8 @@ from contextlib import closing
 import pytest
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.engines.store import APPLICATION_ID, SCHEMA, Store
+from fedmeta.govern.engines.files import APPLICATION_ID, SCHEMA
+from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, KeyFileError, NewerSchema, StoreError, StoreLocked, WrongChain
 from tests.govern.playing import TIME, federation, key
 

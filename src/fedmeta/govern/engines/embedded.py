@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 from fedmeta.govern import merkle
 from fedmeta.govern.application import Application, Commit
 from fedmeta.govern.block import Block
-from fedmeta.govern.engines.replay import Resumed, resume
+from fedmeta.govern.engines.replay import Resumed, read_genesis, resume
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import KeyFileError, NodeError, Refused
-from fedmeta.govern.genesis import Genesis, encode_genesis, start
+from fedmeta.govern.genesis import Genesis, Origin, encode_genesis, origin_of, start
 from fedmeta.govern.header import Header, SignedHeader, decode_leaf, event_leaves, sign_header
 from fedmeta.govern.signatures import Key, digest
 from fedmeta.govern.snapshot import Manifest
@@ -54,8 +54,8 @@ class EmbeddedEngine:
     """A ledger in one file. Threads may share it: one lock orders what they do, and readers see whole blocks."""
 
     def __init__(self, store: Store, resumed: Resumed, key: Key | None):
-        self.genesis = resumed.genesis
-        self._genesis_digest = resumed.genesis.digest
+        self.origin = resumed.origin
+        """What the genesis says of the chain itself."""
         self._genesis_hash = resumed.state.root
         self._store = store
         self._application = Application(resumed.state, store)
@@ -74,7 +74,7 @@ class EmbeddedEngine:
             InvalidGenesis: a rule of the genesis is broken.
             KeyFileError: the key is not the one that the genesis names as the sequencer's.
         """
-        _check_key(genesis, key)
+        _check_key(origin_of(genesis), key)
         begun = start(genesis)
         Store.create(path, encode_genesis(genesis), begun.state.dump(), begun.state.slots, event_leaves(begun.events))
         return EmbeddedEngine.open(path, key)
@@ -91,7 +91,7 @@ class EmbeddedEngine:
         with Store.probe(path) as (found, lock):
             resumed = resume(found, chain_id)
             if key is not None:
-                _check_key(resumed.genesis, key)
+                _check_key(resumed.origin, key)
             store = Store.open(path, lock)
         return EmbeddedEngine(store, resumed, key)
 
@@ -115,9 +115,15 @@ class EmbeddedEngine:
         return self._store.path
 
     @property
+    def genesis(self) -> Genesis:
+        """What the ledger began with, read anew each time: it may be large."""
+        with self._lock:
+            return read_genesis(self._store)
+
+    @property
     def chain_id(self) -> str:
         """The chain's name."""
-        return self.genesis.chain_id
+        return self.origin.chain_id
 
     @property
     def height(self) -> int:
@@ -298,7 +304,7 @@ class EmbeddedEngine:
             chain_id=self.chain_id,
             height=block.height,
             time=block.time,
-            previous=self._head.hash if self._head else self._genesis_digest,
+            previous=self._head.hash if self._head else self.origin.digest,
             transactions_root=merkle.root(block.transactions),
             events_root=merkle.root(leaves),
             app_hash=finalized.app_hash,
@@ -318,10 +324,10 @@ class EmbeddedEngine:
         return receipt
 
 
-def _check_key(genesis: Genesis, key: Key) -> None:
-    if key.public != genesis.sequencer:
+def _check_key(origin: Origin, key: Key) -> None:
+    if key.public != origin.sequencer:
         raise KeyFileError(
-            f"the key {key.public.hex()} is not that of the sequencer of {genesis.chain_id}, {genesis.sequencer.hex()}"
+            f"the key {key.public.hex()} is not that of the sequencer of {origin.chain_id}, {origin.sequencer.hex()}"
         )
 
 

@@ -8,7 +8,8 @@ from fedmeta.govern.application import Application, Commit, Finalized
 from fedmeta.govern.block import Block
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError, WrongChain
-from fedmeta.govern.genesis import Genesis, decode_genesis, start
+from fedmeta.govern.execute import Execution
+from fedmeta.govern.genesis import Genesis, Origin, decode_genesis, origin_of, start
 from fedmeta.govern.header import Header, SignedHeader, check_link, check_roots, event_leaves
 from fedmeta.govern.records import Chain
 from fedmeta.govern.snapshot import Manifest, restore
@@ -21,7 +22,7 @@ Progress = Callable[[int, int], None]
 class Resumed(NamedTuple):
     """Where a ledger was left."""
 
-    genesis: Genesis
+    origin: Origin
     state: State
     head: Header | None
     """The last block's header; None after genesis."""
@@ -34,20 +35,20 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
         WrongChain: it is not the chain that is asked for.
         Damaged: what it holds does not fit together.
     """
-    genesis = read_genesis(store, chain_id)
-    tip = store.tip
+    # A genesis may be large: it is not kept.
+    origin, tip = origin_of(read_genesis(store, chain_id)), store.tip
     try:
         state = State.load(store.rows(), store.slots)
         if not tip:
-            _agree(store, "state", state.root, "genesis", start(genesis).app_hash)
-            return Resumed(genesis, state, None)
-        head = _check_tip(store, genesis, tip)
+            _agree(store, "state", state.root, "genesis", begun(store, read_genesis(store)).app_hash)
+            return Resumed(origin, state, None)
+        head = _check_tip(store, origin, tip)
         _agree(store, "state", state.root, f"header of block {tip}", head.app_hash)
         chain = state.need(Chain)
         _agree(store, "state's height", chain.height, "height of its last header", tip)
     except (Malformed, StateError, ProofError) as error:
         raise Damaged(f"{store.path} is damaged: {error}") from error
-    return Resumed(genesis, state, head)
+    return Resumed(origin, state, head)
 
 
 def read_genesis(store: Store, chain_id: str | None = None) -> Genesis:
@@ -61,6 +62,14 @@ def read_genesis(store: Store, chain_id: str | None = None) -> Genesis:
     return genesis
 
 
+def begun(store: Store, genesis: Genesis) -> Execution:
+    """Return what the genesis of a ledger gives; raises `Damaged` if it breaks a rule."""
+    try:
+        return start(genesis)
+    except InvalidGenesis as error:
+        raise Damaged(f"{store.path} is damaged: {error}") from error
+
+
 class Replay:
     """Executes the blocks of a chain once more, and checks that their headers say what that gives."""
 
@@ -69,11 +78,6 @@ class Replay:
         self.application = Application(state)
         self.head = head
         self._digest = genesis.digest
-
-    @staticmethod
-    def at(genesis: Genesis) -> "Replay":
-        """Return the replay from genesis on."""
-        return Replay(genesis, start(genesis).state, None)
 
     def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
         """Go on to a snapshot by the headers alone, the last of which is of its height.
@@ -131,12 +135,13 @@ def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Prog
     A ledger that was pruned begins from its oldest snapshot. Returns the height.
 
     Raises:
-        StoreError: there is no such snapshot, or the file cannot be used; Damaged if the blocks do not hold.
+        StoreError: there is no such snapshot, or the file cannot be used; Damaged if the blocks do not hold, or the
+            state cannot even be written over. Nothing has been changed then.
     """
     with Store.probe(path) as (found, lock):
         genesis, tip = read_genesis(found), found.tip
         try:
-            replay, begin = Replay.at(genesis), choose(found, snapshot)
+            replay, begin = Replay(genesis, begun(found, genesis).state, None), choose(found, snapshot)
             if begin is not None:
                 headers = (needed(found, height) for height in range(1, begin.height + 1))
                 replay.skip(headers, begin, chunks_of(found, begin))
@@ -150,6 +155,8 @@ def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Prog
     try:
         state = replay.application.state
         store.replace_state(state.dump(), state.slots)
+    except Damaged as error:
+        raise Damaged(f"{error}: the blocks are whole, so export it, and import that into a new file") from error
     finally:
         store.close()
     return tip
@@ -198,10 +205,10 @@ def whole(store: Store, height: int) -> list[bytes]:
     return found
 
 
-def _check_tip(store: Store, genesis: Genesis, tip: int) -> Header:
+def _check_tip(store: Store, origin: Origin, tip: int) -> Header:
     signed = needed(store, tip)
-    signed.check(genesis.chain_id, genesis.sequencer)
-    check_link(signed.header, needed(store, tip - 1).header if tip > 1 else None, genesis.digest)
+    signed.check(origin.chain_id, origin.sequencer)
+    check_link(signed.header, needed(store, tip - 1).header if tip > 1 else None, origin.digest)
     if tip >= store.first:
         check_roots(signed.header, whole(store, tip), store.events(tip) or [])
     return signed.header

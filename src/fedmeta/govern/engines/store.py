@@ -6,26 +6,23 @@ with all that belongs to it or not at all. A `.lock` file beside it is held whil
 
 import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from fedmeta.govern import codec
-from fedmeta.govern.errors import Damaged, Malformed, NewerSchema, StoreError, StoreLocked
+from fedmeta.govern.engines.files import APPLICATION_ID, SCHEMA, check_file, connect, guard, locked, new_file, reading
+from fedmeta.govern.errors import Damaged, Malformed
 from fedmeta.govern.header import SignedHeader, decode_header, encode_header
 from fedmeta.govern.signatures import digest
-from fedmeta.govern.snapshot import Manifest, decode_manifest, encode_manifest
+from fedmeta.govern.snapshot import MAX_SLOTS, Manifest, decode_manifest, encode_manifest
 from fedmeta.govern.state import Change
 
-APPLICATION_ID = 0x66656467
-"""In the file's header, so that a ledger is told from other databases: "fedg" in ASCII."""
-
-SCHEMA = 1
-"""The version of the tables, in the file's header."""
+CHECKPOINT_PAGES = 8192
+"""How many pages the log holds before they are brought into the file."""
 
 _TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -36,16 +33,6 @@ _TABLES = (
     "CREATE TABLE snapshots (height INTEGER PRIMARY KEY, manifest BLOB)",
     "CREATE TABLE chunks (height INTEGER, number INTEGER, data BLOB, PRIMARY KEY (height, number)) WITHOUT ROWID",
 )
-_MAGIC = b"SQLite format 3\0"
-_CHECKPOINT_PAGES = 8192
-# The statements are always the same: one that cannot be prepared, or breaks a constraint, does not find what it should.
-_DAMAGES = (
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_ERROR,
-    sqlite3.SQLITE_CONSTRAINT,
-    sqlite3.SQLITE_MISMATCH,
-)
 
 
 class Place(NamedTuple):
@@ -54,6 +41,19 @@ class Place(NamedTuple):
     height: int
     position: int
     code: str
+
+
+class Counts(NamedTuple):
+    """How many rows of each kind a database holds."""
+
+    headers: int
+    blocks: int
+    """Headers whose transactions are kept."""
+    events: int
+    """Blocks whose events are kept, genesis among them."""
+    places: int
+    """Transactions that can be found by their digest."""
+    chunks: int
 
 
 class Store:
@@ -74,7 +74,7 @@ class Store:
             StoreError: the file exists, or cannot be made.
         """
         path = Path(path)
-        with _locked(path), new_file(path) as aside, _guard(path), contextlib.closing(_connect(aside)) as database:
+        with locked(path), new_file(path) as aside, guard(path), contextlib.closing(connect(aside)) as database:
             database.execute("PRAGMA synchronous = OFF")
             database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             database.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -97,9 +97,9 @@ class Store:
             StoreError: there is none, or it is none of ours; NewerSchema, Damaged.
         """
         path = Path(path)
-        _check_file(path)
-        with _reading(path, held=False) as store:
-            yield store
+        check_file(path)
+        with reading(path, held=False) as database:
+            yield Store(path, database, None)
 
     @staticmethod
     @contextlib.contextmanager
@@ -112,9 +112,9 @@ class Store:
             StoreError: there is none, or it is none of ours; StoreLocked, NewerSchema, Damaged.
         """
         path = Path(path)
-        _check_file(path)
-        with _locked(path) as lock, _reading(path, held=True) as store:
-            yield store, lock
+        check_file(path)
+        with locked(path) as lock, reading(path, held=True) as database:
+            yield Store(path, database, None), lock
 
     @staticmethod
     def open(path: str | os.PathLike, lock: FileLock, durable: bool = True) -> "Store":
@@ -123,17 +123,17 @@ class Store:
         Without `durable` nothing waits for the disk: for a file that is not in its place yet.
         """
         path = Path(path)
-        with _guard(path):
-            database = _connect(path)
+        with guard(path):
+            database = connect(path)
             database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-            database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             database.execute("PRAGMA cache_size = -65536")
             lock.acquire()
             return Store(path, database, lock)
 
     def close(self) -> None:
         """Close the database and release the lock; a second time does nothing."""
-        with _guard(self.path):
+        with guard(self.path):
             self._database.close()
         if self._lock is not None:
             self._lock.release(force=True)
@@ -147,7 +147,10 @@ class Store:
     @property
     def slots(self) -> int:
         """The state's high-water mark of slots."""
-        return self._meta("slots", int)
+        slots = self._meta("slots", int)
+        if not 0 <= slots <= MAX_SLOTS:
+            raise Damaged(f"{self.path} is damaged: {slots} slots are not from 0 to {MAX_SLOTS}")
+        return slots
 
     @property
     def first(self) -> int:
@@ -161,10 +164,12 @@ class Store:
 
     def rows(self) -> Iterator[tuple[int, bytes]]:
         """Yield slot and data of every record of the state, by slot."""
-        with _guard(self.path):
+        with guard(self.path):
             # Not `yield from`: that would close the cursor, whose database may be closed when this is dropped half-way.
             for slot, data in self._database.execute("SELECT slot, data FROM state ORDER BY slot"):
-                yield slot, _octets(data)
+                with self._sound(f"slot {slot} of the state"):
+                    octets = _octets(data)
+                yield slot, octets
 
     def header(self, height: int) -> SignedHeader | None:
         """Return the signed header of a block, or None if there is none."""
@@ -187,11 +192,26 @@ class Store:
     def place(self, digest: bytes) -> Place | None:
         """Return where the transaction of this digest stands, or None if there is none or it was pruned."""
         row = self._one("SELECT height, position, code FROM transactions WHERE digest = ?", digest)
-        return None if row is None else Place(*row)
+        if row is None:
+            return None
+        if tuple(map(type, row)) != (int, int, str):
+            raise Damaged(f"{self.path} is damaged: the place of transaction {digest.hex()} is {row}")
+        return Place(*row)
 
-    def places(self) -> int:
-        """Return how many transactions can be found by their digest."""
-        return self._one("SELECT count(*) FROM transactions")[0]
+    def counts(self) -> Counts:
+        """Return how many rows there are."""
+        return Counts(
+            *self._one(
+                "SELECT (SELECT count(*) FROM blocks), (SELECT count(transactions) FROM blocks),"
+                " (SELECT count(*) FROM events), (SELECT count(*) FROM transactions), (SELECT count(*) FROM chunks)"
+            )
+        )
+
+    def check_pages(self) -> None:
+        """Raise `Damaged` unless the pages of the file fit together, those that hold nothing among them."""
+        said = self._one("PRAGMA quick_check(1)")[0]
+        if said != "ok":
+            raise Damaged(f"{self.path} is damaged: {' '.join(said.split())}")
 
     def append(
         self,
@@ -269,14 +289,22 @@ class Store:
 
     def manifests(self) -> list[Manifest]:
         """Return the snapshots that are kept, by height."""
-        found = self._all("SELECT manifest FROM snapshots ORDER BY height")
-        with self._sound("a snapshot's manifest"):
-            return [decode_manifest(_octets(row[0])) for row in found]
+        return [self._manifest(*row) for row in self._all("SELECT height, manifest FROM snapshots ORDER BY height")]
 
     def chunk(self, height: int, number: int) -> bytes | None:
         """Return a chunk of the snapshot of a height, or None."""
         row = self._one("SELECT data FROM chunks WHERE height = ? AND number = ?", height, number)
-        return None if row is None else row[0]
+        if row is None:
+            return None
+        with self._sound(f"chunk {number} of the snapshot of height {height}"):
+            return _octets(row[0])
+
+    def _manifest(self, height: int, data: Any) -> Manifest:
+        with self._sound(f"the manifest of the snapshot of height {height}"):
+            manifest = decode_manifest(_octets(data))
+            if manifest.height != height:
+                raise Malformed(f"it says height {manifest.height}")
+            return manifest
 
     def _keep(self, manifest: Manifest, chunks: Iterable[bytes]) -> None:
         self._database.execute("DELETE FROM chunks WHERE height = ?", (manifest.height,))
@@ -291,7 +319,7 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Run a write transaction: all of it is on the disk at the end, or nothing has changed."""
-        with _guard(self.path):
+        with guard(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
@@ -302,11 +330,11 @@ class Store:
                 raise
 
     def _one(self, query: str, *values: Any) -> Any:
-        with _guard(self.path):
+        with guard(self.path):
             return self._database.execute(query, values).fetchone()
 
     def _all(self, query: str, *values: Any) -> list[Any]:
-        with _guard(self.path):
+        with guard(self.path):
             return self._database.execute(query, values).fetchall()
 
     def _meta(self, name: str, due: type) -> Any:
@@ -330,118 +358,7 @@ class Store:
             raise Damaged(f"{self.path} is damaged: {what} cannot be read: {error}") from error
 
 
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
-    """Yield the name of a file to write aside, and put it in its place once it is whole and on the disk.
-
-    Raises:
-        StoreError: there is a file already, or the file system refuses.
-    """
-    for taken in (path, Path(f"{path}-wal")):
-        if taken.exists():
-            raise StoreError(f"{taken} exists: nothing is written over another file")
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        yield aside
-        with _guard(path):
-            _flush(aside)
-            os.rename(aside, path)
-            _flush(path.parent)
-    finally:
-        for end in ("", "-journal", "-wal", "-shm", ".lock"):
-            Path(f"{aside}{end}").unlink(missing_ok=True)
-
-
 def _octets(value: Any) -> bytes:
     if type(value) is not bytes:
         raise Malformed(f"bytes are due, not {type(value).__name__}")
     return value
-
-
-def _check_file(path: Path) -> None:
-    """Raise unless the file begins as a ledger's database of a schema that is known; it is only read."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(100)
-    except FileNotFoundError as error:
-        raise StoreError(f"there is no ledger at {path}") from error
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    if len(head) < 100 or not head.startswith(_MAGIC):
-        raise StoreError(f"{path} is not a database")
-    _check_marks(path, int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big"))
-
-
-def _check_marks(path: Path, application: int, schema: int) -> None:
-    if application != APPLICATION_ID:
-        raise StoreError(
-            f"{path} is the database of another application: its id is {application:#x}, not {APPLICATION_ID:#x}"
-        )
-    if schema > SCHEMA:
-        raise NewerSchema(f"{path} has schema {schema}: this version of fedmeta knows {SCHEMA}; a newer one wrote it")
-    if schema < 1:
-        raise Damaged(f"{path} is damaged: its schema is {schema}")
-
-
-@contextlib.contextmanager
-def _reading(path: Path, held: bool) -> Iterator[Store]:
-    """Open a database to read it. Where nobody can be writing, and no log is left beside it, no file is made there."""
-    log = Path(f"{path}-wal")
-    with _guard(path):
-        still = (held or not os.access(path.parent, os.W_OK)) and not (log.exists() and log.stat().st_size)
-        with contextlib.closing(_connect(path, "mode=ro&immutable=1" if still else "mode=ro")) as database:
-            # One transaction, so that all that is read is of one height.
-            database.execute("BEGIN")
-            marks = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-            _check_marks(path, *marks)
-            yield Store(path, database, None)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[FileLock]:
-    """Hold the lock beside a database; within, it can be acquired once more to keep it for longer."""
-    if not path.parent.is_dir():
-        raise StoreError(f"there is no folder {path.parent} for {path.name}")
-    # Not bound to a thread: a server may close the ledger in another thread than the one that opened it.
-    lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise StoreLocked(f"{path} is in use by another process: close that one first") from error
-    except OSError as error:
-        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
-    try:
-        yield lock
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _guard(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system raise into the ledger's errors, with the file's name."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
-        if code in _DAMAGES:
-            raise Damaged(f"{path} is damaged: {error}") from error
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StoreLocked(f"{path} is in use by another process: {error}") from error
-        raise StoreError(f"cannot use {path}: {error}") from error
-    except OSError as error:
-        raise StoreError(f"cannot use {path}: {error.strerror or error}") from error
-
-
-def _connect(path: Path, options: str = "mode=rwc") -> sqlite3.Connection:
-    # The caller serialises: whichever thread holds its lock may use the connection.
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{options}", uri=True, isolation_level=None, check_same_thread=False
-    )
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

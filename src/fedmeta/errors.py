@@ -5,12 +5,13 @@ FedmetaError
 │   └── UnknownName     a name that is in no table; the message gives the nearest ones
 ├── DataError           the data cannot be used as they are
 │   └── DownloadError   a file could not be fetched whole
-└── RunError            a run cannot start, go on, or be read
-    ├── RunLocked       another process uses the run folder
-    ├── CheckpointError the stored state is damaged or belongs to another algorithm, model or recipe
-    ├── Diverged        an update or the server's state is no longer finite
-    ├── ProcessLost     another process of the run has ended, or cannot be reached
-    └── Interrupted     the user stopped a run, which can go on
+├── RunError            a run cannot start, go on, or be read
+│   ├── RunLocked       another process uses the run folder
+│   ├── CheckpointError the stored state is damaged or belongs to another algorithm, model or recipe
+│   ├── Diverged        an update or the server's state is no longer finite
+│   ├── ProcessLost     another process of the run has ended, or cannot be reached
+│   └── Interrupted     the user stopped a run, which can go on
+└── GovernError         the ledger: its own branches are in `fedmeta.govern.errors`
 """
 
 import difflib

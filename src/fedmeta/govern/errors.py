@@ -15,6 +15,7 @@ GovernError                 the root; a FedmetaError
 │   └── Damaged             what it holds does not fit together
 ├── ProofError              a proof, a header or a signature that does not convince a light client
 └── NodeError               a node cannot be reached, or its answer cannot be used
+    └── Unacknowledged      a transaction was sent, and nothing is known of it
 """
 
 from fedmeta.errors import FedmetaError
@@ -111,3 +112,15 @@ class ProofError(GovernError):
 
 class NodeError(GovernError):
     """A node cannot be reached, or its answer cannot be used."""
+
+
+class Unacknowledged(NodeError):
+    """A transaction was sent, and it is not known whether it is in a block, or will be.
+
+    `raw` is the transaction: sent again as it is, it is done once at most. One that is signed anew may be done twice.
+    """
+
+    def __init__(self, message: str, digest: bytes, raw: bytes):
+        super().__init__(message)
+        self.digest = digest
+        self.raw = raw

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,15 +16,16 @@ from fedmeta.govern.errors import Refused, StoreError
 from fedmeta.govern.http import asking, sending
 from fedmeta.govern.http.limits import Buckets, Limits, peer_key
 from fedmeta.govern.http.node import Node
-from fedmeta.govern.http.problems import problem, refusal
+from fedmeta.govern.http.problems import no_answer, problem
 
 DESCRIPTION = """
 A node of a fedmeta ledger. What is asked is answered in JSON, bytes in hex; whole numbers are exact and may be larger
 than 2^53. What is signed or proven also comes in canonical CBOR, for `Accept: application/cbor`.
 
-Every answer that is no has a `code` and a `message`: 400 for what is malformed, 404 for what is not there, 410 for what
-was pruned, 413 for what is too large, 422 for what the ledger refuses, 429 for too many requests, and 503 when the node
-is busy; the last two say in `Retry-After` when to come again.
+Every answer that is no has a `code` and a `message`: 400 for what is malformed, 404 for what is not there, 408 for what
+comes too slowly, 410 for what was pruned, 413 for what is too large, 415 for what is of another type, 422 for what the
+ledger refuses, 429 for too many requests, and 503 when the node is busy; the last two say in `Retry-After` when to come
+again.
 """
 
 
@@ -56,6 +58,7 @@ def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: 
         # The pages that show the description would fetch their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     node = app.state.node = Node(engine, taken, **options)  # type: ignore[arg-type]
     app.state.members = Buckets(taken.member_rate, taken.member_burst, taken.remembered)
@@ -67,6 +70,19 @@ def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: 
     app.add_exception_handler(StoreError, _broken)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _failed)
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        found = described()
+        for answers in [route["responses"] for path in found["paths"].values() for route in path.values()]:
+            # What does not fit a parameter is answered by 400 here.
+            if answers.get("422", {}).get("description") == "Validation Error":
+                del answers["422"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            found["components"]["schemas"].pop(unused, None)
+        return found
+
+    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 
@@ -91,7 +107,7 @@ class PeerLimit:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return refusal(error)
+    return no_answer(error)
 
 
 def _broken(request: Request, error: Exception) -> Response:
@@ -108,4 +124,7 @@ def _invalid(request: Request, error: Exception) -> Response:
 def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {404: "not-found", 405: "not-allowed"}
-    return problem(error.status_code, codes.get(error.status_code, "malformed"), f"{request.url.path}: {error.detail}")
+    said = f"{request.scope['path']:.200}: {error.detail}"
+    answer = problem(error.status_code, codes.get(error.status_code, "malformed"), said)
+    answer.headers.update(error.headers or {})
+    return answer

@@ -17,14 +17,17 @@ from fedmeta.govern.header import SignedHeader, encode_signed
 from fedmeta.govern.http.explaining import explained
 from fedmeta.govern.http.models import (
     BlockModel,
+    ExplanationModel,
+    GenesisModel,
     HeaderModel,
     Problem,
     ProofModel,
+    QueryModel,
     StatusModel,
     TransactionModel,
 )
 from fedmeta.govern.http.node import Node
-from fedmeta.govern.http.problems import problem
+from fedmeta.govern.http.problems import no_answer, problem
 from fedmeta.govern.http.shape import plain, to_json
 from fedmeta.govern.http.stream import EventStream
 from fedmeta.govern.record import LAYOUTS
@@ -35,9 +38,11 @@ router = APIRouter()
 
 CBOR = "application/cbor"
 
-_BINARY: dict[str, Any] = {"description": "In canonical CBOR, if that is accepted.", "content": {CBOR: {}}}
+_BINARY: dict[str, Any] = {"description": "In JSON, or in canonical CBOR if that is accepted.", "content": {CBOR: {}}}
+_TEXT: dict[str, Any] = {"description": "In JSON, or as text if text/plain is accepted.", "content": {"text/plain": {}}}
 _NO: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 404, 429, 503)}
 _OLD: dict[int | str, dict[str, Any]] = {410: {"model": Problem, "description": "It was pruned."}, **_NO}
+_Any = dict[str, Any] | list[Any]
 _Height = Annotated[int, Path(ge=1, le=MAX_COUNT, description="Of the block; the first has 1.")]
 
 
@@ -56,8 +61,8 @@ def _status(node: Node) -> dict[str, Any]:
         "height": chain.height,
         "time": chain.time,
         "app_hash": app_hash,
-        "genesis": engine.genesis.digest,
-        "sequencer": engine.genesis.sequencer,
+        "genesis": engine.origin.digest,
+        "sequencer": engine.origin.sequencer,
         "term": chain.term,
         "round": chain.round,
         "first_block": engine.first,
@@ -67,10 +72,13 @@ def _status(node: Node) -> dict[str, Any]:
     }
 
 
-@router.get("/genesis", summary="What the ledger began with", responses={200: _BINARY, **_NO})
+@router.get(
+    "/genesis", summary="What the ledger began with", responses={200: {"model": GenesisModel, **_BINARY}, **_NO}
+)
 async def genesis(request: Request) -> Response:
     """Return the genesis; the SHA-256 of its canonical CBOR is the chain's true name."""
-    found = request.app.state.node.engine.genesis
+    node: Node = request.app.state.node
+    found = await node.read(lambda: node.engine.genesis)
     return _either(request, lambda: encode_genesis(found), lambda: {**plain(found), "digest": found.digest})
 
 
@@ -141,7 +149,7 @@ def _transaction(node: Node, digest: bytes) -> dict[str, Any] | None:
     }
 
 
-@router.get("/query", summary="What can be asked", responses=_NO)
+@router.get("/query", summary="What can be asked", responses={200: {"model": list[QueryModel]}, **_NO})
 async def query_names(request: Request) -> Response:
     """Return every query's name, with its meaning and its arguments: their types, and defaults where they have one."""
     return _json(
@@ -157,7 +165,7 @@ async def query_names(request: Request) -> Response:
     )
 
 
-@router.get("/query/{name}", summary="Ask about the present state", responses=_NO)
+@router.get("/query/{name}", summary="Ask about the present state", responses={200: {"model": _Any}, **_NO})
 async def query(
     request: Request, name: Annotated[str, Path(description="One of those that `/query` lists.")]
 ) -> Response:
@@ -167,7 +175,7 @@ async def query(
         arguments = {key: _argument(name, key, value) for key, value in request.query_params.items()}
         return _json(await node.read(node.engine.query, name, arguments))
     except Refused as error:
-        return _no(error)
+        return no_answer(error)
 
 
 def _argument(name: str, key: str, value: str) -> str | int:
@@ -180,7 +188,7 @@ def _argument(name: str, key: str, value: str) -> str | int:
 @router.get(
     "/explain/{member}",
     summary="Why a member was paid what",
-    responses={200: {"description": "Also as text, if text/plain is accepted.", "content": {"text/plain": {}}}, **_NO},
+    responses={200: {"model": ExplanationModel, **_TEXT}, **_NO},
 )
 async def explain(
     request: Request,
@@ -193,7 +201,7 @@ async def explain(
         try:
             found = await node.read(explained, node.engine, member, term)
         except Refused as error:
-            return _no(error)
+            return no_answer(error)
         except StateError as error:
             # Blocks were pruned while they were read.
             return problem(503, "busy", str(error), retry_after=1)
@@ -218,7 +226,7 @@ async def proof(
     try:
         record, found, signed = await node.read(node.engine.prove, kind, *_key(kind, key or []))
     except Refused as error:
-        return _no(error)
+        return no_answer(error)
     except StateError as error:
         return problem(404, "not-found", str(error))
     if signed is None:
@@ -262,6 +270,7 @@ def _whole(text: str, name: str) -> int:
 @router.get(
     "/events",
     summary="Follow the events",
+    response_class=Response,
     responses={
         200: {"description": "Server-sent events, without end.", "content": {"text/event-stream": {}}},
         **_OLD,
@@ -286,11 +295,9 @@ async def events(
     first = await node.read(_first, node.engine)
     if height < first > 1:
         return _pruned(first, height)
+    if height > node.engine.height + 1:
+        return _absent(node, height - 1)
     return EventStream(node, height, request.state.peer)
-
-
-def _no(error: Refused) -> Response:
-    return problem(404 if error.code in ("not-found", "unknown-member") else 400, error.code, error.message)
 
 
 def _header(signed: SignedHeader) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.errors import Refused
+from fedmeta.govern.errors import Refused, StateError
 from fedmeta.govern.genesis import start
 from fedmeta.govern.records import Candidate, Chain, Challenge, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.snapshot import restore
@@ -19,6 +19,7 @@ def explained(engine: EmbeddedEngine, member: str, term: int | None = None) -> E
 
     Raises:
         Refused: `unknown-member`.
+        StateError: blocks or snapshots were deleted while they were read.
     """
     after = engine.read(lambda application: _excerpt(application.state, member))
     last = after.need(Chain).height
@@ -29,8 +30,10 @@ def _before(engine: EmbeddedEngine) -> State:
     first = engine.first
     if first == 1:
         return start(engine.genesis).state
-    manifest = next(one for one in engine.snapshots() if one.height == first - 1)
-    return restore(manifest, (engine.chunk(manifest.height, at) or b"" for at in range(len(manifest.chunks))))
+    for manifest in engine.snapshots():
+        if manifest.height == first - 1:
+            return restore(manifest, (engine.chunk(manifest.height, at) or b"" for at in range(len(manifest.chunks))))
+    raise StateError(f"the snapshot of height {first - 1} is gone: later blocks were pruned as well")
 
 
 def _blocks(engine: EmbeddedEngine, last: int) -> Iterator[Block]:

@@ -54,21 +54,25 @@ class Buckets:
         """Take a token and return 0; or take none and return after how many seconds there is one."""
         wait = self.missing(key)
         if not wait:
-            level, now = self._levels[key]
-            self._levels[key] = (level - SECOND, now)
+            self.spend(key)
         return wait
 
     def missing(self, key: str) -> int:
-        """Return after how many seconds there is a token: 0 if there is one now."""
+        """Return after how many seconds there is a token: 0 if there is one now. The key is not remembered for it."""
+        lack = SECOND - self._level(key, self._clock())
+        return -(-lack // (self._rate * SECOND)) if lack > 0 else 0
+
+    def spend(self, key: str) -> None:
+        """Take a token, also one that is not there yet."""
         now = self._clock()
-        level, then = self._levels.get(key, (self._full, now))
-        level = min(self._full, level + (now - then) * self._rate)
-        self._levels[key] = (level, now)
+        self._levels[key] = (self._level(key, now) - SECOND, now)
         self._levels.move_to_end(key)
         if len(self._levels) > self._keys:
             self._levels.popitem(last=False)
-        lack = SECOND - level
-        return -(-lack // (self._rate * SECOND)) if lack > 0 else 0
+
+    def _level(self, key: str, now: int) -> int:
+        level, then = self._levels.get(key, (self._full, now))
+        return min(self._full, level + (now - then) * self._rate)
 
 
 def peer_key(host: str) -> str:

@@ -67,6 +67,45 @@ class SequenceModel(BaseModel):
     sequence: int
 
 
+class GenesisModel(BaseModel):
+    """What a ledger began with; the reference has the fields of what the lists hold."""
+
+    chain_id: str
+    time: int = Field(description="In milliseconds since 1970.")
+    sequencer: str = Field(description="The public key that blocks are signed by.")
+    treasury: int = Field(description="Units.")
+    parameters: dict[str, int] = Field(description="Those that do not have their default.")
+    members: list[dict[str, Any]]
+    candidates: list[dict[str, Any]]
+    delegations: list[dict[str, Any]]
+    recipes: list[dict[str, Any]]
+    digest: str = Field(description="SHA-256 of the canonical CBOR.")
+
+
+class QueryModel(BaseModel):
+    """Something that can be asked."""
+
+    name: str
+    meaning: str
+    arguments: dict[str, str] = Field(description="Names and types, `str` or `int`.")
+    optional: dict[str, Any] = Field(description="The defaults of those that have one.")
+
+
+class ExplanationModel(BaseModel):
+    """Why a member's holdings changed, in units."""
+
+    member: str
+    term: int | None = Field(description="The term that was asked for; null for all.")
+    first: int = Field(description="The first block.")
+    last: int = Field(description="The last block.")
+    total: int = Field(description="The sum of the lines.")
+    lines: list[dict[str, Any]] = Field(description="Each term of the sum, with its arithmetic.")
+    settlements: list[dict[str, Any]] = Field(description="How rewards with a candidate were counted.")
+    moves: list[dict[str, Any]] = Field(description="What only moved from one of the member's places to another.")
+    terms: list[dict[str, int]] = Field(description="The sum of each term.")
+    check: dict[str, Any] | None = Field(description="The holdings before and after, and whether the sum fits.")
+
+
 class HeaderModel(BaseModel):
     """A block in a few hashes, and the sequencer's signature over it."""
 

@@ -1,6 +1,7 @@
 """A node: an engine behind an event loop. It makes the blocks, and wakes those who wait for them."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -61,9 +62,10 @@ class Node:
         self._prune = prune
         self._news = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._closing = False
+        self._closing = asyncio.Event()
         self._pending: Counter[str] = Counter()
         self._latest: tuple[int, bytes] = (-1, b"")
+        self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
         # One thread writes: what it does in turn is never interleaved.
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
@@ -81,7 +83,13 @@ class Node:
         return await self._write(self._sequence, member)
 
     async def run(self) -> None:
-        """Make blocks until `stop`; what waits then still gets its block."""
+        """Make blocks until `stop`; what waits then still gets its block. A fault that is not the disk's ends it."""
+        try:
+            await self._run()
+        finally:
+            self.abandon()
+
+    async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         last = clock()
         while not self._stopped.is_set():
@@ -89,17 +97,22 @@ class Node:
             empty = began - last >= self._empty_interval
             if await self._produce(empty):
                 last = began
-            left = self._block_interval - (clock() - began)
-            try:
-                async with asyncio.timeout(max(left, 0)):
-                    await self._stopped.wait()
-            except TimeoutError:
-                continue
+            # Once the node closes, nobody is made to wait.
+            one, rest = (self._stopped, 0.05) if self.closing else (self._closing, self._block_interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(rest - (clock() - began), 0)):
+                    await one.wait()
         await self._produce(False)
 
     def stop(self) -> None:
         """End `run`, after the last block."""
+        self._closing.set()
         self._stopped.set()
+
+    def abandon(self) -> None:
+        """Let every request that waits for a block be answered that its transaction still waits."""
+        for receipt in list(self.receipts.values()):
+            receipt.future.cancel()
 
     def close(self) -> None:
         """Let the threads go; the engine stays open."""
@@ -108,12 +121,12 @@ class Node:
 
     @property
     def closing(self) -> bool:
-        """Whether event streams are to end."""
-        return self._closing
+        """Whether event streams are to end, and blocks are made without delay."""
+        return self._closing.is_set()
 
     def end_streams(self) -> None:
-        """Let every event stream end, so that the server can."""
-        self._closing = True
+        """Let every event stream end, and give every transaction its block at once, so that the server can end."""
+        self._closing.set()
         self._announce()
 
     @property
@@ -133,7 +146,11 @@ class Node:
 
     def outcome(self, applied: Applied) -> dict[str, Any]:
         """Return what a transaction did, with its events."""
-        said = [pair for _, events in self.engine.events(applied.height, applied.height) for pair in events]
+        height, said = self._said
+        if height != applied.height:
+            # All that waited for a block ask for its events.
+            said = [pair for _, events in self.engine.events(applied.height, applied.height) for pair in events]
+            self._said = applied.height, said
         return {
             "digest": applied.digest,
             "height": applied.height,
@@ -163,7 +180,7 @@ class Node:
     def _messages(self, height: int) -> bytes:
         for _, events in self.engine.events(height, height):
             signed = self.engine.header(height)
-            header = {"time": self.engine.genesis.time} if signed is None else plain(signed.header)
+            header = {"time": self.engine.origin.time} if signed is None else plain(signed.header)
             return block_messages(height, events, {**header, "height": height, "events": len(events)})
         return b""
 
@@ -173,17 +190,24 @@ class Node:
             return False
         try:
             signed = await self._write(self.engine.produce, time.time_ns() // 10**6, empty)
-            if signed is not None and self._snapshot_every and signed.header.height % self._snapshot_every == 0:
-                await self._write(self._snapshot)
+            if signed is not None:
+                self._announce()
+                if log.isEnabledFor(logging.INFO):
+                    await self._write(self._tell, signed.header.height)
+                if self._snapshot_every and signed.header.height % self._snapshot_every == 0:
+                    await self._write(self._snapshot)
         except StoreError as error:
             if str(error) != self.fault:
                 log.error("no block can be written: %s", error)
             self.fault = str(error)
             return False
         self.fault = ""
-        if signed is not None:
-            self._announce()
         return signed is not None
+
+    def _tell(self, height: int) -> None:
+        block = self.engine.block(height)
+        if block is not None and block.transactions:
+            log.info("block %d: transactions %d", height, len(block.transactions))
 
     def _snapshot(self) -> None:
         self.engine.snapshot()

@@ -6,7 +6,9 @@ from fedmeta.govern.errors import Refused
 from fedmeta.govern.http.shape import to_json
 
 STATUSES = {"malformed": 400, "too-large": 413}
-"""The statuses of refusals that are about the bytes; every other refusal has 422."""
+"""The statuses of refusals that are about the bytes; every other refusal of a transaction has 422."""
+
+_ABSENT = ("not-found", "unknown-member")
 
 
 def problem(status: int, code: str, message: str, retry_after: int = 0) -> Response:
@@ -16,5 +18,10 @@ def problem(status: int, code: str, message: str, retry_after: int = 0) -> Respo
 
 
 def refusal(error: Refused) -> Response:
-    """Return an answer for what the ledger refuses."""
+    """Return an answer to a transaction that the ledger refuses."""
     return problem(STATUSES.get(error.code, 422), error.code, error.message)
+
+
+def no_answer(error: Refused) -> Response:
+    """Return an answer to a question that has none."""
+    return problem(404 if error.code in _ABSENT else 400, error.code, error.message)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
@@ -27,7 +27,8 @@ _BODY = {
         "content": {"application/cbor": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_NO: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 408, 413, 422, 429, 503)}
+_NO: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 408, 413, 415, 422, 429, 503)}
+_TYPES = ("", "application/cbor", "application/octet-stream")
 
 
 class _Unfit(Exception):
@@ -58,31 +59,29 @@ async def send(
     except _Unfit as unfit:
         return unfit.answer
     try:
-        member = tx.decode_cached(raw).member
+        member = tx.decode(raw).member
         if seconds := request.app.state.members.missing(member):
             return _too_many(member, seconds)
         receipt = await node.submit(raw, member)
     except Refused as error:
-        return await _not_taken(node, error, raw)
+        return await _not_taken(node, error, raw, wait)
     # Only whoever holds the member's key can use up its share.
-    request.app.state.members.take(member)
-    if not wait:
-        return _answer(202, {"digest": receipt.digest})
-    return await _acknowledged(node, receipt)
+    request.app.state.members.spend(member)
+    return await _acknowledged(node, receipt, wait)
 
 
 @router.get(
     "/sequence/{member}",
     summary="The next sequence number",
-    responses={200: {"model": SequenceModel}, 422: {"model": Problem}},
+    responses={200: {"model": SequenceModel}, **{status: {"model": Problem} for status in (404, 429, 503)}},
 )
-async def sequence(request: Request, member: str) -> Response:
+async def sequence(request: Request, member: Annotated[str, Path(description="The member's name.")]) -> Response:
     """Return the number that the member's next transaction must carry, after those that wait for a block."""
     return _answer(200, {"sequence": await request.app.state.node.sequence(member)})
 
 
-async def _acknowledged(node: Node, receipt: Receipt) -> Response:
-    if node.waiting >= node.limits.waiting:
+async def _acknowledged(node: Node, receipt: Receipt, wait: bool) -> Response:
+    if not wait or node.waiting >= node.limits.waiting:
         return _answer(202, {"digest": receipt.digest})
     node.waiting += 1
     try:
@@ -92,6 +91,11 @@ async def _acknowledged(node: Node, receipt: Receipt) -> Response:
         )
     except TimeoutError:
         return _answer(202, {"digest": receipt.digest})
+    except asyncio.CancelledError:
+        if not receipt.future.cancelled():
+            raise
+        # The node ends, and may still do it or not.
+        return _answer(202, {"digest": receipt.digest})
     except Refused as error:
         return refusal(error)
     finally:
@@ -99,21 +103,26 @@ async def _acknowledged(node: Node, receipt: Receipt) -> Response:
     return _answer(200, await node.read(node.outcome, applied))
 
 
-async def _not_taken(node: Node, error: Refused, raw: bytes) -> Response:
+async def _not_taken(node: Node, error: Refused, raw: bytes, wait: bool) -> Response:
+    """Answer for bytes that the engine does not take: perhaps it has them already, whatever they are refused for."""
+    name = digest(raw)
+    # First what waits, then what is in a block: what leaves the one is in the other.
+    if (receipt := node.receipts.get(name)) is not None:
+        return await _acknowledged(node, receipt, wait)
+    place = None if error.code == "malformed" else await node.read(node.engine.transaction, name)
+    if place is not None and not place.code:
+        return _answer(200, await node.read(node.outcome, Applied(name, place.height, place.position)))
     if error.code == "limit-reached":
         return problem(503, "busy", error.message, retry_after=1)
-    if error.code == "stale-sequence":
-        name = digest(raw)
-        place = await node.read(node.engine.transaction, name)
-        if place is not None and not place.code:
-            return _answer(200, await node.read(node.outcome, Applied(name, place.height, place.position)))
-        if (receipt := node.receipts.get(name)) is not None:
-            return await _acknowledged(node, receipt)
     return refusal(error)
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
-    """Return the request's body; raises `_Unfit` for one that is too large or too slow, however it is framed."""
+    """Return the request's body; raises `_Unfit` for one of another type, too large or too slow, however framed."""
+    given = request.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() not in _TYPES:
+        other = f"the content type is {given[:80]!r}: a transaction is application/cbor"
+        raise _Unfit(problem(415, "malformed", other))
     large = problem(413, "too-large", f"the body is larger than {limits.body_bytes} bytes: a transaction never is")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.body_bytes:

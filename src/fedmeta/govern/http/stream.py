@@ -16,6 +16,9 @@ _HEADERS = [
 ]
 _HEARTBEAT = b": alive\n\n"
 
+ABORT = "fedmeta.abort"
+"""The extension of a server by which a connection is dropped, with what its reader has not taken yet."""
+
 
 class EventStream(Response):
     """The events of a node from a height on.
@@ -39,13 +42,13 @@ class EventStream(Response):
             return
         streams[self._peer] += 1
         try:
-            await self._serve(receive, send)
+            await self._serve(scope, receive, send)
         finally:
             streams[self._peer] -= 1
             if not streams[self._peer]:
                 del streams[self._peer]
 
-    async def _serve(self, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         tasks = [asyncio.create_task(self._send(send)), asyncio.create_task(_disconnected(receive))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -55,8 +58,12 @@ class EventStream(Response):
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         for one in ended:
             # A reader that is gone, or that takes nothing, is no fault of the server.
-            if isinstance(one, Exception) and not isinstance(one, OSError | TimeoutError):
+            if isinstance(one, Exception) and not isinstance(one, OSError):
                 raise one
+        abort = (scope.get("extensions") or {}).get(ABORT)
+        if isinstance(ended[0], TimeoutError) and abort is not None:
+            abort()
+            await _disconnected(receive)
 
     async def _send(self, send: Send) -> None:
         node, limits = self._node, self._node.limits

@@ -1,0 +1,247 @@
+"""The event stream: every event once and in order, from a height on, for as long as a reader keeps up."""
+
+import json
+import socket
+import time
+from contextlib import closing, contextmanager
+from itertools import islice
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from fedmeta.govern.http import Limits
+from fedmeta.govern.http.shape import plain
+from tests.govern.http.nodes import Live, live, played, refused, replayed, sign
+
+PLAY = played()
+
+
+class Message(NamedTuple):
+    """One server-sent event, or a comment if it has no kind."""
+
+    id: int | None
+    kind: str
+    data: dict
+
+
+def messages(stream):
+    """Yield the messages of a stream, read as the standard for server-sent events says."""
+    said: dict[str, str] = {}
+    for line in stream.iter_lines():
+        if not line:
+            if said:
+                yield Message(
+                    int(said["id"]) if "id" in said else None, said.get("event", ""), json.loads(said.get("data", "{}"))
+                )
+            said = {}
+            continue
+        name, _, value = line.partition(":")
+        said[name] = value.removeprefix(" ")
+
+
+def events(stream):
+    return (one for one in messages(stream) if one.kind)
+
+
+def blocks(stream):
+    """Yield for each block its height and its events."""
+    found = []
+    for one in events(stream):
+        if one.kind == "block":
+            yield one.id, found
+            found = []
+        else:
+            assert one.id is None
+            assert (one.data["height"], one.data["number"]) == (one.data["height"], len(found))
+            found.append({"kind": one.kind, "fields": one.data["fields"]})
+
+
+@contextmanager
+def follow(node, params=None, headers=None):
+    with node.http() as client, client.stream("GET", "/events", params=params, headers=headers or {}) as stream:
+        yield stream
+
+
+def take(stream, count):
+    return list(islice(blocks(stream), count))
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """A node with a chain that was played, which goes on when something is sent."""
+    path = tmp_path_factory.mktemp("stream") / "ledger.db"
+    with live(path, engine=replayed(path)) as made:
+        yield made
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.db"
+
+
+DUE = [(height, [plain(one) for one in log]) for height, log in enumerate(PLAY.log)]
+
+
+def test_every_event_since_genesis_comes_in_order(node):
+    with follow(node, {"from_height": 0}) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.headers["cache-control"] == "no-store"
+        assert take(stream, len(DUE)) == DUE
+
+
+@pytest.mark.parametrize("height", [1, 5, PLAY.height])
+def test_it_begins_with_the_height_that_is_asked_for(node, height):
+    with follow(node, {"from_height": height}) as stream:
+        assert take(stream, 1) == DUE[height : height + 1]
+
+
+@pytest.mark.parametrize("height", [0, 4, PLAY.height - 1])
+def test_it_goes_on_after_the_last_block_that_came_whole(node, height):
+    """As a browser asks that has lost the connection; what it asked for at first does not count then."""
+    with follow(node, {"from_height": 2}, {"last-event-id": str(height)}) as stream:
+        assert take(stream, 1) == DUE[height + 1 : height + 2]
+
+
+def test_only_the_end_of_a_block_can_be_gone_on_from(node):
+    with follow(node, {"from_height": 3}) as stream:
+        for one in events(stream):
+            assert (one.id is not None) == (one.kind == "block")
+            if one.id == 5:
+                break
+
+
+def test_the_end_of_a_block_has_its_header(node):
+    with follow(node, {"from_height": 3}) as stream:
+        end = next(one for one in events(stream) if one.kind == "block").data
+    assert (end["height"], end["app_hash"], end["events"]) == (3, PLAY.hashes[3].hex(), len(PLAY.log[3]))
+
+
+def test_without_a_height_it_begins_with_the_next_block(path):
+    with live(path) as node:
+        node.send(sign("hal", 0))
+        with follow(node) as stream:
+            found = messages(stream)
+            assert next(found).kind == ""
+            node.send(sign("hal", 1))
+            assert next(one for one in found if one.kind == "block").id == 2
+
+
+def test_a_reader_that_waits_is_told_of_a_block_once_it_is_there(path):
+    with live(path) as node, follow(node, {"from_height": 1}) as stream:
+        found = blocks(stream)
+        for at in range(5):
+            said = node.send(sign("hal", at)).json()
+            height, told = next(found)
+            assert height == said["height"] == at + 1
+            assert told[: len(said["events"])] == said["events"]
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 17, "%00"])
+def test_a_last_id_that_is_none_of_ours_is_refused(node, value):
+    with node.http() as client:
+        assert refused(client.get("/events", headers={"last-event-id": value})) == (400, "bad-value")
+
+
+def test_a_height_that_is_not_due_is_refused_rather_than_waited_for_in_silence(node):
+    """Or whoever followed another chain, that was longer, would never hear of this one."""
+    with node.http() as client:
+        height = client.get("/status").json()["height"]
+        assert refused(client.get("/events", params={"from_height": height + 2})) == (404, "not-found")
+        with client.stream("GET", "/events", params={"from_height": height + 1}) as stream:
+            assert stream.status_code == 200
+
+
+def test_a_silent_stream_says_that_it_lives(path):
+    with live(path, Limits(heartbeat_seconds=1)) as node, follow(node) as stream:
+        began, found = time.monotonic(), messages(stream)
+        assert [next(found).kind for _ in range(3)] == ["", "", ""]
+        assert 1.5 < time.monotonic() - began < 5
+
+
+def test_it_ends_in_order_when_the_node_stops(path):
+    with live(path) as node, follow(node, {"from_height": 0}) as stream:
+        node.send(sign("hal", 0))
+        found = blocks(stream)
+        assert [next(found)[0], next(found)[0]] == [0, 1]
+        began = time.monotonic()
+        node.server.stop()
+        # No error: the last piece says that there are no more.
+        assert list(found) == []
+        assert time.monotonic() - began < 5
+
+
+def test_streams_to_one_address_are_limited_and_counted_back(path):
+    with live(path, Limits(peer_streams=2, heartbeat_seconds=7)) as node, node.http() as client:
+        with follow(node), follow(node):
+            answer = client.get("/events")
+            assert refused(answer) == (503, "busy")
+            assert answer.headers["retry-after"] == "7"
+            assert client.get("/status").status_code == 200
+        end = time.monotonic() + 5
+        while node.node.streams.total() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert dict(node.node.streams) == {}
+        with follow(node) as stream:
+            assert stream.status_code == 200
+
+
+def test_streams_are_limited_in_all(path):
+    with live(path, Limits(streams=1)) as node, node.http() as client, follow(node):
+        assert refused(client.get("/events")) == (503, "busy")
+
+
+def test_a_reader_that_takes_nothing_is_cut_off_and_the_others_go_on(tmp_path, capfd):
+    engine = replayed(tmp_path / "ledger.db")
+    node = Live(engine, Limits(stall_seconds=1))
+    # Small buffers in the system, so that a chain of this size fills them.
+    node.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    node.start()
+    try:
+        with closing(socket.socket()) as slow, follow(node, {"from_height": 0}) as stream:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            slow.connect(("127.0.0.1", node.port))
+            slow.sendall(b"GET /events?from_height=0 HTTP/1.1\r\nhost: node\r\n\r\n")
+            assert len(take(stream, len(DUE))) == len(DUE)
+            assert node.node.streams.total() == 2
+            end = time.monotonic() + 6
+            while node.node.streams.total() > 1 and time.monotonic() < end:
+                time.sleep(0.05)
+            assert node.node.streams.total() == 1
+            # It is dropped, and not merely asked to close once all was taken.
+            end = time.monotonic() + 5
+            while len(node.server.server_state.connections) > 1 and time.monotonic() < end:
+                time.sleep(0.05)
+            assert len(node.server.server_state.connections) == 1
+    finally:
+        node.stop()
+        engine.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_reader_that_leaves_is_forgotten(path, capfd):
+    with live(path) as node:
+        with follow(node):
+            assert node.node.streams.total() == 1
+        end = time.monotonic() + 5
+        while node.node.streams.total() and time.monotonic() < end:
+            node.send(sign("hal", node.engine.height))
+        assert node.node.streams.total() == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_the_stream_of_a_node_that_breaks_off_is_not_taken_for_whole(path):
+    """A block without its end was not seen: whoever goes on after the last one gets it again."""
+    with live(path) as node:
+        node.send(sign("hal", 0))
+        with follow(node, {"from_height": 0}) as stream:
+            seen = next(one for one in events(stream) if one.id is not None)
+        with follow(node, None, {"last-event-id": str(seen.id)}) as stream:
+            assert take(stream, 1)[0][0] == seen.id + 1
+
+
+def test_a_client_for_browsers_can_read_it(node):
+    """Line by line with the names of the standard, and nothing else."""
+    with httpx.Client(base_url=node.url) as client, client.stream("GET", "/events?from_height=0") as stream:
+        for line in islice(stream.iter_lines(), 500):
+            assert line == "" or line.split(":")[0] in ("", "id", "event", "data")

@@ -1,0 +1,70 @@
+"""What an attacker does and what it has: forged transactions, evidence against itself, all its units."""
+
+from fedmeta.govern import codec
+from fedmeta.govern import transactions as tx
+from fedmeta.govern.events import TransactionRefused
+from fedmeta.govern.records import (
+    Candidate,
+    Challenge,
+    Delegation,
+    Member,
+    Proposal,
+    Unbonding,
+)
+from fedmeta.govern.rules import faults
+from fedmeta.govern.rules.stake import value_of
+from fedmeta.govern.signatures import digest
+from tests.govern.playing import CHAIN
+
+TRUTH, LIE = digest(b"the truth"), digest(b"a lie")
+
+
+def pool(play, name):
+    return play.state.need(Candidate, name)
+
+
+def worth(play, member, candidate):
+    found = play.state.get(Delegation, member, candidate)
+    return value_of(pool(play, candidate), found.shares) if found else 0
+
+
+def wealth(play, name):
+    """Return all units that a member has, wherever they are, but rewards that are not settled."""
+    state = play.state
+    staked = sum(worth(play, name, one.candidate) for one in state.where(Delegation, "member", name))
+    leaving = sum(one.amount for one in state.where(Unbonding, "member", name))
+    deposits = sum(one.deposit for one in state.where(Proposal, "status", "voting") if one.proposer == name)
+    deposits += sum(one.deposit for one in state.where(Challenge, "status", "open") if one.challenger == name)
+    return state.need(Member, name).free + state.need(Member, name).owed + staked + leaving + deposits
+
+
+def prove(play, offender, kind="two-manifests", infraction=1, reporter="", round=1):
+    """Prove a fault in a block of its own."""
+    play.by_hand(lambda context: faults.prove(context, offender, kind, round, infraction, reporter))
+
+
+def rotation(name, new):
+    return tx.RotateKey(new.public, new.sign(tx.possession(CHAIN, name, new.public)))
+
+
+def rotate(play, name, new):
+    play.must((name, rotation(name, new)))
+    play.keys[name] = new
+
+
+def signed(content, signer):
+    """Return a transaction of any content, whether the schema allows it or not."""
+    message = b"fedmeta transaction\0" + codec.encode(content)
+    return codec.encode([*content, signer.sign(message)])
+
+
+def two_manifests(play):
+    """Go to the manifest phase; return the leader and two manifests for the same attempt that it signed."""
+    play.to_manifest()
+    leader, first = play.manifest()
+    _, second = play.manifest(model=digest(b"another model"))
+    return leader, play.sign(leader, first), play.sign(leader, second)
+
+
+def codes(events):
+    return [one.code for one in events if isinstance(one, TransactionRefused)]

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers soak lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -37,6 +37,9 @@ bench-ledger: .venv/ready
 
 bench-peers: .venv/ready build/peers-venv/ready build/fedjax-venv/ready
 	$(BIN)/python benchmarks/peers/run.py
+
+mutants: .venv/ready
+	$(BIN)/python -m tests.govern.mutants
 
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak

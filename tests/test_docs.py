@@ -12,6 +12,9 @@ from fedmeta.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+TOUR = ROOT / "docs" / "how-to-ledger.md"
+"""Its commands are played, with a node, in tests/cli/test_tour.py."""
+
 BLOCK = re.compile(r"^```(python|console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -44,6 +47,7 @@ RUNNABLE = [page for page in PAGES if any(kind in ("python", "console") for kind
 COMMANDS = [
     pytest.param(words, id=f"{name(page)}: {shlex.join(words)}")
     for page in PAGES
+    if page != TOUR
     for kind, _, text in blocks(page)
     if kind != "python"
     for words in commands(text)

@@ -1,6 +1,7 @@
 """`fedmeta ledger`: a federation's ledger on the command line; one file for each subject."""
 
 import importlib
+from typing import Any
 
 import click
 
@@ -8,6 +9,30 @@ COMMANDS = {
     "init": "folder:init",
     "serve": "node:serve",
     "status": "ask:status",
+    "members": "members:members",
+    "key": "members:key",
+    "stake": "stake:stake",
+    "candidate": "stake:candidate",
+    "term": "ask:term",
+    "round": "rounds:round",
+    "fault": "faults:fault",
+    "challenge": "faults:challenge",
+    "propose": "proposals:propose",
+    "proposals": "proposals:proposals",
+    "vote": "proposals:vote",
+    "explain": "ask:explain",
+    "fairness": "ask:fairness",
+    "supply": "ask:supply",
+    "parameters": "ask:parameters",
+    "recipes": "ask:recipes",
+    "block": "ask:block",
+    "transaction": "ask:transaction",
+    "events": "ask:events",
+    "proof": "ask:proof",
+    "send": "sending:send_signed",
+    "verify": "files:verify",
+    "export": "files:export_",
+    "import": "files:import_",
 }
 """Name to where it is, in the order of the help."""
 
@@ -24,7 +49,7 @@ class _Commands(click.Group):
         module, name = COMMANDS[cmd_name].split(":")
         return getattr(importlib.import_module(f"fedmeta.cli.ledger.{module}"), name)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from fedmeta.errors import UnknownName
 

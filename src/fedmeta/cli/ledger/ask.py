@@ -1,9 +1,16 @@
-"""`fedmeta ledger status` and what else is asked of a ledger as a whole."""
+"""`fedmeta ledger status`, `term`, `explain` and what else is asked of a ledger as a whole."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import Way, reading
+from fedmeta.cli.ledger.options import UNITS, Way, digest_of, reading, whole
+from fedmeta.cli.ledger.rounds import going_on
+from fedmeta.errors import UnknownName, UsageError
 
 
 @click.command(short_help="Where the ledger stands.")
@@ -17,7 +24,323 @@ def status(way: Way) -> None:
     """
     with way.reader() as client:
         node, found = client.status(), client.query("status")
+        round = client.query("round", number=found["round"])
     if way.as_json:
         show.write_json({**found, "node": node})
         return
-    show.write(show.facts("", {**found}))
+    facts = {
+        "block": f"{found['height']:,}, of {show.moment(found['time'])}",
+        "term": f"{found['term']}, until block {found['term_ends']:,}",
+        "super nodes": found["super_nodes"],
+        "standbys": found["standbys"],
+        "round": f"{found['round']}: {going_on(round)}",
+        "cohort": round["cohort"],
+        "members": f"{found['members']:,}, {found['candidates']:,} of them candidates",
+        "treasury": f"{found['treasury']:,} of {found['supply']:,} units",
+        "voting": [f"proposal {one}" for one in found["voting"]] or "on nothing",
+        "disputed": [f"challenge {one}" for one in found["disputed"]] or "nothing",
+        "node": f"{way.node}, {node['fault'] or 'all is well'}",
+    }
+    if node["first_block"] > 1:
+        facts["pruned"] = f"blocks before {node['first_block']:,}"
+    show.write(show.facts(found["chain_id"], facts))
+
+
+@click.command(short_help="Who aggregates in a term.")
+@click.argument("number", required=False, type=UNITS)
+@reading
+def term(way: Way, number: int | None) -> None:
+    """Show who was elected for term NUMBER, or for the present one, and with how much power.
+
+    The term after the present one is elected as well.
+
+    \b
+    Examples:
+      fedmeta ledger term
+      fedmeta ledger term 3
+    """
+    with way.reader() as client:
+        found = client.query("term", number=client.status()["term"] if number is None else number)
+    if way.as_json:
+        show.write_json(found)
+        return
+    total = sum(seat["power"] for seat in found["seats"])
+    when = f"from block {found['start']:,} to {found['ends']:,}" if found["ends"] else "not begun yet"
+    parts: list[Any] = [f"Term {found['number']}, {when}; elected by the stake of block {found['snapshot']:,}"]
+    rows = [
+        (
+            seat["candidate"],
+            seat["organisation"],
+            seat["weight"],
+            seat["power"],
+            show.percent(seat["power"] * 1_000_000 // total),
+            f"since block {seat['since']:,}" if seat["since"] else "elected",
+        )
+        for seat in found["seats"]
+    ]
+    parts.append(show.table("", ("super node", "organisation", "weight", "power", "of all", ""), rows))
+    if found["standbys"]:
+        rows = [(seat["candidate"], seat["organisation"], seat["weight"]) for seat in found["standbys"]]
+        parts.append(show.table("", ("standby", "organisation", "weight"), rows))
+    show.write(*parts, f"More than two thirds of the power is more than {total * 2 // 3:,} of {total:,}.")
+
+
+@click.command(short_help="Why a member was paid what it was paid.")
+@click.argument("member")
+@click.option("--term", metavar="N", type=UNITS, help="What term N brought.  [default: all terms]")
+@reading
+def explain(way: Way, member: str, term: int | None) -> None:
+    """Explain why MEMBER has what it has: each payment and each loss with its arithmetic, down to the unit.
+
+    \b
+    Examples:
+      fedmeta ledger explain north --term 7
+      fedmeta ledger explain north --json
+    """
+    with way.reader() as client:
+        if way.as_json:
+            show.write_json(client.explain(member, term))
+        else:
+            click.echo(client.explain_text(member, term), nl=False)
+
+
+@click.command(short_help="Where all units lie.")
+@reading
+def supply(way: Way) -> None:
+    """Say where all units lie; the parts add up to the supply.
+
+    \b
+    Example:
+      fedmeta ledger supply
+    """
+    with way.reader() as client:
+        found = client.query("supply")
+    if way.as_json:
+        show.write_json(found)
+    else:
+        show.write(
+            show.table("", ("where", "units"), [(name.replace("_", " "), value) for name, value in found.items()])
+        )
+
+
+@click.command(short_help="List the parameters, or say what one means.")
+@click.argument("name", required=False)
+@reading
+def parameters(way: Way, name: str | None) -> None:
+    """List the parameters, or say what the one called NAME means; `propose parameters` changes them.
+
+    \b
+    Examples:
+      fedmeta ledger parameters
+      fedmeta ledger parameters round_pool
+    """
+    with way.reader() as client:
+        found = client.query("parameters")
+    if name is not None:
+        by_name = {one["name"]: one for one in found}
+        if name not in by_name:
+            raise UnknownName("parameter", name, by_name)
+        one = by_name[name]
+        if way.as_json:
+            show.write_json(one)
+            return
+        facts = {"meaning": one["meaning"], "value": f"{one['value']:,} {one['unit']}", "default": one["default"]}
+        show.write(show.facts(name, {**facts, "range": f"{one['low']:,} to {one['high']:,}"}))
+    elif way.as_json:
+        show.write_json(found)
+    else:
+        rows = [(one["name"], one["value"], one["default"], one["unit"]) for one in found]
+        show.write(show.table("", ("parameter", "value", "default", "unit"), rows))
+
+
+@click.command(short_help="List the recipes.")
+@reading
+def recipes(way: Way) -> None:
+    """List the recipes, with the model that each has reached.
+
+    \b
+    Example:
+      fedmeta ledger recipes
+    """
+    with way.reader() as client:
+        found = client.query("recipes")
+    if way.as_json:
+        show.write_json(found)
+        return
+    parts = [
+        show.facts(
+            one["title"],
+            {"recipe": show.Whole(one["digest"]), "model": show.Whole(one["model"]), "in use": one["active"]},
+        )
+        for one in found
+    ]
+    show.write(*(parts or ["there is no recipe: a proposal registers one"]))
+
+
+@click.command(short_help="How fair and how concentrated the federation is.")
+@reading
+def fairness(way: Way) -> None:
+    """Say how evenly stake, rewards and power lie, how many it takes to stop or to decide, and who votes alike.
+
+    A Gini coefficient of 0 % is all alike, one near 100 % is all with one.
+
+    \b
+    Example:
+      fedmeta ledger fairness
+    """
+    with way.reader() as client:
+        found = client.query("fairness")
+    if way.as_json:
+        show.write_json(found)
+        return
+    total, few = sum(found["powers"].values()), found["nakamoto"]
+    facts = {
+        "Gini of stake": show.percent(found["gini_stake"]),
+        "Gini of rewards": show.percent(found["gini_rewards"]),
+        "Gini of power": show.percent(found["gini_power"]),
+        "to stop a round": f"it takes {few['stop']} of the organisations",
+        "to decide one": f"it takes {few['decide']}",
+    }
+    rows = [(name, power, show.percent(power * 1_000_000 // total)) for name, power in found["powers"].items()]
+    parts: list[Any] = [show.facts("", facts)]
+    parts.append(show.table("", ("organisation", "power", "of all"), rows))
+    if found["turnout"]:
+        rows = [(int(number), show.percent(share)) for number, share in found["turnout"].items()]
+        parts.append(show.table("", ("proposal", "turnout"), rows))
+    if found["overlap"]:
+        rows = [(f"{one['first']}, {one['second']}", one["both"], one["alike"]) for one in found["overlap"]]
+        parts.append(show.table("", ("organisations", "both voted on", "voted alike on"), rows))
+    show.write(*parts)
+
+
+@click.command(short_help="A block: its header, its transactions and its events.")
+@click.argument("height", required=False, type=UNITS)
+@reading
+def block(way: Way, height: int | None) -> None:
+    """Show the block of a HEIGHT, or the last one.
+
+    \b
+    Example:
+      fedmeta ledger block 118
+    """
+    with way.reader() as client:
+        found = client.block(client.status()["height"] if height is None else height)
+    if way.as_json:
+        show.write_json(found)
+        return
+    header = found["header"]
+    facts = {
+        "time": show.moment(header["time"]),
+        "hash": show.Whole(header["hash"]),
+        "previous": show.Whole(header["previous"]),
+        "app hash": show.Whole(header["app_hash"]),
+        "transactions": len(found["transactions"]),
+    }
+    lines = []
+    for event in found["events"]:
+        own = event["kind"] in ("transaction-applied", "transaction-refused", "block-ending")
+        lines.append(f"{'' if own else '  '}{show.told(event['kind'], event['fields'])}")
+    show.write(show.facts(f"Block {header['height']}", facts), *lines)
+
+
+@click.command(short_help="A transaction, and what it did.")
+@click.argument("digest")
+@reading
+def transaction(way: Way, digest: str) -> None:
+    """Show the transaction of a DIGEST, 64 hexadecimal digits, and what it did.
+
+    \b
+    Example:
+      fedmeta ledger transaction 5d1f...
+    """
+    name = digest_of(digest, "DIGEST")
+    with way.reader() as client:
+        found = client.transaction(name)
+    if way.as_json:
+        show.write_json(found)
+        return
+    facts = {
+        "kind": found["kind"],
+        "member": found["member"],
+        "sequence": found["sequence"],
+        "block": found["height"],
+        **{name.replace("_", " "): value for name, value in found["body"].items()},
+    }
+    lines = [f"  {show.told(event['kind'], event['fields'])}" for event in found["events"]]
+    show.write(show.facts(f"Transaction {found['digest']}", facts), *lines)
+
+
+@click.command(short_help="What has happened, event by event.")
+@click.option("--from", "first", metavar="HEIGHT", type=UNITS, help="From this block on; 0 is genesis.")
+@click.option("--follow", is_flag=True, help="Go on with every new block, until Ctrl-C.")
+@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only events of this kind; may be repeated.")
+@reading
+def events(way: Way, first: int | None, follow: bool, kinds: tuple[str, ...]) -> None:
+    """List the events of the blocks, by default of the last 10; with --json one in each line.
+
+    \b
+    Examples:
+      fedmeta ledger events --from 0
+      fedmeta ledger events --follow --kind fault-proven
+    """
+    with way.reader() as client:
+        node = client.status()
+        begin = max(node["height"] - 9, 0) if first is None else first
+        for said in client.events(begin, None if follow else max(node["height"], begin)):
+            if said.kind == "block-ending" or (kinds and said.kind not in kinds):
+                continue
+            if way.as_json:
+                click.echo(json.dumps({"height": said.height, "kind": said.kind, "fields": said.fields}))
+            else:
+                click.echo(f"{said.height:>8,}  {show.event_line(said)}")
+
+
+@click.command(short_help="A record, proven to be on the ledger.")
+@click.argument("kind")
+@click.argument("key", nargs=-1)
+@click.option(
+    "--genesis",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The genesis that is trusted.  [default: the node's word]",
+)
+@reading
+def proof(way: Way, kind: str, key: tuple[str, ...], genesis: Path | None) -> None:
+    """Fetch the record of a KIND and a KEY, and check here that it is in what the sequencer has signed.
+
+    \b
+    Examples:
+      fedmeta ledger proof member north --genesis fed/genesis.cbor
+      fedmeta ledger proof delegation north east --genesis fed/genesis.cbor
+    """
+    from fedmeta.govern.client import Client
+    from fedmeta.govern.genesis import decode_genesis
+    from fedmeta.govern.views.queries import plain
+
+    trusted = None if genesis is None else decode_genesis(genesis.read_bytes())
+    with Client(way.node, genesis=trusted) as client:
+        record = plain(client.proof(kind, *_typed(kind, key)))
+        digest = client.genesis().digest.hex()
+    if way.as_json:
+        show.write_json({"genesis": digest, "kind": kind, "record": record})
+        return
+    lines = [f"It is on the ledger that begins with genesis {digest}: path, root and signature hold."]
+    if trusted is None:
+        lines.append("That this is the right genesis is the node's word: give your own with --genesis.")
+    show.write(show.facts(f"{kind} {' '.join(key)}", record), *lines)
+
+
+def _typed(kind: str, key: tuple[str, ...]) -> list[Any]:
+    """Return a record's key of its texts."""
+    import fedmeta.govern.records  # noqa: F401  its records fill the table
+    from fedmeta.govern.record import LAYOUTS
+
+    if kind not in LAYOUTS:
+        raise UnknownName("kind of record", kind, LAYOUTS)
+    names = LAYOUTS[kind].key
+    if len(names) != len(key):
+        wanted = " ".join(name.upper() for name in names) or "nothing"
+        raise UsageError(f"the key of a {kind} is {wanted}, not {' '.join(key) or 'nothing'}")
+    hints = get_type_hints(LAYOUTS[kind].cls)
+    readers: dict[type, Callable[[str, str], Any]] = {int: whole, bytes: digest_of, str: lambda text, name: text}
+    return [readers[hints[name]](text, name) for name, text in zip(names, key, strict=True)]

@@ -15,7 +15,8 @@ SEQUENCER = "sequencer"
 
 EXAMPLE = f"""\
 # Four hospitals that train together. Amounts are in units, shares and rates in parts per million.
-# Terms and deadlines are counted in blocks, and short here, so that all of it can be seen in an hour.
+# Terms and deadlines are counted in blocks. At a block a second a term takes two minutes here, each step of a round
+# five at most, and a vote two.
 chain_id = "four-hospitals"
 treasury = 1_000_000
 
@@ -63,20 +64,20 @@ model = "{digest(b"the first model of the example").hex()}"    # or model_file =
 term_length = 120
 super_nodes = 3
 standbys = 1
-cohort_size = 3
+cohort_size = 4
 open_blocks = 600
-update_blocks = 120
-manifest_blocks = 120
-commit_blocks = 120
-reveal_blocks = 120
+update_blocks = 300
+manifest_blocks = 300
+commit_blocks = 300
+reveal_blocks = 300
 challenge_blocks = 120
-evidence_age = 600
-unbonding_period = 720
+evidence_age = 3_000
+unbonding_period = 6_400
 jail_blocks = 60
 voting_blocks = 120
 execution_delay = 20
 """
-"""What `init --example` writes."""
+"""What `init` takes where no file is given."""
 
 _TOP = ("chain_id", "time", "treasury", "sequencer", "members", "recipes", "parameters")
 _MEMBER = ("name", "organisation", "title", "address", "free", "stake", "commission", "delegations", "public")

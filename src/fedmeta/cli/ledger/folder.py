@@ -1,9 +1,11 @@
 """`fedmeta ledger init`: a folder with a new ledger, its genesis and the keys that were made for it."""
 
+import contextlib
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,13 +54,11 @@ class Folder:
             raise DataError(f"{self.path} is no ledger's folder: it has no {self.genesis.name}")
         return decode_genesis(self.genesis.read_bytes())
 
-    def check(self, found: "Genesis") -> None:
-        """Raise `WrongChain` unless the genesis of the database is that of the folder."""
-        due = self.read_genesis().digest
-        if found.digest != due:
-            raise WrongChain(
-                f"{self.database} begins with genesis {found.digest.hex()}: {self.genesis} is {due.hex()}"
-            )
+
+def check_genesis(ledger: Path, found: bytes, trusted: Path, due: bytes) -> None:
+    """Raise `WrongChain` unless a ledger begins with the genesis that it should, both given by their digests."""
+    if found != due:
+        raise WrongChain(f"{ledger} begins with genesis {found.hex()}: {trusted} is {due.hex()}")
 
 
 @click.command(short_help="Make a ledger: its genesis, its keys, its database.")
@@ -91,17 +91,12 @@ def init(folder: Path, source: Path | None, protect: bool, as_json: bool) -> Non
     """
     from fedmeta.cli.ledger import federation, options, show
 
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"{folder} exists: a ledger is made in a new folder")
-    now = time.time_ns() // 10**6
-    if source is None:
-        text = federation.EXAMPLE.encode()
-        made = federation.parse(text, Path("the example"), now)
-    else:
-        text = source.read_bytes()
-        made = federation.parse(text, source, now)
+    check_free(folder)
+    text = federation.EXAMPLE.encode() if source is None else source.read_bytes()
+    made = federation.parse(text, source or Path("the example"), time.time_ns() // 10**6)
     secret = options.passphrase("Passphrase for the keys", confirm=True) if protect else None
-    _make(folder, text, made, secret)
+    with making(folder) as aside:
+        _fill(aside, text, made, secret)
     genesis = made.genesis
     if as_json:
         keys = {name: str(Folder(folder).key(name)) for name in made.keys}
@@ -117,20 +112,37 @@ def init(folder: Path, source: Path | None, protect: bool, as_json: bool) -> Non
     )
 
 
-def _make(folder: Path, text: bytes, made: "Federation", passphrase: str | None) -> None:
-    """Make the folder aside, and put it in its place once it is whole."""
-    parent = folder.absolute().parent
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[Folder]:
+    """Yield a folder aside, and put it in its place once it is whole; nothing is left if anything fails.
+
+    Raises:
+        UsageError: there is something already.
+        DataError: there is no folder to make it in.
+    """
+    check_free(path)
+    place = path.absolute()
+    parent = place.parent
     if not parent.is_dir():
-        raise DataError(f"there is no folder {parent} to make {folder.name} in")
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
+        raise DataError(f"there is no folder {parent} to make {place.name} in")
+    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=parent))
     try:
-        _fill(Folder(aside), text, made, passphrase)
+        aside.chmod(0o755)
+        yield Folder(aside)
+        for file in (*aside.iterdir(), aside):
+            _flush(file)
         # This takes the place of an empty folder, and of nothing else.
-        os.rename(aside, folder)
+        os.rename(aside, place)
         _flush(parent)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def check_free(path: Path) -> None:
+    """Raise `UsageError` unless a folder can be made at a path without anything being lost."""
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"{path} exists: a ledger is made in a new folder")
 
 
 def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | None) -> None:
@@ -139,23 +151,14 @@ def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | Non
     from fedmeta.govern.genesis import encode_genesis, start
     from fedmeta.govern.header import event_leaves
 
-    folder.path.chmod(0o755)
+    genesis = encode_genesis(made.genesis)
     folder.description.write_bytes(text)
-    folder.genesis.write_bytes(encode_genesis(made.genesis))
-    keys = folder.path / "keys"
-    keys.mkdir(mode=0o700)
+    folder.genesis.write_bytes(genesis)
+    (folder.path / "keys").mkdir(mode=0o700)
     for name, key in made.keys.items():
         keyfile.save(folder.key(name), key, passphrase)
     begun = start(made.genesis)
-    Store.create(
-        folder.database,
-        encode_genesis(made.genesis),
-        begun.state.dump(),
-        begun.state.slots,
-        event_leaves(begun.events),
-    )
-    for path in (folder.description, folder.genesis, folder.path):
-        _flush(path)
+    Store.create(folder.database, genesis, begun.state.dump(), begun.state.slots, event_leaves(begun.events))
 
 
 def _flush(path: Path) -> None:

@@ -1,14 +1,16 @@
 """`fedmeta ledger serve`: a node of a ledger, until it is told to stop."""
 
+import contextlib
 import logging
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fedmeta.cli.ledger.folder import Folder, sequencer_key
+from fedmeta.cli.ledger.folder import Folder, check_genesis, sequencer_key
 from fedmeta.cli.ledger.options import HOST, PORT
 from fedmeta.errors import UsageError
 
@@ -17,6 +19,19 @@ def _seconds(ctx: click.Context, option: click.Parameter, value: float | None) -
     if value is not None and not (math.isfinite(value) and value > 0):
         raise UsageError(f"--{option.name} is {value}: it must be above 0 seconds".replace("_", "-"))
     return value
+
+
+@contextlib.contextmanager
+def _log() -> Iterator[None]:
+    """Write what the node says to standard error."""
+    log, handler = logging.getLogger("fedmeta.ledger"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 @click.command(short_help="Keep a ledger: make its blocks and answer over HTTP.")
@@ -58,22 +73,22 @@ def serve(folder: Path, host: str, port: int, proxy: str, key: Path | None, prun
       fedmeta ledger serve fed
       fedmeta ledger serve fed --port 8000 --block-interval 0.2
     """
+    if prune and not options["snapshot_every"]:
+        raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     from fedmeta.govern.engines.embedded import EmbeddedEngine
     from fedmeta.govern.http.app import create_app
     from fedmeta.govern.serve import listen
     from fedmeta.govern.serve import serve as run
 
-    if prune and not options["snapshot_every"]:
-        raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     place = Folder(folder)
     genesis = place.read_genesis()
     with EmbeddedEngine.open(place.database, sequencer_key(place, key), genesis.chain_id) as engine:
-        place.check(engine.genesis)
+        check_genesis(place.database, engine.origin.digest, place.genesis, genesis.digest)
         with listen(host, port) as listener:
             shown = f"[{host}]" if ":" in host else host
             address = f"http://{shown}:{listener.getsockname()[1]}"
-            logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
             click.echo(f"{engine.chain_id} is at {address}, block {engine.height:,}; Ctrl-C ends it")
             sys.stdout.flush()
-            run(create_app(engine, prune=prune, **options), listener, proxy)
+            with _log():
+                run(create_app(engine, prune=prune, **options), listener, proxy)
     click.echo(f"stopped after block {engine.height:,}")

@@ -27,6 +27,10 @@ PASSPHRASE = "FEDMETA_PASSPHRASE"
 """The environment variable that takes the place of the question for a passphrase."""
 
 
+HEX = re.compile("[0-9a-fA-F]{64}")
+"""A hash, or another 32 bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a command reaches the ledger, and as whom."""
@@ -83,12 +87,15 @@ _node = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
 _key = click.option(
     "--key",
+    "key_file",
     metavar="FILE",
     envvar="FEDMETA_KEY",
     type=click.Path(path_type=Path),
     help="The key to sign by.  [default: FEDMETA_KEY]",
 )
-_member = click.option("--as", "member", metavar="NAME", help="The member to sign as.  [default: the key file's name]")
+_member = click.option(
+    "--as", "as_member", metavar="NAME", help="The member to sign as.  [default: the key file's name]"
+)
 _sign_only = click.option(
     "--sign-only",
     metavar="FILE",
@@ -119,9 +126,9 @@ def signing(command: Callable[..., None]) -> Callable[..., None]:
     @_json
     @functools.wraps(command)
     def signed(
-        node: str, as_json: bool, key: Path | None, member: str | None, sign_only: Path | None, **rest: Any
+        node: str, as_json: bool, key_file: Path | None, as_member: str | None, sign_only: Path | None, **rest: Any
     ) -> None:
-        command(Way(node, as_json, key, member, sign_only), **rest)
+        command(Way(node, as_json, key_file, as_member, sign_only), **rest)
 
     return signed
 
@@ -133,8 +140,8 @@ def keyed(command: Callable[..., None]) -> Callable[..., None]:
     @_key
     @_member
     @functools.wraps(command)
-    def signed(node: str, key: Path | None, member: str | None, **rest: Any) -> None:
-        command(Way(node, False, key, member), **rest)
+    def signed(node: str, key_file: Path | None, as_member: str | None, **rest: Any) -> None:
+        command(Way(node, False, key_file, as_member), **rest)
 
     return signed
 
@@ -179,6 +186,18 @@ class Hashed(click.ParamType):
             return hashlib.file_digest(file, "sha256").digest()
 
 
+class PublicKey(click.ParamType):
+    """The public half of a key, in hex."""
+
+    name = "PUBLIC-KEY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Return the 32 bytes."""
+        if isinstance(value, bytes):
+            return value
+        return digest_of(value, self.name)
+
+
 class Units(click.ParamType):
     """A whole number; `_` and `,` may stand between its digits."""
 
@@ -192,8 +211,15 @@ class Units(click.ParamType):
 
 
 HASH = Hashed()
+PUBLIC_KEY = PublicKey()
 UNITS = Units()
-HEX = re.compile("[0-9a-fA-F]{64}")
+
+
+def digest_of(text: str, what: str) -> bytes:
+    """Return the 32 bytes that a text gives in hex; raises `UsageError`."""
+    if not HEX.fullmatch(text):
+        raise UsageError(f"{what} is {text[:80]!r}: it must be 64 hexadecimal digits")
+    return bytes.fromhex(text)
 
 
 def whole(text: str, what: str) -> int:

@@ -1,5 +1,6 @@
 """How a command's transaction is sent, and `fedmeta ledger send` for one that was signed before."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import click
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import HEX, Way, reading
 from fedmeta.errors import DataError, UsageError
+from fedmeta.govern.signatures import digest
 
 if TYPE_CHECKING:
     from fedmeta.govern.client import Client
@@ -27,8 +29,6 @@ def deliver(way: Way, client: "Client", body: object) -> None:
     if way.sign_only is None:
         show.write_outcome(client.send(body), way.as_json)
         return
-    from fedmeta.govern.signatures import digest
-
     raw = client.sign(body)
     write_new(way.sign_only, raw)
     if way.as_json:
@@ -39,8 +39,6 @@ def deliver(way: Way, client: "Client", body: object) -> None:
 
 def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a new file of that mode; raises `DataError` if there is one."""
-    import os
-
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError as error:
@@ -53,18 +51,18 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def read_transaction(text: str, client: "Client") -> bytes:
     """Return a signed transaction: of a file, of hex digits, or from the ledger by its digest of 64 hex digits."""
-    path = Path(text)
-    if HEX.fullmatch(text) and not path.is_file():
-        return bytes.fromhex(client.transaction(bytes.fromhex(text.lower()))["raw"])
-    if path.is_file():
-        with path.open("rb") as file:
+    is_file = os.path.isfile(text)
+    if HEX.fullmatch(text) and not is_file:
+        return bytes.fromhex(client.transaction(bytes.fromhex(text))["raw"])
+    if is_file:
+        with open(text, "rb") as file:
             data = file.read(LARGEST)
     else:
         data = text.encode()
     try:
         return bytes.fromhex(data.decode("ascii").strip())
     except ValueError as error:
-        if path.is_file():
+        if is_file:
             return data
         raise UsageError(
             f"{text[:80]!r} is no file, no transaction in hex, and no digest of one on the ledger"

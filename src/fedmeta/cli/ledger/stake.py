@@ -171,9 +171,9 @@ def _show_one(found: dict[str, Any]) -> None:
 
 def _standing(one: dict[str, Any]) -> str:
     if one["tombstoned"]:
-        return "barred for good"
+        return "barred"
     if one["jailed"]:
-        return f"in jail until block {one['jailed_until']:,}"
+        return f"jailed until block {one['jailed_until']:,}"
     return "yes" if one["active"] else "retired"
 
 

@@ -1,0 +1,203 @@
+"""`fedmeta ledger members` and `key`: who is in the federation, and what a member does with its key and its name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fedmeta.cli.ledger import show
+from fedmeta.cli.ledger.options import HASH, Shown, Way, load_key, passphrase, reading, signing
+from fedmeta.cli.ledger.sending import deliver, send
+from fedmeta.govern import transactions as tx
+
+if TYPE_CHECKING:
+    from fedmeta.govern.client import Client
+
+
+@click.group(cls=Shown, short_help="List members and what they hold; keys, profiles, leaving.")
+def members() -> None:
+    """List the members or show one; change one's key or profile, or leave.
+
+    \b
+    Examples:
+      fedmeta ledger members
+      fedmeta ledger members north
+      fedmeta ledger members rotate fed/keys/north-2.pem --key fed/keys/north.pem
+    """
+
+
+@members.command("show")
+@click.argument("name", required=False)
+@click.option("--after", metavar="NAME", help="List the members after this name.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, 1000), help="List so many at most.  [default: 100]")
+@reading
+def show_(way: Way, name: str | None, after: str | None, limit: int | None) -> None:
+    """List the members with what they hold in units, or show all about the one called NAME.
+
+    \b
+    Example:
+      fedmeta ledger members show north
+    """
+    with way.reader() as client:
+        if name is not None:
+            _show_one(way, client.query("member", name=name), client.query("balance", name=name))
+            return
+        found = client.query("members", after=after, limit=limit)
+        held = [client.query("balance", name=one["name"]) for one in found]
+    if way.as_json:
+        show.write_json([{**one, "balance": balance} for one, balance in zip(found, held, strict=True)])
+        return
+    rows = [
+        (
+            one["name"] if one["active"] else f"{one['name']} (gone)",
+            one["organisation"],
+            balance["free"],
+            sum(part["value"] for part in balance["bonded"]),
+            sum(part["amount"] for part in balance["unbonding"]),
+            balance["owed"] + balance["accrued"],
+            balance["deposits"],
+            balance["total"],
+        )
+        for one, balance in zip(found, held, strict=True)
+    ]
+    headings = ("member", "organisation", "free", "staked", "leaving", "owed", "deposits", "total")
+    show.write(show.table("", headings, rows))
+
+
+def _show_one(way: Way, member: dict[str, Any], balance: dict[str, Any]) -> None:
+    if way.as_json:
+        show.write_json({**member, "balance": balance})
+        return
+    parts: list[Any] = [
+        show.facts(
+            member["name"],
+            {
+                "organisation": member["organisation"],
+                "title": member["title"],
+                "address": member["address"],
+                "TLS key": show.Whole(member["tls"] or "-"),
+                "public key": show.Whole(member["public"]),
+                "admitted": f"block {member['admitted']:,}{'' if member['active'] else '; a member no more'}",
+                "transactions": member["sequence"],
+                "free": balance["free"],
+                "owed": f"{balance['owed']:,}, and {balance['accrued']:,} not settled yet",
+                "deposits": balance["deposits"],
+                "holds in all": balance["total"],
+                "earned ever": member["earned"],
+            },
+        )
+    ]
+    if balance["bonded"]:
+        staked = [(one["candidate"], one["value"], one["accrued"], one["shares"]) for one in balance["bonded"]]
+        parts.append(show.table("Staked", ("with", "units", "rewards not settled", "shares"), staked))
+    if balance["unbonding"]:
+        leaving = [(one["candidate"], one["amount"], one["created"], one["completes"]) for one in balance["unbonding"]]
+        parts.append(show.table("On its way out", ("from", "units", "taken back at block", "paid at block"), leaving))
+    if balance["redelegations"]:
+        names = ("source", "destination", "amount", "created", "completes")
+        moved = [tuple(one[name] for name in names) for one in balance["redelegations"]]
+        parts.append(show.table("Moved", ("from", "to", "units", "at block", "answers until block"), moved))
+    show.write(*parts)
+
+
+@members.command()
+@click.argument("new", metavar="NEW-KEY", type=click.Path(path_type=Path))
+@signing
+def rotate(way: Way, new: Path) -> None:
+    """Sign with the key in the file NEW-KEY from the next block on; `key new` makes one.
+
+    What the old key signed stays valid, as evidence too.
+
+    \b
+    Example:
+      fedmeta ledger members rotate fed/keys/north-2.pem --key fed/keys/north.pem
+    """
+    key = load_key(new)
+    with way.signer() as client:
+        proof = key.sign(tx.possession(client.chain_id, way.name, key.public))
+        deliver(way, client, tx.RotateKey(key.public, proof))
+    if way.sign_only is None and not way.as_json:
+        show.write(f"from the next block on {way.name} signs by {new}: use --key {new} --as {way.name}")
+
+
+@members.command()
+@click.option("--title", help="The member's full name.")
+@click.option("--address", help="Where its node is.")
+@click.option("--tls", metavar="HASH|FILE", type=HASH, help="SHA-256 of its node's TLS key, or the file it is of.")
+@signing
+def profile(way: Way, title: str | None, address: str | None, tls: bytes | None) -> None:
+    """Change the member's full name, its node's address or its TLS key; what is not given stays.
+
+    \b
+    Example:
+      fedmeta ledger members profile --address https://north.example --key fed/keys/north.pem
+    """
+    with way.signer() as client:
+        present = _present(client, way.name)
+        body = tx.SetProfile(
+            present["title"] if title is None else title,
+            present["address"] if address is None else address,
+            bytes.fromhex(present["tls"]) if tls is None else tls,
+        )
+        deliver(way, client, body)
+
+
+def _present(client: "Client", name: str) -> dict[str, Any]:
+    return client.query("member", name=name)
+
+
+@members.command()
+@signing
+def leave(way: Way) -> None:
+    """Leave the federation, with nothing staked, on its way out or left to claim.
+
+    \b
+    Example:
+      fedmeta ledger members leave --key fed/keys/west.pem
+    """
+    send(way, tx.Leave())
+
+
+@click.group(short_help="Make a key, or show a key's public half.")
+def key() -> None:
+    """Make a key, or show the public half that others may know.
+
+    \b
+    Example:
+      fedmeta ledger key new ours.pem
+    """
+
+
+@key.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--passphrase",
+    "protect",
+    is_flag=True,
+    help="Encrypt it; the passphrase is asked for, or taken from FEDMETA_PASSPHRASE.",
+)
+def new(file: Path, protect: bool) -> None:
+    """Make a key in the new FILE, readable by its owner only, and write its public half.
+
+    \b
+    Example:
+      fedmeta ledger key new ours.pem --passphrase
+    """
+    from fedmeta.govern import keyfile
+    from fedmeta.govern.signatures import Key
+
+    made = Key.generate()
+    keyfile.save(file, made, passphrase(f"Passphrase for {file}", confirm=True) if protect else None)
+    show.write(made.public.hex())
+
+
+@key.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def public(file: Path) -> None:
+    """Write the public half of the key in FILE, in hex.
+
+    \b
+    Example:
+      fedmeta ledger key public ours.pem
+    """
+    show.write(load_key(file).public.hex())

@@ -1,0 +1,345 @@
+"""The ledger on the command line: what an operator, a member and an auditor do, on a node that really runs."""
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+import fedmeta.cli.ledger as package
+from fedmeta.cli.ledger import ledger
+from fedmeta.govern import keyfile
+from fedmeta.govern.genesis import decode_genesis
+from fedmeta.govern.rules.actions import ACTIONS
+from fedmeta.govern.transactions import TRANSACTIONS
+from fedmeta.govern.views.queries import QUERIES
+from tests.cli.serving import MEMBERS, end, federation, gathered, make, run, served, start
+
+SOURCES = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
+
+HELD = 25_000
+"""What west holds at first, free and at stake."""
+
+
+def commands(command=ledger, path=()):
+    """Yield every command of the group with its words."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A ledger's folder."""
+    return make(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def party(tmp_path_factory):
+    """A federation that has played its first round; the tests share it, and each leaves the others' members alone."""
+    folder = tmp_path_factory.mktemp("party")
+    with gathered(folder) as found:
+        found.must("stake", "delegate", "west", "3_000", by="south")
+        found.play_round(folder)
+        yield found
+
+
+# Making one.
+
+
+def test_init_makes_keys_that_nobody_else_can_read_and_a_ledger_that_verify_finds_sound(fedmeta, made):
+    names = sorted(path.name for path in (made / "keys").iterdir())
+    assert names == ["east.pem", "north.pem", "sequencer.pem", "south.pem", "west.pem"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (made / "keys").iterdir()} == {0o600}
+    assert stat.S_IMODE((made / "keys").stat().st_mode) == 0o700
+    genesis = decode_genesis((made / "genesis.cbor").read_bytes())
+    publics = {one.name: one.public for one in genesis.members}
+    assert publics == {name: keyfile.load(made / "keys" / f"{name}.pem").public for name in MEMBERS}
+    found = fedmeta("ledger", "verify", made, "--json")
+    assert found.code == 0
+    assert (found.json["sound"], found.json["height"], found.json["genesis"]) == (True, 0, genesis.digest.hex())
+
+
+def test_init_without_more_makes_the_example_whose_toml_makes_it_again(fedmeta, tmp_path):
+    first = fedmeta("ledger", "init", tmp_path / "fed")
+    assert first.code == 0
+    assert f"Next: fedmeta ledger serve {tmp_path / 'fed'}" in first.out
+    again = fedmeta("ledger", "init", tmp_path / "again", "--from", tmp_path / "fed" / "federation.toml", "--json")
+    assert again.code == 0
+    assert again.json["chain_id"] == "four-hospitals"
+    assert sorted(again.json["keys"]) == sorted((*MEMBERS, "sequencer"))
+    assert {one.name for one in tmp_path.iterdir()} == {"fed", "again"}
+
+
+def test_keys_with_a_passphrase_are_no_use_without_it(fedmeta, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDMETA_PASSPHRASE", "a long story")
+    assert fedmeta("ledger", "init", tmp_path / "fed", "--passphrase").code == 0
+    path = tmp_path / "fed" / "keys" / "north.pem"
+    assert b"ENCRYPTED" in path.read_bytes()
+    public = fedmeta("ledger", "key", "public", path).out.strip()
+    assert public == keyfile.load(path, "a long story").public.hex()
+    monkeypatch.setenv("FEDMETA_PASSPHRASE", "another")
+    refused = fedmeta("ledger", "key", "public", path)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "passphrase" in refused.err
+
+
+def test_init_leaves_nothing_behind_when_it_fails(fedmeta, tmp_path, monkeypatch):
+    source = federation(tmp_path)
+    before = contents(tmp_path)
+    saved = keyfile.save
+
+    def fails(path, key, passphrase=None):
+        if Path(path).name == "west.pem":
+            raise OSError(28, "No space left on device", str(path))
+        saved(path, key, passphrase)
+
+    monkeypatch.setattr(keyfile, "save", fails)
+    done = fedmeta("ledger", "init", tmp_path / "fed", "--from", source)
+    assert done.code == 1
+    assert "No space left" in done.err
+    assert contents(tmp_path) == before
+    assert {one.name for one in tmp_path.iterdir()} == {"recipe.toml", "first.model", "short.toml"}
+
+
+def test_init_never_writes_over_anything_but_takes_an_empty_folder(fedmeta, made, tmp_path):
+    before = contents(tmp_path)
+    for taken in (made, tmp_path / "short.toml"):
+        done = fedmeta("ledger", "init", taken)
+        assert (done.code, done.err) == (2, f"fedmeta: {taken} exists: a ledger is made in a new folder\n")
+    assert contents(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    assert fedmeta("ledger", "init", tmp_path / "empty").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_says_where_it_is_and_ends_cleanly_when_told_to(made, number):
+    process, line = start(made, "--block-interval", 0.02)
+    assert re.fullmatch(r"short is at http://127\.0\.0\.1:\d+, block 0; Ctrl-C ends it\n", line)
+    time.sleep(0.3)
+    code, out, err = end(process, number)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"stopped after block \d+\n", out)
+
+
+# The whole story.
+
+
+def test_a_round_by_hand_is_final_and_explain_sums_to_what_each_member_holds(party):
+    found = party.ask("round", 1)
+    assert found["phase"] == "final"
+    assert party.ask("recipes")[0]["model"] == found["manifest"]["model"]
+    first = {"east": 40_000, "north": 55_000, "south": 30_000, "west": HELD}
+    for name in MEMBERS:
+        told = party.ask("explain", name, "--term", 1)
+        assert told["check"]["holds"]
+        assert told["check"]["before"] == first[name]
+        assert told["total"] == sum(line["amount"] for line in told["lines"]) > 0
+        text = party.must("explain", name).out
+        assert "they agree to the unit" in text
+        assert all(line["formula"] in text for line in told["lines"])
+    # Half of 1,000 units is for updates, and east's score was 2 of 5 parts.
+    paid = {
+        name: [line["amount"] for line in party.ask("explain", name)["lines"] if line["why"] == "contributor"]
+        for name in MEMBERS
+    }
+    assert paid == {"east": [200], "north": [100], "south": [100], "west": [100]}
+    held = party.ask("members", "south")["balance"]
+    party.must("stake", "claim", by="south")
+    assert party.ask("members", "south")["balance"]["free"] == held["free"] + held["owed"] + held["accrued"]
+    supply = party.ask("supply")
+    assert sum(amount for where, amount in supply.items() if where != "supply") == supply["supply"]
+
+
+def test_what_opens_a_commitment_is_for_its_owner_only(party):
+    found = list(party.folder.parent.glob("*.json"))
+    assert {path.stem for path in found} == {seat["candidate"] for seat in party.ask("term", 1)["seats"]}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found} == {0o600}
+
+
+def test_two_manifests_are_a_fault_that_costs_stake_and_a_vote_can_annul_it(tmp_path):
+    with gathered(tmp_path) as party:
+        party.must("round", "open", by="north")
+        party.play_updates(tmp_path)
+        for name in ("one", "other"):
+            (tmp_path / name).write_text(name)
+            computed = ("--aggregate", tmp_path / name, "--model", tmp_path / name)
+            signed = party.must("round", "manifest", *computed, "--sign-only", tmp_path / f"{name}.tx", by="north")
+            assert "nothing was sent" in signed.out
+        assert party.ask("round")["manifest"] is None
+        sent = party.ask("send", tmp_path / "one.tx")
+        proven = party.must("fault", "manifests", sent["digest"], tmp_path / "other.tx", by="south")
+        assert "fault-proven" in proven.out
+        fault = party.ask("fault", 1)
+        # A tenth of the pool, of which a twentieth is the reporter's.
+        assert fault["offender"] == "north"
+        assert (sum(cut["amount"] for cut in fault["cuts"]), fault["reward"]) == (4_000, 200)
+        assert party.ask("candidate", "north")["tombstoned"]
+        assert "north" not in party.ask("status")["super_nodes"]
+        assert [line["amount"] for line in party.ask("explain", "north")["lines"]] == [-4_000]
+        assert "two-manifests" in party.must("fault").out
+        twice = party.run("fault", "manifests", tmp_path / "one.tx", tmp_path / "other.tx", by="east")
+        assert (twice.code, twice.err.count("\n"), "already-done" in twice.err) == (1, 1, True)
+        party.must("propose", "annul", 1, "--title", "An accident", by="west")
+        for name in ("north", "south", "west"):
+            party.must("vote", 1, "yes", by=name)
+        party.let_blocks_pass(15)
+        assert party.ask("proposals", 1)["status"] == "executed"
+        assert party.ask("fault", 1)["annulled"]
+        assert [line["amount"] for line in party.ask("explain", "north")["lines"]] == [-4_000, 4_000]
+        assert party.ask("members", "north")["balance"]["total"] == 55_000
+        # North voted with what it had left and what it has with east, south and west with their own.
+        voted, bonded = 36_000 + 5_000 + 20_000 + 15_000, 110_000 - 4_000
+        assert party.ask("fairness")["turnout"] == {"1": voted * 1_000_000 // bonded}
+
+
+def test_a_wrong_result_is_challenged_and_judged_by_hand(party):
+    right = ("--aggregate", "11" * 32, "--model", "22" * 32)
+    party.must("challenge", "open", 1, "east", *right, by="south")
+    assert party.ask("challenge", 1)["status"] == "open"
+    assert "open" in party.must("challenge").out
+    party.must("challenge", "judge", 1, *right, by="west")
+    assert party.ask("challenge", 1)["status"] == "upheld"
+    assert [one["kind"] for one in party.ask("candidate", "east")["faults"]] == ["false-result"]
+
+
+def test_what_is_exported_is_what_is_imported_and_both_are_sound(party, fedmeta, tmp_path):
+    height = party.ask("status")["height"]
+    out, copy = tmp_path / "fed.ledger", tmp_path / "copy"
+    assert fedmeta("ledger", "export", party.folder, out).code == 0
+    genesis = ("--genesis", party.folder / "genesis.cbor")
+    for where in (party.folder, party.folder / "ledger.db", out):
+        found = fedmeta("ledger", "verify", where, *genesis, "--json")
+        assert (found.code, found.json["sound"]) == (0, True)
+        assert found.json["height"] >= height
+    assert fedmeta("ledger", "import", out, copy).code == 0
+    assert "Sound" in fedmeta("ledger", "verify", copy, *genesis).out
+    with served(copy, "--key", party.key("sequencer"), "--empty-interval", 10) as node:
+        assert fedmeta("ledger", "round", 1, "--node", node, "--json").json == party.ask("round", 1)
+    again = fedmeta("ledger", "export", party.folder, out)
+    assert (again.code, again.err.count("\n"), "exists" in again.err) == (1, 1, True)
+
+
+def test_a_member_changes_its_key_and_its_profile(party, tmp_path):
+    assert run("ledger", "key", "new", tmp_path / "new.pem").code == 0
+    assert stat.S_IMODE((tmp_path / "new.pem").stat().st_mode) == 0o600
+    party.must("members", "rotate", tmp_path / "new.pem", by="north")
+    stale = party.run("stake", "bond", 1, by="north")
+    assert (stale.code, "bad-signature" in stale.err) == (1, True)
+    new = ("--key", tmp_path / "new.pem", "--as", "north")
+    party.must("members", "profile", "--title", "North [bold]Hospital[/]", *new)
+    assert "North [bold]Hospital[/]" in party.must("members", "north").out
+    assert party.ask("members", "north")["public"] == keyfile.load(tmp_path / "new.pem").public.hex()
+    party.key("north").write_bytes((tmp_path / "new.pem").read_bytes())
+
+
+def test_events_blocks_transactions_and_proofs_can_be_looked_up(party):
+    before = party.ask("supply")["bonded"]
+    sent = json.loads(party.must("stake", "bond", 700, "--json", by="south").out)
+    assert [one["kind"] for one in sent["events"]] == ["transaction-applied", "staked"]
+    lines = party.must("events", "--from", sent["height"], "--kind", "staked", "--json").out.splitlines()
+    assert [json.loads(line)["fields"]["amount"] for line in lines] == [700]
+    assert "amount 700" in party.must("block", sent["height"]).out
+    assert party.ask("transaction", sent["digest"])["body"] == {"amount": 700}
+    assert party.ask("supply")["bonded"] == before + 700
+    genesis = ("--genesis", party.folder / "genesis.cbor")
+    assert party.ask("proof", "delegation", "south", "south", *genesis)["record"]["shares"] == 20_700_000_000
+    assert "node's word" in party.must("proof", "member", "south").out
+
+
+def test_every_proposal_can_be_made_by_hand(party):
+    public = run("ledger", "key", "new", party.folder / "coast.pem").out.strip()
+    beside = party.folder.parent
+    actions = (
+        ("parameters", "round_pool=2_000"),
+        ("parameters", "contributor_share=600000", "super_node_share=300000"),
+        ("admit", "coast", "coast-hospital", public, "--full-name", "Coast Hospital"),
+        ("remove", "west"),
+        ("spend", "west", 500),
+        ("recipe", beside / "recipe.toml", "--model", beside / "first.model", "--name", "Anew"),
+    )
+    for at, action in enumerate(actions):
+        # One organisation may have few proposals at once.
+        party.must("propose", *action, by=("west", "south")[at % 2])
+    kinds = [one["action"]["kind"] for one in party.ask("proposals")]
+    assert kinds == ["set-parameter", "set-parameters", "admit", "remove", "spend", "recipe"]
+    assert sorted([*kinds, "annul-slash"]) == sorted(ACTIONS)
+    wrong = party.run("propose", "parameters", "quorum=0", by="west")
+    assert (wrong.code, wrong.err.count("\n"), "bad-value" in wrong.err) == (1, 1, True)
+
+
+# All of it.
+
+
+def test_every_query_transaction_and_action_can_be_reached():
+    assert set(re.findall(r'\.query\(\s*"([a-z]+)"', SOURCES)) | {"fault", "challenge"} == set(QUERIES)
+    used = set(re.findall(r"\btx\.([A-Z]\w+)\(", SOURCES))
+    assert used == {cls.__name__ for cls in TRANSACTIONS.values()}
+    assert set(re.findall(r'_propose\(way, title, "([a-z-]+)"', SOURCES)) == set(ACTIONS)
+
+
+def test_every_command_has_an_example_that_names_it_and_no_option_twice():
+    for path, command in commands():
+        name = " ".join(path)
+        text = command.get_help(click.Context(command, info_name=name))
+        assert f"fedmeta ledger {name}" in text, name
+        names = [one.name for one in command.params]
+        assert len(names) == len(set(names)), name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (name, *argument)
+        for name, argument in {
+            "status": (),
+            "members": (),
+            "members show": ("west",),
+            "candidate": (),
+            "candidate show": ("west",),
+            "term": (),
+            "round": (),
+            "round show": (1,),
+            "fault": (),
+            "challenge": (),
+            "proposals": (),
+            "explain": ("west",),
+            "fairness": (),
+            "supply": (),
+            "parameters": (),
+            "parameters round_pool": (),
+            "recipes": (),
+            "block": (),
+        }.items()
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_is_asked_is_answered_in_words_and_in_json(party, words):
+    name, *arguments = words
+    plain = party.must(*name.split(), *arguments)
+    assert plain.out.strip()
+    assert plain.err == ""
+    assert party.ask(*name.split(), *arguments) is not None
+
+
+def test_the_ledgers_commands_wait_for_neither_jax_nor_numpy():
+    code = (
+        "import sys\nfrom fedmeta.cli import main\n"
+        "try:\n    main(['ledger', 'status', '--node', 'http://127.0.0.1:1'])\n"
+        "except SystemExit as ended:\n    assert ended.code == 1\n"
+        "print(sorted({'jax', 'numpy', 'fastapi', 'uvicorn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

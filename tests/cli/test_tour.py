@@ -1,0 +1,75 @@
+"""The tour of docs/how-to-ledger.md, played as it stands, only faster; what it shows is what comes out."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to-ledger.md"
+BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+VARIES = re.compile(r"[0-9a-f]{12,}…?|block(?:s)? [\d,]+|127\.0\.0\.1:\d+")
+SERVE = "fedmeta ledger serve fed\n"
+KEPT = "test -e .kept && . ./.kept\n{script}\nset | grep ^LEADER= > .kept || true"
+"""A reader has one shell for all steps; the test has one for each."""
+FAST = "0.2"
+"""Seconds of a block: five times as fast as a reader has it."""
+
+
+def steps():
+    """Return (script, lines that must come out in this order, or nothing) of each step of the page."""
+    found = []
+    for kind, text in BLOCK.findall(PAGE.read_text("utf-8")):
+        if kind == "sh":
+            found.append((text, []))
+        else:
+            found[-1][1].extend(line for line in map(plain, text.splitlines()) if line != "...")
+    return found
+
+
+def plain(line):
+    """Return a line without what differs from run to run, and with single spaces."""
+    return " ".join(VARIES.sub("#", line).split())
+
+
+def check(due, said, script):
+    """Check that the lines that are due come in this order; each may be a part of what is said."""
+    lines = iter([plain(line) for line in said.splitlines()])
+    for one in due:
+        assert any(one in line for line in lines), f"{one!r} does not come out of:\n{script}\n{said}"
+
+
+def test_the_tour_comes_out_as_the_page_says(tmp_path):
+    bin = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    for name in ("FEDMETA_NODE", "FEDMETA_KEY", "FEDMETA_PASSPHRASE"):
+        environment.pop(name, None)
+    node = None
+    try:
+        for script, due in steps():
+            if script == SERVE:
+                command = ["fedmeta", "ledger", "serve", "fed", "--port", "0", "--block-interval", FAST]
+                node = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+                said = node.stdout.readline()
+                environment["FEDMETA_NODE"] = re.search(r"http://[\d.:]+", said)[0]
+            else:
+                script = script.replace("http://127.0.0.1:7878", environment.get("FEDMETA_NODE", ""))
+                done = subprocess.run(
+                    ["bash", "-eo", "pipefail", "-c", KEPT.format(script=script)],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                )
+                assert done.returncode == 0, script + done.stdout + done.stderr
+                said = done.stdout
+            check(due, said, script)
+        node.send_signal(signal.SIGINT)
+        assert node.wait(30) == 0
+    finally:
+        if node is not None:
+            node.kill()
+            node.wait()
+            node.stdout.close()

@@ -28,6 +28,8 @@ MAX_ITEMS = 2_000
 TRANSACTIONS: dict[str, type] = {}
 """Kind to schema, in the order of the documentation."""
 
+_MESSAGE = b"fedmeta transaction\0"
+
 _CHECKERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 _KINDS: dict[type, str] = {}
 
@@ -292,7 +294,7 @@ def sign(key: Key, chain_id: str, member: str, sequence: int, body: object) -> b
     """Return the signed transaction, in its one encoding."""
     values = {field.name: getattr(body, field.name) for field in fields(body)}  # type: ignore[arg-type]
     content = [chain_id, member, sequence, kind_of(body), values]
-    return codec.encode([*content, key.sign(_message(content))])
+    return codec.encode([*content, key.sign(_MESSAGE + codec.encode(content))])
 
 
 def decode(raw: bytes) -> Signed:
@@ -314,11 +316,12 @@ def decode(raw: bytes) -> Signed:
     check = _CHECKERS.get(kind)
     if check is None:
         raise Refused("malformed", f"unknown kind of transaction {kind[:40]!r}: known are {', '.join(TRANSACTIONS)}")
-    return Signed(chain_id, member, sequence, kind, check(values), _message(value[:5]), signature, digest(raw))
+    return Signed(chain_id, member, sequence, kind, check(values), _message(raw), signature, digest(raw))
 
 
-def _message(content: list[Any]) -> bytes:
-    return b"fedmeta transaction\0" + codec.encode(content)
+def _message(raw: bytes) -> bytes:
+    """Return what is signed: the same list without its last item, the signature of 2 + 64 bytes."""
+    return _MESSAGE + b"\x85" + raw[1:-66]
 
 
 def possession(chain_id: str, member: str, public: bytes) -> bytes:

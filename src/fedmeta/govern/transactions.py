@@ -28,8 +28,6 @@ MAX_ITEMS = 2_000
 TRANSACTIONS: dict[str, type] = {}
 """Kind to schema, in the order of the documentation."""
 
-_MESSAGE = b"fedmeta transaction\0"
-
 _CHECKERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 _KINDS: dict[type, str] = {}
 
@@ -294,7 +292,8 @@ def sign(key: Key, chain_id: str, member: str, sequence: int, body: object) -> b
     """Return the signed transaction, in its one encoding."""
     values = {field.name: getattr(body, field.name) for field in fields(body)}  # type: ignore[arg-type]
     content = [chain_id, member, sequence, kind_of(body), values]
-    return codec.encode([*content, key.sign(_MESSAGE + codec.encode(content))])
+    unsigned = codec.encode([*content, bytes(64)])
+    return unsigned[:-64] + key.sign(_message(unsigned))
 
 
 def decode(raw: bytes) -> Signed:
@@ -321,7 +320,7 @@ def decode(raw: bytes) -> Signed:
 
 def _message(raw: bytes) -> bytes:
     """Return what is signed: the same list without its last item, the signature of 2 + 64 bytes."""
-    return _MESSAGE + b"\x85" + raw[1:-66]
+    return b"fedmeta transaction\0\x85" + raw[1:-66]
 
 
 def possession(chain_id: str, member: str, public: bytes) -> bytes:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from fedmeta.govern import transactions as tx
@@ -278,6 +280,21 @@ def test_stake_that_left_after_the_snapshot_answers_for_the_term_s_last_round_to
     judge(play, {one.candidate: TRUTH for one in found.panel})
     (fault,) = [one for one in play.state.all(Fault) if one.kind == "false-result"]
     assert fault.cuts == (Cut("unbonding", "dan", "dan", 125), Cut("redelegation", "joy", "ann", 35))
+
+
+def test_stake_that_is_due_in_the_block_of_the_decision_is_slashed_before_it_is_paid():
+    play = disputed()
+    play.must(("joy", tx.Undelegate("dan", 700)))
+    found = challenge(play)
+    (entry,) = play.state.all(Unbonding)
+    play.by_hand(lambda context: context.draft.put(replace(entry, completes=found.closes)))
+    play.wait_until(found.closes - 1)
+    free = play.member("joy").free
+    judge(play, {one.candidate: TRUTH for one in found.panel})
+    assert play.height == found.closes
+    (fault,) = [one for one in play.state.all(Fault) if one.kind == "false-result"]
+    assert Cut("unbonding", "joy", "dan", 35) in fault.cuts
+    assert play.member("joy").free == free + 700 - 35
 
 
 def test_a_deposit_is_counted_while_the_challenge_is_open():

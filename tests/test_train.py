@@ -1,6 +1,6 @@
 """The round loop: who takes part, what is told, what stops it, and that it repeats."""
 
-import sys
+import importlib
 from functools import partial
 
 import jax
@@ -52,7 +52,7 @@ def test_cohorts_and_batches_do_not_depend_on_how_clients_are_packed(model, monk
     runs = []
     for limit in (1, 4):
         # The function `train` hides the module of that name.
-        monkeypatch.setattr(sys.modules["fedmeta.train"], "Shapes", partial(Shapes, limit=limit))
+        monkeypatch.setattr(importlib.import_module("fedmeta.train"), "Shapes", partial(Shapes, limit=limit))
         runs.append(train(model, data, algorithm))
     assert runs[0].history["clients"] == runs[1].history["clients"]
     # Other batches would show in the second digit.

@@ -1,7 +1,7 @@
 """What is remembered of transactions: only what was signed, and only so many bytes."""
 
 import gc
-import sys
+import importlib
 import tracemalloc
 
 import pytest
@@ -14,7 +14,7 @@ from fedmeta.govern.genesis import start
 from fedmeta.govern.seen import Seen
 from tests.govern.playing import CHAIN, Play, federation, key
 
-EXECUTE = sys.modules["fedmeta.govern.execute"]
+EXECUTE = importlib.import_module("fedmeta.govern.execute")
 """The module: the name in the package is the function."""
 
 

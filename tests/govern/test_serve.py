@@ -1,6 +1,7 @@
 """A node that is told to stop stops, and what it has acknowledged is on the disk."""
 
 import contextlib
+import importlib
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ from fedmeta.govern.signatures import digest
 from tests.govern.http.nodes import SEQUENCER, Live, live, sign
 from tests.govern.playing import federation, key
 
-module = sys.modules["fedmeta.govern.serve"]
+module = importlib.import_module("fedmeta.govern.serve")
 
 PROGRAM = """
 import sys

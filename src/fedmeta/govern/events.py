@@ -209,6 +209,16 @@ class UnbondingCompleted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RedelegationEnded(Event):
+    """Stake that had moved to another candidate answers for the old one no more."""
+
+    member: str
+    source: str
+    destination: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
 class SharesDropped(Event):
     """Shares left a pool and the member got nothing: `amount` units went with them, slashed, or they were worthless."""
 
@@ -623,6 +633,18 @@ class RecipeRegistered(Event):
     title: str
     model: bytes
     active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsForgotten(Event):
+    """What was over before the height `oldest` was dropped from the state, with all that belonged to it: how many."""
+
+    oldest: int
+    rounds: int
+    terms: int
+    challenges: int
+    proposals: int
+    faults: int
 
 
 def encode_event(event: Event) -> list[Any]:

@@ -354,6 +354,9 @@ def test_settled_rounds_are_forgotten_with_all_that_belongs_to_them_after_the_un
     # At the end of term 13, at height 130, term 2 had ended 110 blocks ago.
     assert game.now.chain.term == 14
     assert [one.number for one in draft.all(Term)] == list(range(3, 16))
+    forgotten = game.said("records-forgotten")
+    assert [sum(getattr(one, name) for one in forgotten) for name in ("rounds", "terms", "faults")] == [2, 2, 0]
+    assert all(one.rounds or one.terms for one in forgotten)
 
 
 def old_game(height=2_360):

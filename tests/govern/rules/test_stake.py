@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import PoolClosed, RewardsClaimed, RewardsSettled, UnbondingCompleted
+from fedmeta.govern.events import PoolClosed, RedelegationEnded, RewardsClaimed, RewardsSettled, UnbondingCompleted
 from fedmeta.govern.parameters import MILLION, check_parameters
 from fedmeta.govern.records import Candidate, Challenge, Delegation, Fault, Member, Redelegation, Unbonding
 from fedmeta.govern.rules import stake
@@ -208,8 +208,10 @@ def test_redelegated_stake_counts_for_the_new_candidate_at_once_and_is_tracked()
     assert (moved.created, moved.completes) == (1, 201)
     play.wait_until(200)
     assert play.state.all(Redelegation)
+    assert not play.events(RedelegationEnded)
     play.wait()
     assert not play.state.all(Redelegation)
+    assert play.events(RedelegationEnded) == [RedelegationEnded("hal", "ann", "bob", 1)]
 
 
 def test_what_moved_lately_does_not_move_on_until_the_entry_completes():

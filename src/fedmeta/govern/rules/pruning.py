@@ -1,6 +1,7 @@
 """What the ledger forgets: records to which nothing can refer, once the unbonding period has passed over them."""
 
 from fedmeta.govern.context import Context
+from fedmeta.govern.events import RecordsForgotten
 from fedmeta.govern.records import (
     Attestation,
     Challenge,
@@ -20,6 +21,7 @@ def prune(context: Context) -> None:
     oldest = context.height - context.parameters.unbonding_period
     if oldest <= 0:
         return
+    before = _counts(context)
     _prune_rounds(context, oldest)
     _prune_terms(context, oldest)
     draft = context.draft
@@ -36,6 +38,13 @@ def prune(context: Context) -> None:
     for fault in draft.all(Fault):
         if fault.height < oldest:
             draft.delete(Fault, fault.number)
+    gone = [was - now for was, now in zip(before, _counts(context), strict=True)]
+    if any(gone):
+        context.emit(RecordsForgotten(oldest, *gone))
+
+
+def _counts(context: Context) -> list[int]:
+    return [context.draft.count(cls) for cls in (Round, Term, Challenge, Proposal, Fault)]
 
 
 def _prune_rounds(context: Context, oldest: int) -> None:

@@ -13,6 +13,7 @@ from fedmeta.govern.errors import Refused
 from fedmeta.govern.events import (
     PoolClosed,
     Redelegated,
+    RedelegationEnded,
     RewardsClaimed,
     RewardsSettled,
     SharesDropped,
@@ -179,6 +180,7 @@ def end_block(context: Context) -> None:
         context.emit(UnbondingCompleted(entry.member, entry.candidate, entry.created, entry.amount))
     for moved in context.draft.where(Redelegation, "completes", context.height):
         context.draft.delete(Redelegation, moved.member, moved.source, moved.destination, moved.created)
+        context.emit(RedelegationEnded(moved.member, moved.source, moved.destination, moved.created))
 
 
 def _check_entries(context: Context, name: str) -> None:

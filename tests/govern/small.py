@@ -7,6 +7,8 @@ import pytest
 from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.genesis import Genesis, start
+from fedmeta.govern.records import Delegation
+from fedmeta.govern.rules import stake
 from tests.govern import playing
 
 HOSPITALS = ("ada", "bern", "cork", "delft")
@@ -49,3 +51,9 @@ def refuses(code, match=None):
     with pytest.raises(Refused, match=match) as caught:
         yield
     assert caught.value.code == code
+
+
+def settle_all(context, name):
+    """Count the rewards of all of a member's delegations, as a change of its stakes does."""
+    for delegation in context.draft.where(Delegation, "member", name):
+        stake._settle(context, delegation, context.candidate(delegation.candidate))

@@ -1,7 +1,7 @@
 """The parameters of a ledger: a table with unit, range, default and meaning of each, and the rules between them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fedmeta.govern.errors import Refused
@@ -108,11 +108,6 @@ def check_parameters(values: Mapping[str, Any]) -> Parameters:
     whole = Parameters(**values)
     _check_together(whole)
     return whole
-
-
-def change_parameter(present: Parameters, name: str, value: int) -> Parameters:
-    """Return the parameters with one value changed; raises as `check_parameters` does."""
-    return check_parameters({**asdict(present), name: value})
 
 
 def _check_together(p: Parameters) -> None:

@@ -13,7 +13,7 @@ from fedmeta.govern.records import Candidate, Challenge, Delegation, Fault, Memb
 from fedmeta.govern.rules import stake
 from fedmeta.govern.signatures import digest
 from tests.govern.playing import PARAMETERS, SHORT, Play
-from tests.govern.small import HOSPITALS, context
+from tests.govern.small import HOSPITALS, context, settle_all
 
 
 def give(name, amount):
@@ -354,7 +354,7 @@ def test_settling_after_every_round_costs_nothing():
         for _ in range(4):
             play.by_hand(give("ann", 101))
             # A block of nothing, or one in which all rewards are counted.
-            play.by_hand(*((lambda now, name=name: stake.settle_all(now, name)) for name in parts if settling))
+            play.by_hand(*((lambda now, name=name: settle_all(now, name)) for name in parts if settling))
         play.must(*((name, tx.Claim()) for name in parts))
         assert len(play.events(RewardsSettled)) == 3 if not settling else 12
         return {name: free(play, name) - before[name] for name in parts}
@@ -419,9 +419,9 @@ def test_a_pool_never_pays_more_than_came_in_and_a_voter_is_never_a_unit_short(f
             for one in voters_of_ada(now):
                 exact[one.member] += Fraction(amount * one.shares, pool.shares)
         elif kind == "settle":
-            stake.settle_all(now, name)
+            settle_all(now, name)
         else:
-            stake.settle_all(now, name)
+            settle_all(now, name)
             one = now.draft.get(Delegation, name, "ada") or Delegation(name, "ada", 0, pool.reward_index)
             pool = now.candidate("ada")
             now.draft.put(replace(pool, shares=pool.shares - one.shares + amount))

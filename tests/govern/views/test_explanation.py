@@ -13,6 +13,7 @@ from fedmeta.govern.records import Candidate, Delegation, Member, Term, Unbondin
 from fedmeta.govern.rules import faults, slashing, stake
 from fedmeta.govern.rules.rewards import lower_median
 from tests.govern.playing import MODEL, RECIPE, Play, key
+from tests.govern.small import settle_all
 
 PAGE = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text("utf-8")
 NAMES = ("north", "east", "south", "west")
@@ -113,7 +114,7 @@ def test_two_claims_give_what_one_after_two_rounds_gives(context, settling):
         if settling:
             settled = due
             for name in ("north", "east"):
-                stake.settle_all(context, name)
+                settle_all(context, name)
     assert "135.11 and east's 5,000 give 16.89" in " ".join(PAGE.split())
     assert (f"{152 * 40 / 45:.2f}", f"{152 * 5 / 45:.2f}") == ("135.11", "16.89")
 

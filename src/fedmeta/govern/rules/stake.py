@@ -280,12 +280,6 @@ def _settle(context: Context, delegation: Delegation, candidate: Candidate) -> t
     return settled, remaining
 
 
-def settle_all(context: Context, name: str) -> None:
-    """Count the rewards of all of a member's delegations: they are owed from now on."""
-    for delegation in context.draft.where(Delegation, "member", name):
-        _settle(context, delegation, context.candidate(delegation.candidate))
-
-
 def give_voters(context: Context, candidate_name: str, amount: int) -> Candidate:
     """Give units to all delegators of a pool that has shares, in proportion; return the candidate as it is then."""
     candidate = context.candidate(candidate_name)

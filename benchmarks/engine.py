@@ -227,7 +227,7 @@ def memory(bench: Bench) -> dict[str, Any]:
     plan = bench.plan("maml-cnn")
     return {
         f"{cohort}": bench.point(
-            replace(WORKS["maml-cnn"], name=f"memory-{cohort}", cohort=cohort, plan=plan or "streams=1"), rounds=2
+            replace(WORKS["maml-cnn"], name=f"memory-{cohort}", cohort=cohort, plan=plan or "devices=1"), rounds=2
         )
         for cohort in (4, 32)
     }
@@ -296,7 +296,7 @@ def _points(bench: Bench) -> Iterator[tuple[str, str | None, int, Work]]:
 
 def _fit(plan: str, cohort: int) -> str:
     """Return the plan for a cohort: a single client has no use for several devices."""
-    parts = [part for part in plan.split(",") if cohort > 1 or not part.startswith("streams")]
+    parts = [part for part in plan.split(",") if cohort > 1 or not part.startswith("devices")]
     return ",".join(parts)
 
 

@@ -20,47 +20,47 @@ import jax.numpy as jnp
 from shared import BENCH, WORKS
 
 from fedmeta import aggregate, random, server
-from fedmeta.engine import devices
-from fedmeta.engine.places import Places
-from fedmeta.engine.plan import Plan
-from fedmeta.engine.program import round_program
+from fedmeta._engine import sharding
+from fedmeta._engine.cohort_sharding import CohortSharding
+from fedmeta._engine.plan import Plan
+from fedmeta._engine.program import round_program
 
 STREAMS = len(os.sched_getaffinity(0))
 
 VARIANTS: dict[str, dict[str, Plan | None]] = {
     "maml-cnn": {
-        "chosen": Plan(streams=STREAMS),
+        "chosen": Plan(devices=STREAMS),
         "one stream": Plan(),
-        "products formed": Plan(streams=STREAMS, factored=False),
-        "convolution by patches": Plan(streams=STREAMS, convolution="patches"),
-        "2 clients side by side": Plan(streams=STREAMS, chunk=2),
-        "activations computed again": Plan(streams=STREAMS, checkpoint=True),
+        "products formed": Plan(devices=STREAMS, low_rank=False),
+        "convolution by patches": Plan(devices=STREAMS, convolution="im2col"),
+        "2 clients side by side": Plan(devices=STREAMS, chunk=2),
+        "activations computed again": Plan(devices=STREAMS, remat=True),
         "as stated": None,
     },
     "meta-sgd-cnn": {
-        "chosen": Plan(streams=STREAMS),
+        "chosen": Plan(devices=STREAMS),
         "one stream": Plan(),
-        "products formed": Plan(streams=STREAMS, factored=False),
+        "products formed": Plan(devices=STREAMS, low_rank=False),
         "as stated": None,
     },
     "maml-lstm": {
-        "chosen": Plan(streams=STREAMS),
+        "chosen": Plan(devices=STREAMS),
         "one stream": Plan(),
-        "2 clients side by side": Plan(streams=STREAMS, chunk=2),
-        "products formed": Plan(streams=STREAMS, factored=False),
+        "2 clients side by side": Plan(devices=STREAMS, chunk=2),
+        "products formed": Plan(devices=STREAMS, low_rank=False),
         "as stated": None,
     },
     "maml-mlp": {
         "chosen": Plan(chunk=64),
         "one client after another": Plan(),
         "8 clients side by side": Plan(chunk=8),
-        "products formed": Plan(chunk=64, factored=False),
+        "products formed": Plan(chunk=64, low_rank=False),
         "as stated": None,
     },
     "fedavg-softmax": {
         "chosen": Plan(chunk=10),
         "one client after another": Plan(),
-        "products formed": Plan(chunk=10, factored=False),
+        "products formed": Plan(chunk=10, low_rank=False),
         "as stated": None,
     },
 }
@@ -83,14 +83,14 @@ def stated(algorithm: Any, model: Any, optimiser: Any) -> Callable[..., Any]:
 def runner(settings: dict[str, Any], plan: Plan | None) -> Callable[[], float]:
     """Return a function that runs a round and gives its seconds; the state goes on from round to round."""
     algorithm, model, data, optimiser = (settings[name] for name in ("algorithm", "model", "data", "server"))
-    places = Places(Plan() if plan is None else plan, settings["cohort_size"])
+    places = CohortSharding(Plan() if plan is None else plan, settings["cohort_size"])
     support = settings["support"]
     size = int(data.sizes[0])
     lengths = (round(size * support), size - round(size * support))
     keys = [random.key_data(0, "benchmark", place) for place in range(settings["cohort_size"])]
     cohort = places.read(data, range(settings["cohort_size"]), lengths, keys, support=support)
     first = server.init(optimiser, algorithm.init(model, jax.random.key(0)))
-    state = devices.replicate(jax.tree.map(jnp.asarray, first), places.mesh)
+    state = sharding.replicate(jax.tree.map(jnp.asarray, first), places.mesh)
     states = [state, jax.tree.map(jnp.copy, state)]
     if plan is None:
         program: Any = stated(algorithm, model, optimiser)

@@ -232,7 +232,7 @@ def _plan(text: str | None) -> str:
     """Return a plan without what is as usual."""
     if text is None:
         return "usual"
-    usual = {"streams=1", "factored=true", "checkpoint=false"}
+    usual = {"devices=1", "low_rank=true", "remat=false"}
     return f"`{','.join(part for part in text.split(',') if part not in usual)}`"
 
 

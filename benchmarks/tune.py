@@ -61,7 +61,7 @@ def score(
     """Train with the candidate's settings; return its validation accuracy, 0 for a run that diverged."""
     options = {name: value for name, value in candidate.items() if name != "server" and value is not None}
     server, rate = candidate["server"]
-    recipe = Recipe.usual(data, algorithm, algorithm_options=options, server=server, server_lr=rate, **chosen)
+    recipe = Recipe.default_plan(data, algorithm, algorithm_options=options, server=server, server_lr=rate, **chosen)
     prepared = recipe.prepare(whole)
     seen = whole.select(np.flatnonzero(~np.isin(whole.ids, prepared.test.ids)))
     share = prepared.train.num_clients / seen.num_clients
@@ -93,7 +93,7 @@ def main() -> None:
     chosen: dict[str, Any] = {"rounds": arguments.rounds, "validate_every": arguments.validate_every}
     if arguments.classes_per_client:
         chosen["data_options"] = {"classes_per_client": arguments.classes_per_client}
-    recipe = Recipe.usual(arguments.data, "maml", **chosen)
+    recipe = Recipe.default_plan(arguments.data, "maml", **chosen)
     whole = recipe.load()
     for algorithm in arguments.algorithms.split(","):
         results = []

@@ -9,7 +9,7 @@ import pytest
 
 import fedmeta as fm
 from fedmeta import accounting
-from fedmeta.engine.rewrite.interpreter import Options, rewrite, trace
+from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
 from tests import toys
 
 # The paper's CNN, an example: outputs * (inputs to each) * 2.

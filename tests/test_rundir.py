@@ -15,7 +15,7 @@ import pytest
 import fedmeta as fm
 from fedmeta import server, store
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
-from fedmeta.rundir import RunFolder, read_history, read_settings
+from fedmeta.runs.folder import RunFolder, read_history, read_settings
 from tests import toys
 
 DATA = toys.classification((8, 8, 8))
@@ -72,7 +72,7 @@ def test_a_folder_holds_what_a_run_needs(finished):
 
 
 def test_two_processes_cannot_use_one_folder(tmp_path):
-    code = "import sys; from fedmeta.rundir import RunFolder; RunFolder(sys.argv[1], {}).__enter__()"
+    code = "import sys; from fedmeta.runs.folder import RunFolder; RunFolder(sys.argv[1], {}).__enter__()"
     with RunFolder(tmp_path, {}):
         other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert other.returncode == 1

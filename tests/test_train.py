@@ -10,7 +10,7 @@ import pytest
 
 import fedmeta as fm
 from fedmeta import store
-from fedmeta.engine.shapes import Shapes
+from fedmeta._engine.padding import PaddingBuckets
 from fedmeta.errors import Diverged, UsageError
 from tests import toys
 
@@ -52,7 +52,9 @@ def test_cohorts_and_batches_do_not_depend_on_how_clients_are_packed(model, monk
     runs = []
     for limit in (1, 4):
         # The function `train` hides the module of that name.
-        monkeypatch.setattr(importlib.import_module("fedmeta.train"), "Shapes", partial(Shapes, limit=limit))
+        monkeypatch.setattr(
+            importlib.import_module("fedmeta.runs.loop"), "PaddingBuckets", partial(PaddingBuckets, limit=limit)
+        )
         runs.append(train(model, data, algorithm))
     assert runs[0].history["clients"] == runs[1].history["clients"]
     # Other batches would show in the second digit.

@@ -30,9 +30,9 @@ from works import BENCH, CLASSES, GROUPS, PIXELS, SERVER_RATE, VOCABULARY, Work
 
 import fedmeta as fm
 from fedmeta import accounting, random
+from fedmeta._engine.plan import Plan
 from fedmeta.cli.start import start
-from fedmeta.engine.plan import Plan
-from fedmeta.train import explain_plan
+from fedmeta.runs.loop import explain_plan
 
 ENDLESS = 1_000_000
 """More rounds than any measurement asks for."""

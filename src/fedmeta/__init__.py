@@ -2,18 +2,16 @@
 
 import importlib
 import importlib.util
-import sys
-import types
 import typing
 
 if typing.TYPE_CHECKING:
     from fedmeta import data, errors, events, losses, metrics, models
+    from fedmeta._engine.plan import Plan
     from fedmeta.algorithms import FOMAML, MAML, FedAvg, FedAvgMeta, MetaSGD, Reptile
-    from fedmeta.engine.plan import Plan
-    from fedmeta.evaluate import Report, evaluate
+    from fedmeta.evaluation.evaluator import Report, evaluate
     from fedmeta.model import Model
+    from fedmeta.runs.loop import Run, explain_plan, train
     from fedmeta.task import Batch, Task
-    from fedmeta.train import Run, explain_plan, train
 
 __version__ = "0.1.0"
 
@@ -51,12 +49,12 @@ _HOMES = {
     "FOMAML": "fedmeta.algorithms",
     "MetaSGD": "fedmeta.algorithms",
     "Reptile": "fedmeta.algorithms",
-    "train": "fedmeta.train",
-    "Run": "fedmeta.train",
-    "Plan": "fedmeta.engine.plan",
-    "explain_plan": "fedmeta.train",
-    "evaluate": "fedmeta.evaluate",
-    "Report": "fedmeta.evaluate",
+    "train": "fedmeta.runs.loop",
+    "Run": "fedmeta.runs.loop",
+    "Plan": "fedmeta._engine.plan",
+    "explain_plan": "fedmeta.runs.loop",
+    "evaluate": "fedmeta.evaluation.evaluator",
+    "Report": "fedmeta.evaluation.evaluator",
 }
 
 
@@ -74,14 +72,3 @@ def __getattr__(name: str) -> typing.Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Face(types.ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        # An import of fedmeta.train would put the module where the function of the same name belongs.
-        if isinstance(value, types.ModuleType) and _HOMES.get(name) == value.__name__:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face

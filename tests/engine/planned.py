@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import fedmeta as fm
-from fedmeta.engine import devices
-from fedmeta.engine.plan import Plan
+from fedmeta._engine import processes, sharding
+from fedmeta._engine.plan import Plan
 from fedmeta.errors import FedmetaError
 from fedmeta.models.layers import convolution, dense, dense_init, max_pool
 
@@ -63,18 +63,18 @@ def evaluate(phi, plan=None, algorithm=ALGORITHM):
 
 
 def save(path, run, report):
-    leaves = {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(devices.to_host(run.state.phi)))}
+    leaves = {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(sharding.to_host(run.state.phi)))}
     losses = [row["loss"] for row in run.rows]
-    if devices.is_leader():
+    if sharding.is_leader():
         np.savez(path, **leaves, losses=losses, after=report.after.values["loss"])
 
 
 def plans(out):
     """Four devices, with more or fewer clients than they hold at once."""
     for name, plan in {
-        "each": Plan(streams=4),
-        "two": Plan(streams=4, chunk=2),
-        "three": Plan(streams=3, chunk=2, factored=False),
+        "each": Plan(devices=4),
+        "two": Plan(devices=4, chunk=2),
+        "three": Plan(devices=3, chunk=2, low_rank=False),
     }.items():
         run = train(plan)
         save(out / f"{name}.npz", run, evaluate(run.state.phi, plan))
@@ -91,7 +91,7 @@ def lost(out):
     """The last process is killed once round 3 is done."""
 
     def validate(phi):
-        if not devices.is_leader() and float(jnp.sum(phi[0]["bias"])) != 0.0 and len(seen) == 2:
+        if not sharding.is_leader() and float(jnp.sum(phi[0]["bias"])) != 0.0 and len(seen) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         seen.append(None)
         return {}
@@ -103,9 +103,9 @@ def lost(out):
 def main(part, out, *place):
     try:
         if place:
-            devices.join(place[0], int(place[1]), int(place[2]), timeout=60)
+            processes.join(place[0], int(place[1]), int(place[2]), timeout=60)
         else:
-            devices.streams(4)
+            processes.use_cpu_devices(4)
         {"plans": plans, "resumed": resumed, "lost": lost}[part](Path(out))
     except FedmetaError as error:
         print(type(error).__name__, error)

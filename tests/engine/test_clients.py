@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
-from fedmeta.engine.clients import check_fit, drawn_sizes, usable_clients
+from fedmeta._fit import check_fit, drawn_sizes, usable_clients
 from tests import toys
 
 

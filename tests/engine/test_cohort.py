@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 import fedmeta as fm
 from fedmeta import server
-from fedmeta.engine import devices
-from fedmeta.engine.cohort import client_key, pack
-from fedmeta.engine.plan import Plan
-from fedmeta.engine.program import evaluation_program, round_program
+from fedmeta._engine import sharding
+from fedmeta._engine.cohort import client_key, pack
+from fedmeta._engine.plan import Plan
+from fedmeta._engine.program import evaluation_program, round_program
 from fedmeta.errors import UsageError
 from fedmeta.task import pad
 from tests import toys
@@ -27,7 +27,7 @@ def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, plan, si
     """One compiled program serves all sizes, so what is compared is only what the padding holds."""
     algorithm = toys.algorithm("maml", "epochs")
     phi = algorithm.init(model, jax.random.key(0))
-    program = evaluation_program(algorithm, model, False, plan, "float32", devices.mesh(1))
+    program = evaluation_program(algorithm, model, False, plan, "float32", sharding.mesh(1))
     own = toys.task(4, 6, seed=1)
     other = toys.task(*sizes, seed=seed)
     first = program(phi, pack([own, other], LENGTHS, KEYS[:2]))
@@ -41,7 +41,7 @@ def test_a_round_of_padded_clients_is_the_mean_of_their_own_updates(model, plan)
     algorithm = toys.algorithm("maml")
     tasks = [toys.task(support, query, seed=support) for support, query in ((2, 9), (4, 4))]
     state = server.init(optax.sgd(1.0), algorithm.init(model, jax.random.key(0)))
-    program = round_program(algorithm, model, optax.sgd(1.0), plan, "float32", devices.mesh(1))
+    program = round_program(algorithm, model, optax.sgd(1.0), plan, "float32", sharding.mesh(1))
     result = program(state, None, pack(tasks, LENGTHS, KEYS[:2]))
     update = jax.jit(lambda task, key: algorithm.client_update(model, state.phi, task, key))
     updates = [update(task, jax.random.wrap_key_data(key)) for task, key in zip(tasks, KEYS[:2], strict=True)]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedmeta.engine import devices
+from fedmeta._engine import processes, sharding
 from fedmeta.errors import ProcessLost, RunError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -41,32 +41,32 @@ def free_port():
 
 @pytest.fixture
 def one():
-    return devices.mesh(1)
+    return sharding.mesh(1)
 
 
 def test_one_device_moves_and_copies_nothing(one):
     tree = {"x": np.ones((3, 2)), "y": jax.numpy.zeros(4), "n": 5}
-    for same in (devices.replicate(tree, one), devices.spread(tree, one), devices.broadcast(tree)):
+    for same in (sharding.replicate(tree, one), sharding.spread(tree, one), sharding.broadcast(tree)):
         assert same is tree
-    assert devices.share(7, one) == slice(0, 7)
-    assert devices.padded(7, one) == 7
-    assert devices.is_leader()
-    assert not devices.several()
-    host = devices.to_host(tree)
+    assert sharding.share(7, one) == slice(0, 7)
+    assert sharding.padded(7, one) == 7
+    assert sharding.is_leader()
+    assert not sharding.several()
+    host = sharding.to_host(tree)
     assert host["x"] is tree["x"]
     assert isinstance(host["y"], np.ndarray)
 
 
 def test_without_a_coordinator_there_is_nobody_to_join():
-    devices.join(None, None, None)
-    assert not devices.several()
+    processes.join(None, None, None)
+    assert not sharding.several()
 
 
 def test_a_mesh_has_the_devices_that_there_are(one):
     assert one.axis_names == ("clients",)
     for count in (0, jax.device_count() + 1):
         with pytest.raises(UsageError, match=f"devices must lie between 1 and .* not {count}"):
-            devices.mesh(count)
+            sharding.mesh(count)
 
 
 WRONG = {
@@ -87,7 +87,7 @@ WRONG = {
 def test_a_wrong_place_is_refused_at_once(case):
     arguments, says = WRONG[case]
     with pytest.raises(UsageError, match=says):
-        devices.join(*arguments)
+        processes.join(*arguments)
 
 
 def test_auto_needs_a_cluster(monkeypatch):
@@ -95,44 +95,44 @@ def test_auto_needs_a_cluster(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
     with pytest.raises(UsageError, match="finds neither SLURM, Open MPI nor Kubernetes here"):
-        devices.join("auto", None, None)
+        processes.join("auto", None, None)
 
 
 def test_after_a_computation_it_is_too_late():
     jax.numpy.zeros(1).block_until_ready()
     with pytest.raises(UsageError, match="must join before JAX computes anything"):
-        devices.join(f"{LOOPBACK}:{free_port()}", 2, 0)
+        processes.join(f"{LOOPBACK}:{free_port()}", 2, 0)
     with pytest.raises(UsageError, match="streams must be set to 3 before JAX computes anything"):
-        devices.streams(3)
+        processes.use_cpu_devices(3)
     with pytest.raises(UsageError, match="streams must be at least 1, not 0"):
-        devices.streams(0)
+        processes.use_cpu_devices(0)
 
 
 def test_an_address_in_use_is_named():
     with socket.create_server((LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(RunError, match=f"process 0 cannot listen at {LOOPBACK}:{port}: address already in use"):
-            devices.join(f"{LOOPBACK}:{port}", 2, 0)
+            processes.join(f"{LOOPBACK}:{port}", 2, 0)
 
 
 def test_a_coordinator_that_nobody_started_is_not_waited_for_for_ever():
     address = f"{LOOPBACK}:{free_port()}"
     with pytest.raises(RunError, match=f"process 0 was not found at {address} within 0.3 seconds: nobody answers"):
-        devices.join(address, 2, 1, timeout=0.3)
+        processes.join(address, 2, 1, timeout=0.3)
 
 
 def test_an_error_that_is_not_of_another_process_stays_what_it_is(monkeypatch):
-    with pytest.raises(ValueError, match="Gloo all-reduce failed"), devices.guard():
+    with pytest.raises(ValueError, match="Gloo all-reduce failed"), processes.guard():
         raise ValueError("Gloo all-reduce failed, though there is one process")
     monkeypatch.setattr(devices, "several", lambda: True)
-    with pytest.raises(ValueError, match="of another kind"), devices.guard():
+    with pytest.raises(ValueError, match="of another kind"), processes.guard():
         raise ValueError("of another kind")
-    with pytest.raises(ProcessLost, match="has ended, or cannot be reached"), devices.guard():
+    with pytest.raises(ProcessLost, match="has ended, or cannot be reached"), processes.guard():
         raise ValueError("UNKNOWN: Gloo all-reduce failed")
 
 
 def test_four_devices_of_one_process_hold_a_part_of_the_clients_each():
-    ((out, err, code),) = finish(start("streams"))
+    ((out, err, code),) = finish(start("devices"))
     assert code == 0, err
     assert out == "streams must be set to 2 before JAX computes anything; it has computed\n"
 

@@ -17,11 +17,11 @@ import pytest
 
 import fedmeta as fm
 from fedmeta import cache, server, store
-from fedmeta.engine import devices, measure
-from fedmeta.engine.places import Places
-from fedmeta.engine.plan import Plan, check_precision, most_streams, usual
-from fedmeta.engine.program import round_program, traced_update
-from fedmeta.engine.rewrite.interpreter import trace
+from fedmeta._engine import autotune, sharding
+from fedmeta._engine.cohort_sharding import CohortSharding
+from fedmeta._engine.plan import Plan, check_precision, default_plan, most_devices
+from fedmeta._engine.program import round_program, traced_update
+from fedmeta._engine.rewrite.interpreter import trace
 from fedmeta.errors import CheckpointError, UnknownName, UsageError
 from tests import toys
 from tests.engine import planned
@@ -29,18 +29,18 @@ from tests.engine.test_devices import LOOPBACK, ROOT, finish, free_port
 from tests.oracles import rounds
 
 # The function `train` hides the module of that name.
-TRAIN = importlib.import_module("fedmeta.train")
+TRAIN = importlib.import_module("fedmeta.runs.loop")
 PLANS = [
     Plan(),
     Plan(chunk=2),
     Plan(chunk=3),
     Plan(chunk=64),
-    Plan(factored=False),
-    Plan(chunk=2, factored=False),
-    Plan(convolution="patches"),
-    Plan(chunk=5, convolution="patches"),
-    Plan(checkpoint=True),
-    Plan(chunk=3, checkpoint=True, factored=False),
+    Plan(low_rank=False),
+    Plan(chunk=2, low_rank=False),
+    Plan(convolution="im2col"),
+    Plan(chunk=5, convolution="im2col"),
+    Plan(remat=True),
+    Plan(chunk=3, remat=True, low_rank=False),
 ]
 
 
@@ -71,7 +71,7 @@ def test_every_plan_gives_what_a_loop_over_clients_gives(plan, usually, one_by_o
     assert toys.same_bits(planned.train(plan).state, run.state)
 
 
-@pytest.mark.parametrize("plan", [Plan(chunk=3), Plan(chunk=2, factored=False), Plan(chunk=5, convolution="patches")])
+@pytest.mark.parametrize("plan", [Plan(chunk=3), Plan(chunk=2, low_rank=False), Plan(chunk=5, convolution="im2col")])
 def test_displacements_by_any_plan_are_those_of_a_loop_over_clients(plan):
     algorithm = fm.FedAvg(inner_lr=0.2, inner_epochs=1, inner_batch_size=4, weighting="examples")
     run = planned.train(plan, algorithm=algorithm)
@@ -102,11 +102,11 @@ def filled():
     data = planned.images()
     data = fm.data.FederatedDataset(x, data.y, data.starts, data.sizes, data.ids, data.info)
     x[toys.client_rows(data, 3)] *= 1e4
-    places = Places(Plan(chunk=3), 5)
+    places = CohortSharding(Plan(chunk=3), 5)
     keys = [np.array([0, number], np.uint32) for number in range(5)]
     cohort = places.read(data, [3, 0, 1, 2, 4], (5, 5), keys, support=0.5, seed=0, max_examples=None, round=1)
     state = server.init(planned.SERVER, planned.ALGORITHM.init(planned.MODEL, jax.random.key(0)))
-    program = round_program(planned.ALGORITHM, planned.MODEL, planned.SERVER, places.plan, "float32", devices.mesh(1))
+    program = round_program(planned.ALGORITHM, planned.MODEL, planned.SERVER, places.plan, "float32", sharding.mesh(1))
     return lambda changed: program(state, None, changed(cohort)), places, cohort
 
 
@@ -136,7 +136,7 @@ def test_clients_that_only_fill_up_are_the_first_and_do_not_count(filled):
     ],
 )
 def test_chunks_are_as_equal_as_they_can_be(plan, cohort, filled, chunk):
-    places = Places(plan, cohort)
+    places = CohortSharding(plan, cohort)
     assert (places.filled, places.plan.chunk) == (filled, chunk)
 
 
@@ -157,7 +157,7 @@ def test_cohorts_that_are_read_ahead_are_those_read_in_place(usually, monkeypatc
         def fill(self):
             pass
 
-    monkeypatch.setattr(TRAIN, "Feed", InPlace)
+    monkeypatch.setattr(TRAIN, "Prefetcher", InPlace)
     run = planned.train()
     assert toys.same_bits(run.state, usually[0].state)
 
@@ -223,9 +223,9 @@ def test_a_run_that_loses_a_process_leaves_what_was_told(tmp_path):
 
 
 def test_a_plan_is_what_its_text_says():
-    assert Plan.parse("chunk=4,convolution=patches") == Plan(chunk=4, convolution="patches")
-    assert Plan.parse(" factored = no , checkpoint=TRUE,streams=2") == Plan(factored=False, checkpoint=True, streams=2)
-    plan = Plan(chunk=3, streams=2, factored=False, convolution="patches", checkpoint=True)
+    assert Plan.parse("chunk=4,convolution=im2col") == Plan(chunk=4, convolution="im2col")
+    assert Plan.parse(" factored = no , remat=TRUE,devices=2") == Plan(low_rank=False, remat=True, devices=2)
+    plan = Plan(chunk=3, devices=2, low_rank=False, convolution="im2col", remat=True)
     assert Plan.from_dict(plan.to_dict()) == plan
     assert Plan.from_dict({}) == Plan()
     assert str(plan) == (
@@ -234,18 +234,18 @@ def test_a_plan_is_what_its_text_says():
 
 
 WRONG = {
-    "": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not ''",
-    "chunk": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk'",
-    "chunk=": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk='",
-    "chunk=4,": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not 'chunk=4,'",
+    "": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not ''",
+    "chunk": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk'",
+    "chunk=": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk='",
+    "chunk=4,": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk=4,'",
     "chunks=4": "unknown part of a plan 'chunks': did you mean chunk?",
     "chunk=0": "a plan's chunk must be a whole number from 1, not 0",
     "chunk=two": "a plan's chunk must be a whole number from 1, not 'two'",
     "chunk=true": "a plan's chunk must be a whole number from 1, not True",
-    "streams=-1": "a plan's streams must be a whole number from 1, not '-1'",
-    "factored=1": "a plan's factored must be true or false, not 1",
-    "checkpoint=maybe": "a plan's checkpoint must be true or false, not 'maybe'",
-    "convolution=fft": "a plan's convolution must be 'library' or 'patches', not 'fft'",
+    "devices=-1": "a plan's streams must be a whole number from 1, not '-1'",
+    "low_rank=1": "a plan's factored must be true or false, not 1",
+    "remat=maybe": "a plan's checkpoint must be true or false, not 'maybe'",
+    "convolution=fft": "a plan's convolution must be 'xla' or 'im2col', not 'fft'",
 }
 
 
@@ -253,7 +253,7 @@ def test_what_is_wrong_with_a_plan_is_named():
     """In a process of its own, for here types are checked before the library sees them."""
     lines = (
         "import json, sys",
-        "from fedmeta.engine.plan import Plan",
+        "from fedmeta._engine.plan import Plan",
         "from fedmeta.errors import UsageError",
         "said = []",
         "for text in json.load(sys.stdin):",
@@ -272,19 +272,19 @@ def test_a_part_that_no_plan_has_is_an_unknown_name():
 
 
 def test_small_models_are_computed_side_by_side_and_large_ones_one_by_one():
-    assert usual(10, 10**6).chunk == 10
-    assert usual(1000, 10**6).chunk == 64
-    assert usual(10, 10**9).chunk == 1
+    assert default_plan(10, 10**6).chunk == 10
+    assert default_plan(1000, 10**6).chunk == 64
+    assert default_plan(10, 10**9).chunk == 1
 
 
 @pytest.mark.parametrize(
-    ("cohort", "cores", "streams"),
+    ("cohort", "cores", "devices"),
     [(4, 1, 1), (1, 4, 1), (4, 2, 2), (3, 2, 2), (4, 3, 2), (6, 4, 3), (4, 64, 4), (100, 64, 8), (9, 64, 5)],
 )
 def test_a_large_model_is_dealt_to_no_more_cores_than_make_it_faster(monkeypatch, cohort, cores, streams):
     monkeypatch.setattr(jax, "local_device_count", lambda: cores)
-    assert usual(cohort, 10**9).streams == most_streams(cohort) == streams
-    assert usual(cohort, 10**6).streams == 1
+    assert default_plan(cohort, 10**9).streams == most_devices(cohort) == streams
+    assert default_plan(cohort, 10**6).streams == 1
     # With one stream fewer some device would have more clients than any has now.
     if streams > 1:
         assert -(-cohort // (streams - 1)) > -(-cohort // streams) == -(-cohort // min(cores, 8, cohort))
@@ -308,10 +308,10 @@ def plans_tried(times, first=PLANS[0], memory=None):
 
     def trial(plan):
         tried.append(plan)
-        return measure.Trial(plan, times(plan), 1.0, 10 if memory is None else memory(plan))
+        return autotune.Trial(plan, times(plan), 1.0, 10 if memory is None else memory(plan))
 
     tried = []
-    found = measure.search(first, list(measure.alternatives(first, traced(), 12)), trial)
+    found = autotune.search(first, list(autotune.alternatives(first, traced(), 12)), trial)
     assert [one.plan for one in found] == tried
     assert len(set(tried)) == len(tried), "no plan is measured twice"
     return found
@@ -321,11 +321,11 @@ def plans_tried(times, first=PLANS[0], memory=None):
     "fastest",
     [
         Plan(),
-        Plan(convolution="patches"),
+        Plan(convolution="im2col"),
         Plan(chunk=12),
         Plan(chunk=4),
-        Plan(factored=False),
-        Plan(chunk=12, factored=False, convolution="patches"),
+        Plan(low_rank=False),
+        Plan(chunk=12, low_rank=False, convolution="im2col"),
     ],
     ids=str,
 )
@@ -333,30 +333,30 @@ def test_the_search_finds_the_fastest_where_each_part_counts_alone(fastest):
     def times(plan):
         return 1.0 + sum(a != b for a, b in zip(plan.to_dict().values(), fastest.to_dict().values(), strict=True))
 
-    assert measure.best(plans_tried(times)).plan == fastest
+    assert autotune.best(plans_tried(times)).plan == fastest
 
 
 def test_a_plan_that_takes_too_much_memory_is_tried_with_activations_computed_again():
     def times(plan):
-        return float("inf") if plan.chunk > 4 or not plan.checkpoint else 5.0 - plan.chunk
+        return float("inf") if plan.chunk > 4 or not plan.remat else 5.0 - plan.chunk
 
     found = plans_tried(times, Plan(chunk=12))
-    assert found[1].plan == Plan(checkpoint=True)
-    assert measure.best(found).plan == Plan(chunk=4, checkpoint=True)
+    assert found[1].plan == Plan(remat=True)
+    assert autotune.best(found).plan == Plan(chunk=4, remat=True)
 
 
 def test_where_everything_is_too_large_the_least_is_taken():
-    found = plans_tried(lambda plan: float("inf"), Plan(chunk=12), lambda plan: plan.chunk * 10 - plan.checkpoint)
-    assert measure.best(found).plan == min(found, key=lambda trial: trial.memory).plan
-    assert measure.best(found).plan.checkpoint
+    found = plans_tried(lambda plan: float("inf"), Plan(chunk=12), lambda plan: plan.chunk * 10 - plan.remat)
+    assert autotune.best(found).plan == min(found, key=lambda trial: trial.memory).plan
+    assert autotune.best(found).plan.remat
 
 
 def test_only_what_can_matter_is_tried():
     dense = traced_update(fm.MAML(), toys.network(), toys.classification(), (5, 5))
-    assert len(list(measure.alternatives(Plan(), dense, 12))) == 3
-    assert len(list(measure.alternatives(Plan(), dense, 1))) == 1
+    assert len(list(autotune.alternatives(Plan(), dense, 12))) == 3
+    assert len(list(autotune.alternatives(Plan(), dense, 1))) == 1
     nothing = trace(lambda x: x + 1, jnp.ones(3))
-    assert list(measure.alternatives(Plan(), nothing, 1)) == []
+    assert list(autotune.alternatives(Plan(), nothing, 1)) == []
 
 
 class Executable:
@@ -373,7 +373,7 @@ def test_a_round_that_takes_too_much_memory_is_not_run():
     def never():
         raise AssertionError("it must not run")
 
-    trial = measure.Stopwatch(lambda plan: (never, Executable(101)), memory=100)(Plan())
+    trial = autotune.Stopwatch(lambda plan: (never, Executable(101)), memory=100)(Plan())
     assert trial.seconds == float("inf")
     assert trial.memory == 101
 
@@ -383,8 +383,8 @@ class Machine:
 
     def __init__(self, monkeypatch, seconds):
         self.now, self.busy, self.seconds, self.ran = 0.0, 1.0, seconds, []
-        monkeypatch.setattr(measure.time, "perf_counter", lambda: self.now)
-        self.stopwatch = measure.Stopwatch(self.compiled, memory=100)
+        monkeypatch.setattr(autotune.time, "perf_counter", lambda: self.now)
+        self.stopwatch = autotune.Stopwatch(self.compiled, memory=100)
 
     def compiled(self, plan):
         self.now += 5.0
@@ -399,8 +399,8 @@ class Machine:
 def test_a_round_is_timed_without_its_compilation_and_its_first_run(monkeypatch):
     machine = Machine(monkeypatch, lambda plan: 9.0 if not machine.ran[1:] else 2.0)
     trial = machine.stopwatch(Plan(chunk=2))
-    assert trial == measure.Trial(Plan(chunk=2), 2.0, 14.0, 7)
-    assert len(machine.ran) == 1 + measure.FEWEST
+    assert trial == autotune.Trial(Plan(chunk=2), 2.0, 14.0, 7)
+    assert len(machine.ran) == 1 + autotune.FEWEST
 
 
 def test_a_plan_is_measured_beside_the_best_so_that_a_busy_machine_does_not_decide(monkeypatch):
@@ -411,7 +411,7 @@ def test_a_plan_is_measured_beside_the_best_so_that_a_busy_machine_does_not_deci
     machine.busy = 0.5
     trials.append(machine.stopwatch(Plan(chunk=3)))
     assert [trial.seconds for trial in trials] == pytest.approx([2.0, 1.0, 1.5])
-    assert measure.best(trials).plan == Plan(chunk=2)
+    assert autotune.best(trials).plan == Plan(chunk=2)
     # Turn and turn about, with the best of those before.
     assert machine.ran[-4:] == [Plan(chunk=3), Plan(chunk=2), Plan(chunk=3), Plan(chunk=2)]
 
@@ -424,28 +424,28 @@ def test_no_second_round_is_run_where_the_first_takes_far_too_long(monkeypatch):
     assert machine.ran == [Plan(chunk=5)]
     # A short one is no reason.
     slow = iter([0.9])
-    machine.seconds = lambda plan: next(slow, 0.01) if plan.streams == 2 else 0.02
-    machine.stopwatch = measure.Stopwatch(machine.compiled, memory=100)
+    machine.seconds = lambda plan: next(slow, 0.01) if plan.devices == 2 else 0.02
+    machine.stopwatch = autotune.Stopwatch(machine.compiled, memory=100)
     machine.stopwatch(Plan())
-    assert machine.stopwatch(Plan(streams=2)).seconds == pytest.approx(0.01)
+    assert machine.stopwatch(Plan(devices=2)).seconds == pytest.approx(0.01)
 
 
 # What is kept.
 
 
 TRIALS = [
-    measure.Trial(Plan(chunk=2, convolution="patches"), 0.25, 2.0, 7),
-    measure.Trial(Plan(), float("inf"), 1.0, 9),
+    autotune.Trial(Plan(chunk=2, convolution="im2col"), 0.25, 2.0, 7),
+    autotune.Trial(Plan(), float("inf"), 1.0, 9),
 ]
 
 
 def test_trials_are_found_again_in_the_cache_that_the_environment_names(own_cache):
     assert cache.folder("plans") == own_cache / "plans"
-    assert measure.remembered("a" * 32) == []
-    measure.remember("a" * 32, TRIALS)
+    assert autotune.remembered("a" * 32) == []
+    autotune.remember("a" * 32, TRIALS)
     assert [path.name for path in (own_cache / "plans").iterdir()] == ["a" * 32 + ".json"]
-    assert measure.remembered("a" * 32) == TRIALS
-    assert measure.remembered("b" * 32) == []
+    assert autotune.remembered("a" * 32) == TRIALS
+    assert autotune.remembered("b" * 32) == []
 
 
 @pytest.mark.parametrize(
@@ -468,14 +468,14 @@ def test_trials_are_found_again_in_the_cache_that_the_environment_names(own_cach
 def test_a_damaged_file_in_the_cache_counts_as_none(own_cache, content):
     (own_cache / "plans").mkdir(parents=True)
     (own_cache / "plans" / "x.json").write_text(content, "latin-1")
-    assert measure.remembered("x") == []
+    assert autotune.remembered("x") == []
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEDMETA_CACHE", str(tmp_path / "file"))
-    measure.remember("x", TRIALS)
-    assert measure.remembered("x") == []
+    autotune.remember("x", TRIALS)
+    assert autotune.remembered("x") == []
 
 
 def test_a_digest_stands_for_a_program_a_cohort_and_a_precision():
@@ -486,21 +486,21 @@ def test_a_digest_stands_for_a_program_a_cohort_and_a_precision():
         (traced(lengths=(5, 6)), 4, "float32"),
         (traced(algorithm=replace(planned.ALGORITHM, inner_steps=3)), 4, "float32"),
     ]
-    names = [measure.digest(*one) for one in described]
+    names = [autotune.digest(*one) for one in described]
     assert len(set(names)) == len(names)
-    assert measure.digest(traced(planned.network()), 4, "float32") == names[0], "the same program from other objects"
+    assert autotune.digest(traced(planned.network()), 4, "float32") == names[0], "the same program from other objects"
 
 
 def test_a_digest_is_the_same_in_another_process():
     """Of a network whose activation has a derivative of its own."""
     lines = (
         "import fedmeta as fm",
-        "from fedmeta.engine import measure",
-        "from fedmeta.engine.program import traced_update",
+        "from fedmeta._engine import autotune",
+        "from fedmeta._engine.program import traced_update",
         "from tests import toys",
         "model = fm.models.mlp((toys.FEATURES, 4, toys.CLASSES))",
         "traced = traced_update(toys.algorithm('fedavg'), model, toys.classification(), (5, 5))",
-        "name = measure.digest(traced, 4, 'float32')",
+        "name = autotune.digest(traced, 4, 'float32')",
     )
     there: dict = {}
     exec("\n".join(lines), there)
@@ -519,7 +519,7 @@ def counted(monkeypatch, own_cache):
 
     def trial(plan):
         seen.append(plan)
-        return measure.Trial(plan, 1.0 if plan == Plan(chunk=5, factored=False) else 2.0 + plan.factored, 0.5, 100)
+        return autotune.Trial(plan, 1.0 if plan == Plan(chunk=5, low_rank=False) else 2.0 + plan.low_rank, 0.5, 100)
 
     monkeypatch.setattr(measure, "Stopwatch", lambda compiled: trial)
     return seen
@@ -534,7 +534,7 @@ def explain(**options):
 def test_plans_are_measured_once_and_then_remembered(counted):
     told = []
     first = explain(listeners=[told.append])
-    assert first.plan == Plan(chunk=5, factored=False)
+    assert first.plan == Plan(chunk=5, low_rank=False)
     assert first.source == "the fastest of those measured now"
     assert [trial.plan for trial in first.trials] == counted
     assert [event.plan for event in told] == [str(plan) for plan in counted]
@@ -554,7 +554,7 @@ def test_a_short_run_measures_nothing_and_a_long_one_does(counted, monkeypatch):
     assert planned.train(rounds=1).plan == Plan(chunk=5)
     assert counted == []
     monkeypatch.setattr(measure, "WORTH", 0.0)
-    assert planned.train(rounds=1).plan == Plan(chunk=5, factored=False)
+    assert planned.train(rounds=1).plan == Plan(chunk=5, low_rank=False)
     assert counted
 
 
@@ -577,8 +577,8 @@ def test_a_run_goes_on_by_its_own_plan_whatever_has_been_measured_since(own_cach
     whole = planned.train(Plan(chunk=2), rounds=4)
     planned.train(Plan(chunk=2), rounds=2, directory=tmp_path / "run")
     loop = TRAIN._Loop(planned.ALGORITHM, planned.MODEL, planned.images(), planned.SERVER, 5, 0.5, 0, None, "float32")
-    measure.remember(loop._digest(), [measure.Trial(Plan(chunk=5, convolution="patches"), 0.1, 1.0, 1)])
-    assert planned.train(rounds=1).plan == Plan(chunk=5, convolution="patches")
+    autotune.remember(loop._digest(), [autotune.Trial(Plan(chunk=5, convolution="im2col"), 0.1, 1.0, 1)])
+    assert planned.train(rounds=1).plan == Plan(chunk=5, convolution="im2col")
     run = planned.train(rounds=4, directory=tmp_path / "run")
     assert run.plan == Plan(chunk=2)
     assert toys.same_bits(run.state, whole.state)
@@ -629,7 +629,12 @@ def test_a_level_is_compiled_once_and_no_later_round_compiles_anything():
 
 def test_there_is_one_program_a_level(usually):
     program = round_program(
-        planned.ALGORITHM, planned.MODEL, planned.SERVER, Places(Plan(chunk=2), 5).plan, "float32", devices.mesh(1)
+        planned.ALGORITHM,
+        planned.MODEL,
+        planned.SERVER,
+        CohortSharding(Plan(chunk=2), 5).plan,
+        "float32",
+        sharding.mesh(1),
     )
     before = program._cache_size()
     run = planned.train(Plan(chunk=2), rounds=8, cohort_size=5)

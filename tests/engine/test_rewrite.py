@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from jax import lax
 
 import fedmeta as fm
+from fedmeta._engine.rewrite.convolution import convolve
+from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
+from fedmeta._engine.rewrite.low_rank import SMALLEST, LowRank, worthwhile
 from fedmeta.algorithms import ALGORITHMS
-from fedmeta.engine.rewrite.convolution import convolve
-from fedmeta.engine.rewrite.factored import SMALLEST, Factored, worthwhile
-from fedmeta.engine.rewrite.interpreter import Options, rewrite, trace
 from fedmeta.models.layers import convolution, dense, dense_init, max_pool
 from tests import toys
 
 KEY = jax.random.key(1)
-FACTORED, FORMED = Options(), Options(factored=False)
-PATCHES = Options(convolution="patches")
+FACTORED, FORMED = Options(), Options(low_rank=False)
+PATCHES = Options(convolution="im2col")
 
 
 def small_cnn():
@@ -108,15 +108,15 @@ CASES = [
 def label(value):
     if not isinstance(value, Options):
         return str(value)
-    return f"{'factored' if value.factored else 'formed'}, {value.convolution}"
+    return f"{'factored' if value.low_rank else 'formed'}, {value.convolution}"
 
 
 def is_factored(value):
-    return isinstance(value, Factored)
+    return isinstance(value, LowRank)
 
 
-def formed(tree):
-    return jax.tree.map(lambda v: v.formed() if is_factored(v) else v, tree, is_leaf=is_factored)
+def all_dense(tree):
+    return jax.tree.map(lambda v: v.dense() if is_factored(v) else v, tree, is_leaf=is_factored)
 
 
 def factored_leaves(tree):
@@ -141,7 +141,7 @@ def make_task(network, support=4, query=6, seed=0):
 class Case:
     """One client's update, traced; and what JAX makes of it as it is."""
 
-    def __init__(self, network, algorithm, model=None, seed=0, checkpoint=False):
+    def __init__(self, network, algorithm, model=None, seed=0, remat=False):
         model = NETWORKS[network][0]() if model is None else model
         self.task = make_task(network, seed=seed)
         self.phi = algorithm.init(model, jax.random.key(0))
@@ -288,7 +288,7 @@ def test_clients_side_by_side_get_what_each_gets_alone(network, options):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("network", ["cnn", "lstm"])
 def test_activations_that_are_computed_again_change_nothing(network):
-    case = Case(network, fm.MAML(inner_lr=0.2, inner_steps=2), checkpoint=True)
+    case = Case(network, fm.MAML(inner_lr=0.2, inner_steps=2), remat=True)
     case.check(FACTORED)
     names = [equation.primitive.name for equation, _ in equations(case.program(FACTORED))]
     assert "optimization_barrier" in names
@@ -455,7 +455,7 @@ def factored_matrices(draw, shape):
     source = np.random.default_rng(draw(st.integers(0, 99)))
     base = source.normal(size=shape) if draw(st.booleans()) else None
     lefts, rights = (tuple(jnp.asarray(source.normal(size=(rank, size))) for rank in ranks) for size in shape)
-    matrix = Factored(base, lefts, rights)
+    matrix = LowRank(base, lefts, rights)
     terms = sum(left.T @ right for left, right in zip(lefts, rights, strict=True))
     return matrix, terms if base is None else base + terms
 
@@ -483,7 +483,7 @@ def test_a_factored_matrix_obeys_the_algebra_of_matrices(both, number, axis, oth
         (matrix.transposed().plus(other.scaled(number).transposed()), value.T + number * added.T),
     ]:
         assert found.aval.shape == expected.shape
-        close(found.formed(), expected, rtol=1e-9, atol=1e-9)
+        close(found.dense(), expected, rtol=1e-9, atol=1e-9)
     sizes = [2, 3, 4]
     sizes[other_axis] = value.shape[axis]
     array = np.random.default_rng(seed).normal(size=sizes)
@@ -561,7 +561,7 @@ def check_convolution(lhs, rhs, padding, order, form):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("form", ["library", "patches"])
+@pytest.mark.parametrize("form", ["xla", "im2col"])
 @settings(max_examples=25)
 @given(convolutions())
 def test_a_convolution_in_any_form_is_that_of_xla(form, convolution):
@@ -569,7 +569,7 @@ def test_a_convolution_in_any_form_is_that_of_xla(form, convolution):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("form", ["library", "patches"])
+@pytest.mark.parametrize("form", ["xla", "im2col"])
 @pytest.mark.parametrize(
     ("image", "kernel", "padding"),
     [

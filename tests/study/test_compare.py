@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from fedmeta.errors import UsageError
-from fedmeta.evaluate import Report, Scores
+from fedmeta.evaluation.evaluator import Report, Scores
 from fedmeta.study.compare import Outcome, compare
+from fedmeta.study.formatting import megabytes, percent
 from fedmeta.study.plots import draw
 from fedmeta.study.recipe import Recipe
-from fedmeta.study.words import megabytes, percent
 
 
 def outcome(algorithm, values, measure="accuracy", sent=10):

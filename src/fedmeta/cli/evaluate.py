@@ -32,7 +32,7 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
 
     from fedmeta import store
     from fedmeta.cli.tables import show
-    from fedmeta.rundir import read_history
+    from fedmeta.runs.folder import read_history
     from fedmeta.study.compare import Outcome
     from fedmeta.study.saved import read_run
 

@@ -75,11 +75,11 @@ class JoinedCommand(click.Command):
             return super().invoke(ctx)
         if lifeline is not None:
             _hold(lifeline, leader=process == 0)
-        from fedmeta.engine import devices
+        from fedmeta._engine.processes import guard, join
 
         try:
-            devices.join(coordinator, processes, process, cpu_devices=1)
-            with devices.guard():
+            join(coordinator, processes, process, cpu_devices=1)
+            with guard():
                 return super().invoke(ctx)
         except ProcessLost as error:
             if lifeline is not None:

@@ -76,7 +76,7 @@ engine_options = _apply(
         click.option(
             "--plan",
             metavar="NAME=VALUE,...",
-            help="How the engine computes a cohort, such as chunk=4,convolution=patches.  [default: what was measured]",
+            help="How the engine computes a cohort, such as chunk=4,convolution=im2col.  [default: what was measured]",
         ),
     ]
 )

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmeta.study.compare import Comparison, Outcome
-from fedmeta.study.words import megabytes, percent
+from fedmeta.study.formatting import megabytes, percent
 
 
 def outcome_table(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Table:

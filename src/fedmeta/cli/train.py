@@ -45,7 +45,7 @@ def train(
       fedmeta train --data visits.csv --client hospital --target ill --algorithm meta-sgd --out runs/visits
       fedmeta train --data mnist --algorithm maml --explain-plan
     """
-    from fedmeta.engine.plan import Plan
+    from fedmeta._engine.plan import Plan
     from fedmeta.errors import UsageError
     from fedmeta.study.recipe import Recipe
 
@@ -84,9 +84,9 @@ def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool
 def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan: Any = None) -> None:
     from rich.console import Console
 
+    from fedmeta._engine.sharding import is_leader
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
-    from fedmeta.engine.devices import is_leader
     from fedmeta.errors import Interrupted, UsageError
     from fedmeta.events import TensorBoard
     from fedmeta.study.report import write_report

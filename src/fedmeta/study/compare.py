@@ -9,8 +9,8 @@ from typing import Any
 
 from fedmeta import store
 from fedmeta.errors import UsageError
-from fedmeta.evaluate import Report
-from fedmeta.study.recipe import Prepared
+from fedmeta.evaluation.evaluator import Report
+from fedmeta.study.recipe import Experiment
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Outcome:
         report: the test.
     """
 
-    prepared: Prepared
+    prepared: Experiment
     rows: Sequence[Mapping[str, Any]]
     report: Report
 

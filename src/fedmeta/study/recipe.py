@@ -10,16 +10,16 @@ import optax
 
 from fedmeta import algorithms, random
 from fedmeta import data as sets
+from fedmeta._engine.plan import Plan, Precision
+from fedmeta._fit import usable_clients
 from fedmeta.algorithms import Algorithm
 from fedmeta.data import FederatedDataset
-from fedmeta.engine.clients import usable_clients
-from fedmeta.engine.plan import Plan, Precision
 from fedmeta.errors import UnknownName, UsageError
-from fedmeta.evaluate import Report, evaluate
+from fedmeta.evaluation.evaluator import Report, evaluate
 from fedmeta.model import Model
+from fedmeta.runs.loop import Explanation, Run, explain_plan, train
 from fedmeta.study import defaults
 from fedmeta.study.inputs import Inputs, tuples
-from fedmeta.train import Explanation, Run, explain_plan, train
 
 SERVERS = {
     "sgd": optax.sgd,
@@ -132,14 +132,14 @@ class Recipe:
         table = {"client": self.client, "target": self.target, "features": self.features}
         return sets.resolve(self.data, **table, **self.data_options)
 
-    def prepare(self, whole: FederatedDataset | None = None) -> "Prepared":
+    def prepare(self, whole: FederatedDataset | None = None) -> "Experiment":
         """Read the data (unless they are given), split the clients, and make everything a run needs."""
         whole = self.load() if whole is None else whole
         usable = whole.select(usable_clients(whole, self.max_examples))
         parts = usable.split_clients(self.fractions, self.seed)
         inputs = Inputs.of(parts[0], self.target)
         cohort_size = min(4, parts[0].num_clients) if self.cohort_size is None else self.cohort_size
-        return Prepared(
+        return Experiment(
             recipe=replace(self, cohort_size=cohort_size),
             algorithm=algorithms.make(self.algorithm, **self.algorithm_options),
             model=inputs.model(self.model, self.model_options),
@@ -159,7 +159,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Experiment:
     """A recipe made real: the algorithm, the model, the optimiser, and the three groups of clients."""
 
     recipe: Recipe

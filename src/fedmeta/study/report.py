@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedmeta import store
 from fedmeta.study.compare import Comparison, Outcome
+from fedmeta.study.formatting import megabytes, percent
 from fedmeta.study.plots import svg
-from fedmeta.study.words import megabytes, percent
 
 
 def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import jax
 
 from fedmeta import algorithms, store
+from fedmeta._engine.sharding import is_leader
 from fedmeta.algorithms import Algorithm
-from fedmeta.engine.devices import is_leader
 from fedmeta.errors import CheckpointError, UsageError
 from fedmeta.model import Model
-from fedmeta.rundir import read_settings
+from fedmeta.runs.folder import read_settings
+from fedmeta.runs.loop import Run
 from fedmeta.study.compare import Outcome
 from fedmeta.study.inputs import Inputs, tuples
-from fedmeta.study.recipe import Prepared, Recipe
-from fedmeta.train import Run
+from fedmeta.study.recipe import Experiment, Recipe
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -45,7 +45,7 @@ def _recipe(where: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return settings["recipe"]
 
 
-def finish(prepared: Prepared, run: Run) -> Outcome:
+def finish(prepared: Experiment, run: Run) -> Outcome:
     """Test a run that is done on its test clients, and write the figures to evaluation.json."""
     report = prepared.report(run.state.phi, prepared.test, plan=run.plan)
     if run.directory is not None and is_leader():
@@ -65,7 +65,7 @@ class SavedRun:
     phi: Any
     data_sha256: str
 
-    def check_data(self, prepared: Prepared) -> None:
+    def check_data(self, prepared: Experiment) -> None:
         """Raise a CheckpointError unless the training clients are those that the run was trained on."""
         if prepared.train.fingerprint != self.data_sha256:
             raise CheckpointError(

@@ -10,11 +10,11 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-class Feed(Generic[Item, Made]):
+class Prefetcher(Generic[Item, Made]):
     """Yields `make(item)` for each item, in order, a few of them made ahead of time.
 
     Use it as a context manager; an error in `make` is raised where its item is asked for. Both threads are Python's,
-    of which one runs at a time: call `fill` when a computation has been started and this thread is about to wait for
+    of which one runs at a time: call `refill` when a computation has been started and this thread is about to wait for
     it, so that the other one does not keep it from being started.
 
     Args:
@@ -27,14 +27,14 @@ class Feed(Generic[Item, Made]):
         self._make, self._items, self._ahead = make, iter(items), ahead
         self._waiting: deque[Future[Made]] = deque()
 
-    def __enter__(self) -> "Feed[Item, Made]":
+    def __enter__(self) -> "Prefetcher[Item, Made]":
         self._pool = ThreadPoolExecutor(1, "fedmeta-feed")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def fill(self) -> None:
+    def refill(self) -> None:
         """Start to make as many as there should be ahead."""
         for item in islice(self._items, self._ahead - len(self._waiting)):
             self._waiting.append(self._pool.submit(self._make, item))
@@ -42,7 +42,7 @@ class Feed(Generic[Item, Made]):
     def __iter__(self) -> Iterator[Made]:
         while True:
             if not self._waiting:
-                self.fill()
+                self.refill()
             if not self._waiting:
                 return
             yield self._waiting.popleft().result()

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Form = Literal["library", "patches"]
+Form = Literal["xla", "im2col"]
 
 
 class _Plain(NamedTuple):
@@ -73,7 +73,7 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], form: Form, product: An
 
 def _forward(plain: _Plain, how: _How) -> jax.Array:
     x, kernel, padding = plain
-    if how.form == "library":
+    if how.form == "xla":
         return _library(x, kernel, padding, how)
     height, width, channels, filters = kernel.shape
     padded = _padded(x, padding)
@@ -96,7 +96,7 @@ def _exchanged(x: Any, kernel: Any, padding: Any, outputs: list[int], how: _How)
 
 def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], how: _How) -> jax.Array:
     """Contract each shift of one with the other: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
-    if how.form == "library" and x.shape[0] > 8:
+    if how.form == "xla" and x.shape[0] > 8:
         x, kernel = lax.optimization_barrier((x, kernel))
         return lax.optimization_barrier(_library(x, kernel, padding, how))
     images, slid = x.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3)

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from fedmeta._engine import sharding
+from fedmeta._engine.cohort import Cohort, read
+from fedmeta._engine.plan import Plan
 from fedmeta.data.dataset import FederatedDataset
-from fedmeta.engine import devices
-from fedmeta.engine.cohort import Cohort, read
-from fedmeta.engine.plan import Plan
 
 LARGE = 1 << 17
 """Bytes of an array that are worth a call of their own."""
 
 
-class Places:
+class CohortSharding:
     """The devices of a plan, and a cohort of some size on them.
 
     Args:
@@ -33,12 +33,12 @@ class Places:
     """The size of a cohort once every device has as many whole chunks as the others."""
 
     def __init__(self, plan: Plan, cohort_size: int):
-        self.mesh = devices.mesh(None if devices.several() else plan.streams)
+        self.mesh = sharding.mesh(None if sharding.several() else plan.devices)
         each = -(-cohort_size // self.mesh.size)
         # As many chunks as the plan's own size asks for, each of them as small as they allow.
         chunks = -(-each // min(plan.chunk, each))
         chunk = -(-each // chunks)
-        self.plan = replace(plan, chunk=chunk, streams=plan.streams)
+        self.plan = replace(plan, chunk=chunk, devices=plan.devices)
         self.filled = self.mesh.size * chunks * chunk
 
     def read(
@@ -50,7 +50,7 @@ class Places:
         **split: Any,
     ) -> Cohort:
         """Read the clients that this process computes, as `cohort.read` does, and put them on its devices."""
-        mine = devices.share(self.filled, self.mesh)
+        mine = sharding.share(self.filled, self.mesh)
         own = [number for number in range(mine.start, mine.stop) if number < len(places)]
         # A process without a client of its own fills its share with the first of all.
         chosen = own or [0]
@@ -65,6 +65,6 @@ class Places:
         if not own:
             cohort = cohort._replace(present=np.zeros_like(cohort.present))
         if self.mesh.size > 1:
-            return devices.spread(cohort, self.mesh)
+            return sharding.spread(cohort, self.mesh)
         # Large arrays are put on the device here, in the thread that reads ahead.
         return jax.tree.map(lambda leaf: jax.device_put(leaf) if leaf.nbytes > LARGE else leaf, cohort)

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
-from fedmeta.engine import devices
-from fedmeta.engine.rewrite.convolution import Form
+from fedmeta._engine import sharding
+from fedmeta._engine.rewrite.convolution import Form
 from fedmeta.errors import UnknownName, UsageError
 
 Precision = Literal["float32", "bfloat16"]
@@ -26,31 +26,31 @@ class Plan:
 
     Args:
         chunk: clients computed side by side, as one batch; the chunks follow one another.
-        streams: devices of each process that share the cohort.
-        factored: leave low-rank products, such as a dense layer's gradient on few examples, in their factors.
-        convolution: "library" for the platform's own convolution, "patches" for patches times a matrix.
-        checkpoint: compute activations again where they are needed, instead of keeping them: less memory.
+        devices: devices of each process that share the cohort.
+        low_rank: leave low-rank products, such as a dense layer's gradient on few examples, in their factors.
+        convolution: "xla" for the platform's own convolution, "im2col" for patches times a matrix.
+        remat: compute activations again where they are needed, instead of keeping them: less memory.
 
     Raises:
         UsageError: a value is out of range; the message names it.
     """
 
     chunk: int = 1
-    streams: int = 1
-    factored: bool = True
-    convolution: Form = "library"
-    checkpoint: bool = False
+    devices: int = 1
+    low_rank: bool = True
+    convolution: Form = "xla"
+    remat: bool = False
 
     def __post_init__(self):
-        for name in ("chunk", "streams"):
+        for name in ("chunk", "devices"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"a plan's {name} must be a whole number from 1, not {value!r}")
-        for name in ("factored", "checkpoint"):
+        for name in ("low_rank", "remat"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"a plan's {name} must be true or false, not {getattr(self, name)!r}")
         if self.convolution not in get_args(Form):
-            raise UsageError(f"a plan's convolution must be 'library' or 'patches', not {self.convolution!r}")
+            raise UsageError(f"a plan's convolution must be 'xla' or 'im2col', not {self.convolution!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -73,19 +73,19 @@ class Plan:
     def shared(cls, plan: "Plan") -> "Plan":
         """Return process 0's plan in every process."""
         forms = get_args(Form)
-        own = [plan.chunk, plan.streams, plan.factored, forms.index(plan.convolution), plan.checkpoint]
-        chunk, streams, factored, form, checkpoint = devices.broadcast(np.array(own, np.int32)).tolist()
+        own = [plan.chunk, plan.devices, plan.low_rank, forms.index(plan.convolution), plan.remat]
+        chunk, count, low_rank, form, remat = sharding.broadcast(np.array(own, np.int32)).tolist()
         return cls(
             chunk=chunk,
-            streams=streams,
-            factored=bool(factored),
+            devices=count,
+            low_rank=bool(low_rank),
             convolution=forms[form],
-            checkpoint=bool(checkpoint),
+            remat=bool(remat),
         )
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
-        """Return the plan that `chunk=4,convolution=patches` says; what it does not say is as usual.
+        """Return the plan that `chunk=4,convolution=im2col` says; what it does not say is as usual.
 
         Raises:
             UsageError: no such field, or a value out of range.
@@ -94,9 +94,7 @@ class Plan:
         for part in text.split(","):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not equals or not value:
-                raise UsageError(
-                    f"a plan is given as NAME=VALUE,..., such as chunk=4,convolution=patches, not {text!r}"
-                )
+                raise UsageError(f"a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not {text!r}")
             words = {"true": True, "yes": True, "false": False, "no": False}
             content[name] = int(value) if value.isdecimal() else words.get(value.lower(), value)
         return cls.from_dict(content)
@@ -104,15 +102,15 @@ class Plan:
     def __str__(self) -> str:
         side = "one client after another" if self.chunk == 1 else f"{self.chunk} clients side by side"
         parts = [side, f"convolution by {self.convolution}"]
-        parts.append("low-rank products in their factors" if self.factored else "all products formed")
-        if self.streams > 1:
-            parts.append(f"{self.streams} devices")
-        if self.checkpoint:
+        parts.append("low-rank products in their factors" if self.low_rank else "all products formed")
+        if self.devices > 1:
+            parts.append(f"{self.devices} devices")
+        if self.remat:
             parts.append("activations computed again")
         return ", ".join(parts)
 
 
-def usual(cohort_size: int, flops: int) -> Plan:
+def default_plan(cohort_size: int, flops: int) -> Plan:
     """Return the plan that fits most models on this machine's kind of device, where none was measured.
 
     Args:
@@ -120,14 +118,14 @@ def usual(cohort_size: int, flops: int) -> Plan:
         flops: floating-point operations of one client's update.
     """
     if jax.default_backend() != "cpu":
-        return Plan(chunk=cohort_size, streams=most_streams(cohort_size), factored=False)
+        return Plan(chunk=cohort_size, devices=most_devices(cohort_size), low_rank=False)
     # A processor's cache holds many clients of a small model, and one of a large one, which is worth a core.
     if flops < SMALL:
         return Plan(chunk=min(cohort_size, 64))
-    return Plan(streams=most_streams(cohort_size))
+    return Plan(devices=most_devices(cohort_size))
 
 
-def most_streams(cohort_size: int) -> int:
+def most_devices(cohort_size: int) -> int:
     """Return to how many of this process's devices a cohort can be dealt: no more than lessen what each has to do."""
     each = -(-cohort_size // min(jax.local_device_count(), LARGEST, cohort_size))
     return -(-cohort_size // each)

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from fedmeta import cache
-from fedmeta.engine.plan import Plan, most_streams
-from fedmeta.engine.rewrite.interpreter import Traced, primitives
+from fedmeta._engine.plan import Plan, most_devices
+from fedmeta._engine.rewrite.interpreter import Traced, primitives
 from fedmeta.errors import UsageError
 
 ENOUGH = 1.0
@@ -134,17 +134,17 @@ def _is_clearly_faster(trial: Trial, other: Trial) -> bool:
 def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Callable[[Plan], Plan]]:
     """Yield changes to a plan that may make this program faster on this machine, the likeliest first."""
     used = primitives(traced)
-    most = most_streams(cohort_size)
+    most = most_devices(cohort_size)
     if most > 1:
-        streams = most if first.streams == 1 else 1
-        yield lambda best: replace(best, streams=streams)
+        count = most if first.devices == 1 else 1
+        yield lambda best: replace(best, devices=count)
     if "conv_general_dilated" in used:
-        other = "patches" if first.convolution == "library" else "library"
+        other = "im2col" if first.convolution == "xla" else "xla"
         yield lambda best: replace(best, convolution=other)
     if cohort_size > 1:
         yield lambda best: replace(best, chunk=cohort_size if best.chunk == 1 else 1)
     if "dot_general" in used:
-        yield lambda best: replace(best, factored=not best.factored)
+        yield lambda best: replace(best, low_rank=not best.low_rank)
     if cohort_size > 8:
         yield lambda best: replace(best, chunk=4)
 
@@ -163,7 +163,7 @@ def search(
     """
     trials = [measure(first)]
     if trials[0].seconds == float("inf"):
-        trials.append(measure(replace(first, chunk=1, streams=1, checkpoint=True)))
+        trials.append(measure(replace(first, chunk=1, devices=1, remat=True)))
     for change in changes:
         if sum(trial.first for trial in trials) > PATIENCE:
             break

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend import core
 
-from fedmeta.engine.rewrite.factored import worthwhile
+from fedmeta._engine.rewrite.low_rank import worthwhile
 
 CHECKPOINTS = ("checkpoint", "remat2")
 """The operations whose inner program is computed again where it is differentiated."""

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmeta._engine.padding import PaddingBuckets
 from fedmeta.data.dataset import support_size
-from fedmeta.engine.shapes import Shapes
 from tests.oracles import levels
 
 SUPPORT = st.floats(0.001, 0.999)
@@ -11,7 +11,7 @@ SUPPORT = st.floats(0.001, 0.999)
 
 @given(st.lists(st.integers(2, 500), min_size=1, max_size=200), SUPPORT, st.integers(1, 6))
 def test_every_client_fits_its_level_and_there_are_few_levels(sizes, support, limit):
-    shapes = Shapes(np.array(sizes), support, limit)
+    shapes = PaddingBuckets(np.array(sizes), support, limit)
     assert len(shapes.levels) <= limit
     for size in sizes:
         for_support, for_query = shapes.lengths(shapes.level(size))
@@ -23,13 +23,13 @@ def test_every_client_fits_its_level_and_there_are_few_levels(sizes, support, li
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4))
 def test_no_choice_of_levels_pads_less(sizes, limit):
-    shapes = Shapes(np.array(sizes), 0.5, limit, slack=0.0)
+    shapes = PaddingBuckets(np.array(sizes), 0.5, limit, slack=0.0)
     assert levels.padding(sizes, shapes.levels.tolist()) == levels.least_padding(sizes, limit)
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4), st.floats(0.0, 1.0))
 def test_a_further_level_is_made_only_for_padding_that_is_worth_it(sizes, limit, slack):
-    found = Shapes(np.array(sizes), 0.5, limit, slack).levels.tolist()
+    found = PaddingBuckets(np.array(sizes), 0.5, limit, slack).levels.tolist()
     assert levels.padding(sizes, found) == levels.least_padding(sizes, len(found))
     if len(found) > 1:
         assert levels.least_padding(sizes, len(found) - 1) > slack * sum(sizes)
@@ -44,7 +44,7 @@ def test_the_support_set_is_the_fraction_to_within_one_example(size, support):
 
 def test_many_different_sizes_still_fit():
     sizes = np.arange(2, 2000)
-    shapes = Shapes(sizes, 0.2)
+    shapes = PaddingBuckets(sizes, 0.2)
     assert len(shapes.levels) <= 4
     assert shapes.levels[-1] == sizes[-1]
     # Four equal bands cost a quarter of a band on average; a single level would cost half of the whole range.

@@ -1,7 +1,4 @@
-"""Several devices and several processes as one: join them, put pytrees on them, and take pytrees back.
-
-With one process on one device nothing here moves or copies anything.
-"""
+"""Several processes that work on one run: how they join, and how one learns that another is gone."""
 
 import ipaddress
 import os
@@ -12,19 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fedmeta._engine import sharding
 from fedmeta.errors import ProcessLost, RunError, UsageError
-
-AXIS = "clients"
-"""The mesh's only axis: the clients of a cohort."""
 
 AUTO = "auto"
 """The coordinator's address when the cluster's own variables say where it is."""
@@ -34,18 +25,18 @@ _NO_PROXY = "no_grpc_proxy"
 _LOST = ("Gloo ", "NCCL", "oordination service", "oordinationService", "distributed service")
 
 
-def streams(count: int) -> None:
+def use_cpu_devices(count: int) -> None:
     """Give this process so many CPU devices, which work at the same time.
 
     Raises:
         UsageError: `count` is below 1, or JAX has started with another number.
     """
     if count < 1:
-        raise UsageError(f"streams must be at least 1, not {count}")
+        raise UsageError(f"CPU devices must be at least 1, not {count}")
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:
-        raise UsageError(f"streams must be set to {count} before JAX computes anything; it has computed") from None
+        raise UsageError(f"CPU devices must be set to {count} before JAX computes anything; it has computed") from None
 
 
 def join(
@@ -91,7 +82,7 @@ def join(
         else:
             _wait_for(host, port, timeout)
     if cpu_devices is not None:
-        streams(cpu_devices)
+        use_cpu_devices(cpu_devices)
     # Else JAX takes SIGTERM for a notice only, and nothing but SIGKILL ends the process.
     jax.config.update("jax_enable_preemption_service", False)
     address = None if coordinator == AUTO else coordinator
@@ -129,164 +120,20 @@ def guard() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        if not (several() and any(word in str(error) for word in _LOST)):
+        if not (sharding.several() and any(word in str(error) for word in _LOST)):
             raise
         reason = " ".join(str(error).split())[:200]
         raise ProcessLost(f"another process of the run has ended, or cannot be reached ({reason})") from error
-
-
-def several() -> bool:
-    """Return whether this process has joined others; it does not start JAX."""
-    return jax.distributed.is_initialized()
-
-
-def is_leader() -> bool:
-    """Return whether this is process 0, which alone writes and speaks; it does not start JAX."""
-    return not several() or jax.process_index() == 0
-
-
-def mesh(devices: int | None = None) -> Mesh:
-    """Return a mesh with the one axis "clients", over all devices of all processes, in the processes' order.
-
-    Args:
-        devices: the first so many of this process's devices instead, where there is one process.
-
-    Raises:
-        UsageError: there are not so many, or several processes would not all take part.
-    """
-    found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if devices is not None and not 1 <= devices <= len(found):
-        raise UsageError(f"devices must lie between 1 and the {len(found)} that there are, not {devices}")
-    if devices is not None and devices < len(found) and jax.process_count() > 1:
-        raise UsageError(f"several processes use all of their {len(found)} devices, not {devices} of them")
-    return Mesh(np.array(found[:devices]), (AXIS,))
-
-
-def padded(count: int, mesh: Mesh) -> int:
-    """Return the size of a cohort of `count` clients once every device of the mesh holds equally many."""
-    return -(-count // mesh.size) * mesh.size
-
-
-def share(count: int, mesh: Mesh) -> slice:
-    """Return which clients of a padded cohort this process holds: contiguous, in the processes' order.
-
-    Args:
-        count: clients in the cohort, a multiple of the mesh's devices.
-        mesh: see `mesh`.
-
-    Raises:
-        UsageError: the devices cannot hold equally many.
-    """
-    if count % mesh.size:
-        raise UsageError(
-            f"a cohort of {count} clients must be padded to {padded(count, mesh)}, for {mesh.size} devices"
-        )
-    if mesh.size == 1:
-        return slice(0, count)
-    owners = [device.process_index for device in mesh.devices.flat]
-    mine = jax.process_index()
-    first, each = owners.index(mine), count // mesh.size
-    return slice(first * each, (first + owners.count(mine)) * each)
-
-
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Return a pytree whose arrays are whole on every device of the mesh.
-
-    On a mesh of one device the pytree is returned as it is, host arrays included.
-
-    Args:
-        tree: host arrays, or arrays of this process's devices; the same in every process, which is not checked.
-        mesh: see `mesh`.
-    """
-    if mesh.size == 1:
-        return tree
-    sharding = NamedSharding(mesh, PartitionSpec())
-
-    def place(leaf: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
-            return leaf
-        if not several():
-            return jax.device_put(leaf, sharding)
-        # `device_put` would compare the values of all processes.
-        value = jax.device_get(leaf)
-        return jax.make_array_from_process_local_data(sharding, np.asarray(value), np.shape(value))
-
-    return jax.tree.map(place, tree)
-
-
-def spread(tree: Any, mesh: Mesh) -> Any:
-    """Return a pytree of arrays [clients, ...], spread over the mesh by clients.
-
-    On a mesh of one device the pytree is returned as it is, host arrays included.
-
-    Args:
-        tree: host arrays of this process's `share` of the cohort, each of shape [clients of this process, ...].
-        mesh: see `mesh`.
-
-    Raises:
-        ValueError: the clients cannot be dealt to this process's devices equally.
-    """
-    if mesh.size == 1:
-        return tree
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(jax.device_get(leaf))), tree
-    )
-
-
-def to_host(tree: Any) -> Any:
-    """Return a pytree's arrays whole, as host arrays.
-
-    An array that is spread over processes is gathered, in which all of them must take part.
-    """
-
-    def fetch(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-            return multihost_utils.process_allgather(leaf, tiled=True)
-        return leaf
-
-    return jax.device_get(jax.tree.map(fetch, tree) if several() else tree)
-
-
-def broadcast(tree: Any) -> Any:
-    """Return process 0's pytree in every process, bit for bit, as host arrays; with one process the pytree itself.
-
-    Args:
-        tree: arrays or numbers of the same structure, shapes and types in every process.
-    """
-    if not several():
-        return tree
-    leaves, structure = jax.tree.flatten(to_host(tree))
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    # As bytes, for a sum of numbers would turn -0.0 into 0.0.
-    mine = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
-    everywhere = mesh()
-    rows = np.zeros((len(everywhere.local_devices), mine.size), np.uint8)
-    if is_leader():
-        rows[0] = mine
-    data = to_host(_sum(everywhere)(spread(rows, everywhere))).tobytes()
-    start, received = 0, []
-    for leaf in leaves:
-        received.append(np.frombuffer(data, leaf.dtype, leaf.size, start).reshape(leaf.shape).copy())
-        start += leaf.nbytes
-    return jax.tree.unflatten(structure, received)
-
-
-@lru_cache(maxsize=4)
-def _sum(mesh: Mesh) -> Callable[[Any], jax.Array]:
-    """Return the compiled sum over the first axis, of a spread array, whole on every device."""
-    whole = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), out_shardings=whole)
 
 
 def _meet() -> None:
     """Let the devices of all processes connect, so that it fails here or not at all."""
     with _quiet_output():
         try:
-            everywhere = mesh()
+            everywhere = sharding.mesh()
             # XLA's own processes connect when they first exchange something.
-            ones = spread(np.ones(len(everywhere.local_devices), np.int32), everywhere)
-            found = int(to_host(_sum(everywhere)(ones)))
+            ones = sharding.spread(np.ones(len(everywhere.local_devices), np.int32), everywhere)
+            found = int(sharding.to_host(sharding.sum_over_devices(everywhere)(ones)))
         except (RuntimeError, ValueError) as error:
             raise ProcessLost(
                 f"the processes have joined, but cannot exchange arrays: {' '.join(str(error).split())[:300]}. "

@@ -6,7 +6,7 @@ from jaxtyping import Int
 from fedmeta.data.dataset import support_size
 
 
-class Shapes:
+class PaddingBuckets:
     """The padded sizes that clients' support and query sets are brought to.
 
     The fewest levels, at most `limit`, with which padding every client to its own level adds no more than the

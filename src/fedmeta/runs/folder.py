@@ -12,7 +12,7 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from fedmeta import store
-from fedmeta.engine.plan import Plan
+from fedmeta._engine.plan import Plan
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.events import Event, RoundEnded
 

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from fedmeta import accounting
+from fedmeta._engine import sharding
+from fedmeta._engine.cohort import Cohort, client_key
+from fedmeta._engine.cohort_sharding import CohortSharding
+from fedmeta._engine.padding import PaddingBuckets
+from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
+from fedmeta._engine.prefetch import Prefetcher
+from fedmeta._engine.program import evaluation_program, traced_update
+from fedmeta._fit import check_fit, check_phi, drawn_sizes, usable_clients
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data.dataset import FederatedDataset, check_support
-from fedmeta.engine import devices
-from fedmeta.engine.clients import check_fit, check_phi, drawn_sizes, usable_clients
-from fedmeta.engine.cohort import Cohort, client_key
-from fedmeta.engine.feed import Feed
-from fedmeta.engine.places import Places
-from fedmeta.engine.plan import Plan, Precision, check_precision, usual
-from fedmeta.engine.program import evaluation_program, traced_update
-from fedmeta.engine.shapes import Shapes
 from fedmeta.model import Model
 
 
@@ -209,7 +209,7 @@ def evaluate(
     check_phi(algorithm, model, phi)
     usable = usable_clients(data, max_examples)
     sizes = drawn_sizes(data, max_examples)
-    shapes = Shapes(sizes[usable], support)
+    shapes = PaddingBuckets(sizes[usable], support)
     levels = np.array([shapes.level(int(size)) for size in sizes[usable]])
     examples = np.zeros((len(usable), 2), np.int64)
     results: dict[str, list[Any]] = {}
@@ -218,26 +218,26 @@ def evaluate(
         lengths = shapes.lengths(int(level))
         # Groups of equal size, about 8 or as many as are computed side by side, so that the last is hardly ever
         # filled up.
-        given = usual(8, _flops(algorithm, model, data, lengths)) if plan is None else plan
-        group = max(8, given.chunk) * devices.mesh(None if devices.several() else given.streams).size
-        places = Places(given, math.ceil(len(members) / math.ceil(len(members) / group)))
+        given = default_plan(8, _flops(algorithm, model, data, lengths)) if plan is None else plan
+        group = max(8, given.chunk) * sharding.mesh(None if sharding.several() else given.devices).size
+        places = CohortSharding(given, math.ceil(len(members) / math.ceil(len(members) / group)))
         size = places.filled
         program = evaluation_program(algorithm, model, curve, places.plan, precision, places.mesh)
         examples[members] = [shapes.lengths(int(sizes[usable[member]])) for member in members]
 
-        def read(some: np.ndarray, places: Places = places, lengths: tuple[int, int] = lengths) -> Cohort:
+        def read(some: np.ndarray, places: CohortSharding = places, lengths: tuple[int, int] = lengths) -> Cohort:
             chosen = usable[some]
             keys = [client_key(seed, "adaptation batches", 0, str(data.ids[place])) for place in chosen]
             split = {"support": support, "seed": seed, "max_examples": max_examples}
             return places.read(data, chosen, lengths, keys, **split)
 
         groups = [members[first : first + size] for first in range(0, len(members), size)]
-        phi_there = devices.replicate(phi, places.mesh)
-        with Feed(read, groups) as feed:
+        phi_there = sharding.replicate(phi, places.mesh)
+        with Prefetcher(read, groups) as feed:
             for some, cohort in zip(groups, feed, strict=True):
                 result = program(phi_there, cohort)
-                feed.fill()
-                measured = devices.to_host(result)
+                feed.refill()
+                measured = sharding.to_host(result)
                 for name, values in measured.items():
                     results.setdefault(name, [None] * len(usable))
                     for member, client in zip(some, np.asarray(values, np.float64), strict=False):

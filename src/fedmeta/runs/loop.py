@@ -18,19 +18,19 @@ import pyarrow as pa
 from fedmeta import accounting, random, server
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.data.dataset import FederatedDataset, check_support
-from fedmeta.engine import devices, measure
-from fedmeta.engine.clients import check_fit, drawn_sizes, usable_clients
-from fedmeta.engine.cohort import Cohort, client_key
-from fedmeta.engine.feed import Feed
-from fedmeta.engine.places import Places
-from fedmeta.engine.plan import Plan, Precision, check_precision, usual
-from fedmeta.engine.program import finite_program, round_program, traced_update
-from fedmeta.engine.rewrite.interpreter import Traced
-from fedmeta.engine.shapes import Shapes
+from fedmeta._engine import autotune, processes, sharding
+from fedmeta._fit import check_fit, drawn_sizes, usable_clients
+from fedmeta._engine.cohort import Cohort, client_key
+from fedmeta._engine.prefetch import Prefetcher
+from fedmeta._engine.cohort_sharding import CohortSharding
+from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
+from fedmeta._engine.program import finite_program, round_program, traced_update
+from fedmeta._engine.rewrite.interpreter import Traced
+from fedmeta._engine.padding import PaddingBuckets
 from fedmeta.errors import Diverged, ProcessLost, UsageError
 from fedmeta.events import Listener, PlanMeasured, RoundEnded, RunEnded, RunStarted
 from fedmeta.model import Model
-from fedmeta.rundir import RunFolder, read_history, saved_plan
+from fedmeta.runs.folder import RunFolder, read_history, saved_plan
 from fedmeta.server import ServerState
 
 ADAM = optax.adam(1e-3)
@@ -76,7 +76,7 @@ class Explanation:
 
     plan: Plan
     source: str
-    trials: tuple[measure.Trial, ...]
+    trials: tuple[autotune.Trial, ...]
     cohort_size: int
     levels: tuple[tuple[int, int], ...]
     padding: float
@@ -167,11 +167,11 @@ def train(
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     loop = _Loop(algorithm, model, data, server, cohort_size, support, seed, max_examples, precision)
-    if plan is None and directory is not None and devices.is_leader():
+    if plan is None and directory is not None and sharding.is_leader():
         plan = saved_plan(directory)
     loop.use(loop.choose(plan, rounds, listeners))
     # Only process 0 speaks and writes; the others compute their share of each cohort.
-    listeners = listeners if devices.is_leader() else ()
+    listeners = listeners if sharding.is_leader() else ()
     settings = {
         "run": {"rounds": rounds, **loop.settings()},
         "algorithm": {"name": algorithm.name, **asdict(algorithm)},
@@ -182,11 +182,11 @@ def train(
     with ExitStack() as stack:
         state = loop.initial_state()
         folder = None
-        if directory is not None and devices.is_leader():
+        if directory is not None and sharding.is_leader():
             folder = stack.enter_context(RunFolder(directory, settings))
             state = folder.restore(state)
             listeners = (folder, *listeners)
-        state = devices.broadcast(state)
+        state = sharding.broadcast(state)
         rows = read_history(folder.path) if folder else []
         done = int(state.round)
         if done > rounds:
@@ -207,12 +207,12 @@ def train(
             parameters = accounting.num_parameters(state.phi)
             path = folder.path if folder else None
             tell(RunStarted(rounds, done, len(loop.usable), loop.left_out, parameters, path))
-            feed = stack.enter_context(Feed(loop.draw, range(done + 1, rounds + 1)))
+            feed = stack.enter_context(Prefetcher(loop.draw, range(done + 1, rounds + 1)))
             started = time.perf_counter()
-            with devices.guard():
+            with processes.guard():
                 for drawn in feed:
                     number = drawn.round
-                    state, figures = loop.round(told, spent, drawn, feed.fill)
+                    state, figures = loop.round(told, spent, drawn, feed.refill)
                     validation = {}
                     if validate is not None and (number % validate_every == 0 or number == rounds):
                         # A copy, for whoever keeps it: the state's memory is used again.
@@ -276,13 +276,13 @@ class _Loop:
                 f"cohort_size must lie between 1 and the {len(self.usable)} clients that can train, not {cohort_size}"
             )
         self.sizes = drawn_sizes(data, max_examples)
-        self.shapes = Shapes(self.sizes[self.usable], support)
+        self.shapes = PaddingBuckets(self.sizes[self.usable], support)
         self.precision: Precision = precision
         self.flops: dict[int, int] = {}
 
     def use(self, plan: Plan) -> None:
         """Compute the rounds by this plan."""
-        self.plan, self.places = plan, Places(plan, self.cohort_size)
+        self.plan, self.places = plan, CohortSharding(plan, self.cohort_size)
         self.program = round_program(
             self.algorithm, self.model, self.optimiser, self.places.plan, self.precision, self.places.mesh
         )
@@ -295,41 +295,41 @@ class _Loop:
             rounds: of the run.
             listeners: hear of each plan that is measured.
         """
-        if devices.several():
+        if sharding.several():
             # All processes must take the same, and none can measure alone.
-            if plan is None and devices.is_leader() and (found := measure.remembered(self._digest())):
-                plan = measure.best(found).plan
-            return Plan.shared(plan or usual(self.cohort_size, self._flops()))
+            if plan is None and sharding.is_leader() and (found := autotune.remembered(self._digest())):
+                plan = autotune.best(found).plan
+            return Plan.shared(plan or default_plan(self.cohort_size, self._flops()))
         if plan is not None:
             return plan
         flops = self._flops()
-        plan = usual(self.cohort_size, flops)
-        if not measure.worthwhile(rounds, flops * self.cohort_size) and not measure.remembered(self._digest()):
+        plan = default_plan(self.cohort_size, flops)
+        if not autotune.worthwhile(rounds, flops * self.cohort_size) and not autotune.remembered(self._digest()):
             return plan
         return self.explain(listeners=listeners).plan
 
     def explain(self, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> Explanation:
         """Return the fastest of the plans that were measured before or are measured now; or look at this plan."""
 
-        stopwatch = measure.Stopwatch(self._compiled)
+        stopwatch = autotune.Stopwatch(self._compiled)
 
-        def trial(candidate: Plan) -> measure.Trial:
+        def trial(candidate: Plan) -> autotune.Trial:
             found = stopwatch(candidate)
             for listener in listeners:
                 listener(PlanMeasured(str(candidate), found.seconds, found.first))
             return found
 
-        start = usual(self.cohort_size, self._flops()) if plan is None else plan
+        start = default_plan(self.cohort_size, self._flops()) if plan is None else plan
         traced, name = self._traced(), self._digest()
         if plan is not None:
             trials, source = [trial(plan)], "given"
         else:
-            trials, source = measure.remembered(name), "the fastest of those measured before"
+            trials, source = autotune.remembered(name), "the fastest of those measured before"
         if not trials:
-            changes = list(measure.alternatives(start, traced, self.cohort_size))
-            trials, source = measure.search(start, changes, trial), "the fastest of those measured now"
-            measure.remember(name, trials)
-        plan = measure.best(trials).plan
+            changes = list(autotune.alternatives(start, traced, self.cohort_size))
+            trials, source = autotune.search(start, changes, trial), "the fastest of those measured now"
+            autotune.remember(name, trials)
+        plan = autotune.best(trials).plan
         self.use(plan)
         return Explanation(
             plan=plan,
@@ -351,7 +351,7 @@ class _Loop:
         return accounting.count_flops_of(self._traced(level).program)
 
     def _digest(self) -> str:
-        return measure.digest(self._traced(), self.cohort_size, self.precision)
+        return autotune.digest(self._traced(), self.cohort_size, self.precision)
 
     def _compiled(self, plan: Plan) -> tuple[Callable[[], Any], Any]:
         """Compile a plan's round, of the first round's clients; return it with its arguments, and the executable."""
@@ -388,7 +388,7 @@ class _Loop:
 
     def placed(self, state: ServerState) -> ServerState:
         """Return the state on the devices that share the cohort."""
-        return devices.replicate(jax.tree.map(jnp.asarray, state), self.places.mesh)
+        return sharding.replicate(jax.tree.map(jnp.asarray, state), self.places.mesh)
 
     def draw(self, number: int) -> _Drawn:
         """Draw the clients of a round and read the tasks of those that this process computes."""
@@ -422,7 +422,7 @@ class _Loop:
             spent = jax.tree.map(jnp.copy, state)
         result = self.program(state, spent, drawn.cohort)
         meanwhile()
-        metrics, finite = devices.to_host((result.metrics, result.finite))
+        metrics, finite = sharding.to_host((result.metrics, result.finite))
         if not finite:
             raise self._diverged(state, drawn)
         sent = accounting.payload(state.phi) * self.cohort_size
@@ -441,7 +441,7 @@ class _Loop:
         """Return the error that says whose update, or whether the server's step, is not finite."""
         places = self.places
         program = finite_program(self.algorithm, self.model, places.plan, self.precision, places.mesh)
-        finite = devices.to_host(program(state.phi, drawn.cohort))[: self.cohort_size]
+        finite = sharding.to_host(program(state.phi, drawn.cohort))[: self.cohort_size]
         kept = f"the state after round {drawn.round - 1} is kept"
         if finite.all():
             return Diverged(

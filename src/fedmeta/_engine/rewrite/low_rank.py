@@ -14,7 +14,7 @@ SMALLEST = 1024
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Factored:
+class LowRank:
     """The matrix `base + sum_k lefts[k]^T rights[k]`, shape [rows, columns].
 
     A gradient step on a dense layer changes its matrix by a product whose inner dimension is the number of
@@ -44,27 +44,27 @@ class Factored:
         """Return all terms as one pair [rank, rows] and [rank, columns]."""
         return _rows(self.lefts), _rows(self.rights)
 
-    def formed(self) -> jax.Array:
+    def dense(self) -> jax.Array:
         """Return the matrix as an array."""
         left, right = self.factors()
         product = lax.dot_general(left, right, (((0,), (0,)), ((), ())))
         return product if self.base is None else self.base + product
 
-    def transposed(self) -> "Factored":
+    def transposed(self) -> "LowRank":
         """Return the transposed matrix."""
-        return Factored(None if self.base is None else self.base.T, self.rights, self.lefts)
+        return LowRank(None if self.base is None else self.base.T, self.rights, self.lefts)
 
-    def scaled(self, factor: Any) -> "Factored":
+    def scaled(self, factor: Any) -> "LowRank":
         """Return the matrix times a number."""
         base = None if self.base is None else self.base * factor
-        return Factored(base, self.lefts, tuple(right * factor for right in self.rights))
+        return LowRank(base, self.lefts, tuple(right * factor for right in self.rights))
 
-    def plus(self, other: Any) -> "Factored":
+    def plus(self, other: Any) -> "LowRank":
         """Return the sum with an array or a factored matrix."""
-        if not isinstance(other, Factored):
-            return Factored(other if self.base is None else self.base + other, self.lefts, self.rights)
+        if not isinstance(other, LowRank):
+            return LowRank(other if self.base is None else self.base + other, self.lefts, self.rights)
         bases = [base for base in (self.base, other.base) if base is not None]
-        return Factored(
+        return LowRank(
             sum(bases[1:], bases[0]) if bases else None, self.lefts + other.lefts, self.rights + other.rights
         )
 
@@ -92,9 +92,9 @@ def worthwhile(rows: int, columns: int, rank: int) -> bool:
     return rows * columns >= SMALLEST and rank * (rows + columns) <= rows * columns
 
 
-def formed(value: Any) -> Any:
+def dense(value: Any) -> Any:
     """Return the array behind a value that may be factored."""
-    return value.formed() if isinstance(value, Factored) else value
+    return value.dense() if isinstance(value, LowRank) else value
 
 
 def _rows(parts: Sequence[Any]) -> Any:

@@ -4,7 +4,7 @@ An algorithm is written as the paper writes it, for one client, and differentiat
 is the traced program of that client's update, derivatives included. Here it is walked through, operation by
 operation, and re-emitted, so that no algorithm and no model needs to know of any of this:
 
-- a product of few examples, such as a dense layer's gradient, stays in its factors (`Factored`) through scaling,
+- a product of few examples, such as a dense layer's gradient, stays in its factors (`LowRank`) through scaling,
   sums and transposition, up to the products with it;
 - a product that a loop adds up, such as a recurrent layer's gradient, is taken once, after the loop; a matrix that it
   needs transposed in each step is transposed once, before it;
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from fedmeta.engine.rewrite.analysis import (
+from fedmeta._engine.rewrite.analysis import (
     CHECKPOINTS,
     Sum,
     called,
@@ -29,8 +29,8 @@ from fedmeta.engine.rewrite.analysis import (
     holds_thin,
     is_thin,
 )
-from fedmeta.engine.rewrite.convolution import Form, convolve, rewritable
-from fedmeta.engine.rewrite.factored import Factored, formed
+from fedmeta._engine.rewrite.convolution import Form, convolve, rewritable
+from fedmeta._engine.rewrite.low_rank import LowRank, dense
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Options:
     """Which forms the program takes.
 
     Args:
-        factored: leave products of few examples in their factors.
-        convolution: "library" or "patches" (patches times a matrix).
+        low_rank: leave products of few examples in their factors.
+        convolution: "xla" or "im2col" (patches times a matrix).
         products: the type in which the factors of a product are rounded; None leaves them as they are. Sums are
             taken in the type of the result.
     """
 
-    factored: bool = True
-    convolution: Form = "library"
+    low_rank: bool = True
+    convolution: Form = "xla"
     products: Any = None
 
 
@@ -56,7 +56,7 @@ class _Uniform:
     value: Any
     aval: jax.ShapeDtypeStruct
 
-    def formed(self) -> jax.Array:
+    def dense(self) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(self.value, self.aval.dtype), self.aval.shape)
 
     @property
@@ -70,8 +70,8 @@ class _Stack:
 
     parts: tuple[Any, ...]
 
-    def formed(self) -> jax.Array:
-        return jnp.stack([_formed(part) for part in self.parts])
+    def dense(self) -> jax.Array:
+        return jnp.stack([_dense(part) for part in self.parts])
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class _Turned:
     matrix: Any
     transpose: Any
 
-    def formed(self) -> jax.Array:
+    def dense(self) -> jax.Array:
         return self.matrix
 
 
@@ -106,14 +106,14 @@ def trace(function: Callable[..., Any], *args: Any) -> Traced:
 def rewrite(traced: Traced, options: Options) -> Callable[..., Any]:
     """Return the traced function with its operations in the forms that the options name.
 
-    Matrices among its results that are `Factored` are left so. It is not meant to be differentiated: what it computes
+    Matrices among its results that are `LowRank` are left so. It is not meant to be differentiated: what it computes
     may hold derivatives already.
     """
 
     def run(*args: Any) -> Any:
         program = traced.program
         results = _Interpreter(options).run(program.jaxpr, program.consts, jax.tree.leaves(args))
-        results = [result if isinstance(result, Factored) else _formed(result) for result in results]
+        results = [result if isinstance(result, LowRank) else _dense(result) for result in results]
         return jax.tree.unflatten(traced.results, results)
 
     return run
@@ -188,7 +188,7 @@ class _Interpreter:
 
     def _as_it_is(self, jaxpr: Any, equation: Any, inputs: list[Any]) -> list[Any]:
         given = {
-            variable: _formed(value)
+            variable: _dense(value)
             for variable, value in zip(equation.invars, inputs, strict=True)
             if not isinstance(variable, core.Literal)
         }
@@ -216,18 +216,18 @@ class _Interpreter:
         contracted, batch = equation.params["dimension_numbers"]
         product = self._product(equation.params)
         simple = len(contracted[0]) == 1 and not batch[0]
-        if simple and isinstance(left, Factored):
-            return [left.times(_formed(right), contracted[0][0], contracted[1][0], product)]
-        if simple and isinstance(right, Factored):
-            return [right.times_after(_formed(left), contracted[1][0], contracted[0][0], product)]
+        if simple and isinstance(left, LowRank):
+            return [left.times(_dense(right), contracted[0][0], contracted[1][0], product)]
+        if simple and isinstance(right, LowRank):
+            return [right.times_after(_dense(left), contracted[1][0], contracted[0][0], product)]
         if simple and isinstance(right, _Turned) and contracted[1][0] == 1:
-            return [product(_formed(left), right.transpose, ((contracted[0], (0,)), ((), ())))]
-        left, right = _formed(left), _formed(right)
-        if self.options.factored and is_thin(equation):
+            return [product(_dense(left), right.transpose, ((contracted[0], (0,)), ((), ())))]
+        left, right = _dense(left), _dense(right)
+        if self.options.low_rank and is_thin(equation):
             if self._rounds(left):
                 left, right = self._rounded(left), self._rounded(right)
             return [
-                Factored(
+                LowRank(
                     None,
                     (left if contracted[0][0] == 0 else left.T,),
                     (right if contracted[1][0] == 0 else right.T,),
@@ -252,7 +252,7 @@ class _Interpreter:
 
     def _convolution(self, equation: Any, inputs: list[Any]) -> list[Any]:
         params = dict(equation.params)
-        left, right = _formed(inputs[0]), _formed(inputs[1])
+        left, right = _dense(inputs[0]), _dense(inputs[1])
         if self._rounds(left):
             params["preferred_element_type"] = params["preferred_element_type"] or left.dtype
             left, right = self._narrowed(left), self._narrowed(right)
@@ -262,58 +262,58 @@ class _Interpreter:
 
     def _broadcast(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
         aval = equation.outvars[0].aval
-        if equation.invars[0].aval.shape != () or len(aval.shape) != 2 or not self.options.factored:
+        if equation.invars[0].aval.shape != () or len(aval.shape) != 2 or not self.options.low_rank:
             return None
         return [_Uniform(inputs[0], jax.ShapeDtypeStruct(aval.shape, aval.dtype))]
 
     def _transpose(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
-        if isinstance(inputs[0], Factored) and tuple(equation.params["permutation"]) == (1, 0):
+        if isinstance(inputs[0], LowRank) and tuple(equation.params["permutation"]) == (1, 0):
             return [inputs[0].transposed()]
         return None
 
     def _multiply(self, _: Any, inputs: list[Any]) -> list[Any] | None:
         for matrix, other in (inputs, inputs[::-1]):
-            if isinstance(matrix, Factored) and _is_number(other):
+            if isinstance(matrix, LowRank) and _is_number(other):
                 return [matrix.scaled(_number(other))]
         return None
 
     def _divide(self, _: Any, inputs: list[Any]) -> list[Any] | None:
         matrix, other = inputs
-        if isinstance(matrix, Factored) and _is_number(other):
+        if isinstance(matrix, LowRank) and _is_number(other):
             return [matrix.scaled(1.0 / _number(other))]
         return None
 
     def _negate(self, _: Any, inputs: list[Any]) -> list[Any] | None:
-        return [inputs[0].scaled(-1.0)] if isinstance(inputs[0], Factored) else None
+        return [inputs[0].scaled(-1.0)] if isinstance(inputs[0], LowRank) else None
 
     def _add(self, _: Any, inputs: list[Any]) -> list[Any] | None:
         for matrix, other in (inputs, inputs[::-1]):
             if isinstance(other, _Uniform) and other.is_zero and not isinstance(matrix, _Uniform):
                 return [matrix]
-            if isinstance(matrix, Factored):
-                return [matrix.plus(other if isinstance(other, Factored) else _matrix(other, matrix))]
+            if isinstance(matrix, LowRank):
+                return [matrix.plus(other if isinstance(other, LowRank) else _matrix(other, matrix))]
         return None
 
     def _subtract(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
-        if isinstance(inputs[1], Factored):
+        if isinstance(inputs[1], LowRank):
             if inputs[1].base is inputs[0]:
                 # What a client's descent started from, minus where it ended.
                 return [replace(inputs[1], base=None).scaled(-1.0)]
             return self._add(equation, [inputs[0], inputs[1].scaled(-1.0)])
-        if isinstance(inputs[0], Factored):
+        if isinstance(inputs[0], LowRank):
             return [inputs[0].plus(-_matrix(inputs[1], inputs[0]))]
         return None
 
     def _same(self, _: Any, inputs: list[Any]) -> list[Any] | None:
-        return inputs if isinstance(inputs[0], Factored) else None
+        return inputs if isinstance(inputs[0], LowRank) else None
 
     def _convert(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
-        if isinstance(inputs[0], Factored) and inputs[0].aval.dtype == equation.params["new_dtype"]:
+        if isinstance(inputs[0], LowRank) and inputs[0].aval.dtype == equation.params["new_dtype"]:
             return inputs
         return None
 
     def _checkpoint(self, equation: Any, inputs: list[Any]) -> list[Any]:
-        inputs = [_formed(value) for value in inputs]
+        inputs = [_dense(value) for value in inputs]
         if equation.params["differentiated"]:
             # Else the compiler would see that both passes compute the same, and keep what shall be computed again.
             inputs = lax.optimization_barrier(inputs)
@@ -321,7 +321,7 @@ class _Interpreter:
 
     def _cond(self, equation: Any, inputs: list[Any]) -> list[Any]:
         branches = [self._apart(branch) for branch in equation.params["branches"]]
-        index, *operands = (_formed(value) for value in inputs)
+        index, *operands = (_dense(value) for value in inputs)
         return lax.switch(index, branches, *operands)
 
     def _while(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
@@ -329,7 +329,7 @@ class _Interpreter:
         if params["cond_jaxpr"].out_avals[0].shape != ():
             # Several loops side by side, each of which ends when it will: no function of `lax` says that.
             return None
-        inputs = [_formed(value) for value in inputs]
+        inputs = [_dense(value) for value in inputs]
         first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
         goes_on, body = self._apart(params["cond_jaxpr"]), self._apart(params["body_jaxpr"])
         return lax.while_loop(
@@ -340,7 +340,7 @@ class _Interpreter:
 
     def _apart(self, program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
         """Return a program as a function from arrays to arrays."""
-        return lambda *args: [_formed(value) for value in self.run(program.jaxpr, program.consts, args)]
+        return lambda *args: [_dense(value) for value in self.run(program.jaxpr, program.consts, args)]
 
     def _scan(self, equation: Any, inputs: list[Any]) -> list[Any]:
         params = equation.params
@@ -348,7 +348,7 @@ class _Interpreter:
         consts = inputs[: params["num_consts"]]
         carry = inputs[params["num_consts"] : params["num_consts"] + params["num_carry"]]
         streams = inputs[params["num_consts"] + params["num_carry"] :]
-        if self.options.factored and length > 0 and holds_thin(body.jaxpr, length):
+        if self.options.low_rank and length > 0 and holds_thin(body.jaxpr, length):
             return self._unrolled(equation, consts, carry, streams)
         return self._looped(equation, consts, carry, streams)
 
@@ -356,7 +356,7 @@ class _Interpreter:
         body, length = equation.params["jaxpr"], equation.params["length"]
         order = range(length)[::-1] if equation.params["reverse"] else range(length)
         given: list[Any] = [None] * length
-        streams = [value if isinstance(value, _Stack) else _formed(value) for value in streams]
+        streams = [value if isinstance(value, _Stack) else _dense(value) for value in streams]
         for index in order:
             row = [value.parts[index] if isinstance(value, _Stack) else value[index] for value in streams]
             results = self.run(body.jaxpr, body.consts, [*consts, *carry, *row])
@@ -366,7 +366,7 @@ class _Interpreter:
     def _looped(self, equation: Any, consts: list[Any], carry: list[Any], streams: list[Any]) -> list[Any]:
         params = equation.params
         body, count = params["jaxpr"], len(carry)
-        consts, carry, streams = ([_formed(value) for value in part] for part in (consts, carry, streams))
+        consts, carry, streams = ([_dense(value) for value in part] for part in (consts, carry, streams))
         for place in contracted_by_rows(body.jaxpr, params["num_consts"]):
             consts[place] = _Turned(consts[place], consts[place].T)
         sums = find_sums(body.jaxpr, params["num_consts"], count)
@@ -379,7 +379,7 @@ class _Interpreter:
             jaxpr = body.jaxpr
             values: dict[Any, Any] = {}
             results = self._body(jaxpr, body.consts, [*consts, *full, *row], sums, values)
-            terms = [_formed(value) for place in sums for value in values[place]]
+            terms = [_dense(value) for place in sums for value in values[place]]
             return [results[place] for place in kept], [*results[count:], *terms]
 
         state, given = lax.scan(
@@ -409,7 +409,7 @@ class _Interpreter:
 
         outvars = [variable for variable in rest.outvars if not goes(variable)]
         rest = rest.replace(outvars=[*outvars, *wanted])
-        results = [_formed(value) for value in self.run(rest, consts, args)]
+        results = [_dense(value) for value in self.run(rest, consts, args)]
         found = iter(results[len(outvars) :])
         for place in sums:
             terms[place] = (next(found), next(found))
@@ -424,18 +424,18 @@ class _Interpreter:
         return total.transpose(sum_.permutation) if sum_.permutation else total
 
 
-def _formed(value: Any) -> Any:
-    return value.formed() if isinstance(value, _Uniform | _Stack | _Turned) else formed(value)
+def _dense(value: Any) -> Any:
+    return value.dense() if isinstance(value, _Uniform | _Stack | _Turned) else dense(value)
 
 
-def _matrix(value: Any, like: Factored) -> Any:
+def _matrix(value: Any, like: LowRank) -> Any:
     """Return a value as an array of a matrix's shape; a program may name a number in place of a matrix."""
-    value = _formed(value)
+    value = _dense(value)
     return value if jnp.ndim(value) else jnp.full(like.aval.shape, value, like.aval.dtype)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, _Uniform) or (not isinstance(value, Factored | _Stack | _Turned) and jnp.ndim(value) == 0)
+    return isinstance(value, _Uniform) or (not isinstance(value, LowRank | _Stack | _Turned) and jnp.ndim(value) == 0)
 
 
 def _number(value: Any) -> Any:

@@ -12,13 +12,13 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from fedmeta import aggregate, random, server
+from fedmeta._engine.cohort import Cohort
+from fedmeta._engine.plan import Plan, Precision
+from fedmeta._engine.rewrite.interpreter import Options, Traced, rewrite, trace
+from fedmeta._engine.rewrite.low_rank import LowRank
+from fedmeta._engine.sharding import AXIS
 from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate
 from fedmeta.data.dataset import FederatedDataset
-from fedmeta.engine.cohort import Cohort
-from fedmeta.engine.devices import AXIS
-from fedmeta.engine.plan import Plan, Precision
-from fedmeta.engine.rewrite.factored import Factored
-from fedmeta.engine.rewrite.interpreter import Options, Traced, rewrite, trace
 from fedmeta.model import Model
 from fedmeta.task import Batch, Task
 
@@ -85,7 +85,7 @@ def finite_program(
 
         def one(_: None, some: Cohort) -> tuple[None, jax.Array]:
             update = client(phi, some.tasks, some.keys)
-            direction = jax.tree.map(_formed, update.direction, is_leaf=_is_factored)
+            direction = jax.tree.map(_dense, update.direction, is_leaf=_is_low_rank)
             return None, all_finite((direction, update.weight))
 
         return jax.lax.scan(one, None, cohort)[1]
@@ -168,30 +168,30 @@ def _on(mesh: Mesh, function: Callable[..., Any], inputs: Any, outputs: Any) -> 
 
 def _options(plan: Plan, precision: Precision) -> Options:
     products = None if precision == "float32" else jnp.dtype(precision)
-    return Options(factored=plan.factored, convolution=plan.convolution, products=products)
+    return Options(low_rank=plan.low_rank, convolution=plan.convolution, products=products)
 
 
 def _client_update(
     algorithm: Algorithm, model: Model, plan: Plan, precision: Precision
 ) -> Callable[[Any, Any, Any], ClientUpdate]:
-    """Return one client's update in the plan's form; matrices of its direction may be `Factored`."""
+    """Return one client's update in the plan's form; matrices of its direction may be `LowRank`."""
     options = _options(plan, precision)
 
     def run(phi: Any, task: Any, words: Any) -> ClientUpdate:
-        traced = _traced_update(algorithm, model, plan.checkpoint, phi, task, words)
+        traced = _traced_update(algorithm, model, plan.remat, phi, task, words)
         return rewrite(traced, options)(phi, task, words)
 
     return run
 
 
-def _traced_update(algorithm: Algorithm, model: Model, checkpoint: bool, *args: Any) -> Traced:
+def _traced_update(algorithm: Algorithm, model: Model, remat: bool, *args: Any) -> Traced:
     leaves, structure = jax.tree.flatten(args)
-    return _trace_once(algorithm, model, checkpoint, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+    return _trace_once(algorithm, model, remat, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 @lru_cache(maxsize=64)
-def _trace_once(algorithm: Algorithm, model: Model, checkpoint: bool, structure: Any, shapes: Any) -> Traced:
-    if checkpoint:
+def _trace_once(algorithm: Algorithm, model: Model, remat: bool, structure: Any, shapes: Any) -> Traced:
+    if remat:
         model = replace(model, apply=jax.checkpoint(model.apply))
     args = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     return trace(
@@ -215,26 +215,26 @@ def _side_by_side(client: Callable[..., Any], phi: Any, some: Cohort) -> Any:
 
 
 def _sum_over_groups(group: Callable[[Cohort], Any], cohort: Cohort, chunk: int) -> Any:
-    """Return the sum of what `group` gives for each chunk of the cohort; matrices in it may be `Factored`."""
+    """Return the sum of what `group` gives for each chunk of the cohort; matrices in it may be `LowRank`."""
     groups = _groups(cohort, chunk)
     first = jax.tree.map(lambda leaf: leaf[0], groups)
     count = len(cohort.present) // chunk
     if chunk == len(cohort.present):
         found = group(first if chunk == 1 else groups)
-        return jax.tree.map(_formed, found, is_leaf=_is_factored)
-    shapes, structure = jax.tree.flatten(jax.eval_shape(group, first), is_leaf=_is_factored)
+        return jax.tree.map(_dense, found, is_leaf=_is_low_rank)
+    shapes, structure = jax.tree.flatten(jax.eval_shape(group, first), is_leaf=_is_low_rank)
     # The factors of all groups are kept for one product after the loop, as long as that is less than the matrix itself
     # would take a few times.
-    later = [_is_factored(shape) and count * shape.size <= KEPT * shape.aval.size for shape in shapes]
+    later = [_is_low_rank(shape) and count * shape.size <= KEPT * shape.aval.size for shape in shapes]
 
     def step(sums: list[Any], some: Cohort) -> tuple[list[Any], list[Any]]:
-        found = jax.tree.leaves(group(some), is_leaf=_is_factored)
-        now = [_formed(leaf) for leaf, wait in zip(found, later, strict=True) if not wait]
+        found = jax.tree.leaves(group(some), is_leaf=_is_low_rank)
+        now = [_dense(leaf) for leaf, wait in zip(found, later, strict=True) if not wait]
         return [a + b for a, b in zip(sums, now, strict=True)], [
             leaf for leaf, wait in zip(found, later, strict=True) if wait
         ]
 
-    now = [shape.aval if _is_factored(shape) else shape for shape, wait in zip(shapes, later, strict=True) if not wait]
+    now = [shape.aval if _is_low_rank(shape) else shape for shape, wait in zip(shapes, later, strict=True) if not wait]
     sums, stacked = jax.lax.scan(step, [jnp.zeros(one.shape, one.dtype) for one in now], groups)
     done, waiting = iter(sums), iter(stacked)
     leaves = [_one_product(next(waiting)) if wait else next(done) for wait in later]
@@ -245,20 +245,20 @@ def _weighted_sum(tree: Any, weights: jax.Array) -> Any:
     """Return the sum over clients of weight * tree; every array [chunk, ...], or of one client alone."""
 
     def leaf(value: Any) -> Any:
-        if not _is_factored(value):
+        if not _is_low_rank(value):
             scaled = value * weights.reshape(weights.shape + (1,) * (value.ndim - weights.ndim)).astype(value.dtype)
             return scaled.sum(axis=0) if weights.ndim else scaled
         rights = tuple(right * weights[..., None, None].astype(right.dtype) for right in value.rights)
         base = None if value.base is None else leaf(value.base)
-        return Factored(base, _rows(value.lefts), _rows(rights))
+        return LowRank(base, _rows(value.lefts), _rows(rights))
 
-    return jax.tree.map(leaf, tree, is_leaf=_is_factored)
+    return jax.tree.map(leaf, tree, is_leaf=_is_low_rank)
 
 
-def _one_product(stacked: Factored) -> jax.Array:
+def _one_product(stacked: LowRank) -> jax.Array:
     """Return the sum of several factored matrices, their arrays stacked, as one product."""
     base = None if stacked.base is None else stacked.base.sum(axis=0)
-    return Factored(base, _rows(stacked.lefts), _rows(stacked.rights)).formed()
+    return LowRank(base, _rows(stacked.lefts), _rows(stacked.rights)).dense()
 
 
 def _rows(parts: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -266,9 +266,9 @@ def _rows(parts: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(part.reshape(-1, part.shape[-1]) for part in parts)
 
 
-def _is_factored(value: Any) -> bool:
-    return isinstance(value, Factored)
+def _is_low_rank(value: Any) -> bool:
+    return isinstance(value, LowRank)
 
 
-def _formed(value: Any) -> Any:
-    return value.formed() if _is_factored(value) else value
+def _dense(value: Any) -> Any:
+    return value.dense() if _is_low_rank(value) else value

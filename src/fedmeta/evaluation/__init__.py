@@ -1,0 +1,1 @@
+"""How good a starting point is for clients that took no part in training."""

@@ -9,6 +9,10 @@ import numpy as np
 from jax.extend import core
 
 
+class Uncountable(ValueError):
+    """A program has a loop whose length is known only when it runs."""
+
+
 def payload(tree: Any) -> int:
     """Return the bytes of a pytree of arrays as they are sent: every array's own, nothing else."""
     return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
@@ -31,7 +35,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
         args: arrays, or anything with a shape and a dtype in their place.
 
     Raises:
-        ValueError: the program has a loop whose length is known only when it runs.
+        Uncountable: the program has a loop whose length is known only when it runs.
     """
     return count_flops_of(jax.make_jaxpr(function)(*args))
 
@@ -56,7 +60,7 @@ def _count_equation(equation: Any) -> int:
     if name == "while":
         inner = _count(params["body_jaxpr"].jaxpr) + _count(params["cond_jaxpr"].jaxpr)
         if inner:
-            raise ValueError("cannot count the FLOPs of a loop whose length is known only when it runs")
+            raise Uncountable("cannot count the FLOPs of a loop whose length is known only when it runs")
         return 0
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in params["branches"])

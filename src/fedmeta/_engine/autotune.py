@@ -138,12 +138,14 @@ def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Call
     if most > 1:
         count = most if first.devices == 1 else 1
         yield lambda best: replace(best, devices=count)
-    if "conv_general_dilated" in used:
+    if not first.rewrite:
+        yield lambda best: replace(best, rewrite=True)
+    if "conv_general_dilated" in used and first.rewrite:
         other = "im2col" if first.convolution == "xla" else "xla"
         yield lambda best: replace(best, convolution=other)
     if cohort_size > 1:
         yield lambda best: replace(best, chunk=cohort_size if best.chunk == 1 else 1)
-    if "dot_general" in used:
+    if "dot_general" in used and first.rewrite:
         yield lambda best: replace(best, low_rank=not best.low_rank)
     if cohort_size > 8:
         yield lambda best: replace(best, chunk=4)

@@ -9,36 +9,36 @@ from fedmeta.data.dataset import support_size
 class PaddingBuckets:
     """The padded sizes that clients' support and query sets are brought to.
 
-    The fewest levels, at most `limit`, with which padding every client to its own level adds no more than the
-    share `slack` of the examples; and of that many levels those that add the fewest.
+    The fewest buckets, at most `limit`, with which padding every client to its own adds no more than the
+    share `slack` of the examples; and of that many those that add the fewest.
 
     Args:
         sizes: the examples that each client brings, shape [clients], at least 2 each.
         support: the fraction of them that is support.
-        limit: how many levels there may be.
-        slack: the share of padding that is not worth another level, which means another program to compile.
+        limit: how many buckets there may be.
+        slack: the share of padding that is not worth another bucket, which means another program to compile.
     """
 
     def __init__(self, sizes: Int[np.ndarray, " clients"], support: float, limit: int = 4, slack: float = 0.15):
-        self.levels = _levels(sizes, limit, slack)
+        self.sizes = _bucket_sizes(sizes, limit, slack)
         self.support = support
 
-    def level(self, examples: int) -> int:
-        """Return the smallest level that holds a client with so many examples."""
-        return int(self.levels[np.searchsorted(self.levels, examples)])
+    def bucket(self, examples: int) -> int:
+        """Return the size of the smallest bucket that holds a client with so many examples."""
+        return int(self.sizes[np.searchsorted(self.sizes, examples)])
 
     def lengths(self, examples: int) -> tuple[int, int]:
-        """Return the support and query examples of a client with so many, which at a level are the padded lengths."""
+        """Return the support and query examples of a client with so many, which for a bucket are the padded lengths."""
         support = support_size(examples, self.support)
         return support, examples - support
 
     def padding(self, sizes: Int[np.ndarray, " clients"]) -> float:
-        """Return the share of padding among the examples of these clients, each padded to its own level."""
-        return float(1 - sizes.sum() / self.levels[np.searchsorted(self.levels, sizes)].sum())
+        """Return the share of padding among the examples of these clients, each padded to its own bucket."""
+        return float(1 - sizes.sum() / self.sizes[np.searchsorted(self.sizes, sizes)].sum())
 
 
-def _levels(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:
-    """Choose the levels by dynamic programming over at most 64 candidate sizes."""
+def _bucket_sizes(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:
+    """Choose the sizes by dynamic programming over at most 64 candidate sizes."""
     values, counts = np.unique(sizes, return_counts=True)
     if len(values) > 64:
         ends = np.unique(
@@ -49,7 +49,7 @@ def _levels(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:
         values = values[ends]
     below = np.concatenate([[0], np.cumsum(counts)])
     enough = (1 + slack) * sizes.sum()
-    # cost[j]: examples, padding included, when clients up to candidate j lie on the levels so far.
+    # cost[j]: examples, padding included, when clients up to candidate j lie in the buckets so far.
     cost = values * below[1:]
     choice: list[np.ndarray] = []
     while cost[-1] > enough and len(choice) < min(limit, len(values)) - 1:
@@ -58,12 +58,12 @@ def _levels(sizes: np.ndarray, limit: int, slack: float) -> np.ndarray:
         options = np.where(clients > 0, options, np.iinfo(np.int64).max)
         choice.append(np.argmin(options, axis=1))
         cost = options[np.arange(len(values)), choice[-1]]
-    levels, last = [], len(values) - 1
+    chosen, last = [], len(values) - 1
     for first in reversed(choice):
-        levels.append(values[last])
+        chosen.append(values[last])
         last = first[last] - 1
         if last < 0:
             break
     else:
-        levels.append(values[last])
-    return np.unique(levels)
+        chosen.append(values[last])
+    return np.unique(chosen)

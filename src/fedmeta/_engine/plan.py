@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmeta._engine import sharding
 from fedmeta._engine.rewrite.convolution import Form
+from fedmeta._settings import whole_number
 from fedmeta.errors import UnknownName, UsageError
 
 Precision = Literal["float32", "bfloat16"]
@@ -20,6 +21,15 @@ LARGEST = 8
 """Streams that a plan has at the most where nobody asks for more: each holds what the server holds, and a sum."""
 
 
+_FORMER = {
+    "streams": "devices",
+    "factored": "low_rank",
+    "checkpoint": "remat",
+    "library": "xla",
+    "patches": "im2col",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How a cohort is computed. Every plan gives the same result, but for the order of floating-point sums.
@@ -27,6 +37,8 @@ class Plan:
     Args:
         chunk: clients computed side by side, as one batch; the chunks follow one another.
         devices: devices of each process that share the cohort.
+        rewrite: compute a client's traced update in other forms than JAX gave it, with the same result; without it the
+            plain program runs, and the next two say nothing.
         low_rank: leave low-rank products, such as a dense layer's gradient on few examples, in their factors.
         convolution: "xla" for the platform's own convolution, "im2col" for patches times a matrix.
         remat: compute activations again where they are needed, instead of keeping them: less memory.
@@ -37,6 +49,7 @@ class Plan:
 
     chunk: int = 1
     devices: int = 1
+    rewrite: bool = True
     low_rank: bool = True
     convolution: Form = "xla"
     remat: bool = False
@@ -44,9 +57,11 @@ class Plan:
     def __post_init__(self):
         for name in ("chunk", "devices"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            count = whole_number(f"a plan's {name}", value)
+            if count < 1:
                 raise UsageError(f"a plan's {name} must be a whole number from 1, not {value!r}")
-        for name in ("low_rank", "remat"):
+            object.__setattr__(self, name, count)
+        for name in ("rewrite", "low_rank", "remat"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"a plan's {name} must be true or false, not {getattr(self, name)!r}")
         if self.convolution not in get_args(Form):
@@ -64,20 +79,25 @@ class Plan:
             UsageError: no such field, or a value out of range.
         """
         known = [field.name for field in fields(cls)]
-        for name in content:
+        described = {}
+        for name, value in content.items():
+            # Runs of earlier versions have other names.
+            name = _FORMER.get(name, name)
             if name not in known:
                 raise UnknownName("part of a plan", name, known)
-        return cls(**content)
+            described[name] = _FORMER.get(value, value) if isinstance(value, str) else value
+        return cls(**described)
 
     @classmethod
     def shared(cls, plan: "Plan") -> "Plan":
         """Return process 0's plan in every process."""
         forms = get_args(Form)
-        own = [plan.chunk, plan.devices, plan.low_rank, forms.index(plan.convolution), plan.remat]
-        chunk, count, low_rank, form, remat = sharding.broadcast(np.array(own, np.int32)).tolist()
+        own = [plan.chunk, plan.devices, plan.rewrite, plan.low_rank, forms.index(plan.convolution), plan.remat]
+        chunk, count, rewrite, low_rank, form, remat = sharding.broadcast(np.array(own, np.int32)).tolist()
         return cls(
             chunk=chunk,
             devices=count,
+            rewrite=bool(rewrite),
             low_rank=bool(low_rank),
             convolution=forms[form],
             remat=bool(remat),
@@ -101,8 +121,12 @@ class Plan:
 
     def __str__(self) -> str:
         side = "one client after another" if self.chunk == 1 else f"{self.chunk} clients side by side"
-        parts = [side, f"convolution by {self.convolution}"]
-        parts.append("low-rank products in their factors" if self.low_rank else "all products formed")
+        parts = [side]
+        if self.rewrite:
+            parts.append(f"convolution by {self.convolution}")
+            parts.append("low-rank products in their factors" if self.low_rank else "all products formed")
+        else:
+            parts.append("the program as JAX gives it")
         if self.devices > 1:
             parts.append(f"{self.devices} devices")
         if self.remat:
@@ -118,7 +142,8 @@ def default_plan(cohort_size: int, flops: int) -> Plan:
         flops: floating-point operations of one client's update.
     """
     if jax.default_backend() != "cpu":
-        return Plan(chunk=cohort_size, devices=most_devices(cohort_size), low_rank=False)
+        # Where nobody has measured a gain, the program stays as it is.
+        return Plan(chunk=cohort_size, devices=most_devices(cohort_size), rewrite=False)
     # A processor's cache holds many clients of a small model, and one of a large one, which is worth a core.
     if flops < SMALL:
         return Plan(chunk=min(cohort_size, 64))

@@ -1,5 +1,6 @@
 """The compiled programs: a round of a cohort, and the evaluation of a group of clients."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -8,142 +9,177 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from fedmeta import aggregate, random, server
+from fedmeta import random
 from fedmeta._engine.cohort import Cohort
 from fedmeta._engine.plan import Plan, Precision
 from fedmeta._engine.rewrite.interpreter import Options, Traced, rewrite, trace
-from fedmeta._engine.rewrite.low_rank import LowRank
+from fedmeta._engine.rewrite.low_rank import LowRank, dense, is_low_rank, stacked_rows
 from fedmeta._engine.sharding import AXIS
-from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate
+from fedmeta.aggregators import Aggregator, Part
 from fedmeta.data.dataset import FederatedDataset
-from fedmeta.model import Model
+from fedmeta.errors import UsageError
+from fedmeta.federation import Federation, ServerState
 from fedmeta.task import Batch, Task
 
 KEPT = 4
 """The factors of a cohort may take so many times what their matrix takes."""
 
+PROGRAMS = 32
+"""Compiled programs of a kind that are kept."""
+
 
 class RoundResult(NamedTuple):
-    """What a round gives: the new state, the weighted means of the clients' metrics, and whether all of it is finite.
+    """What a round gives.
 
-    `finite` has shape [].
+    `state` is the new one, `metrics` the weighted means of the clients' metrics, `finite` whether all of it is finite,
+    shape []; `memory` what the clients keep, every array [clients, ...].
     """
 
-    state: server.ServerState
+    state: ServerState
     metrics: dict[str, jax.Array]
     finite: jax.Array
+    memory: Any
 
 
-@lru_cache(maxsize=32)
-def round_program(
-    algorithm: Algorithm,
-    model: Model,
-    optimiser: optax.GradientTransformation,
-    plan: Plan,
-    precision: Precision,
-    mesh: Mesh,
-) -> Any:
-    """Return the jitted round: client updates, their mean, the server's step.
+class Answer(NamedTuple):
+    """What a client brings to a round: its part, its metrics times its weight, its weight, and what it keeps."""
 
-    It maps (state, spent, cohort) to a `RoundResult`, whose state takes the place of `spent` in memory: a state of the
-    same shapes that is needed no more, or None.
+    part: Part
+    metrics: dict[str, jax.Array]
+    weight: jax.Array
+    memory: Any
+
+
+@lru_cache(maxsize=PROGRAMS)
+def round_program(federation: Federation, plan: Plan, precision: Precision, mesh: Mesh) -> Any:
+    """Return the jitted round: client updates, the aggregate, the server's step.
+
+    It maps (state, spent, cohort, memory) to a `RoundResult`, whose state takes the place of `spent` in memory: a state
+    of the same shapes that is needed no more, or None.
     """
+    aggregator = federation.aggregator
 
-    def run(state: server.ServerState, spent: Any, cohort: Cohort) -> RoundResult:
+    def run(state: ServerState, spent: Any, cohort: Cohort, memory: Any) -> RoundResult:
         del spent
-        client = _client_update(algorithm, model, plan, precision)
+        client = client_answer(federation, plan, precision)
 
-        def group(some: Cohort) -> tuple[Any, Any, Any]:
-            updates = _side_by_side(client, state.phi, some)
-            weights = updates.weight * some.present
-            sums = _weighted_sum((updates.direction, updates.metrics), weights)
-            return *sums, jnp.sum(weights)
+        def group(some: tuple[Cohort, Any]) -> tuple[Any, Any]:
+            answer = _side_by_side(client, state.phi, *some)
+            figures = (answer.metrics, answer.weight)
+            summed, kept = ((answer.part, figures), ()) if aggregator.needs == "sum" else (figures, answer.part)
+            return summed, (kept, answer.memory)
 
-        directions, metrics, weight = _sum_over_groups(group, cohort, plan.chunk)
+        summed, (parts, after) = _over_groups(group, (cohort, memory), len(cohort.present), plan.chunk)
         if mesh.size > 1:
-            directions, metrics, weight = jax.lax.psum((directions, metrics, weight), AXIS)
-        direction = aggregate.value(aggregate.Mean(directions, weight))
-        stepped = server.step(optimiser, state, direction)
-        finite = all_finite((stepped.phi, stepped.optimiser))
-        return RoundResult(stepped, aggregate.value(aggregate.Mean(metrics, weight)), finite)
+            summed = jax.lax.psum(summed, AXIS)
+        total, (metrics, weight) = summed if aggregator.needs == "sum" else (parts, summed)
+        if aggregator.needs != "sum" and mesh.size > 1:
+            stepped = federation.step(state, _finish_together(aggregator, total, mesh.size))
+        else:
+            stepped = federation.finish(state, total)
+        share = jnp.where(weight > 0, weight, jnp.ones_like(weight))
+        means = {name: value / share for name, value in metrics.items()}
+        return RoundResult(stepped, means, _state_is_finite(stepped), after)
 
-    specs = (PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS))
-    return jax.jit(_on(mesh, run, specs, PartitionSpec()), donate_argnums=1, keep_unused=True)
+    each, whole = PartitionSpec(AXIS), PartitionSpec()
+    outputs = RoundResult(whole, whole, whole, each)
+    return jax.jit(_on(mesh, run, (whole, whole, each, each), outputs), donate_argnums=1, keep_unused=True)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=PROGRAMS)
 def finite_program(
-    algorithm: Algorithm, model: Model, plan: Plan, precision: Precision, mesh: Mesh
-) -> Callable[[Any, Cohort], jax.Array]:
-    """Return the compiled search for clients whose update is not finite: (phi, cohort) -> booleans [clients]."""
+    federation: Federation, plan: Plan, precision: Precision, mesh: Mesh
+) -> Callable[[Any, Cohort, Any], jax.Array]:
+    """Return the compiled search for clients whose update is not finite: (phi, cohort, memory) -> booleans [clients]."""
 
-    def run(phi: Any, cohort: Cohort) -> jax.Array:
-        client = _client_update(algorithm, model, plan, precision)
+    def run(phi: Any, cohort: Cohort, memory: Any) -> jax.Array:
+        client = client_answer(federation, plan, precision)
 
-        def one(_: None, some: Cohort) -> tuple[None, jax.Array]:
-            update = client(phi, some.tasks, some.keys)
-            direction = jax.tree.map(_dense, update.direction, is_leaf=_is_low_rank)
-            return None, all_finite((direction, update.weight))
+        def one(_: None, some: tuple[Cohort, Any]) -> tuple[None, jax.Array]:
+            answer = _all_dense(_alone(client, phi, *some))
+            return None, all_finite((answer.part, answer.weight))
 
-        return jax.lax.scan(one, None, cohort)[1]
+        return jax.lax.scan(one, None, (cohort, memory))[1]
 
-    return jax.jit(_on(mesh, run, (PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))
+    each = PartitionSpec(AXIS)
+    return jax.jit(_on(mesh, run, (PartitionSpec(), each, each), each))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=PROGRAMS)
 def evaluation_program(
-    algorithm: Algorithm, model: Model, curve: bool, plan: Plan, precision: Precision, mesh: Mesh
-) -> Callable[[Any, Cohort], dict[str, jax.Array]]:
+    federation: Federation, curve: bool, plan: Plan, precision: Precision, mesh: Mesh
+) -> Callable[[Any, Cohort, Any], dict[str, jax.Array]]:
     """Return the compiled evaluation of a group of clients.
 
-    It maps (phi, cohort) to each metric's means over every client's query examples, shape [clients, points]:
-    before adaptation and after it, or with `curve` also after each step.
+    It maps (phi, cohort, memory) to each metric's means over every client's query examples, shape [clients, points]:
+    before adaptation and after it, or with `curve` also after each step. `memory` is what a client has that took no
+    part.
     """
+    algorithm, model = federation.algorithm, federation.model
 
-    def scores(phi: Any, task: Any, words: Any) -> dict[str, jax.Array]:
+    def scores(phi: Any, task: Any, words: Any, memory: Any) -> dict[str, jax.Array]:
         def probe(params: Any) -> dict[str, jax.Array]:
             return model.scores(params, task.query)[1]
 
-        descent = algorithm.descend(model, phi, task.support, random.as_key(words), probe if curve else None)
+        key = random.as_key(words)
+        descent = algorithm.descend(model, phi, task.support, key, probe if curve else None, memory)
         if curve:
             return descent.probes
-        before = probe(algorithm.start(phi, adapting=True).params)
+        before = probe(algorithm.start(phi, memory, adapting=True).params)
         return jax.tree.map(lambda a, b: jnp.stack([a, b]), before, probe(descent.params))
 
-    def run(phi: Any, cohort: Cohort) -> dict[str, jax.Array]:
-        options = _options(plan, precision)
+    def run(phi: Any, cohort: Cohort, memory: Any) -> dict[str, jax.Array]:
+        def client(task: Any, words: Any) -> dict[str, jax.Array]:
+            return _rewritten(scores, plan, precision, phi, task, words, memory)
 
-        def client(phi: Any, task: Any, words: Any) -> dict[str, jax.Array]:
-            return rewrite(trace(scores, phi, task, words), options)(phi, task, words)
+        def group(some: Cohort) -> tuple[None, dict[str, jax.Array]]:
+            if some.present.ndim == 0:
+                return None, client(some.tasks, some.keys)
+            return None, jax.vmap(client)(some.tasks, some.keys)
 
-        def group(_: None, some: Cohort) -> tuple[None, dict[str, jax.Array]]:
-            return None, _side_by_side(client, phi, some)
+        return _over_groups(group, cohort, len(cohort.present), plan.chunk)[1]
 
-        groups = _groups(cohort, plan.chunk)
-        if plan.chunk == len(cohort.present):
-            return group(None, groups)[1]
-        found = jax.lax.scan(group, None, groups)[1]
-        if plan.chunk == 1:
-            return found
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-
-    return jax.jit(_on(mesh, run, (PartitionSpec(), PartitionSpec(AXIS)), PartitionSpec(AXIS)))
+    each = PartitionSpec(AXIS)
+    return jax.jit(_on(mesh, run, (PartitionSpec(), each, PartitionSpec()), each))
 
 
-def traced_update(algorithm: Algorithm, model: Model, data: FederatedDataset, lengths: tuple[int, int]) -> Traced:
-    """Return the update of one client of the data set, padded to these lengths, as the algorithm states it."""
-    phi = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
-    return _traced_update(algorithm, model, False, phi, *example(data, lengths))
+def client_answer(federation: Federation, plan: Plan, precision: Precision) -> Callable[..., Answer]:
+    """Return (phi, task, key words, memory, present) -> `Answer` in the plan's form; matrices in it may be `LowRank`."""
+    if plan.remat:
+        model = replace(federation.model, apply=jax.checkpoint(federation.model.apply))
+        federation = replace(federation, model=model)
+
+    def answer(phi: Any, task: Any, words: Any, memory: Any, present: Any) -> Answer:
+        message, metrics, after = federation.client(phi, task, random.as_key(words), memory)
+        weight = message.weight * present
+        # A part of weight 0 is nobody's: clients that only fill the cohort up bring nothing.
+        part = federation.lift(message._replace(weight=weight))
+        return Answer(part, {name: value * weight for name, value in metrics.items()}, weight, after)
+
+    return lambda *args: _rewritten(answer, plan, precision, *args)
+
+
+def traced_update(federation: Federation, task: Task) -> Traced:
+    """Return the update of one client, for the shapes of its task, as the algorithm states it."""
+
+    def update(phi: Any, task: Any, words: Any, memory: Any) -> Any:
+        return federation.client(phi, task, random.as_key(words), memory)
+
+    memory = jax.eval_shape(federation.memory, random.default_key())
+    words = jax.ShapeDtypeStruct((2,), np.uint32)
+    return trace(update, federation.phi_like, task, words, memory)
 
 
 def example(data: FederatedDataset, lengths: tuple[int, int]) -> tuple[Any, Any]:
     """Return the shapes of a client's task and of its key words."""
 
     def batch(length: int) -> Batch:
-        x, y = (jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype) for column in (data.x, data.y))
+        def shape(column: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype)
+
+        x, y = jax.tree.map(shape, (data.x, data.y))
         return Batch.tree_unflatten(None, (x, y, jax.ShapeDtypeStruct((length,), np.float32)))
 
     return Task(batch(lengths[0]), batch(lengths[1])), jax.ShapeDtypeStruct((2,), np.uint32)
@@ -155,8 +191,15 @@ def all_finite(tree: Any) -> jax.Array:
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             # What is not finite stays so times zero; arrays of one shape are looked at in one pass.
-            kinds[leaf.shape, leaf.dtype] = kinds.get((leaf.shape, leaf.dtype), 0.0) + leaf * 0.0
-    return jnp.all(jnp.stack([jnp.sum(zeros) == 0.0 for zeros in kinds.values()]))
+            kinds[leaf.shape, leaf.dtype] = kinds.get((leaf.shape, leaf.dtype), 0) + leaf * jnp.zeros((), leaf.dtype)
+    checks = [jnp.sum(zeros) == jnp.zeros((), zeros.dtype) for zeros in kinds.values()]
+    return jnp.all(jnp.stack(checks)) if checks else jnp.array(True)
+
+
+def _state_is_finite(state: ServerState) -> jax.Array:
+    # A single number of an optimiser may be infinite on purpose, as a norm at which nothing is clipped yet.
+    moments = [leaf for leaf in jax.tree.leaves(state.optimiser) if leaf.ndim]
+    return all_finite((state.phi, moments))
 
 
 def _on(mesh: Mesh, function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
@@ -166,109 +209,134 @@ def _on(mesh: Mesh, function: Callable[..., Any], inputs: Any, outputs: Any) -> 
     return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
-def _options(plan: Plan, precision: Precision) -> Options:
+def _rewritten(function: Callable[..., Any], plan: Plan, precision: Precision, *args: Any) -> Any:
+    """Return what the function of one client gives, in the forms that the plan names."""
     products = None if precision == "float32" else jnp.dtype(precision)
-    return Options(low_rank=plan.low_rank, convolution=plan.convolution, products=products)
-
-
-def _client_update(
-    algorithm: Algorithm, model: Model, plan: Plan, precision: Precision
-) -> Callable[[Any, Any, Any], ClientUpdate]:
-    """Return one client's update in the plan's form; matrices of its direction may be `LowRank`."""
-    options = _options(plan, precision)
-
-    def run(phi: Any, task: Any, words: Any) -> ClientUpdate:
-        traced = _traced_update(algorithm, model, plan.remat, phi, task, words)
-        return rewrite(traced, options)(phi, task, words)
-
-    return run
-
-
-def _traced_update(algorithm: Algorithm, model: Model, remat: bool, *args: Any) -> Traced:
-    leaves, structure = jax.tree.flatten(args)
-    return _trace_once(algorithm, model, remat, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-
-
-@lru_cache(maxsize=64)
-def _trace_once(algorithm: Algorithm, model: Model, remat: bool, structure: Any, shapes: Any) -> Traced:
-    if remat:
-        model = replace(model, apply=jax.checkpoint(model.apply))
-    args = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return trace(
-        lambda phi, task, words: algorithm.client_update(model, phi, task, random.as_key(words)),
-        *args,
+    if not plan.rewrite and products is None:
+        return function(*args)
+    options = Options(
+        low_rank=plan.low_rank and plan.rewrite,
+        convolution=plan.convolution if plan.rewrite else None,
+        sums=plan.rewrite,
+        products=products,
     )
+    # Errors of the user's own program come out here, and are the user's to see.
+    traced = trace(function, *args)
+    try:
+        return rewrite(traced, options)(*args)
+    except Exception as error:  # noqa: BLE001 (whatever the rewriter cannot do, JAX can)
+        if products is not None:
+            raise UsageError(f"precision {precision} cannot be had for this program: {_first_line(error)}") from error
+        warnings.warn(
+            f"the engine cannot rewrite this program ({type(error).__name__}: {_first_line(error)}), so it runs as it "
+            "is, which gives the same; plan rewrite=false says so at once",
+            stacklevel=2,
+        )
+        return function(*args)
 
 
-def _groups(cohort: Cohort, chunk: int) -> Cohort:
-    """Return the cohort with its axis [clients] split into [groups, chunk]; the one there is where that is one."""
-    if chunk in (1, len(cohort.present)):
-        return cohort
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), cohort)
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
 
 
-def _side_by_side(client: Callable[..., Any], phi: Any, some: Cohort) -> Any:
-    """Return the results of clients computed as one batch [chunk, ...], or of one client alone."""
-    if some.present.ndim == 0:
-        return client(phi, some.tasks, some.keys)
-    return jax.vmap(lambda one: client(phi, one.tasks, one.keys))(some)
+def _groups(tree: Any, count: int, chunk: int) -> Any:
+    """Return arrays [clients, ...] as [groups, chunk, ...]; those there are where a chunk is one client or all."""
+    if chunk in (1, count):
+        return tree
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), tree)
 
 
-def _sum_over_groups(group: Callable[[Cohort], Any], cohort: Cohort, chunk: int) -> Any:
-    """Return the sum of what `group` gives for each chunk of the cohort; matrices in it may be `LowRank`."""
-    groups = _groups(cohort, chunk)
+def _alone(client: Callable[..., Answer], phi: Any, cohort: Cohort, memory: Any) -> Answer:
+    return client(phi, cohort.tasks, cohort.keys, memory, cohort.present)
+
+
+def _side_by_side(client: Callable[..., Answer], phi: Any, cohort: Cohort, memory: Any) -> Answer:
+    """Return the answers of clients computed as one batch [chunk, ...], or of one client alone."""
+    if cohort.present.ndim == 0:
+        return _alone(client, phi, cohort, memory)
+    return jax.vmap(lambda cohort, memory: _alone(client, phi, cohort, memory))(cohort, memory)
+
+
+def _over_groups(group: Callable[[Any], tuple[Any, Any]], clients: Any, count: int, chunk: int) -> tuple[Any, Any]:
+    """Return the sum over clients of what `group` gives first, and what it gives second for each client.
+
+    Args:
+        group: maps some clients, every array [chunk, ...], or one client's alone, to two pytrees alike; matrices in
+            the first may be `LowRank`.
+        clients: every array [clients, ...].
+        count: how many clients there are.
+        chunk: how many are computed side by side.
+    """
+    alone = chunk == 1
+    groups = _groups(clients, count, chunk)
+    if chunk == count:
+        summed, kept = group(jax.tree.map(lambda leaf: leaf[0], groups) if alone else groups)
+        kept = _all_dense(kept)
+        total = jax.tree.map(lambda leaf: dense(_sum_clients(leaf, alone)), summed, is_leaf=is_low_rank)
+        return total, jax.tree.map(lambda leaf: leaf[None], kept) if alone else kept
+
+    def partial(some: Any) -> tuple[Any, Any]:
+        summed, kept = group(some)
+        return jax.tree.map(lambda leaf: _sum_clients(leaf, alone), summed, is_leaf=is_low_rank), _all_dense(kept)
+
     first = jax.tree.map(lambda leaf: leaf[0], groups)
-    count = len(cohort.present) // chunk
-    if chunk == len(cohort.present):
-        found = group(first if chunk == 1 else groups)
-        return jax.tree.map(_dense, found, is_leaf=_is_low_rank)
-    shapes, structure = jax.tree.flatten(jax.eval_shape(group, first), is_leaf=_is_low_rank)
+    shapes, structure = jax.tree.flatten(jax.eval_shape(partial, first)[0], is_leaf=is_low_rank)
+    number = count // chunk
     # The factors of all groups are kept for one product after the loop, as long as that is less than the matrix itself
     # would take a few times.
-    later = [_is_low_rank(shape) and count * shape.size <= KEPT * shape.aval.size for shape in shapes]
+    later = [is_low_rank(shape) and number * shape.size <= KEPT * shape.aval.size for shape in shapes]
 
-    def step(sums: list[Any], some: Cohort) -> tuple[list[Any], list[Any]]:
-        found = jax.tree.leaves(group(some), is_leaf=_is_low_rank)
-        now = [_dense(leaf) for leaf, wait in zip(found, later, strict=True) if not wait]
-        return [a + b for a, b in zip(sums, now, strict=True)], [
-            leaf for leaf, wait in zip(found, later, strict=True) if wait
-        ]
+    def step(sums: list[Any], some: Any) -> tuple[list[Any], Any]:
+        found, kept = partial(some)
+        leaves = jax.tree.leaves(found, is_leaf=is_low_rank)
+        now = [dense(leaf) for leaf, wait in zip(leaves, later, strict=True) if not wait]
+        waiting = [leaf for leaf, wait in zip(leaves, later, strict=True) if wait]
+        return [a + b for a, b in zip(sums, now, strict=True)], (waiting, kept)
 
-    now = [shape.aval if _is_low_rank(shape) else shape for shape, wait in zip(shapes, later, strict=True) if not wait]
-    sums, stacked = jax.lax.scan(step, [jnp.zeros(one.shape, one.dtype) for one in now], groups)
+    now = [shape.aval if is_low_rank(shape) else shape for shape, wait in zip(shapes, later, strict=True) if not wait]
+    sums, (stacked, kept) = jax.lax.scan(step, [jnp.zeros(one.shape, one.dtype) for one in now], groups)
     done, waiting = iter(sums), iter(stacked)
     leaves = [_one_product(next(waiting)) if wait else next(done) for wait in later]
-    return jax.tree.unflatten(structure, leaves)
+    if not alone:
+        kept = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), kept)
+    return jax.tree.unflatten(structure, leaves), kept
 
 
-def _weighted_sum(tree: Any, weights: jax.Array) -> Any:
-    """Return the sum over clients of weight * tree; every array [chunk, ...], or of one client alone."""
-
-    def leaf(value: Any) -> Any:
-        if not _is_low_rank(value):
-            scaled = value * weights.reshape(weights.shape + (1,) * (value.ndim - weights.ndim)).astype(value.dtype)
-            return scaled.sum(axis=0) if weights.ndim else scaled
-        rights = tuple(right * weights[..., None, None].astype(right.dtype) for right in value.rights)
-        base = None if value.base is None else leaf(value.base)
-        return LowRank(base, _rows(value.lefts), _rows(rights))
-
-    return jax.tree.map(leaf, tree, is_leaf=_is_low_rank)
+def _sum_clients(value: Any, alone: bool) -> Any:
+    """Return the sum over clients of arrays [chunk, ...]; what one client alone gives as it is."""
+    if alone:
+        return value
+    if not is_low_rank(value):
+        return value.sum(axis=0)
+    base = None if value.base is None else value.base.sum(axis=0)
+    return LowRank(base, stacked_rows(value.lefts), stacked_rows(value.rights))
 
 
 def _one_product(stacked: LowRank) -> jax.Array:
-    """Return the sum of several factored matrices, their arrays stacked, as one product."""
+    """Return the sum of several low-rank matrices, their arrays stacked, as one product."""
     base = None if stacked.base is None else stacked.base.sum(axis=0)
-    return LowRank(base, _rows(stacked.lefts), _rows(stacked.rights)).dense()
+    return LowRank(base, stacked_rows(stacked.lefts), stacked_rows(stacked.rights)).dense()
 
 
-def _rows(parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return factors as matrices [rank, ...], the axes before the last as one: a sum over clients is a longer rank."""
-    return tuple(part.reshape(-1, part.shape[-1]) for part in parts)
+def _all_dense(tree: Any) -> Any:
+    return jax.tree.map(dense, tree, is_leaf=is_low_rank)
 
 
-def _is_low_rank(value: Any) -> bool:
-    return isinstance(value, LowRank)
+def _finish_together(aggregator: Aggregator, parts: Part, devices: int) -> Any:
+    """Return the aggregate of parts that lie on several devices, each of which has those of its own clients.
 
-
-def _dense(value: Any) -> Any:
-    return value.dense() if _is_low_rank(value) else value
+    For a rule by columns each device takes its share of the coordinates of all clients, so that none ever holds all
+    updates; other rules gather them.
+    """
+    if aggregator.needs == "updates":
+        return aggregator.finish(jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, AXIS, tiled=True), parts))
+    weight = jax.lax.all_gather(parts.weight, AXIS, tiled=True)
+    leaves, structure = jax.tree.flatten(parts.tree)
+    done = []
+    for leaf in leaves:
+        rows = leaf.reshape(leaf.shape[0], -1)
+        rows = jnp.pad(rows, ((0, 0), (0, -rows.shape[1] % devices)))
+        mine = jax.lax.all_to_all(rows, AXIS, split_axis=1, concat_axis=0, tiled=True)
+        found = jax.lax.all_gather(aggregator.finish(Part(mine, weight)), AXIS, tiled=True)
+        done.append(found[: leaf[0].size].reshape(leaf.shape[1:]))
+    return jax.tree.unflatten(structure, done)

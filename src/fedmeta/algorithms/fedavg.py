@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from fedmeta.algorithms.algorithm import ClientUpdate, Phi, SharedInitialisation, displacement
+from fedmeta.algorithms.algorithm import ClientUpdate, Memory, Phi, SharedInitialisation, displacement
 from fedmeta.model import Model
 from fedmeta.task import Task
 
@@ -26,6 +26,8 @@ class FedAvg(SharedInitialisation):
     inner_batch_size: int | None = 10
     weighting: Literal["clients", "examples"] = "examples"
 
-    def client_update(self, model: Model, phi: Phi, task: Task, key: Any) -> ClientUpdate:
+    def update(
+        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
+    ) -> tuple[ClientUpdate, Memory]:
         """Return theta minus the locally trained model."""
-        return displacement(self, model, phi, task, key)
+        return displacement(self, model, phi, task, key), memory

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import jax
 
-from fedmeta.algorithms.algorithm import ClientUpdate, Phi, SharedInitialisation
+from fedmeta.algorithms.algorithm import ClientUpdate, Memory, Phi, SharedInitialisation
+from fedmeta.algorithms.inner import QUERY, noise
 from fedmeta.model import Model
 from fedmeta.task import Task
 
@@ -21,8 +22,11 @@ class FOMAML(SharedInitialisation):
     name: ClassVar[str] = "fomaml"
     title: ClassVar[str] = "FedMeta(FOMAML)"
 
-    def client_update(self, model: Model, phi: Phi, task: Task, key: Any) -> ClientUpdate:
+    def update(
+        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
+    ) -> tuple[ClientUpdate, Memory]:
         """Return the gradient of the query loss in the adapted parameters."""
-        params = self.training_loop.run(model, self.start(phi, adapting=False), task.support, key).params
-        (_, metrics), direction = jax.value_and_grad(model.scores, has_aux=True)(params, task.query)
-        return ClientUpdate(direction, self.weight(task), metrics)
+        params = self.train(model, phi, task.support, key).params
+        draws = noise(model, key, QUERY)
+        (_, metrics), gradient = jax.value_and_grad(model.scores, has_aux=True)(params, task.query, draws)
+        return ClientUpdate(gradient, self.weight(task), metrics), memory

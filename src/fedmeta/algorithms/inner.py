@@ -1,4 +1,4 @@
-"""The inner loop: gradient descent on one client's examples, the same for every algorithm."""
+"""The inner loop: an optimiser's steps on one client's examples, the same for every algorithm."""
 
 import math
 from collections.abc import Callable
@@ -9,23 +9,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fedmeta import pytrees
 from fedmeta.errors import UsageError
 from fedmeta.model import Model, Params
 from fedmeta.task import Batch
 
+NOISE = 0x6E6F6973
+"""Folded into a client's key for what a model draws (dropout), so that its batches stay as they are without it."""
+
+QUERY = -1
+"""The place of the query loss among the draws of a model; the steps have theirs from 0."""
+
 
 class Start(NamedTuple):
-    """Where a client's gradient descent starts, and how fast it goes.
+    """Where a client's descent starts, and by which optimiser it goes.
 
-    `rates` is one number, or a pytree shaped like `params` (a rate per coordinate).
+    `optimiser` is an Optax transformation or one of `fm.optimisers`; it may hold parts of phi, as Meta-SGD's rates.
     """
 
     params: Params
-    rates: Any
+    optimiser: Any
 
 
 class Descent(NamedTuple):
-    """What gradient descent gave.
+    """What a client's descent gave.
 
     `metrics` are means over the examples as they were visited, before each step; `probes` holds what the probe
     returned before the first step and after each one, leading axis [steps + 1], or None without a probe.
@@ -41,7 +48,7 @@ class InnerLoop:
     """How many steps, over which examples.
 
     Args:
-        steps: gradient steps; None where epochs are counted.
+        steps: optimiser steps; None where epochs are counted.
         epochs: passes over the examples; None where steps are counted.
         batch_size: examples in a step, drawn without replacement within a pass, the last batch of a pass
             taking what is left; None takes all examples in each step.
@@ -57,10 +64,6 @@ class InnerLoop:
     def __post_init__(self):
         if (self.steps is None) == (self.epochs is None):
             raise UsageError(f"give either steps or epochs, not steps={self.steps} and epochs={self.epochs}")
-        for name in ("steps", "epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise UsageError(f"{name} must be a whole number, not {value!r}")
         if min(self.steps or 0, self.epochs or 0) < 0:
             raise UsageError(f"steps and epochs cannot be negative: steps={self.steps}, epochs={self.epochs}")
         if self.batch_size is not None and self.batch_size < 1:
@@ -74,47 +77,61 @@ class InnerLoop:
         return self.epochs * (1 if self.batch_size is None else math.ceil(length / self.batch_size))
 
     def run(
-        self, model: Model, start: Start, batch: Batch, key: Any, probe: Callable[[Params], Any] | None = None
+        self,
+        model: Model,
+        start: Start,
+        batch: Batch,
+        key: Any,
+        probe: Callable[[Params], Any] | None = None,
+        adaptable: tuple[str, ...] | None = None,
     ) -> Descent:
-        """Take the steps; differentiable in `start`, through every step.
+        """Take the steps; differentiable in `start`, its optimiser's arrays among them, through every step.
 
         The examples of a step follow from the key and the number of examples that count, so padding changes
         nothing.
 
         Args:
             model: whose loss goes down.
-            start: parameters and rates.
+            start: parameters and optimiser.
             batch: the client's examples.
-            key: draws the batches.
+            key: draws the batches, and what the model draws.
             probe: called on the parameters before the first step and after each one.
+            adaptable: patterns over the paths of the parameters that change, such as "head/*"; None is all.
         """
+        moving, still = pytrees.split(start.params, adaptable)
         most = self.most_steps(len(batch))
         batches_a_pass = self._batches_a_pass(batch)
         count = most if self.epochs is None else self.epochs * batches_a_pass
-        rates = start.rates
-        if jax.tree.structure(rates) != jax.tree.structure(start.params):
-            rates = jax.tree.map(lambda _: start.rates, start.params)
+        some_rest = self.epochs is not None and self.batch_size is not None
 
-        def step(params: Params, place: Any) -> tuple[Params, Any]:
-            number, drawn = place
-            part = batch if drawn is None else _rows(batch, *drawn)
-            (_, metrics), gradient = jax.value_and_grad(model.scores, has_aux=True)(params, part)
+        def step(carry: tuple[Any, Any], place: Any) -> tuple[tuple[Any, Any], Any]:
+            (moving, state), (number, drawn) = carry, place
+            part = batch if drawn is None else batch.take(*drawn)
+
+            def loss(moving: Any) -> tuple[Any, Any]:
+                return model.scores(pytrees.join(moving, still), part, noise(model, key, number))
+
+            (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(moving)
+            updates, stepped = start.optimiser.update(gradient, state, moving)
             active = number < count
-            taken = rates
-            if self.epochs is not None and self.batch_size is not None:
-                taken = jax.tree.map(lambda r: jnp.where(active, r, 0.0), rates)
-            stepped = jax.tree.map(lambda p, r, g: p - r * g, params, taken, gradient)
-            return stepped, (metrics, part.num_examples * active, None if probe is None else probe(stepped))
+            if some_rest:
+                # A client with fewer batches than another rests: neither its parameters nor its moments move.
+                updates = jax.tree.map(lambda u: u * active.astype(u.dtype), updates)
+                stepped = jax.tree.map(lambda new, old: jnp.where(active, new, old), stepped, state)
+            moving = apply_updates(moving, updates)
+            seen = None if probe is None else probe(pytrees.join(moving, still))
+            return (moving, stepped), (metrics, part.num_examples * active, seen)
 
         numbers = jnp.arange(most)
-        drawn = None if self.batch_size is None else self._draw(batch, key, numbers, batches_a_pass)
-        params, (metrics, visited, probes) = jax.lax.scan(step, start.params, (numbers, drawn))
+        drawn = None if self.batch_size is None else self.draw(batch, key, numbers, batches_a_pass)
+        first = (moving, start.optimiser.init(moving))
+        (moving, _), (metrics, visited, probes) = jax.lax.scan(step, first, (numbers, drawn))
         weights = visited / jnp.maximum(jnp.sum(visited), 1.0)
         means = {name: jnp.sum(values * weights) for name, values in metrics.items()}
         if probe is not None:
-            first = probe(start.params)
-            probes = jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b]), first, probes)
-        return Descent(params, means, probes)
+            before = probe(start.params)
+            probes = jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b]), before, probes)
+        return Descent(pytrees.join(moving, still), means, probes)
 
     def _batches_a_pass(self, batch: Batch) -> Any:
         if self.batch_size is None:
@@ -122,12 +139,19 @@ class InnerLoop:
         count = batch.num_examples.astype(jnp.int32)
         return jnp.maximum((count + self.batch_size - 1) // self.batch_size, 1)
 
-    def _draw(self, batch: Batch, key: Any, numbers: Any, batches_a_pass: Any) -> tuple[Any, Any]:
+    def draw(self, batch: Batch, key: Any, numbers: Any, batches_a_pass: Any = None) -> tuple[Any, Any]:
         """Return the rows of each step's batch and which of them count, [steps, batch_size] both.
 
         Each pass shuffles the examples that count anew.
+
+        Args:
+            batch: the client's examples.
+            key: draws the batches.
+            numbers: the steps, shape [steps], from 0.
+            batches_a_pass: how many batches a pass has; counted where it is not given.
         """
         assert self.batch_size is not None
+        batches_a_pass = self._batches_a_pass(batch) if batches_a_pass is None else batches_a_pass
         mask = jnp.asarray(batch.mask)
         rank = (jnp.cumsum(mask) - 1).astype(jnp.int32)
         passes = jnp.arange(len(numbers) if self.epochs is None else self.epochs)
@@ -144,6 +168,13 @@ class InnerLoop:
         return rows, (places < batch.num_examples).astype(mask.dtype)
 
 
-def _rows(batch: Batch, rows: Any, counts: Any) -> Batch:
-    x, y = (jnp.take(part, rows, axis=0, mode="clip") for part in (batch.x, batch.y))
-    return Batch(x, y, counts)
+def apply_updates(params: Any, updates: Any) -> Any:
+    """Return params + updates, in the types of the parameters."""
+    return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
+
+
+def noise(model: Model, key: Any, place: Any) -> Any:
+    """Return the key from which a model draws at a place of a client's update; None for one that draws nothing."""
+    if "key" not in model.needs:
+        return None
+    return jax.random.fold_in(jax.random.fold_in(key, NOISE), place)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fedmeta.algorithms.algorithm import ClientUpdate, Phi, SharedInitialisation, meta_gradient
+from fedmeta.algorithms.algorithm import ClientUpdate, Memory, Phi, SharedInitialisation, meta_gradient
 from fedmeta.model import Model
 from fedmeta.task import Task
 
@@ -20,6 +20,13 @@ class MAML(SharedInitialisation):
     name: ClassVar[str] = "maml"
     title: ClassVar[str] = "FedMeta(MAML)"
 
-    def client_update(self, model: Model, phi: Phi, task: Task, key: Any) -> ClientUpdate:
+    @property
+    def differentiated(self) -> Any:
+        """The optimiser of the inner loop."""
+        return self.optimiser()
+
+    def update(
+        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
+    ) -> tuple[ClientUpdate, Memory]:
         """Return the gradient of the adapted model's query loss in theta."""
-        return meta_gradient(self, model, phi, task, key)
+        return meta_gradient(self, model, phi, task, key), memory

@@ -5,34 +5,55 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate, Phi, meta_gradient
+from fedmeta import pytrees
+from fedmeta.algorithms.algorithm import ClientUpdate, InnerDescent, Memory, Phi, meta_gradient
 from fedmeta.algorithms.inner import Start
 from fedmeta.model import Model
 from fedmeta.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaSGD(Algorithm):
+class MetaSGD(InnerDescent):
     """FedMeta(Meta-SGD): phi is `{"params": theta, "inner_lr": alpha}`, the same tree shape in both.
 
     As MAML, with theta - alpha * gradient taken elementwise, and alpha trained like theta (Li et al.,
     arXiv 1707.09835; 1802.07876, algorithm 1). Every coordinate of alpha starts at `inner_lr`. Both parts are
-    sent and come back, so a message is twice as large as MAML's.
+    sent and come back, so a message is twice as large as MAML's. With `adaptable`, alpha has rates for those
+    parameters alone; with `inner`, alpha multiplies what that transformation makes of the gradient.
     """
 
     name: ClassVar[str] = "meta-sgd"
     title: ClassVar[str] = "FedMeta(Meta-SGD)"
 
+    @property
+    def differentiated(self) -> Any:
+        """What the inner loop does to a gradient before the rates multiply it."""
+        return self.inner
+
     def init(self, model: Model, key: Any) -> Phi:
         """Return theta, and alpha with `inner_lr` in every coordinate."""
         params = model.init(key)
-        return {"params": params, "inner_lr": jax.tree.map(lambda p: jnp.full_like(p, self.inner_lr), params)}
+        moving, _ = pytrees.split(params, self.patterns(model))
+        return {"params": params, "inner_lr": jax.tree.map(lambda p: jnp.full_like(p, self.inner_lr), moving)}
 
-    def start(self, phi: Phi, *, adapting: bool) -> Start:
-        """Return theta and alpha, in training and in adaptation alike."""
-        return Start(phi["params"], phi["inner_lr"])
+    def start(self, phi: Phi, memory: Memory = (), *, adapting: bool = False) -> Start:
+        """Return theta and gradient descent at the rates alpha, in training and in adaptation alike."""
+        rates = scale_by_tree(phi["inner_lr"])
+        return Start(phi["params"], rates if self.inner is None else optax.chain(self.inner, rates))
 
-    def client_update(self, model: Model, phi: Phi, task: Task, key: Any) -> ClientUpdate:
+    def update(
+        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
+    ) -> tuple[ClientUpdate, Memory]:
         """Return the gradient of the adapted model's query loss in theta and in alpha."""
-        return meta_gradient(self, model, phi, task, key)
+        return meta_gradient(self, model, phi, task, key), memory
+
+
+def scale_by_tree(rates: Any) -> optax.GradientTransformation:
+    """Return the transformation of an update to -rates * update, elementwise; it may be differentiated in the rates."""
+
+    def scale(updates: Any, _: Any = None) -> Any:
+        return jax.tree.map(lambda u, rate: -rate * u, updates, rates)
+
+    return optax.stateless(scale)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fedmeta.algorithms.algorithm import ClientUpdate, Phi, SharedInitialisation, displacement
+from fedmeta.algorithms.algorithm import ClientUpdate, Memory, Phi, SharedInitialisation, displacement
 from fedmeta.model import Model
 from fedmeta.task import Task
 
@@ -23,6 +23,8 @@ class Reptile(SharedInitialisation):
 
     inner_batch_size: int | None = 10
 
-    def client_update(self, model: Model, phi: Phi, task: Task, key: Any) -> ClientUpdate:
+    def update(
+        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
+    ) -> tuple[ClientUpdate, Memory]:
         """Return theta minus where the client's gradient descent ends."""
-        return displacement(self, model, phi, task, key)
+        return displacement(self, model, phi, task, key), memory

@@ -105,6 +105,18 @@ def holds_thin(jaxpr: Any, repeats: int) -> bool:
     return False
 
 
+def operations(jaxpr: Any) -> int:
+    """Return how many operations a program is written with, those in loops and in what it calls among them."""
+    count = len(jaxpr.eqns)
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else [value]:
+                inner = inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
+                if isinstance(inner, core.Jaxpr):
+                    count += operations(inner)
+    return count
+
+
 def called(equation: Any) -> Any:
     """Return the program that an operation calls once, or None."""
     if equation.primitive.name in ("jit", "pjit", "closed_call", "core_call"):

@@ -141,6 +141,10 @@ def _library(x: Any, kernel: Any, padding: Any, how: _How) -> jax.Array:
 
     @one.def_vmap
     def _several(size: int, batched: list[bool], x: Any, kernel: Any) -> tuple[Any, bool]:
+        if jax.default_backend() != "cpu":
+            # A batch of kernels is what such devices are good at.
+            axes = tuple(0 if there else None for there in batched)
+            return jax.vmap(one.fun, in_axes=axes)(x, kernel), True
         if not batched[1]:
             return one(x.reshape(-1, *x.shape[2:]), kernel).reshape(size, x.shape[1], *_shape(x, kernel, padding)), True
         pairs = [(x[i] if batched[0] else x, kernel[i]) for i in range(size)]

@@ -28,9 +28,14 @@ from fedmeta._engine.rewrite.analysis import (
     find_sums,
     holds_thin,
     is_thin,
+    operations,
 )
 from fedmeta._engine.rewrite.convolution import Form, convolve, rewritable
 from fedmeta._engine.rewrite.low_rank import LowRank, dense
+
+
+UNROLLED = 3000
+"""Operations that a loop may become where its steps are written out: each of them costs time to compile."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,15 @@ class Options:
 
     Args:
         low_rank: leave products of few examples in their factors.
-        convolution: "xla" or "im2col" (patches times a matrix).
+        convolution: "xla" or "im2col" (patches times a matrix); None leaves convolutions as they are.
+        sums: take a product that a loop adds up once, after the loop.
         products: the type in which the factors of a product are rounded; None leaves them as they are. Sums are
             taken in the type of the result.
     """
 
     low_rank: bool = True
-    convolution: Form = "xla"
+    convolution: Form | None = "xla"
+    sums: bool = True
     products: Any = None
 
 
@@ -135,14 +142,12 @@ def primitives(traced: Traced) -> set[str]:
     return found
 
 
-# What `jax.checkpoint` leaves; its name differs between versions of JAX.
-
-
 class _Interpreter:
     """Walks a program; each rule returns the operation's results, or None to have it run as it is."""
 
     def __init__(self, options: Options):
         self.options = options
+        self.copies = 1
         self.rules: dict[str, Callable[[Any, list[Any]], Any]] = {
             "dot_general": self._dot_general,
             "conv_general_dilated": self._convolution,
@@ -256,9 +261,10 @@ class _Interpreter:
         if self._rounds(left):
             params["preferred_element_type"] = params["preferred_element_type"] or left.dtype
             left, right = self._narrowed(left), self._narrowed(right)
-        if not rewritable(params) or 0 in equation.outvars[0].aval.shape:
+        form = self.options.convolution
+        if form is None or not rewritable(params) or 0 in equation.outvars[0].aval.shape:
             return [lax.conv_general_dilated_p.bind(left, right, **params)]
-        return [convolve(left, right, params, self.options.convolution, self._product(params))]
+        return [convolve(left, right, params, form, self._product(params))]
 
     def _broadcast(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
         aval = equation.outvars[0].aval
@@ -348,8 +354,12 @@ class _Interpreter:
         consts = inputs[: params["num_consts"]]
         carry = inputs[params["num_consts"] : params["num_consts"] + params["num_carry"]]
         streams = inputs[params["num_consts"] + params["num_carry"] :]
-        if self.options.low_rank and length > 0 and holds_thin(body.jaxpr, length):
-            return self._unrolled(equation, consts, carry, streams)
+        grows_to = self.copies * length * operations(body.jaxpr)
+        if self.options.low_rank and length > 0 and grows_to <= UNROLLED and holds_thin(body.jaxpr, length):
+            self.copies *= length
+            results = self._unrolled(equation, consts, carry, streams)
+            self.copies //= length
+            return results
         return self._looped(equation, consts, carry, streams)
 
     def _unrolled(self, equation: Any, consts: list[Any], carry: list[Any], streams: list[Any]) -> list[Any]:
@@ -367,9 +377,10 @@ class _Interpreter:
         params = equation.params
         body, count = params["jaxpr"], len(carry)
         consts, carry, streams = ([_dense(value) for value in part] for part in (consts, carry, streams))
-        for place in contracted_by_rows(body.jaxpr, params["num_consts"]):
-            consts[place] = _Turned(consts[place], consts[place].T)
-        sums = find_sums(body.jaxpr, params["num_consts"], count)
+        if self.options.sums:
+            for place in contracted_by_rows(body.jaxpr, params["num_consts"]):
+                consts[place] = _Turned(consts[place], consts[place].T)
+        sums = find_sums(body.jaxpr, params["num_consts"], count) if self.options.sums else {}
         kept = [place for place in range(count) if place not in sums]
 
         def step(state: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:

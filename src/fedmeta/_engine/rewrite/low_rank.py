@@ -42,7 +42,7 @@ class LowRank:
 
     def factors(self) -> tuple[jax.Array, jax.Array]:
         """Return all terms as one pair [rank, rows] and [rank, columns]."""
-        return _rows(self.lefts), _rows(self.rights)
+        return _joined(self.lefts), _joined(self.rights)
 
     def dense(self) -> jax.Array:
         """Return the matrix as an array."""
@@ -92,10 +92,20 @@ def worthwhile(rows: int, columns: int, rank: int) -> bool:
     return rows * columns >= SMALLEST and rank * (rows + columns) <= rows * columns
 
 
+def is_low_rank(value: Any) -> bool:
+    """Return whether a value is a `LowRank` matrix."""
+    return isinstance(value, LowRank)
+
+
 def dense(value: Any) -> Any:
-    """Return the array behind a value that may be factored."""
+    """Return the array behind a value that may be low-rank."""
     return value.dense() if isinstance(value, LowRank) else value
 
 
-def _rows(parts: Sequence[Any]) -> Any:
+def stacked_rows(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return factors as matrices [rank, ...], the axes before the last as one: a sum over clients is a longer rank."""
+    return tuple(part.reshape(-1, part.shape[-1]) for part in parts)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)

@@ -1,0 +1,40 @@
+"""Numbers that a user gives: Python's, NumPy's and JAX's are taken alike, and become Python's."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from fedmeta.errors import UsageError
+
+
+def whole_number(name: str, value: Any) -> Any:
+    """Return a whole number as an int; None stays None.
+
+    Raises:
+        UsageError: it is no whole number; the message names it.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, bool | np.bool_):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise UsageError(f"{name} must be a whole number, not {value!r}")
+
+
+def a_number(name: str, value: Any) -> Any:
+    """Return a real number as a float; None stays None.
+
+    Raises:
+        UsageError: it is no number; the message names it.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, bool | np.bool_ | str | bytes) and np.ndim(value) == 0:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise UsageError(f"{name} must be a number, not {value!r}")

@@ -1,0 +1,206 @@
+"""The round: broadcast phi, client update, transform, aggregate, server step; what is computed, and not how fast."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from fedmeta import _keys, optimisers, random
+from fedmeta.aggregators import Aggregator, Part, weighted_mean
+from fedmeta.algorithms.algorithm import Algorithm, Phi
+from fedmeta.algorithms.inner import apply_updates
+from fedmeta.errors import UsageError
+from fedmeta.model import Model
+from fedmeta.task import Task
+from fedmeta.transforms import Transform, identity
+
+TRANSFORM = 0x7472616E
+"""Folded into a client's key for what its transform draws, so that its own draws stay as they are without one."""
+
+Memory = Any
+"""What a client keeps: the algorithm's part of it, and the transform's."""
+
+
+class Message(NamedTuple):
+    """What a client sends: its bytes are the leaves in order, without a header.
+
+    `body` is what the transform made of the pseudo-gradient; `weight` is the client's share in the mean, shape [].
+    """
+
+    body: Any
+    weight: Float[Array, ""]
+
+
+class ServerState(NamedTuple):
+    """What the server holds between rounds.
+
+    `phi` is what it sends; `optimiser` is the optimiser's own state (its moments), which lives as long as the
+    run; `round` is the number of rounds done, an int32 of shape [].
+    """
+
+    phi: Any
+    optimiser: Any
+    round: Int[Array, ""]
+
+
+@dataclass(frozen=True, eq=False)
+class Federation:
+    """What a round computes, the same in simulation and at a node.
+
+    Two federations are equal where their parts were made alike; compiled programs are found by that.
+
+    Args:
+        algorithm: what phi is, and what a client answers to it.
+        model: the network, its loss and its metrics.
+        server: the server's optimiser: one of `fm.optimisers`, which also run on NumPy, or any Optax transformation.
+        transform: what a client sends in place of its pseudo-gradient; one of `fm.transforms`.
+        aggregator: how the clients' parts become one; one of `fm.aggregators`.
+
+    Raises:
+        UsageError: a part is not what it should be, or two of them do not go together.
+    """
+
+    algorithm: Algorithm
+    model: Model
+    server: Any = optimisers.adam(1e-3)  # noqa: RUF009 (a value)
+    transform: Transform = identity()  # noqa: RUF009
+    aggregator: Aggregator = weighted_mean()  # noqa: RUF009
+
+    def __post_init__(self):
+        _check_kind("algorithm", self.algorithm, Algorithm, "fm.MAML()")
+        _check_kind("model", self.model, Model, "fm.models.mlp((4, 8, 3))")
+        _check_kind("transform", self.transform, Transform, "fm.transforms.quantise(8)")
+        _check_kind("aggregator", self.aggregator, Aggregator, "fm.aggregators.coordinate_median()")
+        if isinstance(self.server, type) or not (hasattr(self.server, "init") and hasattr(self.server, "update")):
+            raise UsageError(
+                "server must be one of fm.optimisers such as fm.optimisers.adam(1e-3), or an Optax transformation, "
+                f"not {self.server!r:.80}"
+            )
+        self.algorithm.check_server(self.server)
+
+    @cached_property
+    def _key(self) -> Any:
+        return tuple(_keys.value_key(getattr(self, field.name)) for field in fields(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Federation) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def init(self, key: Any) -> ServerState:
+        """Return the state before the first round."""
+        phi = self.algorithm.init(self.model, key)
+        return ServerState(phi, self.server.init(phi), jnp.zeros((), jnp.int32))
+
+    def memory(self, key: Any) -> Memory:
+        """Return what a client keeps that has taken no part: the algorithm's part, and the transform's."""
+        return self.algorithm.memory(self.model, key), self.transform.init(self.phi_like)
+
+    def client(self, phi: Phi, task: Task, key: Any, memory: Memory) -> tuple[Message, dict[str, Any], Memory]:
+        """Return what a client sends, its metrics, and what it keeps.
+
+        Args:
+            phi: as the server sent it.
+            task: the client's support and query examples.
+            key: draws all that the client draws in this round.
+            memory: what the client has kept.
+        """
+        own, sent = memory
+        update, own = self.algorithm.update(self.model, phi, task, key, own)
+        draws = jax.random.fold_in(key, TRANSFORM)
+        body, sent = self.transform.encode(update.pseudo_gradient, sent, draws)
+        return Message(body, update.weight), update.metrics, (own, sent)
+
+    def lift(self, message: Message) -> Part:
+        """Return a message as the aggregator adds or stacks it."""
+        return self.aggregator.lift(self.transform.decode(message.body, self.phi_like), message.weight)
+
+    def finish(self, state: ServerState, total: Part) -> ServerState:
+        """Return the state after the round: the aggregator's pseudo-gradient, and the server's step.
+
+        Args:
+            state: before the round.
+            total: the sum of all parts, or the parts stacked [n, ...], as the aggregator needs them.
+        """
+        return self.step(state, self.aggregator.finish(total))
+
+    def step(self, state: ServerState, pseudo_gradient: Any) -> ServerState:
+        """Return the state after a server step: phi - lr * pseudo_gradient for plain gradient descent."""
+        # The mean of half-precision updates comes in float32; the optimiser's moments keep the parameters' types.
+        gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), pseudo_gradient, state.phi)
+        updates, moments = self.server.update(gradient, state.optimiser, state.phi)
+        return ServerState(apply_updates(state.phi, updates), moments, state.round + 1)
+
+    def exact_lift(self, message: Message) -> Part:
+        """Return what `lift` gives, in float64 on NumPy: the same bytes on every machine.
+
+        Parts of whole numbers on one grid (`fm.transforms.fixed_point`) add without rounding, in any order, while
+        bits + log2(the sum of the weights) <= 53.
+
+        Raises:
+            UsageError: the weight is not a whole number from 0 to 2^20.
+        """
+        body, weight = jax.tree.map(np.asarray, tuple(message))
+        weight = weight.astype(np.float64)
+        if not (weight == np.floor(weight) and 0 <= weight <= 2**20):
+            raise UsageError(f"a message's weight must be a whole number from 0 to {2**20}, not {weight}")
+        return self.aggregator.lift(_wide(self.transform.decode(body, self.phi_like)), weight)
+
+    def exact_finish(self, state: ServerState, total: Part) -> ServerState:
+        """Return what `finish` gives, in float64 on NumPy: the same bytes on every machine.
+
+        Each operation is one that IEEE 754 rounds correctly, in a fixed order; phi and the moments are rounded to
+        their own types at the end.
+
+        Raises:
+            UsageError: the server is a bare Optax transformation, which runs on JAX only.
+        """
+        if not isinstance(self.server, optimisers.Optimiser):
+            raise UsageError("only a server of fm.optimisers gives the same bytes on every machine, not a bare Optax one")
+        done = self.finish(_wide(state), total)
+        return jax.tree.map(lambda new, old: np.asarray(new).astype(np.asarray(old).dtype), done, state)
+
+    @cached_property
+    def phi_like(self) -> Any:
+        """The shapes and types of phi."""
+        return jax.eval_shape(lambda: self.algorithm.init(self.model, random.default_key()))
+
+    def message_like(self, task_like: Any) -> Message:
+        """Return the shapes and types of a message, for a task's shapes: what is sent, whoever the client is."""
+
+        def send(task: Any) -> Message:
+            key = random.default_key()
+            return self.client(self.algorithm.init(self.model, key), task, key, self.memory(key))[0]
+
+        return jax.eval_shape(send, task_like)
+
+
+def add(first: Part, second: Part) -> Part:
+    """Return the sum of two parts."""
+    return jax.tree.map(lambda a, b: a + b, first, second)
+
+
+def stack(parts: list[Part]) -> Part:
+    """Return parts stacked, every array [n, ...]."""
+    return jax.tree.map(lambda *leaves: leaves[0].__array_namespace__().stack(leaves), *parts)
+
+
+def _wide(tree: Any) -> Any:
+    """Return the arrays as NumPy's, floating-point ones as float64."""
+
+    def leaf(array: Any) -> np.ndarray:
+        array = np.asarray(array)
+        return array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    return jax.tree.map(leaf, tree)
+
+
+def _check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:80]
+        raise UsageError(f"{name} must be such as {example}, not {found}")

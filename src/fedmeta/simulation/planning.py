@@ -1,0 +1,114 @@
+"""Which plan a run is computed by: given, measured before, measured now, or the one that fits most models."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedmeta._engine import autotune, sharding
+from fedmeta._engine.plan import Plan, default_plan
+from fedmeta.events import Listener, PlanMeasured
+from fedmeta.simulation.simulator import Simulator
+
+
+@dataclass(frozen=True, eq=False)
+class PlanExplanation:
+    """How the engine computes a run, and why.
+
+    Args:
+        plan: the plan.
+        source: where it comes from.
+        trials: the plans that were measured.
+        cohort_size: clients in a round.
+        buckets: support and query examples, padding included, of each bucket to which clients are padded; each is
+            another program to compile.
+        padding: the share of padding among all examples, when every client is padded to its own bucket.
+        flops: floating-point operations of a client's update in the largest bucket; None where they cannot be counted.
+    """
+
+    plan: Plan
+    source: str
+    trials: tuple[autotune.Trial, ...]
+    cohort_size: int
+    buckets: tuple[tuple[int, int], ...]
+    padding: float
+    flops: int | None
+
+
+def choose_plan(simulator: Simulator, given: Plan | None, rounds: int, listeners: Sequence[Listener] = ()) -> Plan:
+    """Return the plan for a run of so many rounds: that of `explain`, or the default where the run is too short.
+
+    Args:
+        simulator: computes the run.
+        given: is returned where it is not None.
+        rounds: of the run.
+        listeners: hear of each plan that is measured.
+    """
+    usual = default_plan(simulator.cohort_size, simulator.flops())
+    if sharding.several():
+        # All processes must take the same, and none can measure alone.
+        if given is None and sharding.is_leader() and (trials := autotune.remembered(_digest(simulator))):
+            given = autotune.best(trials).plan
+        return Plan.shared(given or usual)
+    if given is not None:
+        return given
+    if not autotune.worthwhile(rounds, simulator.flops(clients=simulator.cohort_size) or 0):
+        remembered = autotune.remembered(_digest(simulator))
+        return autotune.best(remembered).plan if remembered else usual
+    return explain(simulator, listeners=listeners).plan
+
+
+def explain(simulator: Simulator, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> PlanExplanation:
+    """Return the fastest of the plans that were measured before or are measured now; or look at this plan."""
+    stopwatch = autotune.Stopwatch(lambda candidate: _compiled(simulator, candidate))
+
+    def trial(candidate: Plan) -> autotune.Trial:
+        measured = stopwatch(candidate)
+        for listener in listeners:
+            listener(PlanMeasured(str(candidate), measured.seconds, measured.first))
+        return measured
+
+    start = default_plan(simulator.cohort_size, simulator.flops()) if plan is None else plan
+    traced, name = simulator.traced(), _digest(simulator)
+    if plan is not None:
+        trials, source = [trial(plan)], "given"
+    else:
+        trials, source = autotune.remembered(name), "the fastest of those measured before"
+    if not trials:
+        changes = list(autotune.alternatives(start, traced, simulator.cohort_size))
+        trials, source = autotune.search(start, changes, trial), "the fastest of those measured now"
+        autotune.remember(name, trials)
+    plan = autotune.best(trials).plan
+    simulator.use(plan)
+    buckets = simulator.buckets
+    return PlanExplanation(
+        plan=plan,
+        source=source,
+        trials=tuple(trials),
+        cohort_size=simulator.cohort_size,
+        buckets=tuple(buckets.lengths(int(size)) for size in buckets.sizes),
+        padding=buckets.padding(simulator.sizes[simulator.usable]),
+        flops=simulator.flops(),
+    )
+
+
+def _digest(simulator: Simulator) -> str:
+    return autotune.digest(simulator.traced(), simulator.cohort_size, simulator.precision)
+
+
+def _compiled(simulator: Simulator, plan: Plan) -> tuple[Callable[[], Any], Any]:
+    """Compile a plan's round, of the first round's clients; return it with its arguments, and the executable."""
+    simulator.use(plan)
+    drawn, start = simulator.draw(1), simulator.init()
+    memory = simulator.memory_of(drawn)
+    executable = simulator.program.lower(start, jax.tree.map(jnp.copy, start), drawn.cohort, memory).compile()
+    spent = [jax.tree.map(jnp.copy, start)]
+
+    def run() -> Any:
+        result = executable(start, spent.pop(), drawn.cohort, memory)
+        spent.append(result.state)
+        return result.finite
+
+    return run, executable

@@ -11,8 +11,9 @@ import numpy as np
 import tomli_w
 from filelock import FileLock, Timeout
 
-from fedmeta import store
+from fedmeta import pytrees
 from fedmeta._engine.plan import Plan
+from fedmeta._files import write_atomically
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.events import Event, RoundEnded
 
@@ -75,7 +76,7 @@ class RunFolder:
     def _match_settings(self) -> None:
         file = self.path / "run.toml"
         if not file.exists():
-            store.write_atomically(file, tomli_w.dumps(self.settings).encode())
+            write_atomically(file, tomli_w.dumps(self.settings).encode())
             return
         there = read_settings(self.path)
         differences = [
@@ -95,7 +96,7 @@ class RunFolder:
             RunError: the file system refuses.
         """
         if read_settings(self.path) != self.settings:
-            store.write_atomically(self.path / "run.toml", tomli_w.dumps(self.settings).encode())
+            write_atomically(self.path / "run.toml", tomli_w.dumps(self.settings).encode())
 
     def restore(self, state: Any) -> Any:
         """Return the state of the last checkpoint, or `state` as it is where there is none.
@@ -107,13 +108,13 @@ class RunFolder:
         """
         file = self.path / "checkpoint" / "state.safetensors"
         if file.exists():
-            state, _ = store.load(file, state)
+            state = pytrees.load(file, state)
         rows = read_history(self.path)[: int(state.round)]
         if len(rows) != int(state.round):
             raise CheckpointError(f"{self.path} is damaged: {len(rows)} rows of history for {int(state.round)} rounds")
         if (self.path / "metrics.jsonl").exists():
             text = "".join(json.dumps(row) + "\n" for row in rows)
-            store.write_atomically(self.path / "metrics.jsonl", text.encode())
+            write_atomically(self.path / "metrics.jsonl", text.encode())
         return state
 
     def save_checkpoint(self, state: Any) -> None:
@@ -129,11 +130,11 @@ class RunFolder:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise RunError(f"cannot write {metrics}: {error.strerror or error}") from error
-        store.save(self.path / "checkpoint" / "state.safetensors", state, {"round": int(state.round)})
+        pytrees.save(self.path / "checkpoint" / "state.safetensors", state, {"round": int(state.round)})
 
     def save_result(self, phi: Any) -> None:
         """Write phi to model.safetensors, with the run's settings in the file's metadata."""
-        store.save(self.path / "model.safetensors", phi, {"settings": self.settings})
+        pytrees.save(self.path / "model.safetensors", phi, {"settings": self.settings})
 
 
 def is_run(path: Path) -> bool:

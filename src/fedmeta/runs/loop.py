@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pyarrow as pa
 
-from fedmeta import accounting, random, server
+from fedmeta import accounting, pytrees, random, server
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.data.dataset import FederatedDataset, check_support
 from fedmeta._engine import autotune, processes, sharding
@@ -425,7 +425,7 @@ class _Loop:
         metrics, finite = sharding.to_host((result.metrics, result.finite))
         if not finite:
             raise self._diverged(state, drawn)
-        sent = accounting.payload(state.phi) * self.cohort_size
+        sent = pytrees.payload(state.phi) * self.cohort_size
         figures = {
             "round": drawn.round,
             "clients": drawn.clients,

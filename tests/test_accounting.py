@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import fedmeta as fm
-from fedmeta import accounting
+from fedmeta import accounting, pytrees
 from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
 from tests import toys
 
@@ -137,15 +137,15 @@ def test_elementwise_work_does_not_count():
 def test_a_message_holds_its_arrays_bytes_and_meta_sgds_is_twice_mamls(model):
     shapes = [fm.MAML().init(model, jax.random.key(0)), fm.MetaSGD().init(model, jax.random.key(0))]
     numbers = (toys.FEATURES + 1) * 4 + (4 + 1) * toys.CLASSES
-    assert [accounting.payload(phi) for phi in shapes] == [4 * numbers, 8 * numbers]
-    assert accounting.payload({"a": spec((3,), jnp.float16), "b": spec((), jnp.float64)}) == 3 * 2 + 8
+    assert [pytrees.payload(phi) for phi in shapes] == [4 * numbers, 8 * numbers]
+    assert pytrees.payload({"a": spec((3,), jnp.float16), "b": spec((), jnp.float64)}) == 3 * 2 + 8
 
 
 @pytest.mark.parametrize("algorithm", [fm.MAML(), fm.MetaSGD()], ids=["maml", "meta-sgd"])
 def test_the_history_carries_bytes_and_flops(algorithm, model):
     data = toys.classification((8, 8, 8))
     run = fm.train(algorithm, model, data, rounds=2, cohort_size=3, support=0.5)
-    sent = accounting.payload(run.state.phi)
+    sent = pytrees.payload(run.state.phi)
     assert run.history["bytes_down"].to_pylist() == run.history["bytes_up"].to_pylist() == [3 * sent] * 2
     # All clients are of one size, so nothing is padded: 4 support and 4 query examples, 3 clients.
     layers = [2 * toys.FEATURES * 4, 2 * 4 * toys.CLASSES]

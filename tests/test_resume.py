@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import fedmeta as fm
-from fedmeta import store
+from fedmeta import pytrees
 from tests import interrupted_run, toys
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_an_interrupt_keeps_every_round_that_was_told(stop, model, uninterrupted
 
     with pytest.raises(KeyboardInterrupt):
         train(model, tmp_path, listeners=[interrupt])
-    kept = store.load_metadata(tmp_path / "checkpoint" / "state.safetensors")
+    kept = pytrees.load_metadata(tmp_path / "checkpoint" / "state.safetensors")
     assert kept == {"round": stop - 1}
     train(model, tmp_path)
     assert contents(tmp_path) == uninterrupted[1]

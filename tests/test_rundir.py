@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import fedmeta as fm
-from fedmeta import server, store
+from fedmeta import pytrees, server
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.runs.folder import RunFolder, read_history, read_settings
 from tests import toys
@@ -37,7 +37,7 @@ def train(model, folder, data=DATA, **options):
 
 def last_checkpoint(model, folder):
     state = server.init(ADAM, SETTINGS["algorithm"].init(model, jax.random.key(0)))
-    return store.load(folder / "checkpoint" / "state.safetensors", state)[0]
+    return pytrees.load(folder / "checkpoint" / "state.safetensors", state)
 
 
 def assert_one_line(error):
@@ -68,7 +68,7 @@ def test_a_folder_holds_what_a_run_needs(finished):
     settings = read_settings(finished)
     assert settings["algorithm"]["name"] == "maml"
     assert settings["run"]["rounds"] == 2
-    assert store.load_metadata(finished / "model.safetensors")["settings"] == settings
+    assert pytrees.load_metadata(finished / "model.safetensors")["settings"] == settings
 
 
 def test_two_processes_cannot_use_one_folder(tmp_path):

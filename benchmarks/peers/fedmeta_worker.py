@@ -29,7 +29,7 @@ from worker import Pipe, chosen_work
 from works import BENCH, CLASSES, GROUPS, PIXELS, SERVER_RATE, VOCABULARY, Work
 
 import fedmeta as fm
-from fedmeta import accounting, random
+from fedmeta import accounting, pytrees, random
 from fedmeta._engine.plan import Plan
 from fedmeta.cli.start import start
 from fedmeta.runs.loop import explain_plan
@@ -117,8 +117,8 @@ def bytes_to_move(work: Work) -> int:
     example = sum(np.dtype(column.dtype).itemsize * int(np.prod(column.shape[1:])) for column in (data.x, data.y))
     examples = example * work.cohort * work.examples
     if work.task == "evaluate":
-        return accounting.payload(phi) + examples
-    return 2 * accounting.payload((phi, jax.eval_shape(server(work).init, phi))) + examples
+        return pytrees.payload(phi) + examples
+    return 2 * pytrees.payload((phi, jax.eval_shape(server(work).init, phi))) + examples
 
 
 def memory() -> int:

@@ -1,21 +1,15 @@
-"""Bytes and FLOPs, counted: bytes from the arrays that are sent, FLOPs from the program that runs."""
+"""Parameters and FLOPs, counted: FLOPs from the program that runs."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend import core
 
 
 class Uncountable(ValueError):
     """A program has a loop whose length is known only when it runs."""
-
-
-def payload(tree: Any) -> int:
-    """Return the bytes of a pytree of arrays as they are sent: every array's own, nothing else."""
-    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
 def num_parameters(tree: Any) -> int:

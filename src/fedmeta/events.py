@@ -1,4 +1,4 @@
-"""What training tells its listeners. A listener is any function of one event."""
+"""What training tells its listeners. A listener is any function of one event; it may return `STOP`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class RoundEnded:
         metrics: the weighted means of the clients' training metrics.
         bytes_down: bytes sent to the clients in this round.
         bytes_up: bytes that they sent back.
-        flops: floating-point operations of the round's program, padding included.
+        flops: floating-point operations of the round's program, padding included; None where they cannot be counted.
         seconds: wall time, compilation included.
         validation: what the `validate` function gave, where it was called.
     """
@@ -62,7 +62,7 @@ class RoundEnded:
     metrics: Mapping[str, float]
     bytes_down: int
     bytes_up: int
-    flops: int
+    flops: int | None
     seconds: float
     validation: Mapping[str, float] = field(default_factory=dict)
 
@@ -83,13 +83,27 @@ class RoundEnded:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """All rounds are done."""
+    """A run has ended.
+
+    Args:
+        rounds: how many rounds are done.
+        stopped: why there are no more, or "" where all that were asked for are done.
+    """
 
     rounds: int
+    stopped: str = ""
 
 
 Event = RunStarted | PlanMeasured | RoundEnded | RunEnded
-Listener = Callable[[Event], None]
+class _Stop:
+    def __repr__(self) -> str:
+        return "fm.events.STOP"
+
+
+STOP = _Stop()
+"""What a listener returns after a round to end the run there."""
+
+Listener = Callable[[Event], object]
 
 
 class TensorBoard:

@@ -61,7 +61,7 @@ class Federation:
         aggregator: how the clients' parts become one; one of `fm.aggregators`.
 
     Raises:
-        UsageError: a part is not what it should be, or two of them do not go together.
+        UsageError: a part is not what it should be.
     """
 
     algorithm: Algorithm
@@ -80,7 +80,6 @@ class Federation:
                 "server must be one of fm.optimisers such as fm.optimisers.adam(1e-3), or an Optax transformation, "
                 f"not {self.server!r:.80}"
             )
-        self.algorithm.check_server(self.server)
 
     @cached_property
     def _key(self) -> Any:

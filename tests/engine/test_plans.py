@@ -16,12 +16,13 @@ import optax
 import pytest
 
 import fedmeta as fm
-from fedmeta import cache, server, store
+from fedmeta import pytrees, server
 from fedmeta._engine import autotune, sharding
 from fedmeta._engine.cohort_sharding import CohortSharding
 from fedmeta._engine.plan import Plan, check_precision, default_plan, most_devices
 from fedmeta._engine.program import round_program, traced_update
 from fedmeta._engine.rewrite.interpreter import trace
+from fedmeta._files import cache_folder
 from fedmeta.errors import CheckpointError, UnknownName, UsageError
 from tests import toys
 from tests.engine import planned
@@ -214,7 +215,7 @@ def test_a_run_that_loses_a_process_leaves_what_was_told(tmp_path):
     assert code == 1, err
     assert out.startswith("ProcessLost another process of the run has ended")
     told = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    kept = store.load_metadata(tmp_path / "run" / "checkpoint" / "state.safetensors")
+    kept = pytrees.load_metadata(tmp_path / "run" / "checkpoint" / "state.safetensors")
     assert kept == {"round": told}
     assert told >= 2
 
@@ -440,7 +441,7 @@ TRIALS = [
 
 
 def test_trials_are_found_again_in_the_cache_that_the_environment_names(own_cache):
-    assert cache.folder("plans") == own_cache / "plans"
+    assert cache_folder("plans") == own_cache / "plans"
     assert autotune.remembered("a" * 32) == []
     autotune.remember("a" * 32, TRIALS)
     assert [path.name for path in (own_cache / "plans").iterdir()] == ["a" * 32 + ".json"]
@@ -654,5 +655,5 @@ def test_what_validation_keeps_stays_readable_while_the_states_memory_is_used_ag
     assert len({values.tobytes() for _, values in kept}) == 4
     assert toys.same_bits(run.state, plain.state)
     assert toys.same_bits(run.state.phi, kept[-1][0])
-    saved = store.load(Path(tmp_path) / "checkpoint" / "state.safetensors", run.state)[0]
+    saved = pytrees.load(Path(tmp_path) / "checkpoint" / "state.safetensors", run.state)
     assert toys.same_bits(saved, run.state)

@@ -1,10 +1,10 @@
 """The plan that is fastest for a model on this machine: measured once, and kept on the disk."""
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedmeta import cache
 from fedmeta._engine.plan import Plan, most_devices
 from fedmeta._engine.rewrite.interpreter import Traced, primitives
-from fedmeta.errors import UsageError
+from fedmeta._files import cache_folder, write_atomically
+from fedmeta.errors import RunError, UsageError
 
 ENOUGH = 1.0
 """Seconds of rounds after which a plan has been measured."""
@@ -194,29 +194,27 @@ def digest(traced: Traced, cohort_size: int, precision: str) -> str:
 
 
 def remember(name: str, trials: Sequence[Trial]) -> None:
-    """Keep the trials under a digest, for other runs. Where the cache cannot be written they are forgotten."""
-    file = _file(name)
+    """Keep the trials under a digest, for other runs. Without a cache that can be written they are forgotten."""
     content = [{**asdict(trial), "plan": trial.plan.to_dict()} for trial in trials]
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as work:
-            json.dump(content, work)
-        os.replace(work.name, file)
-    except OSError:
-        return
+    if (file := _file(name)) is not None:
+        with contextlib.suppress(RunError):
+            write_atomically(file, json.dumps(content).encode())
 
 
 def remembered(name: str) -> list[Trial]:
     """Return the trials that were kept under a digest; none where there are none, or where they cannot be read."""
+    if (file := _file(name)) is None:
+        return []
     try:
-        content = json.loads(_file(name).read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
         return [Trial(Plan.from_dict(row.pop("plan")), **row) for row in content]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError):
         return []
 
 
-def _file(name: str) -> Path:
-    return cache.folder("plans") / f"{name}.json"
+def _file(name: str) -> Path | None:
+    folder = cache_folder("plans")
+    return None if folder is None else folder / f"{name}.json"
 
 
 def _memory() -> int:

@@ -134,18 +134,18 @@ class Plan:
         return ", ".join(parts)
 
 
-def default_plan(cohort_size: int, flops: int) -> Plan:
+def default_plan(cohort_size: int, flops: int | None) -> Plan:
     """Return the plan that fits most models on this machine's kind of device, where none was measured.
 
     Args:
         cohort_size: clients in a round.
-        flops: floating-point operations of one client's update.
+        flops: floating-point operations of one client's update; None where they cannot be counted.
     """
     if jax.default_backend() != "cpu":
         # Where nobody has measured a gain, the program stays as it is.
         return Plan(chunk=cohort_size, devices=most_devices(cohort_size), rewrite=False)
     # A processor's cache holds many clients of a small model, and one of a large one, which is worth a core.
-    if flops < SMALL:
+    if flops is None or flops < SMALL:
         return Plan(chunk=min(cohort_size, 64))
     return Plan(devices=most_devices(cohort_size))
 

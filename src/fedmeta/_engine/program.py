@@ -8,20 +8,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from fedmeta import random
 from fedmeta._engine.cohort import Cohort
 from fedmeta._engine.plan import Plan, Precision
-from fedmeta._engine.rewrite.interpreter import Options, Traced, rewrite, trace
+from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
 from fedmeta._engine.rewrite.low_rank import LowRank, dense, is_low_rank, stacked_rows
 from fedmeta._engine.sharding import AXIS
 from fedmeta.aggregators import Aggregator, Part
-from fedmeta.data.dataset import FederatedDataset
 from fedmeta.errors import UsageError
 from fedmeta.federation import Federation, ServerState
-from fedmeta.task import Batch, Task
 
 KEPT = 4
 """The factors of a cohort may take so many times what their matrix takes."""
@@ -159,30 +156,6 @@ def client_answer(federation: Federation, plan: Plan, precision: Precision) -> C
         return Answer(part, {name: value * weight for name, value in metrics.items()}, weight, after)
 
     return lambda *args: _rewritten(answer, plan, precision, *args)
-
-
-def traced_update(federation: Federation, task: Task) -> Traced:
-    """Return the update of one client, for the shapes of its task, as the algorithm states it."""
-
-    def update(phi: Any, task: Any, words: Any, memory: Any) -> Any:
-        return federation.client(phi, task, random.as_key(words), memory)
-
-    memory = jax.eval_shape(federation.memory, random.default_key())
-    words = jax.ShapeDtypeStruct((2,), np.uint32)
-    return trace(update, federation.phi_like, task, words, memory)
-
-
-def example(data: FederatedDataset, lengths: tuple[int, int]) -> tuple[Any, Any]:
-    """Return the shapes of a client's task and of its key words."""
-
-    def batch(length: int) -> Batch:
-        def shape(column: Any) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype)
-
-        x, y = jax.tree.map(shape, (data.x, data.y))
-        return Batch.tree_unflatten(None, (x, y, jax.ShapeDtypeStruct((length,), np.float32)))
-
-    return Task(batch(lengths[0]), batch(lengths[1])), jax.ShapeDtypeStruct((2,), np.uint32)
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -83,7 +83,7 @@ def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None
     import jax
     import numpy as np
 
-    from fedmeta import store
+    from fedmeta._files import write_atomically
     from fedmeta.errors import UsageError
     from fedmeta.study.saved import read_client_model
 
@@ -107,7 +107,7 @@ def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None
     if out is None:
         click.echo(text, nl=False)
     else:
-        store.write_atomically(out, text.encode())
+        write_atomically(out, text.encode())
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -37,7 +37,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     """
     from rich.console import Console
 
-    from fedmeta import store
+    from fedmeta._files import write_atomically
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
     from fedmeta.errors import Interrupted, UsageError
@@ -63,7 +63,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     def mark(event: Event) -> None:
         if isinstance(event, RunStarted):
             text = f"data = {json.dumps(data)}\nalgorithms = {json.dumps(names)}\n"
-            store.write_atomically(out / MARK, text.encode())
+            write_atomically(out / MARK, text.encode())
 
     with Display() as display:
         try:

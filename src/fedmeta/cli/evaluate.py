@@ -30,7 +30,7 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
     from pyarrow.csv import write_csv
     from rich.console import Console
 
-    from fedmeta import store
+    from fedmeta._files import write_atomically
     from fedmeta.cli.tables import show
     from fedmeta.runs.folder import read_history
     from fedmeta.study.compare import Outcome
@@ -46,7 +46,7 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
     if per_client is not None:
         file = BytesIO()
         write_csv(report.per_client, file)
-        store.write_atomically(per_client, file.getvalue())
+        write_atomically(per_client, file.getvalue())
     if as_json:
         click.echo(json.dumps(report.summary(), indent=1))
         return

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from fedmeta import cache
+from fedmeta._files import cache_folder
 
 LARGEST = 2 << 30
 """Bytes of compiled programs that are kept; those longest unused go first."""
@@ -14,8 +14,9 @@ def start() -> None:
     import jax
 
     config: Any = jax.config
-    if config.jax_compilation_cache_dir is None:
-        config.update("jax_compilation_cache_dir", str(cache.folder("programs")))
+    folder = cache_folder("programs")
+    if config.jax_compilation_cache_dir is None and folder is not None:
+        config.update("jax_compilation_cache_dir", str(folder))
         config.update("jax_compilation_cache_max_size", LARGEST)
         config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if config.jax_num_cpu_devices < 1:

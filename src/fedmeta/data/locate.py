@@ -4,19 +4,27 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedmeta import cache as kept
+from fedmeta._files import cache_folder
 from fedmeta.errors import DataError
 
 
 def cache() -> Path:
-    """Return where fetched files go: `data` in `FEDMETA_CACHE`, or in the user's cache if that is unset."""
-    return kept.folder("data")
+    """Return where fetched files go: `data` in `FEDMETA_CACHE`, or in the user's cache if that is unset.
+
+    Raises:
+        DataError: there is neither.
+    """
+    folder = cache_folder("data")
+    if folder is None:
+        raise DataError("there is no folder to keep data in: this user has no home folder; set FEDMETA_CACHE to one")
+    return folder
 
 
 def folders() -> list[Path]:
-    """Return where sources are looked for: the folders in `FEDMETA_DATA`, in that order, then the cache."""
+    """Return where sources are looked for: the folders in `FEDMETA_DATA`, in that order, then the cache if any."""
     listed = os.environ.get("FEDMETA_DATA", "").split(os.pathsep)
-    return [*(Path(folder) for folder in listed if folder), cache()]
+    kept = cache_folder("data")
+    return [*(Path(folder) for folder in listed if folder), *([] if kept is None else [kept])]
 
 
 def find(source: str, files: Sequence[str]) -> Path | None:
@@ -36,6 +44,6 @@ def need(source: str, files: Sequence[str]) -> Path:
     found = find(source, files)
     if found is None:
         said = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-        looked = ", ".join(str(folder / source) for folder in folders())
+        looked = ", ".join(str(folder / source) for folder in folders()) or "FEDMETA_DATA, which is not set"
         raise DataError(f"{source} needs {said}, not found in {looked}: run `fedmeta data get {source}`")
     return found

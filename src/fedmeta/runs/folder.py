@@ -11,10 +11,11 @@ import numpy as np
 import tomli_w
 from filelock import FileLock, Timeout
 
-from fedmeta import store
+from fedmeta import pytrees
 from fedmeta._engine.plan import Plan
+from fedmeta._files import write_atomically
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
-from fedmeta.events import Event, RoundEnded
+from fedmeta.events import RoundEnded
 
 _DIGESTS = {
     "run.data_sha256": "the digest of the training clients' data",
@@ -41,6 +42,7 @@ class RunFolder:
     def __init__(self, path: str | Path, settings: Mapping[str, Any]):
         self.path = Path(path)
         self.settings = _without_none(settings)
+        self._kept: dict[str, Any] = {}
 
     def __enter__(self) -> "RunFolder":
         try:
@@ -63,19 +65,22 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def __call__(self, event: Event) -> None:
-        """Append a round's row to metrics.jsonl."""
-        if isinstance(event, RoundEnded):
-            try:
-                with open(self.path / "metrics.jsonl", "a") as file:
-                    file.write(json.dumps(event.row()) + "\n")
-            except OSError as error:
-                raise RunError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}") from error
+    def append(self, event: RoundEnded) -> None:
+        """Append a round's row to metrics.jsonl.
+
+        Raises:
+            RunError: the file system refuses.
+        """
+        try:
+            with open(self.path / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(event.row()) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}") from error
 
     def _match_settings(self) -> None:
         file = self.path / "run.toml"
         if not file.exists():
-            store.write_atomically(file, tomli_w.dumps(self.settings).encode())
+            write_atomically(file, tomli_w.dumps(self.settings).encode())
             return
         there = read_settings(self.path)
         differences = [
@@ -95,7 +100,7 @@ class RunFolder:
             RunError: the file system refuses.
         """
         if read_settings(self.path) != self.settings:
-            store.write_atomically(self.path / "run.toml", tomli_w.dumps(self.settings).encode())
+            write_atomically(self.path / "run.toml", tomli_w.dumps(self.settings).encode())
 
     def restore(self, state: Any) -> Any:
         """Return the state of the last checkpoint, or `state` as it is where there is none.
@@ -105,19 +110,34 @@ class RunFolder:
         Raises:
             CheckpointError: the checkpoint is damaged, or has other arrays than `state`.
         """
-        file = self.path / "checkpoint" / "state.safetensors"
-        if file.exists():
-            state, _ = store.load(file, state)
+        if self._checkpoint.exists():
+            state = pytrees.load(self._checkpoint, state)
+            self._kept = pytrees.load_metadata(self._checkpoint)
         rows = read_history(self.path)[: int(state.round)]
         if len(rows) != int(state.round):
             raise CheckpointError(f"{self.path} is damaged: {len(rows)} rows of history for {int(state.round)} rounds")
         if (self.path / "metrics.jsonl").exists():
             text = "".join(json.dumps(row) + "\n" for row in rows)
-            store.write_atomically(self.path / "metrics.jsonl", text.encode())
+            write_atomically(self.path / "metrics.jsonl", text.encode())
         return state
 
-    def save_checkpoint(self, state: Any) -> None:
+    @property
+    def memory_mark(self) -> dict[str, Any] | None:
+        """What the last checkpoint keeps of the clients' memory."""
+        return self._kept.get("memory")
+
+    def best(self, like: Any) -> Any:
+        """Return the best state of a run that stops early, as it was at the last checkpoint, or None."""
+        name = self._kept.get("best")
+        return None if name is None else pytrees.load(self.path / "checkpoint" / name, like)
+
+    def save_checkpoint(self, state: Any, memory: dict[str, Any] | None = None, best: Any = None) -> None:
         """Replace the checkpoint by this state, once the rows that belong to it are on the disk.
+
+        Args:
+            state: the server's state.
+            memory: the mark of the clients' memory.
+            best: the best state so far, of a run that stops early.
 
         Raises:
             RunError: the file system refuses; the previous checkpoint is kept.
@@ -129,11 +149,33 @@ class RunFolder:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise RunError(f"cannot write {metrics}: {error.strerror or error}") from error
-        store.save(self.path / "checkpoint" / "state.safetensors", state, {"round": int(state.round)})
+        kept: dict[str, Any] = {"round": int(state.round)}
+        if memory is not None:
+            kept["memory"] = memory
+        if best is not None:
+            kept["best"] = f"best-{int(best.round)}.safetensors"
+            if kept["best"] != self._kept.get("best"):
+                pytrees.save(self.path / "checkpoint" / kept["best"], best)
+        pytrees.save(self._checkpoint, state, kept)
+        self._kept = kept
+        for other in self._checkpoint.parent.glob("best-*.safetensors"):
+            if other.name != kept.get("best"):
+                other.unlink(missing_ok=True)
 
-    def save_result(self, phi: Any) -> None:
-        """Write phi to model.safetensors, with the run's settings in the file's metadata."""
-        store.save(self.path / "model.safetensors", phi, {"settings": self.settings})
+    def save_result(self, phi: Any, *, rounds: int, stopped: str = "") -> None:
+        """Write phi to model.safetensors, with the run's settings in the file's metadata.
+
+        Args:
+            phi: the result.
+            rounds: how many rounds are done.
+            stopped: why there are no more, or "".
+        """
+        metadata = {"settings": self.settings, "rounds": rounds, "stopped": stopped}
+        pytrees.save(self.path / "model.safetensors", phi, metadata)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.path / "checkpoint" / "state.safetensors"
 
 
 def is_run(path: Path) -> bool:

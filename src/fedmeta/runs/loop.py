@@ -327,5 +327,5 @@ class _Loop:
         """Bring the state whose row is kept into the checkpoint."""
         mark = self.simulator.mark_memory(int(self.told.round))
         if self.folder:
-            self.folder.save_checkpoint(self.told, memory=mark, best=self.best)
+            self.folder.save_checkpoint(self.told, memory=mark, best=self.best.state)
             self.simulator.memory.tidy()

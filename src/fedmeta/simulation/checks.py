@@ -13,6 +13,7 @@ def check_federation(federation: Federation) -> None:
     The server's optimiser must step on a gradient alone, and an inner optimiser that is differentiated must have a
     derivative where a gradient is exactly zero.
     """
+    federation.algorithm.check_server(federation.server)
     phi = federation.phi_like
     try:
         state = jax.eval_shape(federation.init, random.default_key())

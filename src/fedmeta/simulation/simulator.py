@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedmeta import accounting, pytrees, random
+from fedmeta import pytrees, random
 from fedmeta._engine import sharding
 from fedmeta._engine.cohort import Cohort, client_key
 from fedmeta._engine.cohort_sharding import CohortSharding
 from fedmeta._engine.padding import PaddingBuckets
 from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
-from fedmeta._engine.program import example, finite_program, round_program, traced_update
+from fedmeta._engine.program import finite_program, round_program
 from fedmeta._engine.rewrite.interpreter import Traced
+from fedmeta._engine.tracing import message_bytes, task_like, traced_update, update_flops
 from fedmeta._fit import check_fit, drawn_sizes, usable_clients
 from fedmeta._settings import whole_number
 from fedmeta.data.dataset import FederatedDataset, check_support
@@ -131,7 +132,7 @@ class Simulator:
         check_federation(federation)
         self.memory = ClientMemory(self._fresh())
         self._after: tuple[int, tuple[str, ...], Any] | None = None
-        self._given = plan
+        self.given_plan = plan
         self._placement: CohortSharding | None = None
 
     def init(self) -> ServerState:
@@ -178,14 +179,15 @@ class Simulator:
             if not finite:
                 self._after = None
                 raise self._diverged(state, drawn, memory)
+            self._settle()
             return {name: float(value) for name, value in metrics.items()}
 
-        task, _ = example(self.data, self.buckets.lengths(drawn.bucket))
+        task = task_like(self.data, self.buckets.lengths(drawn.bucket))
         figures = Figures(
             round=drawn.round,
             clients=drawn.clients,
             bytes_down=self.cohort_size * pytrees.payload(state.phi),
-            bytes_up=self.cohort_size * _message_bytes(self.federation, _Shapes.of(task)),
+            bytes_up=self.cohort_size * message_bytes(self.federation, task),
             flops=self.flops(drawn.bucket, self.cohort_size),
             _read=read,
         )
@@ -193,14 +195,14 @@ class Simulator:
 
     def use(self, plan: Plan) -> None:
         """Compute the rounds by this plan."""
-        self._given, self._placement = plan, CohortSharding(plan, self.cohort_size)
+        self.given_plan, self._placement = plan, CohortSharding(plan, self.cohort_size)
         self.__dict__.pop("program", None)
 
     @property
     def placement(self) -> CohortSharding:
         """The devices that share a cohort."""
         if self._placement is None:
-            self.use(self._given or default_plan(self.cohort_size, self.flops()))
+            self.use(self.given_plan or default_plan(self.cohort_size, self.flops()))
         assert self._placement is not None
         return self._placement
 
@@ -225,19 +227,17 @@ class Simulator:
 
     def mark_memory(self, round: int) -> dict[str, Any] | None:
         """Bring the clients' memory after a round to the disk; return what a checkpoint keeps of it."""
-        if self._after is not None and self._after[0] <= round:
-            self._settle()
         return self.memory.mark(round)
 
     def traced(self, bucket: int | None = None) -> Traced:
         """Return the update of a client of a bucket, or of the largest, to which most cohorts are padded."""
         bucket = int(self.buckets.sizes[-1]) if bucket is None else bucket
-        return _traced(self.federation, _Shapes.of(example(self.data, self.buckets.lengths(bucket))[0]))
+        return traced_update(self.federation, task_like(self.data, self.buckets.lengths(bucket)))
 
     def flops(self, bucket: int | None = None, clients: int = 1) -> int | None:
         """Return the floating-point operations of clients' updates as the algorithm states them, or None."""
         bucket = int(self.buckets.sizes[-1]) if bucket is None else bucket
-        each = _flops(self.federation, _Shapes.of(example(self.data, self.buckets.lengths(bucket))[0]))
+        each = update_flops(self.federation, task_like(self.data, self.buckets.lengths(bucket)))
         return None if each is None else each * clients
 
     def _key(self) -> jax.Array:
@@ -283,36 +283,3 @@ class Simulator:
             f"round {drawn.round}: the update of client {who!r} is not finite; {kept}. "
             f"A lower {rate} or server learning rate may help"
         )
-
-
-class _Shapes(NamedTuple):
-    """The shapes of a pytree, hashable."""
-
-    structure: Any
-    leaves: tuple[tuple[tuple[int, ...], Any], ...]
-
-    @classmethod
-    def of(cls, tree: Any) -> "_Shapes":
-        leaves, structure = jax.tree.flatten(tree)
-        return cls(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
-
-    def tree(self) -> Any:
-        return jax.tree.unflatten(self.structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])
-
-
-@lru_cache(maxsize=64)
-def _message_bytes(federation: Federation, task: _Shapes) -> int:
-    return pytrees.payload(federation.message_like(task.tree()))
-
-
-@lru_cache(maxsize=64)
-def _traced(federation: Federation, task: _Shapes) -> Traced:
-    return traced_update(federation, task.tree())
-
-
-@lru_cache(maxsize=256)
-def _flops(federation: Federation, task: _Shapes) -> int | None:
-    try:
-        return accounting.count_flops_of(_traced(federation, task).program)
-    except accounting.Uncountable:
-        return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmeta import store
+from fedmeta._files import write_atomically
 from fedmeta.errors import UsageError
 from fedmeta.evaluation.evaluator import Report
 from fedmeta.study.recipe import Experiment
@@ -90,7 +90,7 @@ class Comparison:
 
     def save(self, folder: Path) -> None:
         """Write the figures to comparison.json."""
-        store.write_atomically(folder / "comparison.json", json.dumps(self.summary(), indent=1).encode())
+        write_atomically(folder / "comparison.json", json.dumps(self.summary(), indent=1).encode())
 
 
 def compare(outcomes: Sequence[Outcome]) -> Comparison:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fedmeta import store
+from fedmeta._files import write_atomically
 from fedmeta.study.compare import Comparison, Outcome
 from fedmeta.study.formatting import megabytes, percent
 from fedmeta.study.plots import svg
@@ -40,7 +40,7 @@ def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison
             "test": outcomes[0].prepared.test,
         },
     )
-    store.write_atomically(path, html.encode())
+    write_atomically(path, html.encode())
 
 
 def _settings(outcome: Outcome) -> dict[str, Any]:

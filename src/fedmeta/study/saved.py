@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
-from fedmeta import algorithms, store
+from fedmeta import algorithms, pytrees
 from fedmeta._engine.sharding import is_leader
+from fedmeta._files import write_atomically
 from fedmeta.algorithms import Algorithm
 from fedmeta.errors import CheckpointError, UsageError
 from fedmeta.model import Model
@@ -50,7 +51,7 @@ def finish(prepared: Experiment, run: Run) -> Outcome:
     report = prepared.report(run.state.phi, prepared.test, plan=run.plan)
     if run.directory is not None and is_leader():
         text = json.dumps(report.summary(), indent=1)
-        store.write_atomically(run.directory / "evaluation.json", text.encode())
+        write_atomically(run.directory / "evaluation.json", text.encode())
     return Outcome(prepared, run.rows, report)
 
 
@@ -91,10 +92,10 @@ def read_run(folder: Path) -> SavedRun:
     algorithm = algorithms.make(recipe.algorithm, **recipe.algorithm_options)
     model = inputs.model(recipe.model, recipe.model_options)
     file = folder / "model.safetensors"
-    if not file.exists() or store.load_metadata(file)["settings"]["run"]["rounds"] != recipe.rounds:
+    if not file.exists() or pytrees.load_metadata(file)["settings"]["run"]["rounds"] != recipe.rounds:
         raise UsageError(f"the run in {folder} is not done: fedmeta resume {folder}")
     like = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
-    phi, _ = store.load(file, like)
+    phi = pytrees.load(file, like)
     return SavedRun(recipe, inputs, algorithm, model, phi, digest)
 
 
@@ -110,7 +111,7 @@ def save_client_model(path: Path, run: SavedRun, params: Any) -> None:
         except CheckpointError:
             raise UsageError(f"{path} exists and is not a client's model; give another name") from None
     network = {"name": run.recipe.model, "options": dict(run.recipe.model_options)}
-    store.save(path, params, {"client_model": {"network": network, "inputs": run.inputs.to_dict()}})
+    pytrees.save(path, params, {"client_model": {"network": network, "inputs": run.inputs.to_dict()}})
 
 
 def read_client_model(path: Path) -> tuple[Model, Inputs, Any]:
@@ -119,12 +120,12 @@ def read_client_model(path: Path) -> tuple[Model, Inputs, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, or not a client's model.
     """
-    metadata = store.load_metadata(path)
+    metadata = pytrees.load_metadata(path)
     if "client_model" not in metadata:
         raise CheckpointError(f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one")
     content = metadata["client_model"]
     inputs = Inputs.from_dict(content["inputs"])
     options = tuples(content["network"]["options"])
     model = inputs.model(content["network"]["name"], options)
-    params, _ = store.load(path, jax.eval_shape(model.init, jax.random.key(0)))
+    params = pytrees.load(path, jax.eval_shape(model.init, jax.random.key(0)))
     return model, inputs, params

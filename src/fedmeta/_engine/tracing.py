@@ -1,0 +1,82 @@
+"""What a client's update is made of, found without computing it; traced once for each federation and shape."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fedmeta import accounting, pytrees, random
+from fedmeta._engine.rewrite.interpreter import Traced, trace
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.federation import Federation
+from fedmeta.task import Batch, Task
+
+KEPT = 256
+"""Figures that are remembered; of the programs behind them an eighth."""
+
+
+def task_like(data: FederatedDataset, lengths: tuple[int, int]) -> Task:
+    """Return the shapes of a task of the data set, its support and query padded to these lengths."""
+
+    def batch(length: int) -> Batch:
+        def shape(column: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype)
+
+        x, y = jax.tree.map(shape, (data.x, data.y))
+        return Batch.tree_unflatten(None, (x, y, jax.ShapeDtypeStruct((length,), np.float32)))
+
+    return Task(batch(lengths[0]), batch(lengths[1]))
+
+
+def traced_update(federation: Federation, task: Task) -> Traced:
+    """Return a client's round, for the shapes of its task, as the federation states it."""
+    return _traced(federation, _Shapes.of(task))
+
+
+def update_flops(federation: Federation, task: Task) -> int | None:
+    """Return the floating-point operations of a client's round, or None where they cannot be counted."""
+    return _flops(federation, _Shapes.of(task))
+
+
+def message_bytes(federation: Federation, task: Task) -> int:
+    """Return the bytes of what a client sends."""
+    return _message_bytes(federation, _Shapes.of(task))
+
+
+class _Shapes(NamedTuple):
+    """The shapes of a pytree, hashable."""
+
+    structure: Any
+    leaves: tuple[tuple[tuple[int, ...], Any], ...]
+
+    @classmethod
+    def of(cls, tree: Any) -> "_Shapes":
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in leaves))
+
+    def tree(self) -> Any:
+        return jax.tree.unflatten(self.structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])
+
+
+@lru_cache(maxsize=KEPT // 8)
+def _traced(federation: Federation, task: _Shapes) -> Traced:
+    def update(phi: Any, task: Any, words: Any, memory: Any) -> Any:
+        return federation.client(phi, task, random.as_key(words), memory)
+
+    memory = jax.eval_shape(federation.memory, random.default_key())
+    words = jax.ShapeDtypeStruct((2,), np.uint32)
+    return trace(update, federation.phi_like, task.tree(), words, memory)
+
+
+@lru_cache(maxsize=KEPT)
+def _flops(federation: Federation, task: _Shapes) -> int | None:
+    try:
+        return accounting.count_flops_of(_traced(federation, task).program)
+    except accounting.Uncountable:
+        return None
+
+
+@lru_cache(maxsize=KEPT)
+def _message_bytes(federation: Federation, task: _Shapes) -> int:
+    return pytrees.payload(federation.message_like(task.tree()))

@@ -1,0 +1,161 @@
+"""What an evaluation gives: the clients' scores before and after they adapt."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How well the clients' models do on their query examples, at one point of adaptation.
+
+    Args:
+        values: by metric ("loss" among them), each client's mean, shape [clients].
+        examples: each client's query examples, shape [clients].
+    """
+
+    values: Mapping[str, np.ndarray]
+    examples: np.ndarray
+
+    @cached_property
+    def pooled(self) -> dict[str, float]:
+        """Each metric's mean over all data points."""
+        return {name: float(np.average(values, weights=self.examples)) for name, values in self.values.items()}
+
+    @cached_property
+    def by_client(self) -> dict[str, float]:
+        """Each metric's mean over clients, every client counting the same."""
+        return {name: float(np.mean(values)) for name, values in self.values.items()}
+
+    @property
+    def judged_by(self) -> str:
+        """The metric behind `deciles`, `std` and `bottom_10_percent`: accuracy, or the loss without one."""
+        return "accuracy" if "accuracy" in self.values else "loss"
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy over all data points, in [0, 1]."""
+        return self._named(self.pooled)
+
+    @property
+    def client_accuracy(self) -> float:
+        """The mean of the clients' accuracies, in [0, 1]."""
+        return self._named(self.by_client)
+
+    @property
+    def deciles(self) -> np.ndarray:
+        """The 0th, 10th, ..., 100th percentile over clients, shape [11]."""
+        return np.percentile(self.values[self.judged_by], np.arange(0, 101, 10))
+
+    @property
+    def std(self) -> float:
+        """The standard deviation over clients."""
+        return float(np.std(self.values[self.judged_by]))
+
+    @property
+    def bottom_10_percent(self) -> float:
+        """The mean over the tenth of the clients that fare worst (at least one client)."""
+        values = np.sort(self.values[self.judged_by])
+        worst = math.ceil(len(values) / 10)
+        return float(np.mean(values[:worst] if self.judged_by == "accuracy" else values[-worst:]))
+
+    def _named(self, means: Mapping[str, float]) -> float:
+        if "accuracy" not in means:
+            raise AttributeError(f"the model measures no accuracy; it has {', '.join(means)} (see .pooled, .by_client)")
+        return means["accuracy"]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The evaluation of phi on clients that took no part in training.
+
+    Args:
+        before: the scores before adaptation.
+        after: the scores after adaptation; the same as before for an algorithm that does not adapt.
+        clients: the clients' names.
+        support_examples: each client's support examples, shape [clients].
+        steps: the scores before adaptation and after each step, or empty where no curve was asked for.
+        left_out: clients too small to have both a support and a query example.
+    """
+
+    before: Scores
+    after: Scores
+    clients: tuple[str, ...]
+    support_examples: np.ndarray
+    steps: tuple[Scores, ...]
+    left_out: int
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy after adaptation over all data points, in [0, 1]."""
+        return self.after.accuracy
+
+    @property
+    def client_accuracy(self) -> float:
+        """The mean over clients of the accuracy after adaptation, in [0, 1]."""
+        return self.after.client_accuracy
+
+    @property
+    def deciles(self) -> np.ndarray:
+        """The deciles over clients after adaptation, shape [11]."""
+        return self.after.deciles
+
+    @property
+    def std(self) -> float:
+        """The standard deviation over clients after adaptation."""
+        return self.after.std
+
+    @property
+    def bottom_10_percent(self) -> float:
+        """The mean over the worst tenth of the clients after adaptation."""
+        return self.after.bottom_10_percent
+
+    @property
+    def per_client(self) -> pa.Table:
+        """One row a client: its examples, and each metric before and after adaptation."""
+        columns: dict[str, Any] = {
+            "client": list(self.clients),
+            "support": self.support_examples,
+            "query": self.after.examples,
+        }
+        for name, values in self.after.values.items():
+            columns |= {f"{name}_before": self.before.values[name], name: values}
+        return pa.table(columns)
+
+    @property
+    def curve(self) -> pa.Table:
+        """One row for each adaptation step from 0: each metric over data points, and over clients."""
+        rows = []
+        for number, scores in enumerate(self.steps):
+            by_client = {f"client_{name}": value for name, value in scores.by_client.items()}
+            rows.append({"step": number, **scores.pooled, **by_client})
+        return pa.Table.from_pylist(rows)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them; a figure that is not finite is None."""
+        return {
+            "clients": len(self.clients),
+            "left_out": self.left_out,
+            "query_examples": int(self.after.examples.sum()),
+            **{
+                point: {
+                    "over_examples": {name: _finite(value) for name, value in scores.pooled.items()},
+                    "over_clients": {name: _finite(value) for name, value in scores.by_client.items()},
+                    "std": _finite(scores.std),
+                    "deciles": [_finite(value) for value in scores.deciles.tolist()],
+                    "bottom_10_percent": _finite(scores.bottom_10_percent),
+                }
+                for point, scores in (("before", self.before), ("after", self.after))
+            },
+            "curve": [{name: _finite(value) for name, value in row.items()} for row in self.curve.to_pylist()]
+            if self.steps
+            else [],
+        }
+
+
+def _finite(value: float | int) -> float | int | None:
+    return value if math.isfinite(value) else None

@@ -40,7 +40,7 @@ def flops(algorithm, network, support, query):
     phi = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
     task = fm.Task(batch(support, example, dtype), batch(query, example, dtype))
     return accounting.count_flops(
-        lambda phi, task: algorithm.client_update(model, phi, task, jax.random.key(0)), phi, task
+        lambda phi, task: algorithm.update(model, phi, task, jax.random.key(0))[0], phi, task
     )
 
 

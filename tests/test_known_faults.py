@@ -42,7 +42,7 @@ def test_maml_that_cuts_the_graph_is_first_order(model):
     task = toys.task(8, 8)
     theta = model.init(KEY)
     truth = jax.jit(jax.grad(lambda t: adapted_query_loss(model, task, t, constant(t))))(theta)
-    right = rounds.client_update(fm.MAML(inner_lr=LR), model)(theta, task, KEY).direction
+    right = rounds.client_update(fm.MAML(inner_lr=LR), model)(theta, task, KEY).pseudo_gradient
 
     def cut(t):
         slope = jax.grad(model.mean_loss)(jax.lax.stop_gradient(t), task.support)
@@ -52,7 +52,7 @@ def test_maml_that_cuts_the_graph_is_first_order(model):
     assert distance(right, truth) < 1e-5
     assert distance(faulty, truth) > 0.05
     # The cut is what FOMAML is, and what MAML must not be.
-    first_order = rounds.client_update(fm.FOMAML(inner_lr=LR), model)(theta, task, KEY).direction
+    first_order = rounds.client_update(fm.FOMAML(inner_lr=LR), model)(theta, task, KEY).pseudo_gradient
     assert distance(first_order, faulty) < 1e-5
 
 
@@ -62,7 +62,7 @@ def test_meta_sgd_that_gives_alpha_the_gradient_of_theta(model):
     of_theta, of_alpha = jax.jit(jax.grad(lambda t, a: adapted_query_loss(model, task, t, a), argnums=(0, 1)))(
         phi["params"], phi["inner_lr"]
     )
-    right = rounds.client_update(fm.MetaSGD(inner_lr=LR), model)(phi, task, KEY).direction
+    right = rounds.client_update(fm.MetaSGD(inner_lr=LR), model)(phi, task, KEY).pseudo_gradient
     faulty = {"params": right["params"], "inner_lr": right["params"]}
     assert distance(right["params"], of_theta) < 1e-5
     assert distance(right["inner_lr"], of_alpha) < 1e-5
@@ -101,7 +101,7 @@ def test_fedavg_that_trains_on_the_support_set_only(kind):
     truth = trained(x, y)
     faulty = trained(task.support.x, task.support.y)
     update = rounds.client_update(algorithm, SOFTMAX)(theta, task, KEY)
-    assert distance(update.direction, truth) < 1e-5
+    assert distance(update.pseudo_gradient, truth) < 1e-5
     assert distance(faulty, truth) > 0.05
     assert float(update.weight) == 13
 

@@ -56,9 +56,9 @@ def test_nothing_else_is_public():
     [
         (fm.Batch, ["x", "y", "mask"]),
         (fm.Task, ["support", "query"]),
-        (fm.Model, ["init", "apply", "loss", "metrics"]),
-        (fm.MAML.client_update, ["self", "model", "phi", "task", "key"]),
-        (fm.MAML.adapt, ["self", "model", "phi", "support", "key"]),
+        (fm.Model, ["init", "apply", "loss", "metrics", "needs", "head"]),
+        (fm.MAML.update, ["self", "model", "phi", "task", "key", "memory"]),
+        (fm.MAML.adapt, ["self", "model", "phi", "support", "key", "memory"]),
         (fm.MAML.init, ["self", "model", "key"]),
         (fm.train, ["algorithm", "model", "data"]),
         (fm.evaluate, ["algorithm", "model", "phi", "data", "support", "seed"]),
@@ -108,8 +108,8 @@ def test_the_contracts_example_runs():
     algorithm = fm.MAML(inner_lr=0.1, inner_steps=1)
     key = jax.random.key(0)
     phi = algorithm.init(model, key)
-    update = algorithm.client_update(model, phi, task, key)
-    assert jax.tree.structure(update.direction) == jax.tree.structure(phi)
+    update, _ = algorithm.update(model, phi, task, key)
+    assert jax.tree.structure(update.pseudo_gradient) == jax.tree.structure(phi)
     assert float(update.weight) == 1
     assert float(update.metrics["loss"]) == pytest.approx(np.log(toys.CLASSES), abs=0.5)
     assert jax.tree.structure(algorithm.adapt(model, phi, task.support, key)) == jax.tree.structure(phi)

@@ -217,9 +217,9 @@ def write_direction(work: Work, file: str) -> None:
     how, net, everyone = algorithm(work.to_check), model(work), clients(work)
     phi = how.init(net, jax.random.key(0))
     tasks = [everyone.task_at(place, work.support / work.examples) for place in range(work.cohort)]
-    update = jax.jit(lambda phi, task: how.client_update(net, phi, task, jax.random.key(0)))
+    update = jax.jit(lambda phi, task: how.update(net, phi, task, jax.random.key(0))[0])
     updates = [update(phi, task) for task in tasks]
-    direction = jax.tree.map(lambda *parts: sum(parts) / len(parts), *(each.direction for each in updates))
+    direction = jax.tree.map(lambda *parts: sum(parts) / len(parts), *(each.pseudo_gradient for each in updates))
     arrays = {
         "x": np.stack([np.concatenate([task.support.x, task.query.x]) for task in tasks]),
         "y": np.stack([np.concatenate([task.support.y, task.query.y]) for task in tasks]).astype(np.int64),

@@ -5,12 +5,29 @@ import importlib.util
 import typing
 
 if typing.TYPE_CHECKING:
-    from fedmeta import data, errors, events, losses, metrics, models
+    from fedmeta import aggregators, data, errors, events, losses, metrics, models, optimisers, transforms
     from fedmeta._engine.plan import Plan
-    from fedmeta.algorithms import FOMAML, MAML, FedAvg, FedAvgMeta, MetaSGD, Reptile
-    from fedmeta.evaluation.evaluator import Report, evaluate
+    from fedmeta.algorithms import (
+        ANIL,
+        FOMAML,
+        MAML,
+        SCAFFOLD,
+        FedAvg,
+        FedAvgMeta,
+        FedPer,
+        FedProx,
+        MetaSGD,
+        PerFedAvg,
+        Reptile,
+    )
+    from fedmeta.evaluation.evaluator import evaluate
+    from fedmeta.evaluation.scores import Report
+    from fedmeta.federation import Federation
     from fedmeta.model import Model
+    from fedmeta.pytrees import digest, load, save
     from fedmeta.runs.loop import Run, explain_plan, train
+    from fedmeta.simulation.simulator import Simulator
+    from fedmeta.study.saved import load_run
     from fedmeta.task import Batch, Task
 
 __version__ = "0.1.0"
@@ -29,12 +46,26 @@ __all__ = [
     "FOMAML",
     "MetaSGD",
     "Reptile",
+    "ANIL",
+    "PerFedAvg",
+    "FedProx",
+    "FedPer",
+    "SCAFFOLD",
+    "optimisers",
+    "transforms",
+    "aggregators",
+    "Federation",
+    "Simulator",
     "train",
     "Run",
     "Plan",
     "explain_plan",
     "evaluate",
     "Report",
+    "save",
+    "load",
+    "load_run",
+    "digest",
     "events",
     "errors",
 ]
@@ -49,12 +80,23 @@ _HOMES = {
     "FOMAML": "fedmeta.algorithms",
     "MetaSGD": "fedmeta.algorithms",
     "Reptile": "fedmeta.algorithms",
+    "ANIL": "fedmeta.algorithms",
+    "PerFedAvg": "fedmeta.algorithms",
+    "FedProx": "fedmeta.algorithms",
+    "FedPer": "fedmeta.algorithms",
+    "SCAFFOLD": "fedmeta.algorithms",
+    "Federation": "fedmeta.federation",
+    "Simulator": "fedmeta.simulation.simulator",
     "train": "fedmeta.runs.loop",
     "Run": "fedmeta.runs.loop",
     "Plan": "fedmeta._engine.plan",
     "explain_plan": "fedmeta.runs.loop",
+    "save": "fedmeta.pytrees",
+    "load": "fedmeta.pytrees",
+    "digest": "fedmeta.pytrees",
+    "load_run": "fedmeta.study.saved",
     "evaluate": "fedmeta.evaluation.evaluator",
-    "Report": "fedmeta.evaluation.evaluator",
+    "Report": "fedmeta.evaluation.scores",
 }
 
 

@@ -18,7 +18,8 @@ EVERY_WAY = pytest.mark.parametrize(("name", "loop"), toys.EVERY_ALGORITHM)
 
 
 def update_of(algorithm, model):
-    return jax.jit(lambda phi, task: algorithm.client_update(model, phi, task, KEY))
+    memory = algorithm.memory(model, KEY)
+    return jax.jit(lambda phi, task: algorithm.update(model, phi, task, KEY, memory)[0])
 
 
 @EVERY_WAY
@@ -53,8 +54,8 @@ def test_the_answer_is_a_pytree_like_phi(name, model):
     algorithm = toys.algorithm(name)
     phi = algorithm.init(model, jax.random.key(0))
     update = update_of(algorithm, model)(phi, toys.task())
-    assert jax.tree.structure(update.direction) == jax.tree.structure(phi)
-    for direction, leaf in zip(jax.tree.leaves(update.direction), jax.tree.leaves(phi), strict=True):
+    assert jax.tree.structure(update.pseudo_gradient) == jax.tree.structure(phi)
+    for direction, leaf in zip(jax.tree.leaves(update.pseudo_gradient), jax.tree.leaves(phi), strict=True):
         assert (direction.shape, direction.dtype) == (leaf.shape, leaf.dtype)
     assert set(update.metrics) == {"loss", "accuracy"}
 
@@ -81,7 +82,7 @@ def test_a_direction_leads_downhill(name, model):
     task = toys.task(20, 20)
     update = update_of(algorithm, model)
     first = update(phi, task)
-    stepped = jax.tree.map(lambda p, d: p - 0.01 * d, phi, first.direction)
+    stepped = jax.tree.map(lambda p, d: p - 0.01 * d, phi, first.pseudo_gradient)
     assert float(update(stepped, task).metrics["loss"]) < float(first.metrics["loss"])
 
 

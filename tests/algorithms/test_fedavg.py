@@ -58,7 +58,7 @@ def test_the_reported_loss_is_that_of_the_examples_as_they_were_visited(data):
     key = jax.random.key(1)
     params = {"weight": np.zeros((toys.FEATURES, toys.CLASSES)), "bias": np.zeros(toys.CLASSES)}
     phi = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
-    update = jax.jit(lambda phi: algorithm.client_update(MODEL, phi, task, key))(phi)
+    update = jax.jit(lambda phi: algorithm.update(MODEL, phi, task, key)[0])(phi)
     pooled = task.pooled()
     x, y = np.asarray(pooled.x), np.asarray(pooled.y)
     total = 0.0

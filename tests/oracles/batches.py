@@ -27,5 +27,5 @@ def _values(loop, examples, padding):
     )
     x = np.append(np.arange(examples), np.zeros(padding, int))
     batch = fm.Batch(x, np.zeros(len(x)), np.append(np.ones(examples), np.zeros(padding)).astype(np.float32))
-    start = Start(np.zeros(examples, np.float32), 1.0)
+    start = Start(jax.numpy.zeros(examples), fm.optimisers.sgd(1.0))
     return jax.jit(lambda key: loop.run(model, start, batch, key, probe=lambda params: params).probes)

@@ -16,7 +16,7 @@ def keys(seed, number, name):
 
 @lru_cache
 def client_update(algorithm, model):
-    return jax.jit(lambda phi, task, key: algorithm.client_update(model, phi, task, key))
+    return jax.jit(lambda phi, task, key: algorithm.update(model, phi, task, key)[0])
 
 
 def train(algorithm, model, data, cohorts, server, support, seed):
@@ -35,7 +35,7 @@ def train(algorithm, model, data, cohorts, server, support, seed):
             stacked = np.stack([np.asarray(leaf, np.float64) for leaf in leaves])
             return np.average(stacked, axis=0, weights=weights).astype(np.float32)
 
-        direction = jax.tree.map(mean, *[update.direction for update in updates])
+        direction = jax.tree.map(mean, *[update.pseudo_gradient for update in updates])
         steps, moments = step(direction, moments, phi)
         phi = optax.apply_updates(phi, steps)
         visited.append(phi)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmeta._extras import need
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -115,8 +117,8 @@ class Report:
         return self.after.bottom_10_percent
 
     @property
-    def per_client(self) -> pa.Table:
-        """One row a client: its examples, and each metric before and after adaptation."""
+    def per_client(self) -> Any:
+        """A pyarrow table, one row a client: its examples, and each metric before and after adaptation."""
         columns: dict[str, Any] = {
             "client": list(self.clients),
             "support": self.support_examples,
@@ -124,16 +126,19 @@ class Report:
         }
         for name, values in self.after.values.items():
             columns |= {f"{name}_before": self.before.values[name], name: values}
-        return pa.table(columns)
+        return need("pyarrow", "a table of clients").table(columns)
 
     @property
-    def curve(self) -> pa.Table:
-        """One row for each adaptation step from 0: each metric over data points, and over clients."""
+    def curve(self) -> Any:
+        """A pyarrow table, one row for each adaptation step from 0: each metric over data points, and over clients."""
+        return need("pyarrow", "the curve as a table").Table.from_pylist(self._curve())
+
+    def _curve(self) -> list[dict[str, Any]]:
         rows = []
         for number, scores in enumerate(self.steps):
             by_client = {f"client_{name}": value for name, value in scores.by_client.items()}
             rows.append({"step": number, **scores.pooled, **by_client})
-        return pa.Table.from_pylist(rows)
+        return rows
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them; a figure that is not finite is None."""
@@ -151,7 +156,7 @@ class Report:
                 }
                 for point, scores in (("before", self.before), ("after", self.after))
             },
-            "curve": [{name: _finite(value) for name, value in row.items()} for row in self.curve.to_pylist()]
+            "curve": [{name: _finite(value) for name, value in row.items()} for row in self._curve()]
             if self.steps
             else [],
         }

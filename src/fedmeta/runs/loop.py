@@ -14,6 +14,7 @@ from fedmeta import accounting, events, optimisers
 from fedmeta._engine import processes, sharding
 from fedmeta._engine.plan import Plan, Precision
 from fedmeta._engine.prefetch import Prefetcher
+from fedmeta._extras import need
 from fedmeta._settings import whole_number
 from fedmeta.aggregators import Aggregator, weighted_mean
 from fedmeta.algorithms.algorithm import Algorithm
@@ -58,10 +59,9 @@ class Run:
     @property
     def history(self) -> Any:
         """The figures as a pyarrow table, one row a round; where a round has no such figure it is null."""
-        from fedmeta._extras import pyarrow
-
         names = dict.fromkeys(name for row in self.rows for name in row)
-        return pyarrow("the history as a table").table({name: [row.get(name) for row in self.rows] for name in names})
+        columns = {name: [row.get(name) for row in self.rows] for name in names}
+        return need("pyarrow", "the history as a table").table(columns)
 
 
 def explain_plan(

@@ -102,7 +102,7 @@ def test_one_is_taken_wherever_an_optax_transformation_is(name):
 
 
 def by_hand(optimiser, gradients):
-    """One coordinate's updates by the papers' formulas in Python's own floats: IEEE doubles, one operation at a time."""
+    """One coordinate's updates by the papers' formulas, in Python's floats: IEEE doubles, one operation at a time."""
     lr, (m, v, s, t) = optimiser.learning_rate, (0.0, 0.0, 0.0, 0.0)
     if isinstance(optimiser, optimisers.yogi):
         m = v = 1e-6

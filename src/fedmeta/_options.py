@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from fedmeta.errors import UnknownName, UsageError
@@ -21,6 +21,13 @@ def make(kind: str, table: Mapping[str, Any], name: str, options: Mapping[str, A
     for option in options:
         if option not in known:
             raise UnknownName(f"option of {name}", option, known)
+    missing = [
+        field.name
+        for field in fields(table[name])
+        if field.default is MISSING and field.default_factory is MISSING and field.name not in options
+    ]
+    if missing:
+        raise UsageError(f"{kind} {name} needs {' and '.join(missing)}")
     return table[name](**options)
 
 

@@ -2,15 +2,28 @@
 
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedmeta import losses
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data.dataset import FederatedDataset
-from fedmeta.errors import DataError, UsageError
-from fedmeta.model import Model
+from fedmeta.errors import DataError, FedmetaError, UsageError
+from fedmeta.model import Model, Params
+
+ALONE, TOGETHER = 3, 8
+"""How many examples are looked at for what others do to them, and how many are in their batch with its padding."""
+
+# The program runs two or three times, so that most of its time is compilation.
+_QUICKLY: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+_apart: WeakKeyDictionary[Model, set[str]] = WeakKeyDictionary()
+"""Models that were looked at, and for inputs of which shapes and types."""
 
 
 def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
@@ -41,7 +54,7 @@ def drawn_sizes(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
 
 def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
     """Raise a UsageError unless phi is what this algorithm holds for this model."""
-    expected = jax.eval_shape(lambda: algorithm.init(model, jax.random.key(0)))
+    expected = jax.eval_shape(lambda: algorithm.init(model, _key()))
     if jax.tree.structure(phi) != jax.tree.structure(expected):
         raise UsageError(f"phi is not what {algorithm.title} holds for this model: another algorithm or model made it")
     for found, right in zip(jax.tree.leaves(phi), jax.tree.leaves(expected), strict=True):
@@ -52,38 +65,230 @@ def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
 
 
 def check_fit(model: Model, data: FederatedDataset) -> None:
-    """Raise a UsageError unless the model takes the data's inputs and predicts all of its classes."""
-    x = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
-    try:
-        predictions = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0)), x), x)
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UsageError(f"the model cannot take inputs of shape {x.shape[1:]} and type {x.dtype}: {reason}") from error
-    if model.loss is losses.squared_error and math.prod(predictions.shape) != math.prod(data.y.shape[1:]):
+    """Raise a UsageError unless the model fits the data, and treats each example alone.
+
+    Its parameters must be floating-point arrays, its predictions have a leading axis of examples and be as many as the
+    data have classes or targets, and its loss and metrics give one value per example. All this is found out from
+    shapes; `check_rows_apart` computes.
+    """
+    params = _tell("the model's init failed", jax.eval_shape, model.init, _key())
+    for count in (1, ALONE):
+        x, y = (jax.tree.map(lambda column, n=count: _rows_like(column, n), part) for part in (data.x, data.y))
+        if "key" in model.needs:
+            _predicted(model, params, x, count, _key())
+        predictions = _predicted(model, params, x, count, None)
+        _check_outputs(model, data, predictions)
+        _check_one_value_per_example(model, predictions, y, count)
+    check_rows_apart(model, data)
+
+
+def check_rows_apart(model: Model, data: FederatedDataset) -> None:
+    """Raise a UsageError if what the model gives for an example is found to depend on the rest of its batch.
+
+    A few examples of the data are computed with some padding after them, with other padding, and without. The
+    parameters are those of `init`, shaken, for a scale that starts at zero hides what is behind it. The loss and the
+    metrics are looked at likewise, and a model that asks for the mask has it. Each model is looked at once for inputs
+    of one shape and type.
+
+    Rounding is no reason to refuse a model: in one program, other padding leaves the very bits of what treats each
+    example alone, and between two lengths only a difference counts that rounding cannot make. A model that passes may
+    still mix examples, by less than that or with other data.
+    """
+    seen = _apart.setdefault(model, set())
+    kind = _described((data.x, data.y))
+    if kind in seen or not data.num_examples:
+        return
+    with jax.debug_nans(False):
+        found = _mixed(model, data)
+    if found:
+        raise UsageError(
+            f"the model mixes examples: its {found}. Batches are padded, so each example must be treated alone "
+            "(LayerNorm or GroupNorm in place of the statistics of a batch), or apply must ask for the mask, "
+            'fm.Model(..., needs=("mask",)), and leave out the examples for which it is 0.0'
+        )
+    seen.add(kind)
+
+
+def _mixed(model: Model, data: FederatedDataset) -> str | None:
+    """Return what changes for an example with the others of its batch, and how, in words; or None."""
+    own, paddings = _examples(data)
+    mask = (np.arange(TOGETHER) < ALONE).astype(np.float32)
+    functions = {"loss": model.loss, **model.metrics}
+
+    def compute(params: Params, x: Any, y: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        own_x, own_y = _first((x, y))
+        predictions = model.predict(params, x, mask=mask)
+        padded = {"predictions": predictions, **{name: f(predictions, y) for name, f in functions.items()}}
+        alone = {"predictions": model.predict(params, own_x, mask=mask[:ALONE])}
+        # Of the same predictions, so that rounding takes none across a threshold.
+        alone |= {name: f(_first(predictions), own_y) for name, f in functions.items()}
+        if "key" in model.needs:
+            padded["predictions in training"] = model.predict(params, x, key=_key(), mask=mask)
+        return _first(padded), alone
+
+    program = jax.jit(compute, compiler_options=_QUICKLY if jax.default_backend() == "cpu" else None)
+    params = _shaken(model.init(_key()))
+
+    def run(padding: Any, params: Params = params) -> Any:
+        x, y = jax.tree.map(lambda *parts: np.concatenate(parts), own, padding)
+        return jax.device_get(program(params, x, y))
+
+    (first, alone), (other, _) = (run(padding) for padding in paddings)
+    # What the mask makes zero still takes part in sums, in an order that is the model's own affair.
+    slack = 1e-4 if "mask" in model.needs else 0.0
+    for name, values in first.items():
+        verb = "change" if name.startswith("predictions") else "changes"
+        gap = _gap(values, other[name])
+        # A second run with the same padding differs only where the machine's sums have no fixed order.
+        if gap > slack and gap > slack + 10 * _gap(values, run(paddings[0])[0][name]):
+            return f"{name} for an example {verb} with the other examples of the batch"
+        gap = _gap(values, alone.get(name, values))
+        # Parameters moved by a few roundings show how far rounding alone can go.
+        if gap > 0.02 and gap > 0.02 + 100 * _gap(values, run(paddings[0], _nudged(params))[0][name]):
+            return f"{name} for an example {verb} with the number of examples in the batch"
+    return None
+
+
+def _examples(data: FederatedDataset) -> tuple[Any, list[Any]]:
+    """Return a few examples (x, y), and two paddings of their batch.
+
+    One repeats an example, as the cohort reader does; the other is of the largest inputs of a sample of the data, for
+    which the smallest are the examples. Nothing but examples of the data is used, for other numbers may be ones that
+    the model cannot take.
+    """
+    ends = np.cumsum(data.sizes)
+    numbers = np.unique(np.linspace(0, data.num_examples - 1, 16).astype(int))
+    clients = np.searchsorted(ends, numbers, side="right")
+    rows = data.starts[clients] + numbers - (ends - data.sizes)[clients]
+    sample = jax.tree.map(lambda column: np.asarray(column[rows]), (data.x, data.y))
+    sizes = [np.abs(leaf.reshape(len(rows), -1).astype(float)).max(axis=1) for leaf in jax.tree.leaves(sample[0])]
+    order = np.argsort(np.sum(sizes, axis=0), kind="stable")
+
+    def taken(places: np.ndarray, count: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[np.resize(places, count)], sample)
+
+    missing = TOGETHER - ALONE
+    return taken(order, ALONE), [taken(order[:1], missing), taken(order[::-1], missing)]
+
+
+def _shaken(params: Params) -> Params:
+    """Return the parameters, each moved by up to a third of itself, and away from zero; as NumPy arrays."""
+    # Repeated: millions of numbers would take longer to draw than the rest of the check.
+    draw = np.random.default_rng(0).uniform(-1, 1, 65537).astype(np.float32)
+
+    def leaf(array: Any) -> np.ndarray:
+        array = np.asarray(array)
+        step = np.where(array == 0, 0.5 / math.sqrt(max(1, math.prod(array.shape[:-1]))), array * 0.3)
+        return (array + step * np.resize(draw, array.shape)).astype(array.dtype)
+
+    return jax.tree.map(leaf, params)
+
+
+def _nudged(params: Params) -> Params:
+    """Return the parameters, each moved by a few times what rounding moves it."""
+    draw = np.random.default_rng(1)
+
+    def leaf(array: np.ndarray) -> np.ndarray:
+        by = 4 * float(jnp.finfo(array.dtype).eps) * (2 * draw.random(array.shape, np.float32) - 1)
+        return (array * (1 + by)).astype(array.dtype)
+
+    return jax.tree.map(leaf, params)
+
+
+def _gap(left: Any, right: Any) -> float:
+    """Return the largest difference between two pytrees of arrays, as a share of the largest number in its array."""
+    gaps = [0.0]
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        a, b = (np.asarray(part).astype(complex if np.iscomplexobj(part) else float) for part in (a, b))
+        differ = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+        if differ.any():
+            scale = np.abs(a[np.isfinite(a)]).max(initial=np.finfo(np.float32).tiny)
+            gaps.append(float(np.nan_to_num(np.abs(a - b)[differ], nan=np.inf).max() / scale))
+    return max(gaps)
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:ALONE], tree)
+
+
+def _predicted(model: Model, params: Params, x: Any, count: int, key: Any) -> Any:
+    """Return the shapes of the predictions for so many examples; raise a UsageError unless these are their first axis."""
+
+    def predict(params: Params, x: Any) -> Any:
+        return model.predict(params, x, key=key)
+
+    predictions = _tell(f"the model cannot take inputs {_described(x)}", jax.eval_shape, predict, params, x)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(predictions)]
+    wrong = [shape for shape in shapes if shape[:1] != (count,)]
+    if wrong or not shapes:
+        given = f"shape {wrong[0]}" if wrong else "no array"
+        raise UsageError(
+            f"the model's predictions must have a leading axis of examples: for {count} of them it gives {given}"
+        )
+    return predictions
+
+
+def _check_outputs(model: Model, data: FederatedDataset, predictions: Any) -> None:
+    """Raise a UsageError unless one of the library's losses has what it can compare with the data's targets."""
+    if model.loss not in (losses.squared_error, losses.softmax_cross_entropy):
+        return
+    if not isinstance(predictions, jax.ShapeDtypeStruct):
+        raise UsageError(
+            f"the model predicts a {type(predictions).__name__}, and fm.losses.{model.loss.__name__} compares one "
+            "array: give a loss of your own"
+        )
+    if model.loss is losses.squared_error and math.prod(predictions.shape[1:]) != math.prod(data.y.shape[1:]):
         raise UsageError(
             f"the model predicts numbers of shape {predictions.shape[1:]}, and the targets have {data.y.shape[1:]}"
         )
     if model.loss is losses.softmax_cross_entropy:
         if data.num_classes is None:
             raise UsageError("the targets are numbers, not classes: use fm.losses.squared_error, or give classes")
-        if predictions.shape[-1] < data.num_classes:
+        if len(predictions.shape) < 2 or predictions.shape[-1] < data.num_classes:
             raise UsageError(
-                f"the model predicts {predictions.shape[-1]} classes, and the data have {data.num_classes}"
+                f"the model predicts {predictions.shape[-1] if len(predictions.shape) > 1 else 1} classes, "
+                f"and the data have {data.num_classes}"
             )
-    _check_one_value_per_example(model, data, predictions)
 
 
-def _check_one_value_per_example(model: Model, data: FederatedDataset, predictions: jax.ShapeDtypeStruct) -> None:
-    """Raise a UsageError unless the loss and each metric give as many values as there are examples."""
-    two = jax.ShapeDtypeStruct((2, *predictions.shape[1:]), predictions.dtype)
-    y = jax.ShapeDtypeStruct((2, *data.y.shape[1:]), data.y.dtype)
+def _check_one_value_per_example(model: Model, predictions: Any, y: Any, count: int) -> None:
+    """Raise a UsageError unless the loss and each metric give as many real numbers as there are examples."""
     for name, function in {"loss": model.loss, **model.metrics}.items():
-        try:
-            found = jax.eval_shape(function, two, y).shape
-        except (TypeError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0]
+        what = f"{name} cannot compare predictions {_described(predictions)} with targets {_described(y)}"
+        values = _tell(what, jax.eval_shape, function, predictions, y)
+        shape = values.shape if isinstance(values, jax.ShapeDtypeStruct) else type(values).__name__
+        if shape != (count,):
             raise UsageError(
-                f"{name} cannot compare predictions {two.shape[1:]} with targets {y.shape[1:]}: {reason}"
-            ) from error
-        if found != (2,):
-            raise UsageError(f"{name} must give one value per example, shape (2,) for two of them, not {found}")
+                f"{name} must give one value per example, shape ({count},) for {count} of them, not {shape}"
+            )
+        # A metric may count or say yes or no; a loss has a gradient.
+        kinds = (jnp.floating,) if name == "loss" else (jnp.floating, jnp.integer, jnp.bool_)
+        if not any(jnp.issubdtype(values.dtype, kind) for kind in kinds):
+            raise UsageError(f"{name} must give real floating-point numbers, not {values.dtype}")
+
+
+def _tell(what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call the function; an error of the user's own code in it becomes a UsageError that begins with `what`."""
+    try:
+        return function(*args)
+    except FedmetaError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        if not isinstance(error, TypeError | ValueError) or not reason:
+            reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise UsageError(f"{what}: {reason}") from error
+
+
+def _rows_like(column: Any, count: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *column.shape[1:]), column.dtype)
+
+
+def _described(tree: Any) -> str:
+    """Return the shapes of one example and the types, in words."""
+    found = jax.tree.map(lambda leaf: f"of shape {tuple(leaf.shape[1:])} and type {leaf.dtype}", tree)
+    return found if isinstance(found, str) else str(found)
+
+
+def _key() -> jax.Array:
+    return jax.random.key(0, impl="threefry2x32")

@@ -45,8 +45,8 @@ def key_data(seed: int, purpose: str, *place: int | str) -> np.ndarray:
 
 
 def as_key(words: Any) -> jax.Array:
-    """Return the JAX key of two uint32 words (or the keys of [..., 2] of them)."""
-    return jax.random.wrap_key_data(jnp.asarray(words))
+    """Return the JAX key of two uint32 words (or the keys of [..., 2] of them), threefry whatever JAX's default is."""
+    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
 
 
 def default_key() -> jax.Array:

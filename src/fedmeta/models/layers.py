@@ -19,7 +19,7 @@ def dense_init(key: Any, inputs: int, outputs: int, gain: float = 1.0) -> dict[s
 
 def dense(params: Any, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
     """Return `x @ weight + bias`."""
-    return x @ params["weight"] + params["bias"]
+    return _with_bias(x @ params["weight"], params["bias"])
 
 
 def convolution(params: Any, x: Float[Array, "n h w c"], size: int) -> Float[Array, "n h w d"]:
@@ -29,10 +29,16 @@ def convolution(params: Any, x: Float[Array, "n h w c"], size: int) -> Float[Arr
     """
     kernel = params["weight"].reshape(size, size, x.shape[-1], -1)
     numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers) + params["bias"]
+    outputs = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+    return _with_bias(outputs, params["bias"])
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Return the maxima of 2 x 2 squares; height and width must be even."""
     x = jnp.maximum(x[:, ::2], x[:, 1::2])
     return jnp.maximum(x[:, :, ::2], x[:, :, 1::2])
+
+
+def _with_bias(x: Any, bias: Any) -> Float[Array, "... outputs"]:
+    # Broadcast explicitly, for whoever has JAX refuse to do it unasked (jax_numpy_rank_promotion).
+    return x + jnp.broadcast_to(bias, x.shape)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fedmeta.model import Model
+from fedmeta.models.layers import dense
 
 
 def softmax_regression(num_features: int, num_classes: int) -> Model:
@@ -21,6 +22,6 @@ def softmax_regression(num_features: int, num_classes: int) -> Model:
 
     def apply(params: Any, x: Any) -> jax.Array:
         x = jnp.asarray(x, params["weight"].dtype)
-        return x.reshape(x.shape[0], -1) @ params["weight"] + params["bias"]
+        return dense(params, x.reshape(x.shape[0], -1))
 
     return Model(init, apply)

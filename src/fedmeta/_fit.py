@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,12 +54,12 @@ def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
 
 def check_fit(model: Model, data: FederatedDataset) -> None:
     """Raise a UsageError unless the model takes the data's inputs and predicts all of its classes."""
-    x = jax.ShapeDtypeStruct((1, *data.x.shape[1:]), data.x.dtype)
+    x, _ = data.shapes(1)
     try:
         predictions = jax.eval_shape(lambda x: model.apply(model.init(jax.random.key(0)), x), x)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UsageError(f"the model cannot take inputs of shape {x.shape[1:]} and type {x.dtype}: {reason}") from error
+        raise UsageError(f"the model cannot take inputs of {_said(x)}: {reason}") from error
     if model.loss is losses.squared_error and math.prod(predictions.shape) != math.prod(data.y.shape[1:]):
         raise UsageError(
             f"the model predicts numbers of shape {predictions.shape[1:]}, and the targets have {data.y.shape[1:]}"
@@ -71,6 +72,15 @@ def check_fit(model: Model, data: FederatedDataset) -> None:
                 f"the model predicts {predictions.shape[-1]} classes, and the data have {data.num_classes}"
             )
     _check_one_value_per_example(model, data, predictions)
+
+
+def _said(x: Any) -> str:
+    """Say of which shape and type one example's inputs are, each by its name where there are several."""
+    parts = [
+        f"{jax.tree_util.keystr(path)} shape {part.shape[1:]} and type {part.dtype}".strip()
+        for path, part in jax.tree_util.tree_flatten_with_path(x)[0]
+    ]
+    return ", ".join(parts)
 
 
 def _check_one_value_per_example(model: Model, data: FederatedDataset, predictions: jax.ShapeDtypeStruct) -> None:

@@ -143,8 +143,7 @@ def example(data: FederatedDataset, lengths: tuple[int, int]) -> tuple[Any, Any]
     """Return the shapes of a client's task and of its key words."""
 
     def batch(length: int) -> Batch:
-        x, y = (jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype) for column in (data.x, data.y))
-        return Batch.tree_unflatten(None, (x, y, jax.ShapeDtypeStruct((length,), np.float32)))
+        return Batch.tree_unflatten(None, (*data.shapes(length), jax.ShapeDtypeStruct((length,), np.float32)))
 
     return Task(batch(lengths[0]), batch(lengths[1])), jax.ShapeDtypeStruct((2,), np.uint32)
 

@@ -97,7 +97,7 @@ class InnerLoop:
 
         def step(params: Params, place: Any) -> tuple[Params, Any]:
             number, drawn = place
-            part = batch if drawn is None else _rows(batch, *drawn)
+            part = batch if drawn is None else batch.take(*drawn)
             (_, metrics), gradient = jax.value_and_grad(model.scores, has_aux=True)(params, part)
             active = number < count
             taken = rates
@@ -142,8 +142,3 @@ class InnerLoop:
         order = jnp.take(orders, numbers // batches_a_pass, axis=0, mode="clip")
         rows = jnp.take_along_axis(order, places, axis=1, mode="clip")
         return rows, (places < batch.num_examples).astype(mask.dtype)
-
-
-def _rows(batch: Batch, rows: Any, counts: Any) -> Batch:
-    x, y = (jnp.take(part, rows, axis=0, mode="clip") for part in (batch.x, batch.y))
-    return Batch(x, y, counts)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmeta import losses, models
 from fedmeta.data import FederatedDataset, read_examples
+from fedmeta.data.columns import Column
 from fedmeta.errors import DataError, UsageError
 from fedmeta.model import Model
 
@@ -39,8 +40,16 @@ class Inputs:
 
     @classmethod
     def of(cls, train: FederatedDataset, target: str | None) -> "Inputs":
-        """Describe a data set by its training clients; a table (`target` given) is standardised by them."""
+        """Describe a data set by its training clients; a table (`target` given) is standardised by them.
+
+        Raises:
+            UsageError: the data set has several inputs.
+        """
         info = train.info
+        if not isinstance(train.x, Column):
+            raise UsageError(
+                f"{train!r} has several inputs, and these networks take one: use fm.train with your own model"
+            )
         plain = cls(tuple(train.x.shape[1:]), info.classes, info.features, target, info.characters)
         if target is None:
             return plain

@@ -570,7 +570,7 @@ def test_what_is_too_deep_to_be_looked_at_is_equal_to_nothing_else():
 
     value = deep(1.0)
     key = value_key(value)
-    assert key == key  # noqa: PLR0124
+    assert key == key
     assert key != value_key(value)
     assert hash(key) == hash(key)
 

@@ -212,7 +212,7 @@ def _first(tree: Any) -> Any:
 
 
 def _predicted(model: Model, params: Params, x: Any, count: int, key: Any) -> Any:
-    """Return the shapes of the predictions for so many examples; raise a UsageError unless these are their first axis."""
+    """Return the shapes of the predictions; raise a UsageError unless the examples are their first axis."""
 
     def predict(params: Params, x: Any) -> Any:
         return model.predict(params, x, key=key)

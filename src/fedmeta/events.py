@@ -95,6 +95,8 @@ class RunEnded:
 
 
 Event = RunStarted | PlanMeasured | RoundEnded | RunEnded
+
+
 class _Stop:
     def __repr__(self) -> str:
         return "fm.events.STOP"

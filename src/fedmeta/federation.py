@@ -160,7 +160,9 @@ class Federation:
             UsageError: the server is a bare Optax transformation, which runs on JAX only.
         """
         if not isinstance(self.server, optimisers.NamedOptimiser):
-            raise UsageError("only a server of fm.optimisers gives the same bytes on every machine, not a bare Optax one")
+            raise UsageError(
+                "only a server of fm.optimisers gives the same bytes on every machine, not a bare Optax one"
+            )
         done = self.finish(_wide(state), total)
         return jax.tree.map(lambda new, old: np.asarray(new).astype(np.asarray(old).dtype), done, state)
 

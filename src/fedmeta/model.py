@@ -56,6 +56,8 @@ class Model:
         needs: what `apply` is given by keyword: "key", a JAX key where the model trains and None where it is
             evaluated (dropout is then off), and "mask", float of shape [examples], 0.0 where an example is padding
             and must change nothing.
+        head: patterns over the paths of the parameters that are the network's head, such as ("head/*",), for
+            algorithms that treat it apart (`fm.ANIL`, `fm.FedPer`).
 
     Raises:
         UsageError: a function cannot be called, `needs` names something else, `metrics` is no mapping, or a metric
@@ -67,6 +69,7 @@ class Model:
     loss: Callable[[Any, Any], Any] = losses.softmax_cross_entropy
     metrics: Any = None
     needs: tuple[str, ...] = ()
+    head: tuple[str, ...] | None = None
 
     def __post_init__(self):
         for name in ("init", "apply", "loss"):
@@ -80,6 +83,8 @@ class Model:
         object.__setattr__(self, "init", init)
         object.__setattr__(self, "metrics", dict(given))
         object.__setattr__(self, "needs", tuple(name for name in NEEDS if name in self.needs))
+        if self.head is not None:
+            object.__setattr__(self, "head", (self.head,) if isinstance(self.head, str) else tuple(self.head))
 
     def predict(self, params: Params, x: Any, *, key: Any = None, mask: Any = None) -> Any:
         """Return the predictions for inputs, leading axis = examples.

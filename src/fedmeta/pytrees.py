@@ -191,7 +191,7 @@ def pack(tree: Any, metadata: Mapping[str, Any] | None = None) -> bytes:
         metadata[_KEYS] = keys
     try:
         # Without arrays an empty mapping would make a header that no reader takes.
-        return _serialise(arrays, {key: json.dumps(value) for key, value in metadata.items()} or None)
+        return _in_order(_serialise(arrays, {key: json.dumps(value) for key, value in metadata.items()} or None))
     except (SafetensorError, UnicodeError) as error:
         raise UsageError(f"safetensors cannot hold this tree: {error}") from error
 
@@ -390,6 +390,17 @@ def _unpack(data: bytes, like: Any, source: str) -> Any:
             )
         leaves.append(_restored(array, kind, name, source))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order, which the package writes in an order of chance."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _plain_names(tree: Any) -> set[str]:

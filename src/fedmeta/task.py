@@ -14,12 +14,13 @@ class Batch:
     """Examples of one client.
 
     Args:
-        x: inputs, shape [examples, ...].
+        x: inputs, an array of shape [examples, ...], or several of them in dicts and tuples (any pytree). A list is
+            the rows of one array.
         y: targets, shape [examples, ...].
         mask: shape [examples]; 1.0 counts, 0.0 is padding. All ones where it is not given.
 
     Raises:
-        UsageError: the leading axes differ.
+        UsageError: the leading axes differ, or an array has none.
     """
 
     x: Any
@@ -27,11 +28,15 @@ class Batch:
     mask: Any
 
     def __init__(self, x: Any, y: Any, mask: Any = None):
-        lengths = {"x": len(x), "y": len(y)}
+        x, y = (jax.tree.map(_array, part, is_leaf=_is_list) for part in (x, y))
+        lengths = {f"x{jax.tree_util.keystr(path)}": part for path, part in jax.tree_util.tree_flatten_with_path(x)[0]}
+        lengths = {name: _length(name, part) for name, part in {**lengths, "y": y}.items()}
+        if len(lengths) == 1:
+            raise UsageError(f"x holds no array, but is {x!r}; a batch needs inputs of shape [examples, ...]")
         if mask is None:
-            mask = np.ones(len(x), np.float32)
+            mask = np.ones(lengths["y"], np.float32)
         else:
-            lengths["mask"] = len(mask)
+            lengths["mask"] = _length("mask", mask)
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise UsageError(f"a batch needs as many x as y and mask values, but {said}")
@@ -41,12 +46,22 @@ class Batch:
         return len(self.mask)
 
     def __repr__(self) -> str:
-        return f"Batch(x{np.shape(self.x)}, y{np.shape(self.y)}, {len(self)} rows)"
+        return f"Batch(x{jax.tree.map(np.shape, self.x)}, y{np.shape(self.y)}, {len(self)} rows)"
 
     @property
     def num_examples(self) -> jax.Array:
         """The number of examples that count, as a float array of shape []."""
         return jnp.sum(self.mask)
+
+    def take(self, rows: Any, mask: Any) -> "Batch":
+        """Return the batch of these rows.
+
+        Args:
+            rows: places of examples, integers of shape [taken]; what lies outside is taken from the nearest end.
+            mask: which of them count in the new batch, shape [taken].
+        """
+        x, y = jax.tree.map(lambda part: jnp.take(part, rows, axis=0, mode="clip"), (self.x, self.y))
+        return Batch(x, y, mask)
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
         """Return the three arrays with their names, for JAX."""
@@ -85,9 +100,8 @@ class Task:
         return cls(*children)
 
     def pooled(self) -> Batch:
-        """Return all examples of the client, support first, as one batch."""
-        parts = zip(jax.tree.leaves(self.support), jax.tree.leaves(self.query), strict=True)
-        return Batch(*(jnp.concatenate([jnp.asarray(a), jnp.asarray(b)]) for a, b in parts))
+        """Return all examples of the client, support first, as one batch; the inputs of both are alike in structure."""
+        return jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a), jnp.asarray(b)]), self.support, self.query)
 
 
 def pad(batch: Batch, length: int) -> Batch:
@@ -104,4 +118,20 @@ def pad(batch: Batch, length: int) -> Batch:
         array = np.asarray(array)
         return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
-    return Batch(extend(batch.x), extend(batch.y), extend(batch.mask))
+    return jax.tree.map(extend, batch)
+
+
+def _is_list(node: Any) -> bool:
+    return isinstance(node, list)
+
+
+def _array(part: Any) -> Any:
+    # JAX would take a list for as many inputs as it has elements.
+    return np.asarray(part) if isinstance(part, list) else part
+
+
+def _length(name: str, part: Any) -> int:
+    shape = np.shape(part)
+    if not shape:
+        raise UsageError(f"{name} of a batch needs a leading axis of examples, not the single value {part!r}")
+    return shape[0]

@@ -56,7 +56,9 @@ def test_without_a_batch_size_each_step_takes_all_examples():
 def test_no_step_leaves_the_parameters():
     model = toys.network()
     params = model.init(KEY)
-    descent = InnerLoop(0).run(model, Start(params, fm.optimisers.sgd(0.1)), toys.task().support, KEY, probe=lambda p: p)
+    descent = InnerLoop(0).run(
+        model, Start(params, fm.optimisers.sgd(0.1)), toys.task().support, KEY, probe=lambda p: p
+    )
     assert toys.same_bits(descent.params, params)
     assert all(len(leaf) == 1 for leaf in jax.tree.leaves(descent.probes))
 

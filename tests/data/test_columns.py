@@ -107,18 +107,14 @@ def test_a_column_that_is_gone_leaves_no_file_open(tmp_path):
     assert not is_open(path)
 
 
-@given(st.lists(st.integers(0, 8), max_size=12))
-def test_reading_into_an_array_gives_what_indexing_gives(rows):
-    generator = np.random.default_rng(0)
-    floats, pixels = generator.random((9, 2, 3), np.float32), generator.integers(0, 256, (9, 4), np.uint8)
-    codes, numbers = generator.integers(0, 9, 12).astype(np.uint8), generator.integers(-(2**31), 2**31, (9, 2))
-    kinds = [floats, pixels, codes[:9], Taken(floats, np.arange(9)[::-1]), Windows(codes, np.array([0, 9]), 3)]
-    for column in [*kinds, *(Scaled(base, 1 / 255) for base in (floats, pixels, numbers.astype(np.int32), kinds[3]))]:
-        places = np.array(rows, int)
-        padded = np.full((len(rows) + 2, *column.shape[1:]), 9, column.dtype)
-        read(column, places, padded[: len(rows)])
-        np.testing.assert_array_equal(padded[: len(rows)], column[places])
-        assert np.all(padded[len(rows) :] == 9)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["i2", "u2", "i4", "f2", "f4", "f8"])
+def test_what_is_read_is_in_the_byte_order_of_the_machine(tmp_path, order, kind):
+    array = (np.arange(6).reshape(3, 2) * 100).astype(order + kind)
+    for column in (array, store(tmp_path, array), Taken(array, np.arange(3))):
+        found = read({"a": (column,)}, np.array([2, 0]))["a"][0]
+        assert found.dtype == np.dtype(kind)
+        assert found.tolist() == [[400, 500], [0, 100]]
 
 
 def test_rows_that_lie_together_are_read_at_once_and_none_twice(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import optax
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 import fedmeta as fm
 from fedmeta import server
 from fedmeta._engine import sharding
-from fedmeta._engine.cohort import client_key, pack
+from fedmeta._engine.cohort import Cohort, client_key, read
 from fedmeta._engine.plan import Plan
 from fedmeta._engine.program import evaluation_program, round_program
 from fedmeta.errors import UsageError
@@ -18,6 +20,32 @@ from tests import toys
 KEYS = [client_key(0, "client batches", 1, name) for name in "abc"]
 LENGTHS = (9, 9)
 PLANS = [Plan(), Plan(chunk=2)]
+
+
+def pack(tasks, lengths, keys):
+    """Return the cohort of these tasks, padded with zeros."""
+    padded = [fm.Task(pad(task.support, lengths[0]), pad(task.query, lengths[1])) for task in tasks]
+    stacked = jax.tree.map(lambda *parts: np.stack(parts), *padded)
+    return Cohort(stacked, np.stack(keys), np.ones(len(tasks), np.float32))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_cohort_that_is_read_holds_the_tasks_of_its_clients_and_counts_nothing_else(data, several):
+    if several:
+        data = replace(data, x={"all": data.x, "pair": (np.asarray(data.x[:, :1]), data.x[:, 1])})
+    places, split = [3, 1], {"support": 0.4, "seed": 2, "max_examples": 9}
+    cohort = read(data, places, LENGTHS, KEYS[:2], filled=3, **split)
+    assert cohort.present.tolist() == [1, 1, 0]
+    for number, (place, key) in enumerate(zip([*places, places[0]], [*KEYS[:2], KEYS[0]], strict=True)):
+        task = data.task_at(place, **split)
+        for found, side in ((cohort.tasks.support, task.support), (cohort.tasks.query, task.query)):
+            own = jax.tree.map(lambda part: part[number][: len(side)], found)  # noqa: B023
+            assert toys.same_bits(own, side)
+            assert not found.mask[number, len(side) :].any()
+            padding = jax.tree.map(lambda part: part[number][len(side) :], found.x)  # noqa: B023
+            first = jax.tree.map(lambda part: np.broadcast_to(part[:1], (9 - len(side), *part.shape[1:])), side.x)  # noqa: B023
+            assert toys.same_bits(padding, first)
+        assert cohort.keys[number].tolist() == key.tolist()
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
@@ -64,9 +92,14 @@ def test_keys_differ_by_purpose_round_client_and_seed():
 
 
 def test_padding_adds_zeros_that_do_not_count():
-    batch = pad(fm.Batch(np.ones((2, 3), np.float32), np.ones(2, np.int32)), 4)
+    x = {"a": np.ones((2, 3), np.float32), "b": np.ones(2, np.uint8)}
+    batch = pad(fm.Batch(x, np.ones(2, np.int32)), 4)
     assert batch.mask.tolist() == [1, 1, 0, 0]
-    assert not batch.x[2:].any()
+    assert batch.y.tolist() == [1, 1, 0, 0]
+    for name, part in batch.x.items():
+        np.testing.assert_array_equal(part[:2], x[name])
+        assert not part[2:].any()
+        assert part.dtype == x[name].dtype
     assert float(batch.num_examples) == 2
     with pytest.raises(UsageError, match="cannot pad 4 examples to 3"):
         pad(batch, 3)

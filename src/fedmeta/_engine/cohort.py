@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from fedmeta import random
+from fedmeta.data import columns
 from fedmeta.data.dataset import FederatedDataset
-from fedmeta.task import Batch, Task, pad
+from fedmeta.task import Batch, Task
 
 
 class Cohort(NamedTuple):
@@ -23,13 +24,6 @@ class Cohort(NamedTuple):
     present: np.ndarray
 
 
-def pack(tasks: Sequence[Task], lengths: tuple[int, int], keys: Sequence[np.ndarray]) -> Cohort:
-    """Pad the tasks' support and query sets to these lengths and stack them; shape [clients, length, ...]."""
-    padded = [Task(pad(task.support, lengths[0]), pad(task.query, lengths[1])) for task in tasks]
-    stacked = jax.tree.map(lambda *parts: np.stack(parts), *padded)
-    return Cohort(stacked, np.stack(keys), np.ones(len(tasks), np.float32))
-
-
 def read(
     data: FederatedDataset,
     places: Sequence[int],
@@ -41,8 +35,8 @@ def read(
 ) -> Cohort:
     """Read the tasks of the clients at these places into a cohort of `filled` clients.
 
-    It holds what `pack` makes of the clients' tasks, but that the padding repeats a client's own first example, and
-    that the first client is repeated, with `present` 0.0, until there are `filled`.
+    Padding repeats a client's own first example, with a mask of 0.0; the first client is repeated, with `present` 0.0,
+    until there are `filled`.
 
     Args:
         data: the clients' data set.
@@ -62,16 +56,16 @@ def read(
         first = np.cumsum(sizes) - sizes
         counts = np.arange(length) < sizes[:, None]
         rows = np.concatenate(own)[first[:, None] + np.where(counts, np.arange(length), 0)][repeated]
-        flat = rows.reshape(-1)
-        x, y = (np.asarray(column[flat]).reshape(filled, length, *column.shape[1:]) for column in (data.x, data.y))
+        x, y = columns.read((data.x, data.y), rows.reshape(-1))
         batches.append(_stacked(x, y, counts[repeated].astype(np.float32)))
     present = np.zeros(filled, np.float32)
     present[: len(places)] = 1.0
     return Cohort(Task(batches[0], batches[1]), np.stack(keys)[repeated], present)
 
 
-def _stacked(x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> Batch:
-    """Return several clients' batches as one: every array [clients, examples, ...]."""
+def _stacked(x: Any, y: np.ndarray, mask: np.ndarray) -> Batch:
+    """Return several clients' examples, end to end, as one batch: every array [clients, examples, ...]."""
+    x, y = jax.tree.map(lambda part: part.reshape(*mask.shape, *part.shape[1:]), (x, y))
     return Batch.tree_unflatten(None, (x, y, mask))
 
 

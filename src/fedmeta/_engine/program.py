@@ -53,12 +53,12 @@ class Answer(NamedTuple):
 def round_program(federation: Federation, plan: Plan, precision: Precision, mesh: Mesh) -> Any:
     """Return the jitted round: client updates, the aggregate, the server's step.
 
-    It maps (state, spent, cohort, memory) to a `RoundResult`, whose state takes the place of `spent` in memory: a state
+    It maps (state, spent, cohort, memory) to the fields of a `RoundResult`, whose state takes the place of `spent` in memory: a state
     of the same shapes that is needed no more, or None.
     """
     aggregator = federation.aggregator
 
-    def run(state: ServerState, spent: Any, cohort: Cohort, memory: Any) -> RoundResult:
+    def run(state: ServerState, spent: Any, cohort: Cohort, memory: Any) -> Any:
         del spent
         client = client_answer(federation, plan, precision)
 
@@ -78,10 +78,10 @@ def round_program(federation: Federation, plan: Plan, precision: Precision, mesh
             stepped = federation.finish(state, total)
         share = jnp.where(weight > 0, weight, jnp.ones_like(weight))
         means = {name: value / share for name, value in metrics.items()}
-        return RoundResult(stepped, means, _state_is_finite(stepped), after)
+        return stepped, means, _state_is_finite(stepped), after
 
     each, whole = PartitionSpec(AXIS), PartitionSpec()
-    outputs = RoundResult(whole, whole, whole, each)
+    outputs: Any = (whole, whole, whole, each)
     return jax.jit(_on(mesh, run, (whole, whole, each, each), outputs), donate_argnums=1, keep_unused=True)
 
 
@@ -89,7 +89,7 @@ def round_program(federation: Federation, plan: Plan, precision: Precision, mesh
 def finite_program(
     federation: Federation, plan: Plan, precision: Precision, mesh: Mesh
 ) -> Callable[[Any, Cohort, Any], jax.Array]:
-    """Return the compiled search for clients whose update is not finite: (phi, cohort, memory) -> booleans [clients]."""
+    """Return the compiled search for clients whose update is not finite: (phi, cohort, memory) -> bools [clients]."""
 
     def run(phi: Any, cohort: Cohort, memory: Any) -> jax.Array:
         client = client_answer(federation, plan, precision)
@@ -143,7 +143,7 @@ def evaluation_program(
 
 
 def client_answer(federation: Federation, plan: Plan, precision: Precision) -> Callable[..., Answer]:
-    """Return (phi, task, key words, memory, present) -> `Answer` in the plan's form; matrices in it may be `LowRank`."""
+    """Return (phi, task, key words, memory, present) -> `Answer`, in the plan's form; matrices may be `LowRank`."""
     if plan.remat:
         model = replace(federation.model, apply=jax.checkpoint(federation.model.apply))
         federation = replace(federation, model=model)
@@ -197,7 +197,7 @@ def _rewritten(function: Callable[..., Any], plan: Plan, precision: Precision, *
     traced = trace(function, *args)
     try:
         return rewrite(traced, options)(*args)
-    except Exception as error:  # noqa: BLE001 (whatever the rewriter cannot do, JAX can)
+    except Exception as error:
         if products is not None:
             raise UsageError(f"precision {precision} cannot be had for this program: {_first_line(error)}") from error
         warnings.warn(

@@ -20,11 +20,7 @@ def task_like(data: FederatedDataset, lengths: tuple[int, int]) -> Task:
     """Return the shapes of a task of the data set, its support and query padded to these lengths."""
 
     def batch(length: int) -> Batch:
-        def shape(column: Any) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((length, *column.shape[1:]), column.dtype)
-
-        x, y = jax.tree.map(shape, (data.x, data.y))
-        return Batch.tree_unflatten(None, (x, y, jax.ShapeDtypeStruct((length,), np.float32)))
+        return Batch.tree_unflatten(None, (*data.shapes(length), jax.ShapeDtypeStruct((length,), np.float32)))
 
     return Task(batch(lengths[0]), batch(lengths[1]))
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fedmeta import optimisers
+from fedmeta._settings import a_number, whole_number
 from fedmeta.algorithms.inner import QUERY, Descent, InnerLoop, Start, noise
 from fedmeta.errors import UsageError
 from fedmeta.model import Model, Params
-from fedmeta._settings import a_number, whole_number
 from fedmeta.task import Batch, Task
 
 Phi = Any
@@ -75,7 +75,7 @@ class Algorithm(abc.ABC):
         """Return what a client keeps that has taken no part yet; () for most algorithms."""
         return ()
 
-    def check_server(self, server: Any) -> None:
+    def check_server(self, server: Any) -> None:  # noqa: B027 (most go with any server)
         """Raise a UsageError for a server optimiser with which this algorithm is not what its name says."""
 
     @abc.abstractmethod
@@ -83,9 +83,7 @@ class Algorithm(abc.ABC):
         """Return the parameters before a descent and its optimiser, for adaptation or for a client's update."""
 
     @abc.abstractmethod
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return what a client answers to phi, and what it keeps.
 
         Args:

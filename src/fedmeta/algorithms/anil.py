@@ -26,8 +26,6 @@ class ANIL(SharedInitialisation):
         """The optimiser of the inner loop."""
         return self.optimiser()
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return the gradient of the adapted model's query loss in theta."""
         return meta_gradient(self, model, phi, task, key), memory

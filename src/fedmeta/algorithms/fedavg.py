@@ -26,8 +26,6 @@ class FedAvg(SharedInitialisation):
     inner_batch_size: int | None = 10
     weighting: Literal["clients", "examples"] = "examples"
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return theta minus the locally trained model."""
         return displacement(self, model, phi, task, key), memory

@@ -66,9 +66,7 @@ class FedPer(InnerDescent):
         rate = self.adapt_lr if adapting and self.adapt_lr is not None else self.inner_lr
         return Start(pytrees.join(phi, memory), sgd(rate) if self.inner is None else self.inner)
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return the body minus the locally trained one, and keep the trained head."""
         descent = self.train(model, phi, task.pooled(), key, memory)
         own, shared = self._parts(model, descent.params)

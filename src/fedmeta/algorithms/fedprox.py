@@ -44,9 +44,7 @@ class FedProx(SharedInitialisation):
         """Return theta, and a descent that is drawn back to it."""
         return Start(phi, optax.chain(proximal(self.mu), self.optimiser(adapting=adapting)))
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return theta minus the locally trained model."""
         return displacement(self, model, phi, task, key), memory
 
@@ -54,7 +52,7 @@ class FedProx(SharedInitialisation):
 def proximal(mu: float) -> optax.GradientTransformation:
     """Return the transformation that adds mu * (params - start), where start is where the descent began."""
 
-    def update(updates: Any, start: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree.map(lambda u, p, s: u + mu * (p - s), updates, params, start), start
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map(lambda u, p, start: u + mu * (p - start), updates, params, state), state
 
     return optax.GradientTransformation(lambda params: params, update)

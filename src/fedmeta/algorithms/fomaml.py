@@ -22,9 +22,7 @@ class FOMAML(SharedInitialisation):
     name: ClassVar[str] = "fomaml"
     title: ClassVar[str] = "FedMeta(FOMAML)"
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return the gradient of the query loss in the adapted parameters."""
         params = self.train(model, phi, task.support, key).params
         draws = noise(model, key, QUERY)

@@ -43,9 +43,7 @@ class MetaSGD(InnerDescent):
         rates = scale_by_tree(phi["inner_lr"])
         return Start(phi["params"], rates if self.inner is None else optax.chain(self.inner, rates))
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return the gradient of the adapted model's query loss in theta and in alpha."""
         return meta_gradient(self, model, phi, task, key), memory
 

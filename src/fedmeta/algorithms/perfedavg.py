@@ -42,7 +42,7 @@ class PerFedAvg(Algorithm):
     title: ClassVar[str] = "Per-FedAvg"
 
     of: Algorithm = field(default_factory=MAML)
-    local: Any = sgd(0.05)
+    local: Any = sgd(0.05)  # noqa: RUF009 (a value)
     local_steps: int = 4
     batch_size: int | None = 10
 
@@ -85,9 +85,7 @@ class PerFedAvg(Algorithm):
         """Adapt as the other algorithm does."""
         return self.of.descend(model, phi, support, key, probe, memory)
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return phi minus where the local steps end."""
         numbers = jnp.arange(self.local_steps)
         sides = (task.support, task.query)

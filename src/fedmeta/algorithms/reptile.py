@@ -23,8 +23,6 @@ class Reptile(SharedInitialisation):
 
     inner_batch_size: int | None = 10
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return theta minus where the client's gradient descent ends."""
         return displacement(self, model, phi, task, key), memory

@@ -66,12 +66,11 @@ class SCAFFOLD(InnerDescent):
     def start(self, phi: Phi, memory: Memory = (), *, adapting: bool = False) -> Start:
         """Return theta, and gradient descent that is corrected by c - c_u."""
         correction = jax.tree.map(jnp.subtract, phi["control"], memory)
-        shift = optax.stateless(lambda updates, _: jax.tree.map(jnp.add, updates, correction))
-        return Start(phi["params"], optax.chain(shift, optimisers.sgd(self.inner_lr)))
+        rate = self.inner_lr
+        step = optax.stateless(lambda updates, _: jax.tree.map(lambda u, c: -rate * (u + c), updates, correction))
+        return Start(phi["params"], step)
 
-    def update(
-        self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()
-    ) -> tuple[ClientUpdate, Memory]:
+    def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
         """Return theta minus the locally trained model, and the change of the control; keep the new control."""
         descent = self.train(model, phi, task.pooled(), key, memory)
         moved = jax.tree.map(jnp.subtract, phi["params"], descent.params)

@@ -171,6 +171,7 @@ def _bars() -> "Progress":
 
 
 def _summary(opened: "FederatedDataset") -> dict[str, Any]:
+    import jax
     import numpy as np
 
     quantiles = np.quantile(opened.sizes, list(QUANTILES.values()))
@@ -183,7 +184,7 @@ def _summary(opened: "FederatedDataset") -> dict[str, Any]:
         "classes": opened.num_classes,
         "class_names": opened.info.classes,
         "features": opened.info.features,
-        "shape": list(opened.x.shape[1:]),
+        "shape": jax.tree.map(lambda column: list(column.shape[1:]), opened.x),
         "sizes": dict(zip(QUANTILES, quantiles.tolist(), strict=True)) | {"mean": float(np.mean(opened.sizes))},
     }
 
@@ -200,12 +201,23 @@ def _report(opened: "FederatedDataset", summary: dict[str, Any]) -> str:
         "source": summary["source"],
         "clients": f"{summary['clients']:,}",
         "examples": f"{summary['examples']:,}",
-        "input": " x ".join(str(length) for length in summary["shape"]) or "a number",
+        "input": _shape(opened.x),
         "target": targets,
         "examples a client": f"{sizes['mean']:,.1f} on average, {sizes['median']:,.0f} in the median",
     }
     lines += [f"  {name:<18} {value}" for name, value in rows.items() if value]
     return "\n".join([*lines, "", "Clients by their number of examples", *_histogram(opened)])
+
+
+def _shape(x: Any) -> str:
+    """Return the shape of one example's inputs, each by its name where there are several."""
+    import jax
+
+    said = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): " x ".join(map(str, column.shape[1:])) or "a number"
+        for path, column in jax.tree_util.tree_flatten_with_path(x)[0]
+    }
+    return "; ".join(f"{name}: {shape}" if name else shape for name, shape in said.items())
 
 
 def _histogram(opened: "FederatedDataset") -> list[str]:

@@ -1,13 +1,15 @@
 """A data set from arrays in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.labels import encode
-from fedmeta.errors import DataError
+from fedmeta.data.plain import to_array, to_plain
+from fedmeta.errors import DataError, UsageError
 
 
 def from_arrays(
@@ -19,85 +21,104 @@ def from_arrays(
     name: str = "arrays",
     features: Sequence[str] | None = None,
 ) -> FederatedDataset:
-    """Return a data set from one array of inputs, one of targets, and each example's client.
+    """Return a data set from inputs, targets, and each example's client.
 
     Clients are in the sorted order of their identifiers (integers by value); a client's examples keep the
     order they have in the arrays.
 
     Args:
-        x: inputs, shape [examples, ...]; floats and booleans become float32, integers stay codes (int64 as
-            int32).
+        x: inputs, an array of shape [examples, ...]; or several of them as a dict with text for keys or as a tuple,
+            which may hold further ones, and the model takes one of that structure. A list is the rows of one array.
+            Floats and booleans become float32, integers stay codes (int64 as int32).
         y: targets, shape [examples, ...]. Floats are regression. Integers 0, 1, ..., n - 1 are labels as they
             are; text, booleans, and integers with gaps or below 0 are numbered in sorted order.
-        clients: the client of each example, integers or text, shape [examples].
+        clients: the client of each example, integers or text, shape [examples]. Their names are text: the client 7
+            is "7".
         classes: the number of classes or their names, where the labels here need not show them all.
         name: the name of the data set.
-        features: the names of the columns of `x`, where it has shape [examples, features].
+        features: the names of the columns of `x`, where it is one array of shape [examples, features].
+
+    Text may be given as bytes in UTF-8.
 
     Raises:
-        DataError: lengths differ, there are no examples, types are mixed, an input is not finite, a client
-            has no name, or a label is not among the classes.
-        UsageError: `classes` does not fit the kind of targets.
+        DataError: lengths differ, there are no examples, types are mixed, a value is missing or masked, an input is
+            not finite, a client has no name, or a label is empty or not among the classes.
+        UsageError: `classes` does not fit the kind of targets, or `features` names the columns of several inputs.
     """
-    x, y, clients = _array(x, "x"), _array(y, "y"), _array(clients, "clients")
-    lengths = {"x": len(x), "y": len(y), "clients": len(clients)}
+    inputs, structure = _inputs(x)
+    y, clients = to_plain(y, "y"), to_plain(clients, "the column of clients")
+    lengths = {**{what: len(part) for what, part in inputs.items()}, "y": len(y), "clients": len(clients)}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{part} has {length}" for part, length in lengths.items())
         raise DataError(f"x, y and clients need one value per example each, but {said}")
-    if len(x) == 0:
+    if len(y) == 0:
         raise DataError(f"{name} holds no examples")
-    if features is not None and x.shape[1:] != (len(features),):
-        raise DataError(f"{len(features)} names of features are given for x of shape {x.shape}")
+    if features is not None and set(inputs) != {"x"}:
+        raise UsageError(f"features names the columns of one array, but x holds {', '.join(inputs)}")
+    if features is not None and inputs["x"].shape[1:] != (len(features),):
+        raise DataError(f"{len(features)} names of features are given for x of shape {inputs['x'].shape}")
     ids, owner = _owners(clients)
-    x = _inputs(x, lambda row: str(ids[owner[row]]), features)
+    arrays = [_numbers(part, what, lambda row: str(ids[owner[row]]), features) for what, part in inputs.items()]
     targets, names = encode(y, classes)
     sizes = np.bincount(owner, minlength=len(ids)).astype(np.int64)
     if np.any(owner[1:] < owner[:-1]):
         order = np.argsort(owner, kind="stable")
-        x, targets = x[order], targets[order]
+        arrays, targets = [part[order] for part in arrays], targets[order]
     info = Info(name=name, classes=names, features=None if features is None else tuple(features))
-    return FederatedDataset(x, targets, np.cumsum(sizes) - sizes, sizes, ids, info)
+    columns = jax.tree.unflatten(structure, arrays)
+    return FederatedDataset(columns, targets, np.cumsum(sizes) - sizes, sizes, ids, info)
 
 
-def _array(values: Any, what: str) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"{what} is not an array: its rows have different shapes") from error
-    if array.ndim == 0:
-        raise DataError(f"{what} needs a leading axis of examples, not the single value {values!r}")
-    if array.dtype.kind == "U" and isinstance(values, list | tuple):
-        # NumPy makes text of a list in which numbers and text are mixed; only the list still shows it.
-        return np.array(values, object) if array.ndim == 1 else array
-    return array
+def _inputs(x: Any) -> tuple[dict[str, np.ndarray], Any]:
+    """Return the arrays of x, called as one would write it ("x['age']"), and its structure."""
+    _check_names(x, "x")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda node: not isinstance(node, dict | tuple))
+    named = {f"x{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    if not named:
+        raise DataError(f"x holds no array, but is {x!r}")
+    return {what: to_array(leaf, what) for what, leaf in named.items()}, structure
+
+
+def _check_names(x: Any, what: str) -> None:
+    if isinstance(x, dict):
+        for key, part in x.items():
+            if not isinstance(key, str):
+                raise DataError(f"{what} has the key {key!r}; the names of inputs are text")
+            _check_names(part, f"{what}[{key!r}]")
+    elif isinstance(x, tuple):
+        for place, part in enumerate(x):
+            _check_names(part, f"{what}[{place}]")
 
 
 def _owners(clients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the clients' names, shape [clients], and for each example the place of its client."""
     if clients.ndim != 1:
         raise DataError(f"clients must have the shape [examples], not {clients.shape}")
-    if clients.dtype.kind not in "iu":
-        for row, client in enumerate(clients.tolist()):
-            if isinstance(client, float) or client is None or not str(client).strip():
-                raise DataError(
-                    f"the client in row {row} (counted from 0) is {client!r}; it must be text or an integer"
-                )
-        clients = np.array([str(client) for client in clients.tolist()])
+    nameless = np.arange(len(clients))
+    if clients.dtype.kind in "iu":
+        nameless = nameless[:0]
+    elif clients.dtype.kind == "U":
+        nameless = np.flatnonzero(np.char.strip(clients) == "")
+    if len(nameless):
+        row = int(nameless[0])
+        raise DataError(
+            f"the client in row {row} (counted from 0) is {clients[row].item()!r}; it must be text or an integer"
+        )
     names, owner = np.unique(clients, return_inverse=True)
     return names.astype(str), owner
 
 
-def _inputs(x: np.ndarray, client_of: Any, features: Sequence[str] | None) -> np.ndarray:
+def _numbers(x: np.ndarray, what: str, client_of: Callable[[int], str], features: Sequence[str] | None) -> np.ndarray:
     if x.dtype.kind == "b":
         return x.astype(np.float32)
     if x.dtype.kind in "iu":
         if x.dtype.itemsize < 4 or x.dtype == np.int32:
             return x
         if x.size and (x.min() < np.iinfo(np.int32).min or x.max() > np.iinfo(np.int32).max):
-            raise DataError("x holds integers beyond 32 bits; give them as floats")
+            raise DataError(f"{what} holds integers beyond 32 bits; give them as floats")
         return x.astype(np.int32)
     if x.dtype.kind != "f":
-        raise DataError(f"x has type {x.dtype}; inputs are numbers or booleans of one type")
+        raise DataError(f"{what} has type {x.dtype}{_offence(x)}; inputs are real numbers or booleans of one type")
     with np.errstate(over="ignore"):
         converted = x.astype(np.float32, copy=False)
     bad = ~np.isfinite(converted)
@@ -107,7 +128,19 @@ def _inputs(x: np.ndarray, client_of: Any, features: Sequence[str] | None) -> np
         if features is not None:
             column = repr(features[int(first[1])])
         raise DataError(
-            f"x holds {int(bad.sum())} values that are not finite numbers; the first is {x[tuple(first)]} "
-            f"of client {client_of(first[0])!r}, column {column}, row {int(first[0])} (counted from 0)"
+            f"{what} holds {int(bad.sum())} values that are not finite numbers; the first is {x[tuple(first)]} "
+            f"of client {client_of(int(first[0]))!r}, column {column}, row {int(first[0])} (counted from 0)"
         )
     return converted
+
+
+def _offence(x: np.ndarray) -> str:
+    """Say which value, or what kind of type, keeps an array from being one of numbers."""
+    if x.dtype.names is not None:
+        return f", a record of {', '.join(x.dtype.names)}; give its fields as several inputs, a dict of arrays"
+    if x.dtype.kind != "O":
+        return ""
+    for place, value in enumerate(x.flat):
+        if not isinstance(value, int | float | np.number | np.bool_):
+            return f" and holds {value!r:.60} in row {place * len(x) // x.size} (counted from 0)"
+    return ""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from weakref import finalize
 
+import jax
 import numpy as np
 
 from fedmeta.data.files import map_array
@@ -142,19 +143,21 @@ class Windows:
         return np.asarray(self.codes[first[..., None] + np.arange(self.length)], np.int32)
 
 
-def read(column: Column, rows: np.ndarray, out: np.ndarray) -> None:
-    """Read rows into an array of the column's type.
+def read(columns: Any, rows: Any) -> Any:
+    """Read rows of a column, or of each column of a pytree of them, as arrays in the machine's byte order.
 
     Args:
-        column: what is read.
-        rows: which rows, shape [rows]; each must exist, which is not checked for a column in memory.
-        out: where they go, shape [rows, ...].
+        columns: columns of shape [examples, ...].
+        rows: which rows, a slice or an array of indices.
     """
-    if isinstance(column, np.ndarray) and column.dtype == out.dtype:
-        # Other modes than "clip" check the rows by way of a copy.
-        np.take(column, rows, axis=0, out=out, mode="clip")
-    elif isinstance(column, Scaled):
-        scale = np.float32(column.scale)
-        np.multiply(column.base[rows], scale, out=out, dtype=np.float32, casting="same_kind")
-    else:
-        out[...] = column[rows]
+    return jax.tree.map(lambda column: native(np.asarray(column[rows])), columns)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """Return the array in the machine's byte order, the only one that JAX takes."""
+    return array.astype(native_type(array.dtype), copy=False)
+
+
+def native_type(dtype: np.dtype) -> np.dtype:
+    """Return the type in the machine's byte order."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")

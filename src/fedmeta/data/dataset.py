@@ -7,10 +7,11 @@ from heapq import heapify, heappop, heapreplace
 from itertools import pairwise
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedmeta import random
-from fedmeta.data.columns import Column
+from fedmeta.data.columns import Column, native_type, read
 from fedmeta.data.fingerprint import fingerprint
 from fedmeta.errors import DataError, UsageError
 from fedmeta.task import Batch, Task
@@ -42,7 +43,7 @@ class FederatedDataset:
     """Examples spread over clients; make one with `fm.data.load`, `from_arrays`, `from_table` or `from_leaf`.
 
     Args:
-        x: column of inputs, shape [examples, ...].
+        x: column of inputs, shape [examples, ...], or several columns in dicts and tuples.
         y: column of targets, shape [examples, ...].
         starts: the first row of each client, shape [clients].
         sizes: the number of examples of each client, shape [clients].
@@ -50,7 +51,7 @@ class FederatedDataset:
         info: what the data set is.
     """
 
-    x: Column
+    x: Any
     y: Column
     starts: np.ndarray
     sizes: np.ndarray
@@ -83,6 +84,14 @@ class FederatedDataset:
         """The names of the clients."""
         return self.ids.tolist()
 
+    def shapes(self, examples: int) -> tuple[Any, jax.ShapeDtypeStruct]:
+        """Return inputs and targets of so many examples by their shapes and types only, x in the structure it has."""
+
+        def like(column: Column) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((examples, *column.shape[1:]), native_type(column.dtype))
+
+        return jax.tree.map(like, self.x), like(self.y)
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
@@ -100,12 +109,17 @@ class FederatedDataset:
     def _order(self) -> np.ndarray:
         return np.argsort(self.ids, kind="stable")
 
-    def position(self, client_id: str) -> int:
+    def position(self, client_id: Any) -> int:
         """Return the place of a client in `client_ids`.
 
+        Args:
+            client_id: the client's name, text also where the source holds numbers.
+
         Raises:
-            UsageError: there is no such client.
+            UsageError: there is no such client, or it is not text.
         """
+        if not isinstance(client_id, str):
+            raise UsageError(self._not_a_name(client_id))
         # NumPy would bring all names to the length of a longer one.
         if self.ids.dtype.kind != "U" or len(client_id) <= self.ids.dtype.itemsize // 4:
             place = int(np.searchsorted(self.ids, client_id, sorter=self._order))
@@ -113,15 +127,40 @@ class FederatedDataset:
                 return int(self._order[place])
         raise UsageError(f"no client {client_id!r} in {self!r}")
 
-    def __getitem__(self, client_id: str) -> Batch:
+    def _not_a_name(self, given: Any) -> str:
+        """Say what to write in place of something that is no text."""
+        said = f"a client is asked for by its name, which is text, not by {given!r}"
+        if isinstance(given, slice):
+            return f"{said}: select(range(...)) gives the clients at these places"
+        if not isinstance(given, int | np.integer) or isinstance(given, bool):
+            return f"{said}; client_ids lists the names"
+        place = int(given)
+        ways = []
+        if -len(self) <= place < len(self):
+            ways.append(f"client_ids[{place}], which is {str(self.ids[place])!r}, is the name at place {place}")
+        if np.any(self.ids == str(place)):
+            ways.append(f"{str(place)!r} is the name of the client of that number")
+        return f"{said}: {' and '.join(ways) or 'client_ids lists the names'}"
+
+    def __getitem__(self, client_id: Any) -> Batch:
         position = self.position(client_id)
         start = int(self.starts[position])
-        rows = slice(start, start + int(self.sizes[position]))
-        return Batch(np.asarray(self.x[rows]), np.asarray(self.y[rows]))
+        return Batch(*read((self.x, self.y), slice(start, start + int(self.sizes[position]))))
 
     def select(self, positions: Any) -> "FederatedDataset":
-        """Return the data set of the clients at these places, sharing the columns."""
-        return replace(self, starts=self.starts[positions], sizes=self.sizes[positions], ids=self.ids[positions])
+        """Return the data set of the clients at these places, sharing the columns.
+
+        Raises:
+            UsageError: there is no such place, or it is no whole number.
+        """
+        try:
+            starts, sizes, ids = self.starts[positions], self.sizes[positions], self.ids[positions]
+        except IndexError as error:
+            raise UsageError(
+                f"places of clients are whole numbers from 0 to {len(self) - 1}, not {positions!r}; "
+                "position(name) gives that of a name"
+            ) from error
+        return replace(self, starts=starts, sizes=sizes, ids=ids)
 
     def at_least(self, examples: int) -> "FederatedDataset":
         """Return the data set without the clients that have fewer examples than this."""
@@ -147,7 +186,7 @@ class FederatedDataset:
 
     def task(
         self,
-        client_id: str,
+        client_id: Any,
         support: float = 0.2,
         seed: int = 0,
         *,
@@ -160,7 +199,7 @@ class FederatedDataset:
         each side, where every class the client holds allows that; otherwise examples are drawn at random.
 
         Args:
-            client_id: the client.
+            client_id: the client's name.
             support: the fraction p of the examples that adaptation may see, in (0, 1).
             seed: the same seed, client and round give the same split, whatever else runs.
             max_examples: draw at most so many of the client's examples first.
@@ -183,7 +222,7 @@ class FederatedDataset:
     ) -> Task:
         """Split the examples of the client at a place in `client_ids`, as `task` does for its name."""
         sides = self.split_at(position, support, seed, max_examples=max_examples, round=round)
-        return Task(*(Batch(np.asarray(self.x[rows]), np.asarray(self.y[rows])) for rows in sides))
+        return Task(*(Batch(*read((self.x, self.y), rows)) for rows in sides))
 
     def split_at(
         self,
@@ -210,10 +249,10 @@ class FederatedDataset:
         draw = random.generator(seed, "support and query", round, client_id)
         if max_examples is not None and max_examples < size:
             rows = start + np.sort(draw.choice(size, max(2, max_examples), replace=False))
-            y = np.asarray(self.y[rows])
+            y = read(self.y, rows)
         else:
             rows = np.arange(start, start + size)
-            y = np.asarray(self.y[start : start + size])
+            y = read(self.y, slice(start, start + size))
         chosen = _support_rows(y, support, draw)
         return rows[chosen], rows[~chosen]
 

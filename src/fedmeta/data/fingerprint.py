@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from fedmeta.data.columns import Column, Scaled, Stored, Taken, Windows
@@ -26,14 +27,14 @@ class Digest(Protocol):
         ...
 
 
-def fingerprint(x: Column, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
+def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
     """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
 
     Only the rows of these clients count. A column that lies in a file counts by the file's name, size
     and time of change, and a column of an unknown class by its shape and type: neither is read.
 
     Args:
-        x: column of inputs, shape [examples, ...].
+        x: column of inputs, shape [examples, ...], or several columns in dicts and tuples; their names count.
         y: column of targets, shape [examples, ...].
         starts: the first row of each client, shape [clients].
         sizes: the number of examples of each client, shape [clients].
@@ -47,7 +48,10 @@ def fingerprint(x: Column, y: Column, starts: np.ndarray, sizes: np.ndarray, ids
     digest = hashlib.sha256()
     _names(digest, np.asarray(ids), meaning)
     _take(digest, sizes)
-    for column in (x, y):
+    inputs, structure = jax.tree_util.tree_flatten_with_path(x)
+    if not jax.tree_util.treedef_is_leaf(structure):
+        _say(digest, "inputs", [jax.tree_util.keystr(path) for path, _ in inputs])
+    for column in (*(column for _, column in inputs), y):
         _rows(digest, column, starts, sizes)
     return digest.hexdigest()[:16]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedmeta.data.plain import to_plain
 from fedmeta.errors import DataError, UsageError
 
 
@@ -24,11 +25,15 @@ def encode(
         float32 of y's shape and None, or int32 of y's shape and the names.
 
     Raises:
-        DataError: a value is missing or not finite, the types are mixed, a label is not among the classes, or
+        DataError: a value is missing, empty or not finite, the types are mixed, a label is not among the classes, or
             there is one class only and `classes` is not given.
         UsageError: classes are given for floats, or only their number for text.
     """
-    y = _plain(np.asarray(y), where)
+    y = to_plain(y, where)
+    if y.dtype.kind not in "iufbU":
+        raise DataError(f"{where} has type {y.dtype}; targets are real numbers, text or booleans")
+    if y.dtype.kind == "U":
+        _refuse_empty(y, () if classes is None or isinstance(classes, int) else tuple(classes), where)
     if y.dtype.kind == "f":
         if classes is not None:
             raise UsageError(f"classes are given, but {where} holds floats; labels are integers, text or booleans")
@@ -69,30 +74,13 @@ def finite(values: np.ndarray, where: str) -> np.ndarray:
     return converted
 
 
-def _plain(y: np.ndarray, where: str) -> np.ndarray:
-    """Turn an array of objects into one of its single type; pass what is plain already."""
-    if y.dtype.kind == "S":
-        return np.char.decode(y, "utf-8")
-    if y.dtype.kind != "O":
-        if y.dtype.kind not in "iufbU" and y.dtype.kind != "T":
-            raise DataError(f"{where} has type {y.dtype}; targets are numbers, text or booleans")
-        return y
-    kinds = {
-        "text": str,
-        "a boolean": (bool, np.bool_),
-        "an integer": (int, np.integer),
-        "a float": (float, np.floating),
-    }
-    first: dict[str, int] = {}
-    for row, value in enumerate(y.flat):
-        kind = next((name for name, types in kinds.items() if isinstance(value, types)), None)
-        if kind is None:
-            raise DataError(f"{where} holds {value!r} in row {row} (counted from 0): neither a number nor text")
-        first.setdefault(kind, row)
-    if len(first) > 1 and set(first) != {"an integer", "a float"}:
-        said = " and ".join(f"{kind} (row {row}: {y.flat[row]!r})" for kind, row in first.items())
-        raise DataError(f"{where} mixes types: {said}")
-    return np.array(y.tolist())
+def _refuse_empty(y: np.ndarray, names: Sequence[str], where: str) -> None:
+    """Raise a DataError where a label is the empty text, unless that is said to be a class."""
+    empty = np.argwhere(y == "")
+    if len(empty) and "" not in names:
+        raise DataError(
+            f"{where} is empty in row {int(empty[0][0])} (counted from 0); a label that is missing is no class"
+        )
 
 
 def _integers(y: np.ndarray, classes: int | tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from fedmeta.data.labels import encode, need_two
 from fedmeta.errors import DataError, UsageError
 
 IMAGE = 28 * 28
+FILE = re.compile(r"\S*\w\.(jpe?g|png|gif|bmp|tiff?|webp|npy|npz|wav|mp3|flac|mp4|avi|txt|json|csv)", re.IGNORECASE)
 
 
 def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | None = None) -> FederatedDataset:
@@ -33,7 +37,8 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
 
     Raises:
         DataError: there are no files, or one is broken or does not hold what it says; file and user are
-            named. Also where all targets are of one class, unless `classes` are given.
+            named. Also where x holds text fields or names of files (Sent140, CelebA), and where all targets are of
+            one class, unless `classes` are given.
         UsageError: classes are given for text whose targets are characters.
     """
     path = Path(folder)
@@ -46,9 +51,14 @@ def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | Non
             users.setdefault(user, []).append((x, y))
     rows = {user: [row for x, _ in parts for row in x] for user, parts in users.items()}
     targets = [target for parts in users.values() for _, y in parts for target in y]
-    owners = np.repeat(np.array(list(rows), str), [len(part) for part in rows.values()])
+    owners = [user for user, part in rows.items() for _ in part]
     if not targets:
         raise DataError(f"{path} holds users, but no examples")
+    if idle := [user for user, part in rows.items() if not part]:
+        warnings.warn(
+            f"{len(idle)} of {len(rows)} users of {path} have no examples and are left out, {idle[0]!r} among them",
+            stacklevel=2,
+        )
     characters = names = y = None
     if all(isinstance(row, str) for part in rows.values() for row in part):
         letters = {letter for part in rows.values() for row in part for letter in row}
@@ -105,14 +115,26 @@ def _users(file: Path) -> list[tuple[str, list, list]]:
             )
         if count is not None and count != len(y):
             raise DataError(f"{where}: num_samples says {count}, but there are {len(y)} examples")
-        if any(isinstance(row, list) and any(isinstance(value, str) for value in row) for row in x[:1]):
+        firsts = [_first(row) for row in x]
+        if firsts and all(isinstance(text, str) and FILE.fullmatch(text) for text in firsts):
             raise DataError(
-                f"{where}: x holds rows of text fields, as Sent140's tweets; "
-                "they need word vectors, which are not "
+                f"{where}: x holds names of files, such as {firsts[0]!r}, as for CelebA's images; "
+                "read the files, turn each into numbers and use from_arrays"
+            )
+        if firsts and all(isinstance(text, str) and isinstance(row, list) for text, row in zip(firsts, x, strict=True)):
+            raise DataError(
+                f"{where}: x holds rows of text fields, as Sent140's tweets; they need word vectors, which are not "
                 "supported yet: turn each text into numbers first and use from_arrays"
             )
         found.append((str(user), x, y))
     return found
+
+
+def _first(row: Any) -> Any:
+    """Return the first value in a row, however deep its lists are."""
+    while isinstance(row, list) and row:
+        row = row[0]
+    return row
 
 
 def _numbers(path: Path, rows: dict[str, list]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from fedmeta import random
@@ -99,7 +100,8 @@ def keep_classes(data: FederatedDataset, classes_per_client: int, seed: int = 0)
     ]
     sizes = np.array([len(part) for part in rows], np.int64)
     taken = np.concatenate([np.zeros(0, np.int64), *rows])
-    return replace(data, x=Taken(data.x, taken), y=Taken(data.y, taken), starts=np.cumsum(sizes) - sizes, sizes=sizes)
+    x, y = jax.tree.map(lambda column: Taken(column, taken), (data.x, data.y))
+    return replace(data, x=x, y=y, starts=np.cumsum(sizes) - sizes, sizes=sizes)
 
 
 def _choose(allowed: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -1,31 +1,34 @@
 """A data set as a folder of columns: opened without being read, larger than memory if need be.
 
-`dataset.json` says what the columns are; the arrays are `.npy` files.
+`dataset.json` says what the columns are; the arrays are `.npy` files. Several inputs are several columns.
 """
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Stored, Windows
+from fedmeta.data.columns import Column, Scaled, Stored, Windows, native_type, read
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.files import ArrayFile, map_array, new_folder
+from fedmeta.data.plain import to_array
 from fedmeta.errors import DataError, UsageError
 
-VERSION = 1
+VERSION, SEVERAL = 1, 2
+"""The version of the format, and that of several inputs, which an older fedmeta does not read."""
 MANIFEST = "dataset.json"
 
 
 class Block(NamedTuple):
     """Clients that are stored together.
 
-    `ids` are their names; x and y hold all of their examples, those of the first client first. `sizes`, shape
-    [clients], says how many each has; without it there is one client.
+    `ids` are their names; x (an array, or several in dicts and tuples) and y hold all of their examples, those of the
+    first client first. `sizes`, shape [clients], says how many each has; without it there is one client.
     """
 
     ids: Sequence[str]
@@ -46,14 +49,16 @@ def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
     The folder appears whole or not at all.
 
     Raises:
-        UsageError: the folder exists, or the data set has no client.
+        UsageError: the folder exists, the data set has no client, or its inputs lie in something else than dicts and
+            tuples.
         DataError: a column holds something else than numbers.
     """
     if data.num_clients == 0:
         raise UsageError(f"{data!r} has no client to store")
     with new_folder(folder) as work:
         written: dict[tuple[int, int], str] = {}
-        columns = {name: _store(column, name, data, work, written) for name, column in (("x", data.x), ("y", data.y))}
+        stored = [_store(column, file, data, work, written) for file, _, column in _inputs(data.x)]
+        columns = {"x": _described(data.x, iter(stored)), "y": _store(data.y, "y", data, work, written)}
         _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info)
 
 
@@ -68,16 +73,16 @@ def write(
 
     Args:
         folder: a folder that does not exist yet; it appears whole or not at all.
-        clients: for each client its name, x of shape [examples, ...] and y of shape [examples, ...]: integers
-            0, 1, ... for labels, floats for regression. All x have one type and shape beyond the first axis;
-            so have all y.
+        clients: for each client its name, x of shape [examples, ...] (or several such arrays in dicts and tuples)
+            and y of shape [examples, ...]: integers 0, 1, ... for labels, floats for regression. All x have one type
+            and shape beyond the first axis; so have all y.
         info: what the data set is; classes are numbered 0 to the largest label where it names none.
         scale: read x as float32, multiplied by this (1 / 255 for pixels that are bytes).
 
     Raises:
-        UsageError: the folder exists.
-        DataError: no client, a name twice, values that are not finite, or shapes, types or labels that do not
-            fit.
+        UsageError: the folder exists, or `scale` is given for several inputs.
+        DataError: no client, a name twice or that is no text, values that are not finite, or shapes, types or labels
+            that do not fit.
     """
     return write_blocks(folder, (Block([name], x, y) for name, x, y in clients), info, scale=scale)
 
@@ -89,11 +94,19 @@ def write_blocks(
     info = info or Info()
     with new_folder(folder) as work:
         ids, sizes, files, largest = dict[str, None](), [], dict[str, ArrayFile](), -1
+        columns: dict[str, dict] = {}
         try:
             for block in blocks:
-                _add_names(ids, block.ids)
-                arrays = {"x": _compact(block, "x"), "y": _compact(block, "y")}
+                block = block._replace(ids=_add_names(ids, block.ids))
+                inputs = _inputs(block.x)
+                arrays = {file: _compact(block, array, what) for file, what, array in inputs}
+                arrays["y"] = _compact(block, block.y, "y")
                 sizes.append(_lengths(block, arrays))
+                said = {"x": _described(block.x, map(_in_file, arrays)), "y": _in_file("y")}
+                if columns not in ({}, said):
+                    shown = ", ".join(what for _, what, _ in inputs)
+                    raise DataError(f"client {block.ids[0]!r} has the inputs {shown}, others than those before it")
+                columns = said
                 _append(work, files, arrays, block)
                 if arrays["y"].dtype == np.int32 and arrays["y"].size:
                     largest = max(largest, _largest_label(block, arrays["y"], info.classes))
@@ -104,7 +117,8 @@ def write_blocks(
             raise DataError("there is no client to store")
         if files["y"].dtype == np.int32 and info.classes is None:
             info = replace(info, classes=tuple(str(label) for label in range(largest + 1)))
-        columns: dict[str, dict] = {part: {"kind": "array", "file": f"{part}.npy"} for part in "xy"}
+        if scale is not None and "inputs" in columns["x"]:
+            raise UsageError(f"scale={scale} is for one array of inputs; scale several of them before they are written")
         if scale is not None:
             columns["x"] = {"kind": "scaled", "scale": float(scale), "base": columns["x"]}
         _finish(work, columns, np.concatenate(sizes), np.array(list(ids)), info)
@@ -122,15 +136,17 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
     manifest = path / MANIFEST
     try:
         content = json.loads(manifest.read_text("utf-8"))
-        if content["version"] != VERSION:
-            raise DataError(f"{manifest} has version {content['version']!r}; this fedmeta reads version {VERSION}")
+        if content["version"] not in (VERSION, SEVERAL):
+            raise DataError(
+                f"{manifest} has version {content['version']!r}; this fedmeta reads {VERSION} and {SEVERAL}"
+            )
         sizes, ids = map_array(path / "sizes.npy"), map_array(path / "ids.npy")
         if sizes.ndim != 1 or sizes.dtype != np.int64 or ids.dtype.kind != "U" or ids.shape != sizes.shape:
             raise DataError(f"{path}: sizes.npy and ids.npy do not hold one size and one name per client")
         if np.any(sizes < 0):
             raise DataError(f"{path / 'sizes.npy'} is damaged: it holds sizes below 0")
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        x, y = (_column(content[part], path, offsets) for part in "xy")
+        x, y = _opened(content["x"], path, offsets), _column(content["y"], path, offsets)
         said: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in content["info"].items()
         }
@@ -139,19 +155,50 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
         raise DataError(f"{path} holds no {MANIFEST}, so it is no stored data set") from None
     except NotADirectoryError:
         raise DataError(f"{path} is no folder") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest} is damaged ({type(error).__name__}: {error})") from error
-    for part, column in (("x", x), ("y", y)):
+    for _, what, column in (*_inputs(x), ("y", "y", y)):
         if column.shape[0] != offsets[-1]:
-            raise DataError(f"{path}: {part} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}")
+            raise DataError(f"{path}: {what} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}")
     return FederatedDataset(x, y, offsets[:-1], sizes, ids, info)
 
 
 def _finish(work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.ndarray, info: Info) -> None:
     np.save(work / "sizes.npy", sizes, allow_pickle=False)
     np.save(work / "ids.npy", ids, allow_pickle=False)
-    content = {"version": VERSION, "info": asdict(info), **columns}
+    content = {"version": SEVERAL if "inputs" in columns["x"] else VERSION, "info": asdict(info), **columns}
     (work / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
+
+
+def _inputs(x: Any) -> list[tuple[str, str, Any]]:
+    """Return each input's file, without its ending, what to call it ("x['age']") and the column; in JAX's order."""
+    leaves = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda node: not isinstance(node, dict | tuple))[0]
+    if not leaves:
+        raise DataError(f"x holds no array, but is {x!r}")
+    several = isinstance(x, dict | tuple)
+    return [
+        (f"x_{number}" if several else "x", f"x{jax.tree_util.keystr(path)}", leaf)
+        for number, (path, leaf) in enumerate(leaves)
+    ]
+
+
+def _in_file(file: str) -> dict:
+    return {"kind": "array", "file": f"{file}.npy"}
+
+
+def _described(x: Any, columns: Iterator[dict]) -> dict:
+    """Return what the manifest says of inputs, given what it says of each column, in the order of `_inputs`."""
+    if isinstance(x, dict):
+        if wrong := [key for key in x if not isinstance(key, str)]:
+            raise UsageError(f"an input has the name {wrong[0]!r}; names that can be stored are text")
+        return {"kind": "dict", "inputs": {key: _described(x[key], columns) for key in sorted(x)}}
+    if isinstance(x, tuple):
+        if type(x) is not tuple:
+            raise UsageError(
+                f"inputs in a {type(x).__name__} cannot be stored; give them as a dict or as a plain tuple"
+            )
+        return {"kind": "tuple", "inputs": [_described(part, columns) for part in x]}
+    return next(columns)
 
 
 def _store(column: Column, name: str, data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]) -> dict:
@@ -175,10 +222,14 @@ def _store(column: Column, name: str, data: FederatedDataset, work: Path, writte
             "length": column.length,
             "successor": column.successor,
         }
-    with ArrayFile(work / f"{name}.npy", np.dtype(column.dtype), tuple(column.shape[1:])) as file:
+    if not isinstance(column, Column):
+        raise UsageError(
+            f"inputs in a {type(column).__name__} cannot be stored; give them as a dict or as a plain tuple"
+        )
+    with ArrayFile(work / f"{name}.npy", native_type(np.dtype(column.dtype)), tuple(column.shape[1:])) as file:
         for start, size in zip(data.starts.tolist(), data.sizes.tolist(), strict=True):
-            file.append(np.asarray(column[start : start + size]))
-    return {"kind": "array", "file": f"{name}.npy"}
+            file.append(read(column, slice(start, start + size)))
+    return _in_file(name)
 
 
 def _sequences(column: Windows, data: FederatedDataset) -> list[tuple[int, int]] | None:
@@ -190,6 +241,15 @@ def _sequences(column: Windows, data: FederatedDataset) -> list[tuple[int, int]]
         return None
     first = data.starts + place * column.length
     return list(zip(first.tolist(), (data.sizes + column.length).tolist(), strict=True))
+
+
+def _opened(spec: dict, folder: Path, offsets: np.ndarray) -> Any:
+    """Return the columns that the manifest describes, in dicts and tuples where there are several."""
+    if spec["kind"] == "dict":
+        return {name: _opened(part, folder, offsets) for name, part in spec["inputs"].items()}
+    if spec["kind"] == "tuple":
+        return tuple(_opened(part, folder, offsets) for part in spec["inputs"])
+    return _column(spec, folder, offsets)
 
 
 def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
@@ -208,19 +268,32 @@ def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
     raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
 
 
-def _add_names(ids: dict[str, None], names: Sequence[str]) -> None:
-    for name in names:
-        if not name or name in ids:
-            raise DataError(f"client {name!r} comes twice" if name else "a client has no name")
+def _add_names(ids: dict[str, None], given: Sequence[Any]) -> list[str]:
+    """Add the names of a block's clients to those before it, and return them as text."""
+    names = []
+    for name in given:
+        if isinstance(name, bytes):
+            try:
+                name = name.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"a client has the name {name!r}, which is no text in UTF-8") from error
+        if not isinstance(name, str):
+            raise DataError(f"a client has the name {name!r}; names are text, here {str(name)!r}")
+        if not name.strip() or name.endswith("\0"):
+            raise DataError(f"a client has no name, but {name!r}")
+        if name in ids:
+            raise DataError(f"client {name!r} comes twice")
         ids[name] = None
+        names.append(str(name))
+    return names
 
 
-def _compact(block: Block, part: str) -> np.ndarray:
+def _compact(block: Block, values: Any, what: str) -> np.ndarray:
     """Return x or y as it is stored: floats as float32, labels as int32, other integers as they are."""
-    array = np.asarray(getattr(block, part))
-    if array.ndim == 0 or array.dtype.kind not in "iufb":
-        client = block.ids[0]
-        raise DataError(f"{part} of client {client!r} is not an array of numbers, but {array.dtype} {array.shape}")
+    client = block.ids[0]
+    array = to_array(values, f"{what} of client {client!r}")
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{what} of client {client!r} is not an array of numbers, but {array.dtype} {array.shape}")
     if array.dtype.kind in "fb":
         with np.errstate(over="ignore"):
             array = array.astype(np.float32, copy=False)
@@ -228,28 +301,31 @@ def _compact(block: Block, part: str) -> np.ndarray:
         if not finite.all():
             owners = [block.owner(row) for row in np.nonzero(~finite)[0].tolist()]
             bad = owners.count(owners[0])
-            raise DataError(f"{part} of client {owners[0]!r} holds {bad} values that are not finite numbers")
+            raise DataError(f"{what} of client {owners[0]!r} holds {bad} values that are not finite numbers")
         return array
-    if array.dtype == np.int32 or (part == "x" and array.dtype.itemsize <= 4):
+    if array.dtype == np.int32 or (what != "y" and array.dtype.itemsize <= 4):
         return array
     limits = np.iinfo(np.int32)
     outside = (array < limits.min) | (array > limits.max)
     if outside.any():
         client = block.owner(int(np.nonzero(outside)[0][0]))
         raise DataError(
-            f"{part} of client {client!r} holds {array[outside].flat[0]}, which is beyond 32 bits; "
-            + ("give such inputs as floats" if part == "x" else "labels are 0, 1, ...")
+            f"{what} of client {client!r} holds {array[outside].flat[0]}, which is beyond 32 bits; "
+            + ("labels are 0, 1, ..." if what == "y" else "give such inputs as floats")
         )
     return array.astype(np.int32)
 
 
 def _lengths(block: Block, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Return how many examples each client of the block has."""
-    x, y = len(arrays["x"]), len(arrays["y"])
+    y = len(arrays["y"])
     sizes = np.array([y]) if block.sizes is None else np.asarray(block.sizes, np.int64)
-    if x != y or y != sizes.sum():
-        who = f"client {block.ids[0]!r} has" if block.sizes is None else f"clients of the sizes {sizes.tolist()} have"
-        raise DataError(f"{who} {x} x and {y} y")
+    for x in (len(array) for part, array in arrays.items() if part != "y"):
+        if x != y or y != sizes.sum():
+            who = (
+                f"client {block.ids[0]!r} has" if block.sizes is None else f"clients of the sizes {sizes.tolist()} have"
+            )
+            raise DataError(f"{who} {x} x and {y} y")
     return sizes
 
 

@@ -84,7 +84,7 @@ def from_table(
         raise UsageError(f"the features {', '.join(chosen)} must not hold the client or the target column")
     owners = source.owners(client)
     x = source.numbers(chosen)
-    y, names = encode(source.targets(target), classes, f"column {target!r} of {source.name}")
+    y, names = encode(source.targets(target, classes), classes, f"column {target!r} of {source.name}")
     count = None if names is None else len(names)
     data = from_arrays(x, y, owners, classes=count, name=name or source.stem, features=chosen)
     return changed(data, info=changed(data.info, classes=names))
@@ -129,7 +129,7 @@ def read_examples(
         x, y, where = source.numbers(tuple(features)), None, f"column {target!r} of {path}"
         if target is not None and need_target:
             source.check(target)
-            y = source.targets(target)
+            y = source.targets(target, classes)
     if len(x) == 0:
         raise DataError(f"{path} holds no examples")
     if not need_target:
@@ -184,7 +184,20 @@ class _Source:
             raise DataError(
                 f"column {column!r} of {self.name} has {values.null_count} missing, the first in {self.row(first)}"
             )
-        return values
+        return self._decoded(column, values) if _is_bytes(values.type) else values
+
+    def _decoded(self, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return bytes as the text that they are: some writers of Parquet do not say that a column is text."""
+        texts = []
+        for row, value in enumerate(values.to_pylist()):
+            try:
+                texts.append(value.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"column {column!r} of {self.name} holds {value!r:.60} in {self.row(row)}, "
+                    "bytes that are no text in UTF-8"
+                ) from error
+        return pa.chunked_array([pa.array(texts, pa.large_string())])
 
     def numbers(self, columns: tuple[str, ...]) -> np.ndarray:
         """Return columns as float32, shape [rows, columns]."""
@@ -208,9 +221,10 @@ class _Source:
                 )
         return x
 
-    def targets(self, column: str) -> np.ndarray:
+    def targets(self, column: str, classes: Sequence[str] | None) -> np.ndarray:
         values = self.values(column)
         if _is_text(values.type):
+            self._refuse_missing(column, values, classes or ())
             if self.csv is not None:
                 self._refuse_mixed(column, values)
             return np.array(values.to_pylist(), str)
@@ -252,6 +266,20 @@ class _Source:
             f"in {self.row(0)}), but features are "
             "numbers: encode it as numbers or leave it out of the features"
         )
+
+    def _refuse_missing(self, column: str, values: pa.ChunkedArray, classes: Sequence[str]) -> None:
+        """Refuse labels that stand for a missing value, unless they are said to be classes.
+
+        A CSV file has no other way to say missing; elsewhere there are nulls, and NA is a text as any other.
+        """
+        missing = MISSING if self.csv is not None else ("",)
+        for row, text in enumerate(values.to_pylist()):
+            if text.strip() in missing and text not in classes:
+                said = f"holds {text!r}, which stands for a missing value," if text.strip() else "is empty"
+                raise DataError(
+                    f"column {column!r} of {self.name} {said} in {self.row(row)}; "
+                    "leave the row out, or name the text among the classes if it is one"
+                )
 
     def _refuse_mixed(self, column: str, values: pa.ChunkedArray) -> None:
         texts = values.to_pylist()
@@ -330,6 +358,18 @@ def _read_npz(path: Path, need_target: bool) -> tuple[np.ndarray, np.ndarray | N
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_fixed_size_binary,
+            pa.types.is_binary_view,
+        )
+    )
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from fedmeta import random
 from fedmeta._engine import sharding
 from fedmeta._engine.cohort import Cohort, client_key

@@ -53,7 +53,7 @@ def char_lstm(
             sequence = _lstm(cell, sequence)
         return dense(params["classes"], sequence[-1])
 
-    return Model(init, apply)
+    return Model(init, apply, head=("classes/*",))
 
 
 def _lstm(cell: Any, sequence: jax.Array) -> jax.Array:

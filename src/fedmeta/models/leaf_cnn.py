@@ -38,4 +38,4 @@ def leaf_cnn(num_classes: int = 62, *, filters: tuple[int, int] = (32, 64), hidd
         x = jax.nn.relu(dense(params["dense"], x.reshape(x.shape[0], -1)))
         return dense(params["classes"], x)
 
-    return Model(init, apply)
+    return Model(init, apply, head=("classes/*",))

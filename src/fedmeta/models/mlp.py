@@ -46,4 +46,4 @@ def mlp(
             x = activation(dense(layer, x))
         return dense(params[-1], x)
 
-    return Model(init, apply, loss, metrics)
+    return Model(init, apply, loss, metrics, head=(f"{len(sizes) - 2}/*",))

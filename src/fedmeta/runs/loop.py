@@ -244,7 +244,7 @@ class _Loop:
         self.simulator, self.folder, self.listeners, self.best = simulator, folder, listeners, best
         self.rounds, self.validate = rounds, validate
         self.validate_every, self.checkpoint_every = validate_every, checkpoint_every
-        self.rows: list[Mapping[str, Any]] = read_history(folder.path) if folder else []
+        self.rows = read_history(folder.path) if folder else []
 
     def run(self, state: ServerState, stack: ExitStack) -> Run:
         """Compute the rounds that are left."""

@@ -1,4 +1,4 @@
-"""What clients keep between their rounds, for any number of clients: rows of bytes, and where each client's last one is.
+"""What clients keep between their rounds: rows of bytes, and where each client's last one is.
 
 A client that never took part has no row. In a run folder the rows are a file to which is only ever appended: a
 checkpoint is its name and length, and going on cuts it there. When most of it is outdated, a new file takes its place.
@@ -167,7 +167,8 @@ class ClientMemory:
     def _renew(self) -> None:
         """Write the rows in use to a new file, which takes the place of this one."""
         rows = ((name, self._row(name)) for name in sorted(self._places, key=self._places.__getitem__))
-        assert self._folder is not None and self._file is not None
+        assert self._folder is not None
+        assert self._file is not None
         with open(self._folder / f"memory-{self._number + 1}.rows", "w+b") as file:
             places = {}
             for name, row in rows:

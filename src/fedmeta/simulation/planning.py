@@ -107,8 +107,8 @@ def _compiled(simulator: Simulator, plan: Plan) -> tuple[Callable[[], Any], Any]
     spent = [jax.tree.map(jnp.copy, start)]
 
     def run() -> Any:
-        result = executable(start, spent.pop(), drawn.cohort, memory)
-        spent.append(result.state)
-        return result.finite
+        state, _, finite, _ = executable(start, spent.pop(), drawn.cohort, memory)
+        spent.append(state)
+        return finite
 
     return run, executable

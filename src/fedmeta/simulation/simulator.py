@@ -16,7 +16,7 @@ from fedmeta._engine.cohort import Cohort, client_key
 from fedmeta._engine.cohort_sharding import CohortSharding
 from fedmeta._engine.padding import PaddingBuckets
 from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
-from fedmeta._engine.program import finite_program, round_program
+from fedmeta._engine.program import RoundResult, finite_program, round_program
 from fedmeta._engine.rewrite.interpreter import Traced
 from fedmeta._engine.tracing import message_bytes, task_like, traced_update, update_flops
 from fedmeta._fit import check_fit, drawn_sizes, usable_clients
@@ -75,7 +75,7 @@ class Figures:
 
 
 class Simulator:
-    """A federation on a data set: `init() -> state`, `draw(round) -> cohort`, `step(state, cohort) -> (state, figures)`.
+    """A federation on a data set: `init() -> state`, `draw(round) -> cohort`, and `step(state, cohort)`, one round.
 
     In each round a cohort is drawn at random without replacement, and each of its clients draws its support and query
     examples anew. Every draw is folded from the seed by purpose, round and client, so that rounds may be drawn in any
@@ -170,7 +170,7 @@ class Simulator:
         """
         self._settle()
         memory = self.memory_of(drawn)
-        result = self.program(state, spent, drawn.cohort, memory)
+        result = RoundResult(*self.program(state, spent, drawn.cohort, memory))
         if self.memory:
             self._after = (drawn.round, drawn.clients, result.memory)
 
@@ -213,6 +213,7 @@ class Simulator:
 
     @cached_property
     def program(self) -> Any:
+        """The compiled round; see `round_program`."""
         there = self.placement
         return round_program(self.federation, there.plan, self.precision, there.mesh)
 

@@ -1,7 +1,7 @@
 """What a trained model takes and gives, kept beside it so that new files can be read the same way."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmeta import losses, models
 from fedmeta.data import FederatedDataset, read_examples
+from fedmeta.data.columns import Column
 from fedmeta.errors import DataError, UsageError
 from fedmeta.model import Model
 
@@ -39,8 +40,16 @@ class Inputs:
 
     @classmethod
     def of(cls, train: FederatedDataset, target: str | None) -> "Inputs":
-        """Describe a data set by its training clients; a table (`target` given) is standardised by them."""
+        """Describe a data set by its training clients; a table (`target` given) is standardised by them.
+
+        Raises:
+            UsageError: the data set has several inputs.
+        """
         info = train.info
+        if not isinstance(train.x, Column):
+            raise UsageError(
+                f"{train!r} has several inputs, and these networks take one: use fm.train with your own model"
+            )
         plain = cls(tuple(train.x.shape[1:]), info.classes, info.features, target, info.characters)
         if target is None:
             return plain
@@ -82,13 +91,12 @@ class Inputs:
             return model
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         if self.target_scale is None:
-            return Model(model.init, lambda p, x: model.apply(p, (x - mean) / std), model.loss, model.metrics)
+            return replace(model, apply=lambda p, x: model.apply(p, (x - mean) / std))
         centre, spread = self.target_scale
-        return Model(
-            model.init,
-            lambda p, x: model.apply(p, (x - mean) / std)[..., 0] * spread + centre,
-            lambda predictions, y: losses.squared_error(predictions, y) / spread**2,
-            model.metrics,
+        return replace(
+            model,
+            apply=lambda p, x: model.apply(p, (x - mean) / std)[..., 0] * spread + centre,
+            loss=lambda predictions, y: losses.squared_error(predictions, y) / spread**2,
         )
 
     def read(self, path: str, *, need_target: bool) -> tuple[np.ndarray, np.ndarray | None]:

@@ -17,7 +17,8 @@ from fedmeta.data import FederatedDataset
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.evaluation.evaluator import Report, evaluate
 from fedmeta.model import Model
-from fedmeta.runs.loop import Explanation, Run, explain_plan, train
+from fedmeta.runs.loop import Run, explain_plan, train
+from fedmeta.simulation.planning import PlanExplanation
 from fedmeta.study import defaults
 from fedmeta.study.inputs import Inputs, tuples
 
@@ -171,7 +172,7 @@ class Experiment:
     validation: FederatedDataset
     test: FederatedDataset
 
-    def explain(self, plan: Plan | None = None, listeners: tuple[Any, ...] = ()) -> Explanation:
+    def explain(self, plan: Plan | None = None, listeners: tuple[Any, ...] = ()) -> PlanExplanation:
         """Return how the engine would compute the run, and why."""
         recipe = self.recipe
         assert recipe.cohort_size is not None

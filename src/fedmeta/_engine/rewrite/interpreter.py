@@ -33,7 +33,6 @@ from fedmeta._engine.rewrite.analysis import (
 from fedmeta._engine.rewrite.convolution import Form, convolve, rewritable
 from fedmeta._engine.rewrite.low_rank import LowRank, dense
 
-
 UNROLLED = 3000
 """Operations that a loop may become where its steps are written out: each of them costs time to compile."""
 

@@ -53,8 +53,8 @@ class Answer(NamedTuple):
 def round_program(federation: Federation, plan: Plan, precision: Precision, mesh: Mesh) -> Any:
     """Return the jitted round: client updates, the aggregate, the server's step.
 
-    It maps (state, spent, cohort, memory) to the fields of a `RoundResult`, whose state takes the place of `spent` in memory: a state
-    of the same shapes that is needed no more, or None.
+    It maps (state, spent, cohort, memory) to the fields of a `RoundResult`. The new state takes the place of `spent` in
+    memory: a state of the same shapes that is needed no more, or None.
     """
     aggregator = federation.aggregator
 

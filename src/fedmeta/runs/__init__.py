@@ -1,0 +1,1 @@
+"""A run: the loop over rounds, and its folder."""

@@ -1,0 +1,84 @@
+"""Early stopping: the best state so far by a validation figure, and when to look no further."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedmeta.errors import UsageError
+from fedmeta.federation import ServerState
+
+_LESS = ("loss", "error")
+
+
+class Best:
+    """The best state by a validation figure; without a `patience` it keeps nothing and never stops a run.
+
+    Args:
+        patience: looks without a better figure after which a run stops; None for never.
+        monitor: the figure; accuracy, or the loss, where it is not given.
+    """
+
+    def __init__(self, patience: int | None, monitor: str | None):
+        self.patience, self.monitor = patience, monitor
+        self.state: ServerState | None = None
+        self.round, self.value, self._without = 0, float("nan"), 0
+
+    @property
+    def stopped(self) -> str:
+        """Why the run shall stop, or "" where it need not."""
+        if self.patience is None or self._without < self.patience:
+            return ""
+        return f"no better validation {self.monitor} than that of round {self.round} in {self.patience} looks"
+
+    def seen(self, state: ServerState, validation: Mapping[str, float]) -> str:
+        """Take note of a look at the validation clients; return `stopped`."""
+        if self.patience is None or not validation:
+            return ""
+        if self._note(int(state.round), validation):
+            # A copy: the state's memory is used again.
+            self.state = jax.tree.map(jnp.copy, state)
+        return self.stopped
+
+    def restore(self, state: ServerState | None, rows: Sequence[Mapping[str, Any]], every: int) -> None:
+        """Go on from the rows of a run and its best state."""
+        if self.patience is None:
+            return
+        prefix = "validation_"
+        for row in rows:
+            validation = {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}
+            if validation:
+                self._note(row["round"], validation)
+        self.state = state
+
+    def _note(self, round: int, validation: Mapping[str, float]) -> bool:
+        """Return whether a look is the best so far."""
+        if self.monitor is None:
+            self.monitor = "accuracy" if "accuracy" in validation else "loss"
+        if self.monitor not in validation:
+            raise UsageError(f"validate gives no {self.monitor!r} to stop by; it gives {', '.join(validation)}")
+        value = float(validation[self.monitor])
+        less = any(word in self.monitor for word in _LESS)
+        if value != value or (self.value == self.value and (value >= self.value if less else value <= self.value)):
+            self._without += 1
+            return False
+        self.round, self.value, self._without = round, value, 0
+        return True
+
+
+def figures_of(found: Any) -> dict[str, float]:
+    """Return what a `validate` function gave as plain numbers.
+
+    Raises:
+        UsageError: it is not a mapping of names to single numbers.
+    """
+    if not isinstance(found, Mapping):
+        raise UsageError(f"validate must return figures by name, such as {{'accuracy': 0.5}}, not {found!r:.80}")
+    figures = {}
+    for name, value in found.items():
+        try:
+            figures[str(name)] = float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"validate must return single numbers, and {name!r} is {value!r:.80}") from None
+    return figures

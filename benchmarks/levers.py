@@ -2,9 +2,8 @@
 
     .venv/bin/python benchmarks/levers.py [--works maml-cnn,maml-lstm] [--repeats 5]
 
-runs them turn and turn about in one process, prints each median and its ratio to the chosen plan's, and writes
-build/bench/levers.json. "as stated" is a loop over clients of the algorithm's own function as JAX differentiates it,
-with the same mean and server step.
+runs them in turn in one process, prints each median and its ratio to the chosen plan's, and writes
+build/bench/levers.json. "plain program" is what JAX makes of the algorithm, with nothing rewritten.
 """
 
 import argparse
@@ -13,95 +12,69 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from shared import BENCH, WORKS
 
-from fedmeta import aggregate, random, server
-from fedmeta._engine import sharding
-from fedmeta._engine.cohort_sharding import CohortSharding
-from fedmeta._engine.plan import Plan
-from fedmeta._engine.program import round_program
+from fedmeta import Federation, Plan, Simulator
 
-STREAMS = len(os.sched_getaffinity(0))
+DEVICES = len(os.sched_getaffinity(0))
 
-VARIANTS: dict[str, dict[str, Plan | None]] = {
+VARIANTS: dict[str, dict[str, Plan]] = {
     "maml-cnn": {
-        "chosen": Plan(devices=STREAMS),
-        "one stream": Plan(),
-        "products formed": Plan(devices=STREAMS, low_rank=False),
-        "convolution by patches": Plan(devices=STREAMS, convolution="im2col"),
-        "2 clients side by side": Plan(devices=STREAMS, chunk=2),
-        "activations computed again": Plan(devices=STREAMS, remat=True),
-        "as stated": None,
+        "chosen": Plan(devices=DEVICES),
+        "one device": Plan(),
+        "all products dense": Plan(devices=DEVICES, low_rank=False),
+        "convolution by im2col": Plan(devices=DEVICES, convolution="im2col"),
+        "2 clients side by side": Plan(devices=DEVICES, chunk=2),
+        "activations rematerialised": Plan(devices=DEVICES, remat=True),
     },
     "meta-sgd-cnn": {
-        "chosen": Plan(devices=STREAMS),
-        "one stream": Plan(),
-        "products formed": Plan(devices=STREAMS, low_rank=False),
-        "as stated": None,
+        "chosen": Plan(devices=DEVICES),
+        "one device": Plan(),
+        "all products dense": Plan(devices=DEVICES, low_rank=False),
     },
     "maml-lstm": {
-        "chosen": Plan(devices=STREAMS),
-        "one stream": Plan(),
-        "2 clients side by side": Plan(devices=STREAMS, chunk=2),
-        "products formed": Plan(devices=STREAMS, low_rank=False),
-        "as stated": None,
+        "chosen": Plan(devices=DEVICES),
+        "one device": Plan(),
+        "2 clients side by side": Plan(devices=DEVICES, chunk=2),
+        "all products dense": Plan(devices=DEVICES, low_rank=False),
     },
     "maml-mlp": {
         "chosen": Plan(chunk=64),
         "one client after another": Plan(),
         "8 clients side by side": Plan(chunk=8),
-        "products formed": Plan(chunk=64, low_rank=False),
-        "as stated": None,
+        "all products dense": Plan(chunk=64, low_rank=False),
     },
     "fedavg-softmax": {
         "chosen": Plan(chunk=10),
         "one client after another": Plan(),
-        "products formed": Plan(chunk=10, low_rank=False),
-        "as stated": None,
+        "all products dense": Plan(chunk=10, low_rank=False),
     },
 }
 
 
-def stated(algorithm: Any, model: Any, optimiser: Any) -> Callable[..., Any]:
-    """Return the round as it would be written first: a loop over the cohort, nothing rewritten."""
-
-    def run(state: Any, _: Any, cohort: Any) -> Any:
-        def client(mean: Any, one: Any) -> tuple[Any, None]:
-            update = algorithm.client_update(model, state.phi, one.tasks, random.as_key(one.keys))
-            return aggregate.add(mean, update.direction, update.weight), None
-
-        mean = jax.lax.scan(client, aggregate.empty(state.phi), cohort)[0]
-        return server.step(optimiser, state, aggregate.value(mean))
-
-    return jax.jit(run)
+for _plans in VARIANTS.values():
+    _plans["plain program"] = replace(_plans["chosen"], rewrite=False)
 
 
-def runner(settings: dict[str, Any], plan: Plan | None) -> Callable[[], float]:
+def runner(settings: dict[str, Any], plan: Plan) -> Callable[[], float]:
     """Return a function that runs a round and gives its seconds; the state goes on from round to round."""
-    algorithm, model, data, optimiser = (settings[name] for name in ("algorithm", "model", "data", "server"))
-    places = CohortSharding(Plan() if plan is None else plan, settings["cohort_size"])
-    support = settings["support"]
-    size = int(data.sizes[0])
-    lengths = (round(size * support), size - round(size * support))
-    keys = [random.key_data(0, "benchmark", place) for place in range(settings["cohort_size"])]
-    cohort = places.read(data, range(settings["cohort_size"]), lengths, keys, support=support)
-    first = server.init(optimiser, algorithm.init(model, jax.random.key(0)))
-    state = sharding.replicate(jax.tree.map(jnp.asarray, first), places.mesh)
-    states = [state, jax.tree.map(jnp.copy, state)]
-    if plan is None:
-        program: Any = stated(algorithm, model, optimiser)
-    else:
-        program = round_program(algorithm, model, optimiser, places.plan, "float32", places.mesh)
+    federation = Federation(settings["algorithm"], settings["model"], settings["server"])
+    simulator = Simulator(
+        federation, settings["data"], cohort_size=settings["cohort_size"], support=settings["support"], plan=plan
+    )
+    drawn, first = simulator.draw(1), simulator.init()
+    states = [first, jax.tree.map(jnp.copy, first)]
 
     def run() -> float:
         started = time.perf_counter()
-        found = jax.block_until_ready(program(states[0], states[1], cohort))
+        state = jax.block_until_ready(simulator.step(states[0], drawn, spent=states[1])[0])
         seconds = time.perf_counter() - started
-        states[:] = [found if plan is None else found.state, states[0]]
+        states[:] = [state, states[0]]
         return seconds
 
     return run
@@ -143,7 +116,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     config: Any = jax.config
-    config.update("jax_num_cpu_devices", STREAMS)
+    config.update("jax_num_cpu_devices", DEVICES)
     config.update("jax_compilation_cache_dir", str(BENCH / "cache" / "levers"))
     results: dict[str, Any] = {}
     for name in arguments.works.split(","):

@@ -175,13 +175,23 @@ def search(
     return trials
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """Return the trial that is clearly faster than those before it; without any that fits, the smallest in memory."""
-    found = trials[0]
+def best(trials: Sequence[Trial], rounds: int | None = None) -> Trial:
+    """Return the trial that is clearly faster than those before it; without any that fits, the smallest in memory.
+
+    Args:
+        trials: at least one.
+        rounds: of the run; its share of the time to compile counts as part of a round. Without it rounds alone count.
+    """
+
+    def cost(trial: Trial) -> float:
+        return trial.seconds if rounds is None else trial.seconds + trial.first / rounds
+
+    chosen = trials[0]
     for trial in trials[1:]:
-        if _is_clearly_faster(trial, found) or (trial.seconds == found.seconds and trial.memory < found.memory):
-            found = trial
-    return found
+        smaller = trial.seconds == chosen.seconds and trial.memory < chosen.memory
+        if cost(trial) < GAIN * cost(chosen) or smaller:
+            chosen = trial
+    return chosen
 
 
 def digest(traced: Traced, cohort_size: int, precision: str) -> str:

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from fedmeta import optimisers
+from fedmeta import _keys, optimisers
 from fedmeta._settings import a_number, whole_number
 from fedmeta.algorithms.inner import QUERY, Descent, InnerLoop, Start, noise
 from fedmeta.errors import UsageError
@@ -101,8 +102,15 @@ class Algorithm(abc.ABC):
         """Adapt as `adapt` does, and call `probe(params)` before the first step and after each one."""
 
     def adapt(self, model: Model, phi: Phi, support: Batch, key: Any, memory: Memory = ()) -> Params:
-        """Return the client's own parameters: a descent on the support set, from phi."""
-        return self.descend(model, phi, support, key, memory=memory).params
+        """Return the client's own parameters: a descent on the support set, from phi.
+
+        It is compiled once for an algorithm, a model and a number of examples, however often it is called.
+        """
+        given = (phi, support, key, memory)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+            return self.descend(model, phi, support, key, memory=memory).params
+        shapes = tuple((np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in jax.tree.leaves(given))
+        return _adapter(self, model, jax.tree.structure(given), shapes)(*given)
 
     def weight(self, task: Task) -> Float[Array, ""]:
         """Return the client's weight in the server's mean."""
@@ -237,6 +245,21 @@ class SharedInitialisation(InnerDescent):
         if self.inner is not None:
             return self.inner
         return optimisers.sgd(self.adapt_lr if adapting and self.adapt_lr is not None else self.inner_lr)
+
+
+@_keys.memoise(64)
+def _adapter(algorithm: Algorithm, model: Model, structure: Any, shapes: Any) -> Any:
+    """Return the compiled adaptation for arguments of these shapes.
+
+    They are part of what it is found by so that few compiled programs are kept, each of which takes memory maps of
+    the process.
+    """
+    del structure, shapes
+
+    def adapt(phi: Phi, support: Batch, key: Any, memory: Memory) -> Params:
+        return algorithm.descend(model, phi, support, key, memory=memory).params
+
+    return jax.jit(adapt)
 
 
 def head(algorithm: Algorithm, option: str, model: Model) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from fedmeta import random
 from fedmeta._engine import sharding
 from fedmeta._engine.cohort import Cohort, client_key
 from fedmeta._engine.cohort_sharding import CohortSharding
+from fedmeta._engine.forks import check_not_forked
 from fedmeta._engine.padding import PaddingBuckets
 from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
 from fedmeta._engine.prefetch import Prefetcher
@@ -55,11 +56,12 @@ def evaluate(
         UsageError: an argument is out of range, or the model does not fit the data.
         DataError: no client has two examples.
     """
+    check_not_forked()
+    federation = Federation(algorithm, model)
     check_support(support)
     check_precision(precision)
     check_fit(model, data)
     check_phi(algorithm, model, phi)
-    federation = Federation(algorithm, model)
     # Nobody who is tested has taken part.
     memory = algorithm.memory(model, random.as_key(random.key_data(seed, "init")))
     usable = usable_clients(data, max_examples)

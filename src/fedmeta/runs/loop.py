@@ -114,8 +114,8 @@ def train(
 ) -> Run:
     """Train an algorithm on the clients of a data set.
 
-    It is a loop over a `fm.Simulator`, which says what a round is; see there for `cohort_size`, `support`, `seed`,
-    `max_examples` and `precision`, and `fm.Federation` for `algorithm`, `model`, `server`, `transform` and `aggregator`.
+    It is a loop over the rounds of a `fm.Simulator`. See there for `cohort_size`, `support`, `seed`, `max_examples` and
+    `precision`, and `fm.Federation` for `algorithm`, `model`, `server`, `transform` and `aggregator`.
 
     Args:
         algorithm: what is trained and how.

@@ -50,14 +50,14 @@ def choose_plan(simulator: Simulator, given: Plan | None, rounds: int, listeners
     if sharding.several():
         # All processes must take the same, and none can measure alone.
         if given is None and sharding.is_leader() and (trials := autotune.remembered(_digest(simulator))):
-            given = autotune.best(trials).plan
+            given = autotune.best(trials, rounds).plan
         return Plan.shared(given or usual)
     if given is not None:
         return given
     if not autotune.worthwhile(rounds, simulator.flops(clients=simulator.cohort_size) or 0):
         remembered = autotune.remembered(_digest(simulator))
-        return autotune.best(remembered).plan if remembered else usual
-    return explain(simulator, listeners=listeners).plan
+        return autotune.best(remembered, rounds).plan if remembered else usual
+    return autotune.best(explain(simulator, listeners=listeners).trials, rounds).plan
 
 
 def explain(simulator: Simulator, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> PlanExplanation:

@@ -14,6 +14,7 @@ from fedmeta import pytrees, random
 from fedmeta._engine import sharding
 from fedmeta._engine.cohort import Cohort, client_key
 from fedmeta._engine.cohort_sharding import CohortSharding
+from fedmeta._engine.forks import check_not_forked
 from fedmeta._engine.padding import PaddingBuckets
 from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
 from fedmeta._engine.program import RoundResult, finite_program, round_program
@@ -109,6 +110,7 @@ class Simulator:
         plan: Plan | None = None,
         precision: Precision = "float32",
     ):
+        check_not_forked()
         if not isinstance(federation, Federation):
             raise UsageError(f"the simulator takes a fm.Federation, not {federation!r:.80}")
         if not isinstance(data, FederatedDataset):

@@ -94,13 +94,14 @@ def clipped(tree: Any, norm: float) -> Any:
         return tree
     dtype = widest(list(floats.values()))
     xp = namespace(next(iter(floats.values())))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         # Relative to the largest, so that no square overflows: what is far too long is cut down, not lost.
         largest = xp.max(xp.stack([xp.max(xp.abs(leaf)).astype(dtype) for leaf in floats.values()]))
         scale = xp.where(largest > 0, largest, 1.0)
-        relative = [(leaf / scale.astype(leaf.dtype))[None] for leaf in floats.values()]
-        root = xp.sqrt(xp.where(largest > 0, sum_of_squares(relative, dtype)[0], 1.0))
-        factor = xp.where(largest > 0, xp.minimum(norm / scale / root, 1.0), 1.0)
+        relative = {i: leaf / scale.astype(leaf.dtype) for i, leaf in floats.items()}
+        root = xp.sqrt(sum_of_squares([leaf[None] for leaf in relative.values()], dtype)[0])
+        longer = scale * root > norm
+        factor = norm / xp.where(longer, root, 1.0)
         for i, leaf in floats.items():
-            leaves[i] = leaf * factor.astype(leaf.dtype)
+            leaves[i] = xp.where(longer, relative[i] * factor.astype(leaf.dtype), leaf)
     return jax.tree.unflatten(structure, leaves)

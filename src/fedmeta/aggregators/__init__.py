@@ -42,7 +42,7 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
         geometric_median,
     )
 }
-"""Every rule by name; tests, the command line and the documentation read this table."""
+"""Every rule by name: tests read this table, and whatever takes a name."""
 
 
 def make(name: str, **options: Any) -> Aggregator:

@@ -31,7 +31,7 @@ class weighted_mean(Summed):
 
 @dataclass(frozen=True)
 class norm_clipped_mean(Summed):
-    """The weighted mean of updates that are scaled down to a norm first, by whoever aggregates (arXiv 1911.07963, 4.3).
+    """The weighted mean of updates that whoever aggregates scales down to a norm first (Sun et al., arXiv 1911.07963).
 
     No client moves the mean by more than its share of `norm`. Values that are not finite stay so; a node refuses
     them before (`Transform.check`).

@@ -16,7 +16,7 @@ from fedmeta.aggregators.columns import median
 
 @dataclass(frozen=True)
 class krum(Updates):
-    """The update nearest to its n - byzantine - 2 nearest others (Blanchard et al., arXiv 1703.02757, section 4).
+    """The update nearest to its n - byzantine - 2 nearest others (Blanchard et al., arXiv 1703.02757).
 
     Near is by the sum of squared Euclidean distances. Every client counts the same, whatever its weight. Of equal
     scores the first in the order of the parts is taken. An update that is not finite is infinitely far from all.
@@ -50,7 +50,7 @@ class krum(Updates):
 
 @dataclass(frozen=True)
 class multi_krum(Updates):
-    """The mean of the `select` updates with the best scores of Krum (Blanchard et al., arXiv 1703.02757, section 5).
+    """The mean of the `select` updates with the best scores of Krum (Blanchard et al., arXiv 1703.02757).
 
     Weights, equal scores and updates that are not finite are as in `krum`. It needs also n >= select + byzantine: of
     more, some must be bad. Where fewer than `select` clients remain, it is the mean of those.

@@ -45,7 +45,7 @@ TRANSFORMS: dict[str, type[Transform]] = {
         error_feedback,
     )
 }
-"""Every transform by name; tests, the command line and the documentation read this table."""
+"""Every transform by name: tests read this table, and whatever takes a name."""
 
 
 def make(name: str, **options: Any) -> Transform:

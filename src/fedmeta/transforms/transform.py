@@ -68,11 +68,11 @@ class Transform(abc.ABC):
                 `encode` gives.
         """
         self._check_shapes(body, like)
-        self._check_finite(body, "sent")
-        self.check_values(body, like)
+        # Signalling NaNs and products that overflow are found, not warned of.
         with np.errstate(over="ignore", invalid="ignore"):
-            decoded = self.decode(body, like)
-        self._check_finite(decoded, "decoded")
+            self._check_finite(body, "sent")
+            self.check_values(body, like)
+            self._check_finite(self.decode(body, like), "decoded")
 
     def _check_shapes(self, body: Body, like: Any) -> None:
         wanted, structure = jax.tree_util.tree_flatten_with_path(self.body_like(like))

@@ -360,9 +360,10 @@ def test_what_is_trimmed_is_counted_exactly(fraction):
         np.testing.assert_allclose(there, [statistics.fmean(2.0**i for i in range(cut, n - cut))])
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("numpy", np.float16), ("numpy", ml_dtypes.bfloat16), ("jax", ml_dtypes.bfloat16)]
+)
 @pytest.mark.parametrize("rule", RULES, ids=repr)
-@pytest.mark.parametrize("kind", ["numpy", "jax"])
 def test_half_precision_is_summed_in_single(dtype, rule, kind):
     trees, weights = updates(9, dtype=dtype)
     weights = [w.astype(np.float32) for w in weights]

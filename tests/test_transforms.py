@@ -52,7 +52,7 @@ CASES = [
 ]
 LOSSY = [quantise(2), quantise(8), top_k(0.25), SPARSE, fixed_point(4, 8), fixed_point(20, 24)]
 HALF = [np.float16, ml_dtypes.bfloat16]
-FLOATS = [np.float32, *HALF]
+FLOATS = [np.float32, ml_dtypes.bfloat16]
 KEY = jax.random.key(5)
 
 
@@ -496,7 +496,7 @@ def honest_bytes(transform, dtype):
 @pytest.mark.parametrize("transform", CASES, ids=repr)
 @given(data=st.data())
 def test_any_bytes_are_refused_or_decoded_into_finite_numbers_of_the_right_shapes(transform, data):
-    some = tree(dtype=data.draw(st.sampled_from(FLOATS)))
+    some = tree(dtype=data.draw(st.sampled_from([np.float32, *HALF])))
     like = transform.body_like(some)
     honest = honest_bytes(transform, some["b"].dtype)
     if data.draw(st.booleans()):

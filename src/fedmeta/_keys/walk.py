@@ -196,6 +196,9 @@ class _Walk:
         library = is_library_space(space)
         if library and is_importable(function):
             return self.identity("named", function)
+        if library and space["__name__"] == "jaxtyping._decorator" and "__wrapped__" in function.__dict__:
+            # Which wraps a function in checks that are written anew each time, and change no result.
+            return "checked", self.ref(function.__wrapped__)
         code = function.__code__
         names = names_in(code)
         modules: set[int] = set()
@@ -242,6 +245,7 @@ class _Walk:
             # Who is handed the whole module may read what the code at hand does not name.
             plain = ((name, one) for name, one in sorted(space.items()) if type(one) in _SCALARS)
             found += [(name, self.ref(one)) for name, one in plain if not name.startswith("__")]
+            found.append(("__getattr__", self.ref(space.get("__getattr__"))))
         return *own, tuple(found)
 
     def _class(self, cls: type) -> tuple[Any, ...]:
@@ -393,5 +397,5 @@ def _is_written_in_python(cls: type) -> bool:
 
 
 def _digest(array: np.ndarray) -> bytes:
-    flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8) if array.nbytes else b""
     return hashlib.sha256(flat).digest()

@@ -124,9 +124,8 @@ class _Walk:
         if kind in _PLAIN:
             return kind, value
         short = _short_form(kind)
-        if short is None or (term := getattr(self, short)(value)) is None:
-            return self._node(value)
-        return term
+        term = None if short is None else getattr(self, short)(value)
+        return self._node(value) if term is None else term
 
     def place(self, term: tuple[Any, ...]) -> int:
         return self.terms.setdefault(term, len(self.terms))
@@ -198,7 +197,7 @@ class _Walk:
             return self.identity("named", function)
         if library and space["__name__"] == "jaxtyping._decorator" and "__wrapped__" in function.__dict__:
             # Which wraps a function in checks that are written anew each time, and change no result.
-            return "checked", self.ref(function.__wrapped__)
+            return "checked", self.ref(function.__dict__["__wrapped__"])
         code = function.__code__
         names = names_in(code)
         modules: set[int] = set()

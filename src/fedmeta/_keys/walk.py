@@ -124,9 +124,8 @@ class _Walk:
         if kind in _PLAIN:
             return kind, value
         short = _short_form(kind)
-        if short is None or (term := getattr(self, short)(value)) is None:
-            return self._node(value)
-        return term
+        term = None if short is None else getattr(self, short)(value)
+        return self._node(value) if term is None else term
 
     def place(self, term: tuple[Any, ...]) -> int:
         return self.terms.setdefault(term, len(self.terms))
@@ -196,6 +195,9 @@ class _Walk:
         library = is_library_space(space)
         if library and is_importable(function):
             return self.identity("named", function)
+        if library and space["__name__"] == "jaxtyping._decorator" and "__wrapped__" in function.__dict__:
+            # Which wraps a function in checks that are written anew each time, and change no result.
+            return "checked", self.ref(function.__dict__["__wrapped__"])
         code = function.__code__
         names = names_in(code)
         modules: set[int] = set()
@@ -242,6 +244,7 @@ class _Walk:
             # Who is handed the whole module may read what the code at hand does not name.
             plain = ((name, one) for name, one in sorted(space.items()) if type(one) in _SCALARS)
             found += [(name, self.ref(one)) for name, one in plain if not name.startswith("__")]
+            found.append(("__getattr__", self.ref(space.get("__getattr__"))))
         return *own, tuple(found)
 
     def _class(self, cls: type) -> tuple[Any, ...]:
@@ -393,5 +396,5 @@ def _is_written_in_python(cls: type) -> bool:
 
 
 def _digest(array: np.ndarray) -> bytes:
-    flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8) if array.nbytes else b""
     return hashlib.sha256(flat).digest()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from fedmeta.govern.record import plain
 from fedmeta.govern.records import Cut, Seat
 
 EVENTS: dict[str, type] = {}
@@ -21,15 +22,7 @@ class Event:
 
     def fields(self) -> dict[str, Any]:
         """Return the event's fields, nested parts as maps: what is encoded and shown."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, (Seat, Cut)):
-        return {one.name: getattr(value, one.name) for one in fields(value)}
-    return value
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

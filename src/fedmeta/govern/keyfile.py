@@ -2,7 +2,6 @@
 
 import os
 import stat
-from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from fedmeta.govern import disk
 from fedmeta.govern.errors import KeyFileError
 from fedmeta.govern.signatures import Key
 
@@ -28,17 +28,7 @@ def save(path: str | os.PathLike, key: Key, passphrase: str | None = None) -> No
     private = Ed25519PrivateKey.from_private_bytes(key.seed)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            _flush_folder(Path(path).parent)
-        except OSError:
-            # Half a key must not stand in the way of the next attempt.
-            os.unlink(path)
-            raise
+        disk.write_new(path, pem, 0o600)
     except FileExistsError as error:
         raise KeyFileError(f"{path} exists: a key is never written over another file") from error
     except OSError as error:
@@ -90,11 +80,3 @@ def _read_private(path: str | os.PathLike) -> bytes:
         raise KeyFileError(f"there is no key file {path}") from error
     except OSError as error:
         raise KeyFileError(f"cannot read the key file {path}: {error.strerror}") from error
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,16 +6,15 @@ is a str, an int, a bool, bytes, a tuple of such, a `part`, or one of these or N
 """
 
 import sys
-import types
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
-from types import NoneType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 from fedmeta.errors import UsageError
 from fedmeta.govern import codec
 from fedmeta.govern.errors import Malformed, StateError
+from fedmeta.govern.hints import field_types, taken_apart
 
 C = TypeVar("C", bound=type)
 
@@ -30,6 +29,8 @@ class Layout:
     cls: type
     kind: str
     key: tuple[str, ...]
+    key_types: tuple[type, ...]
+    """Of each field of the key: str, int or bytes."""
     index: tuple[str, ...]
     names: tuple[str, ...]
     key_of: Callable[[Any], tuple]
@@ -54,8 +55,8 @@ def record(kind: str, *, key: tuple[str, ...], index: tuple[str, ...] = ()) -> C
     """
 
     def declare(cls: C) -> C:
-        hints = get_type_hints(cls)
-        names = tuple(field.name for field in fields(cls))
+        hints = field_types(cls)
+        names = tuple(hints)
         if kind in LAYOUTS:
             raise UsageError(f"two records of kind {kind!r}: {LAYOUTS[kind].cls.__name__} and {cls.__name__}")
         for name in (*key, *index):
@@ -77,7 +78,9 @@ def record(kind: str, *, key: tuple[str, ...], index: tuple[str, ...] = ()) -> C
                     values[at] = sys.intern(values[at])
             return take(values)
 
-        layout = Layout(cls, kind, key, index, names, _tuple_getter(key), encode, build)
+        layout = Layout(
+            cls, kind, key, tuple(hints[name] for name in key), index, names, _tuple_getter(key), encode, build
+        )
         LAYOUTS[kind] = _BY_CLASS[cls] = layout
         return cls
 
@@ -86,8 +89,9 @@ def record(kind: str, *, key: tuple[str, ...], index: tuple[str, ...] = ()) -> C
 
 def part(cls: C) -> C:
     """Declare a frozen dataclass as a value inside records; its form is the list of its fields' values."""
-    names = tuple(field.name for field in fields(cls))
-    put, take = _fields_form(cls.__name__, cls, names, get_type_hints(cls))
+    hints = field_types(cls)
+    names = tuple(hints)
+    put, take = _fields_form(cls.__name__, cls, names, hints)
 
     def enter(value: Any) -> list:
         if type(value) is not cls:
@@ -135,6 +139,15 @@ def decode_record(data: bytes) -> Any:
     return found.build(value)
 
 
+def plain(value: Any) -> Any:
+    """Return a record, a part or an event as a map of its fields, and what it holds likewise; tuples become lists."""
+    if isinstance(value, (tuple, list)):
+        return [plain(one) for one in value]
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
 def _fields_form(what: str, cls: type, names: tuple[str, ...], hints: dict[str, Any]) -> tuple[_Convert, _Convert]:
     """Return how the fields of a class are taken out for the codec, and how an instance is made of a list of them."""
     get = _tuple_getter(names)
@@ -177,17 +190,17 @@ def _form(hint: Any) -> tuple[_Convert, _Convert]:
         return _exact(hint), _exact(hint)
     if hint in _PARTS:
         return _PARTS[hint]
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType) and len(args) == 2 and NoneType in args:
-        enter, leave = _form(args[0] if args[1] is NoneType else args[1])
+    layer, inner = taken_apart(hint)
+    if layer == "optional":
+        enter, leave = _form(inner[0])
         return (lambda value: None if value is None else enter(value)), (
             lambda value: None if value is None else leave(value)
         )
-    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        enter, leave = _form(args[0])
+    if layer == "each":
+        enter, leave = _form(inner[0])
         return _each(tuple, list, enter), _each(list, tuple, leave)
-    if origin is tuple and args and Ellipsis not in args:
-        forms = [_form(arg) for arg in args]
+    if layer == "row" and inner:
+        forms = [_form(one) for one in inner]
         return _zip(tuple, list, [form[0] for form in forms]), _zip(list, tuple, [form[1] for form in forms])
     raise UsageError(f"a record cannot hold a field of type {hint}")
 

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fedmeta.govern.errors import Refused
+from fedmeta.govern.hints import field_types, taken_apart
 
 MAX_AMOUNT = 10**15
 """The largest amount, in units, and the largest supply."""
@@ -71,9 +72,9 @@ def checker(cls: type) -> Callable[[dict[str, Any]], Any]:
 
     The fields must be exactly those of the class. Lists become tuples; all in a list keep the rule of its type.
     """
-    hints = get_type_hints(cls, include_extras=True)
-    names = [field.name for field in fields(cls)]
-    converters = [(name, _converter(name, hints[name])) for name in names]
+    hints = field_types(cls, rules=True)
+    names = list(hints)
+    converters = [(name, _converter(name, hint)) for name, hint in hints.items()]
     wanted = frozenset(names)
 
     def check(values: dict[str, Any]) -> Any:
@@ -87,16 +88,16 @@ def checker(cls: type) -> Callable[[dict[str, Any]], Any]:
 
 
 def _converter(name: str, hint: Any) -> Callable[[Any], Any]:
-    if get_origin(hint) is Annotated:
-        base, check, *_ = get_args(hint)
+    layer, inner = taken_apart(hint)
+    if layer == "rule":
+        base, check, *_ = inner
         if isinstance(check, Check):
             return _checked(name, check)
         return _converter(name, base)
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            each = _converter(f"each of {name}", inner[0])
-            return lambda value: tuple(map(each, _sequence(name, value)))
+    if layer == "each":
+        each = _converter(f"each of {name}", inner[0])
+        return lambda value: tuple(map(each, _sequence(name, value)))
+    if layer == "row":
         parts = [_converter(name, one) for one in inner]
         return lambda value: tuple(
             convert(one) for convert, one in zip(parts, _sequence(name, value, len(parts)), strict=True)

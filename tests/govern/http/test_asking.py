@@ -11,7 +11,7 @@ from fedmeta.govern.errors import ProofError
 from fedmeta.govern.genesis import decode_genesis
 from fedmeta.govern.header import decode_signed
 from fedmeta.govern.http import models
-from fedmeta.govern.http.shape import plain
+from fedmeta.govern.http.shape import json_form
 from fedmeta.govern.light import LightClient, verify_record
 from fedmeta.govern.record import LAYOUTS, key_of
 from fedmeta.govern.records import Member
@@ -88,7 +88,7 @@ ARGUMENTS = {
 def test_every_query_is_answered_from_the_state(node, name):
     arguments = ARGUMENTS.get(name, {})
     due = query(PLAY.state, name, **arguments)
-    assert node.json(f"/query/{name}", params=arguments) == plain(due)
+    assert node.json(f"/query/{name}", params=arguments) == json_form(due)
 
 
 def test_what_can_be_asked_is_listed_with_its_arguments(node):
@@ -193,7 +193,7 @@ def test_blocks_come_whole_and_fit_their_headers(node):
         assert decode_signed(raw).header.transactions_root == merkle.root(transactions)
         said = fits(models.BlockModel, node.json(f"/blocks/{block.height}"))
         assert said["transactions"] == [one.hex() for one in block.transactions]
-        assert said["events"] == [plain(one) for one in PLAY.log[block.height]]
+        assert said["events"] == [json_form(one) for one in PLAY.log[block.height]]
 
 
 def test_every_transaction_is_found_by_its_digest_with_what_it_did(node):
@@ -215,7 +215,7 @@ def test_the_events_of_a_blocks_transactions_and_of_its_ending_are_all_there_are
         told = [
             event for raw in block.transactions for event in node.json(f"/transactions/{digest(raw).hex()}")["events"]
         ]
-        every = [plain(one) for one in PLAY.log[block.height]]
+        every = [json_form(one) for one in PLAY.log[block.height]]
         kinds = [one["kind"] for one in every]
         assert told == every[: kinds.index("block-ending")]
 
@@ -233,7 +233,7 @@ def proven(node, kind, key):
     path = [bytes.fromhex(one) for one in said["path"]]
     proof = merkle.Proof(bytes.fromhex(said["leaf"]), said["index"], said["size"], tuple(path))
     assert merkle.verify(proof, bytes.fromhex(said["header"]["app_hash"]))
-    assert said["record"] == plain(record)
+    assert said["record"] == json_form(record)
     return record
 
 
@@ -275,7 +275,7 @@ def told():
 def test_an_explanation_has_every_line_and_its_sum_fits(node, name):
     said = fits(models.ExplanationModel, node.json(f"/explain/{name}"))
     due = explain(told(), name)
-    assert (said["total"], said["terms"]) == (due.total, plain(due.to_value()["terms"]))
+    assert (said["total"], said["terms"]) == (due.total, json_form(due.to_value()["terms"]))
     assert [one["amount"] for one in said["lines"]] == [one.amount for one in due.lines]
     assert said["check"]["holds"] is True
     assert said["check"]["after"] - said["check"]["before"] == sum(one["amount"] for one in said["lines"])

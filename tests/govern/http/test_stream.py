@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from fedmeta.govern.http import Limits
-from fedmeta.govern.http.shape import plain
+from fedmeta.govern.http.shape import json_form
 from tests.govern.http.nodes import Live, live, played, refused, replayed, sign
 
 PLAY = played()
@@ -80,7 +80,7 @@ def path(tmp_path):
     return tmp_path / "ledger.db"
 
 
-DUE = [(height, [plain(one) for one in log]) for height, log in enumerate(PLAY.log)]
+DUE = [(height, [json_form(one) for one in log]) for height, log in enumerate(PLAY.log)]
 
 
 def test_every_event_since_genesis_comes_in_order(node):

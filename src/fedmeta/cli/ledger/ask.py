@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import click
 
@@ -315,7 +315,7 @@ def proof(way: Way, kind: str, key: tuple[str, ...], genesis: Path | None) -> No
     """
     from fedmeta.govern.client import Client
     from fedmeta.govern.genesis import decode_genesis
-    from fedmeta.govern.views.queries import plain
+    from fedmeta.govern.record import plain
 
     trusted = None if genesis is None else decode_genesis(genesis.read_bytes())
     with Client(way.node, genesis=trusted) as client:
@@ -341,6 +341,5 @@ def _typed(kind: str, key: tuple[str, ...]) -> list[Any]:
     if len(names) != len(key):
         wanted = " ".join(name.upper() for name in names) or "nothing"
         raise UsageError(f"the key of a {kind} is {wanted}, not {' '.join(key) or 'nothing'}")
-    hints = get_type_hints(LAYOUTS[kind].cls)
     readers: dict[type, Callable[[str, str], Any]] = {int: whole, bytes: digest_of, str: lambda text, name: text}
-    return [readers[hints[name]](text, name) for name, text in zip(names, key, strict=True)]
+    return [readers[due](text, name) for due, text, name in zip(LAYOUTS[kind].key_types, key, names, strict=True)]

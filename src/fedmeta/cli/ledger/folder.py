@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fedmeta.errors import DataError, UsageError
+from fedmeta.govern.disk import flush
 from fedmeta.govern.errors import WrongChain
 from fedmeta.govern.signatures import Key
 
@@ -130,10 +131,10 @@ def making(path: Path) -> Iterator[Folder]:
         aside.chmod(0o755)
         yield Folder(aside)
         for file in (*aside.iterdir(), aside):
-            _flush(file)
+            flush(file)
         # This takes the place of an empty folder, and of nothing else.
         os.rename(aside, place)
-        _flush(parent)
+        flush(parent)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -159,14 +160,6 @@ def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | Non
         keyfile.save(folder.key(name), key, passphrase)
     begun = start(made.genesis)
     Store.create(folder.database, genesis, begun.state.dump(), begun.state.slots, event_leaves(begun.events))
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sequencer_key(folder: Folder, given: Path | None) -> Key:

@@ -9,6 +9,7 @@ import click
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import HEX, Way, reading
 from fedmeta.errors import DataError, UsageError
+from fedmeta.govern import disk
 from fedmeta.govern.signatures import digest
 
 if TYPE_CHECKING:
@@ -40,13 +41,9 @@ def deliver(way: Way, client: "Client", body: object) -> None:
 def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a new file of that mode; raises `DataError` if there is one."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        disk.write_new(path, data, mode)
     except FileExistsError as error:
         raise DataError(f"{path} exists: nothing is written over another file") from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_transaction(text: str, client: "Client") -> bytes:

@@ -24,10 +24,10 @@ _DIGITS = frozenset("0123456789abcdef")
 
 def write_json(value: Any) -> None:
     """Write a value as JSON."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=_plain))
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, default=_hex))
 
 
-def _plain(value: Any) -> Any:
+def _hex(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     raise TypeError(f"{value!r} has no form in JSON")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fedmeta.govern.disk import flush
 from fedmeta.govern.errors import Damaged, NewerSchema, StoreError, StoreLocked
 
 APPLICATION_ID = 0x66656467
@@ -124,9 +125,9 @@ def new_file(path: Path) -> Iterator[Path]:
             yield aside
             if _log(aside).exists():
                 raise StoreError(f"cannot use {path}: a part of it is still in its log, for which there was no room")
-            _flush(aside)
+            flush(aside)
             os.rename(aside, path)
-            _flush(path.parent)
+            flush(path.parent)
     finally:
         for end in ("", "-journal", "-wal", "-shm", ".lock"):
             Path(f"{aside}{end}").unlink(missing_ok=True)
@@ -145,11 +146,3 @@ def _check_marks(path: Path, application: int, schema: int) -> None:
 
 def _log(path: Path) -> Path:
     return Path(f"{path}-wal")
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
@@ -28,7 +28,7 @@ from fedmeta.govern.http.models import (
 )
 from fedmeta.govern.http.node import Node
 from fedmeta.govern.http.problems import no_answer, problem
-from fedmeta.govern.http.shape import plain, to_json
+from fedmeta.govern.http.shape import json_form, to_json
 from fedmeta.govern.http.stream import EventStream
 from fedmeta.govern.record import LAYOUTS
 from fedmeta.govern.schema import MAX_COUNT
@@ -79,7 +79,7 @@ async def genesis(request: Request) -> Response:
     """Return the genesis; the SHA-256 of its canonical CBOR is the chain's true name."""
     node: Node = request.app.state.node
     found = await node.read(lambda: node.engine.genesis)
-    return _either(request, lambda: encode_genesis(found), lambda: {**plain(found), "digest": found.digest})
+    return _either(request, lambda: encode_genesis(found), lambda: {**json_form(found), "digest": found.digest})
 
 
 @router.get("/blocks/{height}", summary="A block", responses={200: {"model": BlockModel, **_BINARY}, **_OLD})
@@ -234,7 +234,7 @@ async def proof(
     return _either(
         request,
         lambda: codec.encode([encode_signed(signed), found.to_value()]),
-        lambda: {"kind": kind, "record": record, "header": _header(signed), **plain(found)},
+        lambda: {"kind": kind, "record": record, "header": _header(signed), **json_form(found)},
     )
 
 
@@ -246,8 +246,7 @@ def _key(kind: str, parts: list[str]) -> list[Any]:
     if len(parts) != len(found.key):
         wanted = ", ".join(found.key) or "nothing"
         raise Refused("bad-value", f"the key of a {kind} has {len(found.key)} values: {wanted}, not {len(parts)}")
-    hints = get_type_hints(found.cls)
-    return [_typed(hints[name], part, name) for name, part in zip(found.key, parts, strict=True)]
+    return [_typed(kind, part, name) for kind, part, name in zip(found.key_types, parts, found.key, strict=True)]
 
 
 def _typed(kind: type, text: str, name: str) -> Any:
@@ -301,7 +300,7 @@ async def events(
 
 
 def _header(signed: SignedHeader) -> dict[str, Any]:
-    return {**plain(signed.header), "hash": signed.header.hash.hex(), "signature": signed.signature.hex()}
+    return {**json_form(signed.header), "hash": signed.header.hash.hex(), "signature": signed.signature.hex()}
 
 
 def _absent(node: Node, height: int) -> Response:

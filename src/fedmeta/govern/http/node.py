@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
 from fedmeta.govern.http.limits import Limits
-from fedmeta.govern.http.shape import block_messages, plain
+from fedmeta.govern.http.shape import block_messages, json_form
 from fedmeta.govern.records import Member
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Node:
     def _messages(self, height: int) -> bytes:
         for _, events in self.engine.events(height, height):
             signed = self.engine.header(height)
-            header = {"time": self.engine.origin.time} if signed is None else plain(signed.header)
+            header = {"time": self.engine.origin.time} if signed is None else json_form(signed.header)
             return block_messages(height, events, {**header, "height": height, "events": len(events)})
         return b""
 

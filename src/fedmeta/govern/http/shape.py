@@ -8,26 +8,26 @@ from typing import Any
 from fedmeta.govern.events import Event
 
 
-def plain(value: Any) -> Any:
+def json_form(value: Any) -> Any:
     """Return a value of the ledger as JSON has it; whole numbers stay exact, however large."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Event):
-        return {"kind": value.kind, "fields": plain(value.fields())}
+        return {"kind": value.kind, "fields": json_form(value.fields())}
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: json_form(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, dict):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): json_form(one) for name, one in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: plain(one) for name, one in zip(value._fields, value, strict=True)}  # type: ignore[attr-defined]
+        return {name: json_form(one) for name, one in zip(value._fields, value, strict=True)}  # type: ignore[attr-defined]
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [json_form(one) for one in value]
     return value
 
 
 def to_json(value: Any) -> bytes:
     """Return the JSON of a value, UTF-8 without spaces."""
-    return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(json_form(value), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def message(kind: str, value: Any, id: int | None = None) -> bytes:

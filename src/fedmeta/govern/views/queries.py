@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fedmeta.govern import codec
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.invariants import supply_parts
 from fedmeta.govern.parameters import TABLE, Parameters
+from fedmeta.govern.record import plain
 from fedmeta.govern.records import (
     Attestation,
     Candidate,
@@ -266,15 +267,6 @@ def ask_fairness(state: State) -> dict[str, Any]:
         "turnout": {str(one.number): fairness.turnout(one) for one in decided},
         "overlap": [one._asdict() for one in fairness.vote_overlap(state, organisations)],
     }
-
-
-def plain(value: Any) -> Any:
-    """Return a record as a map of its fields, and whatever it holds likewise."""
-    if isinstance(value, (tuple, list)):
-        return [plain(one) for one in value]
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    return value
 
 
 def _need(state: State, cls: type, key: str | int, code: str, message: str) -> Any:

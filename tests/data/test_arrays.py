@@ -68,6 +68,8 @@ def test_floats_are_regression_even_where_they_are_integral():
 def test_classes_may_be_more_than_are_seen():
     x, who = np.zeros((2, 1)), ["c", "c"]
     assert fm.data.from_arrays(x, [0, 5], who, classes=62).num_classes == 62
+    assert fm.data.from_arrays(x, [0, 5], who, classes=np.int64(62)).num_classes == 62
+    assert fm.data.from_arrays(x, ["b", "a"], who, classes=np.array(["b", "a"]))["c"].y.tolist() == [0, 1]
     assert fm.data.from_arrays(x, [0, 1], who, classes=("no", "yes"))["c"].y.tolist() == [0, 1]
     assert fm.data.from_arrays(x, ["yes", "no"], who, classes=("no", "yes"))["c"].y.tolist() == [1, 0]
     assert fm.data.from_arrays(x, [0, 0], who, classes=1).num_classes == 1
@@ -238,3 +240,5 @@ def test_classes_that_do_not_fit_the_targets_are_refused():
         fm.data.from_arrays([[1.0]], [0.5], ["a"], classes=2)
     with pytest.raises(UsageError, match="give the names"):
         fm.data.from_arrays([[1.0]], ["x"], ["a"], classes=2)
+    with pytest.raises(UsageError, match="class 'a' is named twice"):
+        fm.data.from_arrays([[1.0]], ["a"], ["c"], classes=["a", "b", "a"])

@@ -1,7 +1,7 @@
 """A data set from arrays in memory."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ def from_arrays(
     y: Any,
     clients: Any,
     *,
-    classes: int | Sequence[str] | None = None,
+    classes: SupportsIndex | Sequence[str] | None = None,
     name: str = "arrays",
     features: Sequence[str] | None = None,
 ) -> FederatedDataset:

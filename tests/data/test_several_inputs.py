@@ -194,9 +194,7 @@ def test_every_input_and_its_name_count_in_the_fingerprint():
 
 
 def test_a_model_of_other_inputs_is_refused_before_the_first_round():
-    with pytest.raises(
-        UsageError, match=r"cannot take inputs of \['image'\] shape \(3, 3\) and type float32, \['rest'\]"
-    ):
+    with pytest.raises(UsageError, match=r"cannot take inputs \{'image': 'of shape \(3, 3\) and type float32', 'rest'"):
         fm.train(fm.MAML(), ONE, visits(), rounds=1)
     other = fm.Model(ONE.init, lambda params, x: ONE.apply(params, x["picture"]))
     with pytest.raises(UsageError, match="'picture'"):

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -52,11 +52,11 @@ def encode(
     return _look_up(y.astype(str), known, where), known
 
 
-def _known(classes: SupportsIndex | Sequence[str] | None) -> int | tuple[str, ...] | None:
+def _known(classes: Any) -> int | tuple[str, ...] | None:
     """Return the number of classes or their names; raise a UsageError where a name comes twice or is no text."""
     if classes is None:
         return None
-    if isinstance(classes, SupportsIndex) and np.ndim(classes) == 0:
+    if hasattr(classes, "__index__") and np.ndim(classes) == 0:
         return operator.index(classes)
     names = tuple(classes)
     for place, name in enumerate(names):

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmeta import losses
 from fedmeta.algorithms.algorithm import Algorithm, Phi
+from fedmeta.data import columns
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.errors import DataError, FedmetaError, UsageError
 from fedmeta.model import Model, Params
@@ -73,7 +74,7 @@ def check_fit(model: Model, data: FederatedDataset) -> None:
     """
     params = _tell("the model's init failed", jax.eval_shape, model.init, _key())
     for count in (1, ALONE):
-        x, y = (jax.tree.map(lambda column, n=count: _rows_like(column, n), part) for part in (data.x, data.y))
+        x, y = data.shapes(count)
         if "key" in model.needs:
             _predicted(model, params, x, count, _key())
         predictions = _predicted(model, params, x, count, None)
@@ -160,7 +161,7 @@ def _examples(data: FederatedDataset) -> tuple[Any, list[Any]]:
     numbers = np.unique(np.linspace(0, data.num_examples - 1, 16).astype(int))
     clients = np.searchsorted(ends, numbers, side="right")
     rows = data.starts[clients] + numbers - (ends - data.sizes)[clients]
-    sample = jax.tree.map(lambda column: np.asarray(column[rows]), (data.x, data.y))
+    sample = columns.read((data.x, data.y), rows)
     sizes = [np.abs(leaf.reshape(len(rows), -1).astype(float)).max(axis=1) for leaf in jax.tree.leaves(sample[0])]
     order = np.argsort(np.sum(sizes, axis=0), kind="stable")
 
@@ -278,10 +279,6 @@ def _tell(what: str, function: Callable[..., Any], *args: Any) -> Any:
         if not isinstance(error, TypeError | ValueError) or not reason:
             reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         raise UsageError(f"{what}: {reason}") from error
-
-
-def _rows_like(column: Any, count: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((count, *column.shape[1:]), column.dtype)
 
 
 def _described(tree: Any) -> str:

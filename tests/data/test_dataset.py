@@ -112,6 +112,48 @@ def test_an_unknown_client_is_named(small):
         small["nobody"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (0, r"by its name, which is text, not by 0: client_ids\[0\], which is '3', is the name at place 0$"),
+        (np.int64(7), r"not by .*7.*: '7' is the name of the client of that number$"),
+        (-1, r"client_ids\[-1\], which is '12'"),
+        (99, "client_ids lists the names"),
+        (7.0, "client_ids lists the names"),
+        (True, "client_ids lists the names"),
+        (None, "client_ids lists the names"),
+        (b"7", "not by b'7'"),
+        (["7"], "client_ids lists the names"),
+        (slice(0, 2), r"select\(range\(...\)\) gives the clients at these places"),
+    ],
+)
+def test_a_client_that_is_not_asked_for_by_its_name_is_refused_with_what_is_right(asked, message):
+    data = fm.data.from_arrays(np.arange(4), np.arange(4.0), [7, 12, 3, 7])
+    for ask in (lambda: data[asked], lambda: data.task(asked), lambda: data.position(asked)):
+        with pytest.raises(UsageError, match=message):
+            ask()
+    assert data["7"].x.tolist() == [0, 3]
+    assert data[data.client_ids[0]].x.tolist() == [2]
+
+
+def test_a_number_that_is_a_place_and_a_name_is_answered_with_both():
+    data = fm.data.from_arrays(np.arange(3), np.arange(3.0), [1, 2, 3])
+    with pytest.raises(UsageError, match=r"client_ids\[1\], which is '2', is .* and '1' is the name of the client"):
+        data[1]
+
+
+@pytest.mark.parametrize("places", [["a"], "a", [0, 3], 1.5, [True, False]])
+def test_places_that_are_none_are_refused(small, places):
+    with pytest.raises(UsageError, match="places of clients are whole numbers from 0 to 2"):
+        small.select(places)
+
+
+def test_clients_are_selected_by_place_by_slice_and_by_mask(small):
+    for places in ([0, 2], np.array([0, 2]), slice(0, 3, 2), np.array([True, False, True])):
+        assert small.select(places).client_ids == ["a", "c"]
+    assert small.select([]).client_ids == []
+
+
 @given(st.lists(st.text(max_size=6).filter(lambda name: "\0" not in name), unique=True), st.text(max_size=9))
 def test_a_client_is_found_by_its_name_and_no_other_is(names, other):
     ids, count = np.array(names, str), len(names)

@@ -64,6 +64,50 @@ def test_tweets_are_refused_with_the_reason(tmp_path, write_json):
         fm.data.from_leaf(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["000001.jpg", "000404.jpg"],
+        ["b.JPEG"],
+        [["000001.jpg"], ["000002.jpg"]],
+        ["images/f1/0.png", "images/f1/10.png"],
+        ["C:\\\\faces\\\\1.bmp"],
+        ["a.npy", "b.npy"],
+    ],
+)
+def test_names_of_files_are_not_taken_for_text(tmp_path, write_json, rows):
+    first = rows[0][0] if isinstance(rows[0], list) else rows[0]
+    write_json(tmp_path / "train" / "a.json", leaf(u2880=(rows, [1, *[0] * (len(rows) - 1)])))
+    with pytest.raises(DataError, match=r"a\.json, user 'u2880': x holds names of files.*read the files") as caught:
+        fm.data.from_leaf(tmp_path)
+    assert repr(first) in str(caught.value)
+
+
+def test_text_in_which_files_are_named_is_text(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(u=(["see a.jpg", "or b.png."], ["!", "?"])))
+    assert fm.data.from_leaf(tmp_path)["u"].x.shape == (2, 9)
+
+
+def test_words_of_several_lists_are_refused_as_tweets_are(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(u=([[["a", "word"]], [["b", "c"]]], [0, 1])))
+    with pytest.raises(DataError, match=r"'u'.*word vectors"):
+        fm.data.from_leaf(tmp_path)
+
+
+def test_users_without_examples_are_left_out_with_a_warning(tmp_path, write_json):
+    write_json(tmp_path / "train" / "a.json", leaf(idle=([], []), late=([], []), u=([[1.0]], [0]), gone=([], [])))
+    write_json(tmp_path / "test" / "a.json", leaf(late=([[2.0]], [1]), idle=([], [])))
+    with pytest.warns(UserWarning, match=r"^2 of 4 users of .* have no examples and are left out, 'idle' among them$"):
+        data = fm.data.from_leaf(tmp_path)
+    assert data.client_ids == ["late", "u"]
+
+
+def test_a_label_that_is_empty_is_refused(tmp_path, write_json):
+    write_json(tmp_path / "a.json", leaf(u=([[1.0], [2.0], [3.0]], ["no", "", "yes"])))
+    with pytest.raises(DataError, match=r"y of .* is empty in row 1"):
+        fm.data.from_leaf(tmp_path)
+
+
 GOOD = leaf(u=([[1.0]], [0]))
 
 

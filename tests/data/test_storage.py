@@ -3,6 +3,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -155,6 +156,40 @@ def test_bytes_can_be_written_to_be_read_scaled(tmp_path):
     np.testing.assert_allclose(data["a"].x, [[0], [1]])
 
 
+def test_names_in_bytes_are_written_as_the_text_that_they_are(tmp_path):
+    data = fm.data.write(tmp_path / "set", [("f\u00e9".encode(), np.ones((2, 1)), [0, 1])])
+    assert data.client_ids == ["f\u00e9"]
+
+
+@pytest.mark.parametrize("kind", ["i2", "u2", "i4", "f4", "f8"])
+def test_numbers_of_either_byte_order_are_stored_alike(tmp_path, kind):
+    contents = []
+    for order in "<>":
+        x, y = np.arange(300, 306).reshape(3, 2).astype(order + kind), np.array([0, 1, 0], order + "i2")
+        fm.data.write(tmp_path / f"written{order}", [("a", x, y)])
+        columns = FederatedDataset(x, y, np.array([0]), np.array([3]), np.array(["a"]))
+        fm.data.save(columns, tmp_path / f"saved{order}")
+        for how in ("written", "saved"):
+            opened = fm.data.open(tmp_path / f"{how}{order}")
+            assert opened["a"].x.tolist() == x.tolist()
+            assert opened["a"].x.dtype.isnative
+            contents.append((how, (tmp_path / f"{how}{order}" / "x.npy").read_bytes()))
+    assert len(set(contents)) == 2
+
+
+def test_a_stored_column_of_another_byte_order_trains(tmp_path):
+    phi = []
+    for order in "<>":
+        folder = tmp_path / order
+        fm.data.write(folder, [(name, np.zeros((4, 1), "i2"), [0.5, 1.0, 2.0, 3.0]) for name in "ab"])
+        np.save(folder / "x.npy", np.arange(8).reshape(8, 1).astype(order + "i2"))
+        assert np.load(folder / "x.npy").dtype.isnative == (order == "<")
+        model = fm.Model(lambda key: jnp.zeros(1), lambda w, x: x.astype(jnp.float32) @ w, fm.losses.squared_error)
+        phi.append(fm.train(fm.Reptile(inner_lr=0.01), model, fm.data.open(folder), rounds=1, cohort_size=2).state.phi)
+    assert phi[0] == phi[1]
+    assert phi[0] != 0
+
+
 def test_floats_written_as_targets_are_regression(tmp_path):
     data = fm.data.write(tmp_path / "set", [("a", np.ones((2, 1)), [0.5, 1.0])])
     assert data.num_classes is None
@@ -169,6 +204,14 @@ ONE = ("a", np.ones((2, 1)), [0, 1])
         ([], "no client"),
         ([ONE, ONE], "client 'a' comes twice"),
         ([("", *ONE[1:])], "no name"),
+        ([("  ", *ONE[1:])], "no name, but '  '"),
+        ([("a\0", *ONE[1:])], "no name"),
+        ([ONE, (b"a", *ONE[1:])], "client 'a' comes twice"),
+        ([(b"\xff", *ONE[1:])], r"name b'\\xff', which is no text in UTF-8"),
+        ([(1, *ONE[1:])], "name 1; names are text, here '1'"),
+        ([("a", np.ones((2, 1), complex), [0, 1])], "x of client 'a' is not an array of numbers, but complex128"),
+        ([("a", np.ma.array(np.ones((2, 1)), mask=[[0], [1]]), [0, 1])], "x of client 'a' holds 1 masked"),
+        ([("a", [[1.0], [1.0, 2.0]], [0, 1])], "x of client 'a' is not an array"),
         ([("a", np.ones((3, 1)), [0, 1])], "'a' has 3 x and 2 y"),
         ([ONE, ("b", np.ones((2, 2)), [0, 1])], r"x of client 'b' has rows of float32 \[2\]"),
         ([ONE, ("b", np.ones((2, 1)), [0.5, 1])], "y of client 'b'"),

@@ -100,6 +100,15 @@ def test_a_missing_column_is_named_with_the_nearest(csv_file, column):
             r"'age' .* 1 values .* not finite numbers, the first inf in line 3",
         ),
         ("site,age,ill\nw,50,1\nw,2,\n", r"'ill' .* has 1 missing, the first in line 3"),
+        ("site,age,ill\nw,50,yes\nw,40,\ne,55,no\n", r"column 'ill' of .*visits.csv is empty in line 3"),
+        ('site,age,ill\nw,50,yes\n\nw,40,""\ne,55,no\n', r"column 'ill' .* is empty in line 4"),
+        ("site,age,ill\nw,50,yes\nw,40,no\ne,55,  \n", r"column 'ill' .* is empty in line 4"),
+        ("site,age,ill\nw,50,yes\nw,40,NA\ne,55,no\n", r"'ill' .* holds 'NA', which stands for a missing .* in line 3"),
+        ("site,age,ill\nw,50,yes\nw,40, n/a\ne,55,no\n", r"'ill' .* holds ' n/a', which stands for"),
+        ("site,age,ill\nw,50,yes\nw,40,nan\ne,55,no\n", r"'ill' .* holds 'nan', which stands for"),
+        ("site,age,ill\nw,50,true\nw,40,\ne,55,false\n", r"'ill' .* has 1 missing, the first in line 3"),
+        ("site,age,ill\nw,50,1\nw,  ,1\n", r"'age' .* mixes numbers and text: '  ' in line 3"),
+        ("site,age,ill\nw,50,1\n  ,2,1\n", r"'site' .* is empty in line 3"),
         ("site,age,ill\nw,50,1\n,2,1\n", r"'site' .* is empty in line 3"),
         ("site,age,ill\n1,50,1\n,2,1\n", r"'site' .* is empty in line 3"),
         ("site,age,ill\n1,50,1\nNA,2,1\n", r"'site' .* has no client, but 'NA', in line 3"),
@@ -115,6 +124,57 @@ def test_what_is_wrong_in_a_table_is_said_with_its_place(csv_file, text, message
     with pytest.raises(DataError, match=message) as caught:
         fm.data.from_table(csv_file(text), client="site", target="ill")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["frame", "parquet"])
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("ill", ["yes", None, "no"], r"'ill' .* has 1 missing, the first in row 1 \(counted from 0\)"),
+        ("ill", ["yes", "", "no"], r"'ill' .* is empty in row 1"),
+        ("ill", ["yes", " \t", "no"], r"'ill' .* is empty in row 1"),
+        ("ill", pa.array(["yes", "", "no"]).dictionary_encode(), r"'ill' .* is empty in row 1"),
+        ("ill", [b"yes", b"", b"no"], r"'ill' .* is empty in row 1"),
+        ("ill", [b"yes", None, b"no"], r"'ill' .* has 1 missing"),
+        ("ill", [b"yes", b"\xe9", b"no"], r"'ill' .* holds b'\\xe9' in row 1 .*no text in UTF-8"),
+        ("ill", [True, None, False], r"'ill' .* has 1 missing"),
+        ("ill", [1, None, 0], r"'ill' .* has 1 missing"),
+        ("ill", [0.5, float("nan"), 0.5], r"'ill' .* holds 1 values that are not finite"),
+        ("site", ["w", None, "e"], r"'site' .* has 1 missing"),
+        ("site", ["w", "  ", "e"], r"'site' .* is empty in row 1"),
+        ("site", [b"w", b"", b"e"], r"'site' .* is empty in row 1"),
+        ("site", [b"w", b"\xff", b"e"], r"'site' .* holds b'\\xff' in row 1"),
+        ("site", [True, False, True], r"'site' .* has type bool; it needs text or integers"),
+        ("site", pa.array([0, 1, 2], pa.date32()), r"'site' .* has type date32"),
+        ("age", [b"1", b"2", b"3"], r"'age' .* holds text"),
+    ],
+)
+def test_what_is_missing_in_a_frame_is_said_with_its_row(tmp_path, kind, column, values, message):
+    table = pa.table({"site": ["w", "w", "e"], "age": [1, 2, 3], "ill": ["yes", "no", "no"]} | {column: values})
+    if kind == "parquet":
+        pyarrow.parquet.write_table(table, tmp_path / "visits.parquet")
+        table = tmp_path / "visits.parquet"
+    with pytest.raises(DataError, match=message) as caught:
+        fm.data.from_table(table, client="site", target="ill")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_stands_for_missing_is_a_class_where_it_is_said_to_be_one(csv_file):
+    path = csv_file("c,x,y\na,1,NA\na,2,DE\nb,3,NA\n")
+    data = fm.data.from_table(path, client="c", target="y", classes=["DE", "NA"])
+    assert data["a"].y.tolist() == [1, 0]
+    assert fm.data.read_examples(path, ("x",), "y", ("DE", "NA"))[1].tolist() == [1, 0, 1]
+    with pytest.raises(DataError, match="'NA', which stands for"):
+        fm.data.read_examples(path, ("x",), "y", ("DE", "FR"))
+    frame = pa.table({"c": ["a", "b"], "x": [1, 2], "y": ["NA", "DE"]})
+    assert fm.data.from_table(frame, client="c", target="y").info.classes == ("DE", "NA")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(2), pa.binary_view()])
+def test_bytes_of_a_frame_are_the_text_that_they_are(kind):
+    frame = pa.table({"c": pa.array([b"f0", b"f1"], kind), "x": [1, 2], "y": pa.array([b"no", b"ye"], kind)})
+    data = fm.data.from_table(frame, client="c", target="y")
+    assert (data.client_ids, data.info.classes) == (["f0", "f1"], ("no", "ye"))
 
 
 def test_a_file_that_is_no_table_is_refused(csv_file, tmp_path):
@@ -203,6 +263,14 @@ def test_examples_of_any_shape_come_as_npz(tmp_path):
     assert (x.dtype, y) == (np.int32, None)
 
 
+@pytest.mark.parametrize(("given", "read"), [(">i2", "i2"), (">u2", "u2"), (">i8", "i4"), (">f2", "f4"), (">f8", "f4")])
+def test_an_npz_of_another_byte_order_is_turned(tmp_path, given, read):
+    np.savez(tmp_path / "big.npz", x=np.arange(6).reshape(3, 2).astype(given), y=np.array([1, 0, 1], ">i2"))
+    x, y = fm.data.read_examples(tmp_path / "big.npz", None, None, ("0", "1"))
+    assert (x.tolist(), x.dtype, y.tolist()) == ([[0, 1], [2, 3], [4, 5]], np.dtype(read), [1, 0, 1])
+    assert fm.data.read_examples(tmp_path / "big.npz", None)[1].dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -216,6 +284,9 @@ def test_examples_of_any_shape_come_as_npz(tmp_path):
         ({"x": np.ones(2), "y": np.array(1)}, r"y has the shape \(\)"),
         ({"x": np.array(1.0), "y": np.array([1])}, r"x of .* of shape \(\)"),
         ({"x": np.array(["a"])}, "not an array of numbers"),
+        ({"x": np.ones(2, complex)}, "complex128 of shape .*, not an array of numbers"),
+        ({"x": np.ones(2), "y": np.array([b"0", b"\xff"])}, "no text in UTF-8"),
+        ({"x": np.ones(2), "y": np.array(["0", ""])}, "y of .* is empty in row 1"),
         ({"x": np.array([{}], object)}, "cannot be read"),
     ],
 )

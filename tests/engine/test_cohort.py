@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedmeta as fm
-from fedmeta import server
 from fedmeta._engine import sharding
 from fedmeta._engine.cohort import Cohort, client_key, read
 from fedmeta._engine.plan import Plan
@@ -18,6 +17,7 @@ from fedmeta.task import pad
 from tests import toys
 
 KEYS = [client_key(0, "client batches", 1, name) for name in "abc"]
+KEY = jax.random.key(0)
 LENGTHS = (9, 9)
 PLANS = [Plan(), Plan(chunk=2)]
 
@@ -54,29 +54,32 @@ def test_a_cohort_that_is_read_holds_the_tasks_of_its_clients_and_counts_nothing
 def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, plan, sizes, seed):
     """One compiled program serves all sizes, so what is compared is only what the padding holds."""
     algorithm = toys.algorithm("maml", "epochs")
-    phi = algorithm.init(model, jax.random.key(0))
-    program = evaluation_program(algorithm, model, False, plan, "float32", sharding.mesh(1))
+    phi = algorithm.init(model, KEY)
+    federation = fm.Federation(algorithm, model)
+    memory = federation.memory(KEY)
+    program = evaluation_program(federation, False, plan, "float32", sharding.mesh(1))
     own = toys.task(4, 6, seed=1)
     other = toys.task(*sizes, seed=seed)
-    first = program(phi, pack([own, other], LENGTHS, KEYS[:2]))
-    second = program(phi, pack([other, own], LENGTHS, [KEYS[1], KEYS[0]]))
+    first = program(phi, pack([own, other], LENGTHS, KEYS[:2]), memory)
+    second = program(phi, pack([other, own], LENGTHS, [KEYS[1], KEYS[0]]), memory)
     for name in first:
         np.testing.assert_array_equal(first[name][0], second[name][1])
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_a_round_of_padded_clients_is_the_mean_of_their_own_updates(model, plan):
-    algorithm = toys.algorithm("maml")
+    federation = fm.Federation(toys.algorithm("maml"), model, optax.sgd(1.0))
     tasks = [toys.task(support, query, seed=support) for support, query in ((2, 9), (4, 4))]
-    state = server.init(optax.sgd(1.0), algorithm.init(model, jax.random.key(0)))
-    program = round_program(algorithm, model, optax.sgd(1.0), plan, "float32", sharding.mesh(1))
-    result = program(state, None, pack(tasks, LENGTHS, KEYS[:2]))
-    update = jax.jit(lambda task, key: algorithm.client_update(model, state.phi, task, key))
-    updates = [update(task, jax.random.wrap_key_data(key)) for task, key in zip(tasks, KEYS[:2], strict=True)]
-    mean = jax.tree.map(lambda *parts: sum(parts) / 2, *[update.direction for update in updates])
-    toys.assert_close(jax.tree.map(np.subtract, state.phi, result.state.phi), mean)
-    losses = [float(update.metrics["loss"]) for update in updates]
-    np.testing.assert_allclose(result.metrics["loss"], np.mean(losses), rtol=1e-5)
+    state, memory = federation.init(KEY), federation.memory(KEY)
+    program = round_program(federation, plan, "float32", sharding.mesh(1))
+    after, metrics, finite, _ = program(state, None, pack(tasks, LENGTHS, KEYS[:2]), memory)
+    client = jax.jit(lambda task, key: federation.client(state.phi, task, key, memory))
+    answers = [client(task, jax.random.wrap_key_data(key)) for task, key in zip(tasks, KEYS[:2], strict=True)]
+    mean = jax.tree.map(lambda *parts: sum(parts) / 2, *[message.body for message, _, _ in answers])
+    toys.assert_close(jax.tree.map(np.subtract, state.phi, after.phi), mean)
+    losses = [float(own["loss"]) for _, own, _ in answers]
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+    assert bool(finite)
 
 
 def test_keys_differ_by_purpose_round_client_and_seed():

@@ -1,7 +1,7 @@
 """A data set from arrays in memory."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ def from_arrays(
     y: Any,
     clients: Any,
     *,
-    classes: int | Sequence[str] | None = None,
+    classes: SupportsIndex | Sequence[str] | None = None,
     name: str = "arrays",
     features: Sequence[str] | None = None,
 ) -> FederatedDataset:
@@ -85,6 +85,10 @@ def _check_names(x: Any, what: str) -> None:
             if not isinstance(key, str):
                 raise DataError(f"{what} has the key {key!r}; the names of inputs are text")
             _check_names(part, f"{what}[{key!r}]")
+    elif isinstance(x, Mapping):
+        raise DataError(
+            f"{what} is a {type(x).__name__}; several inputs are given as a dict, which dict(...) makes of it"
+        )
     elif isinstance(x, tuple):
         for place, part in enumerate(x):
             _check_names(part, f"{what}[{place}]")

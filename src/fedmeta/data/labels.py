@@ -1,6 +1,8 @@
 """Labels: from what a file or an array holds to numbers 0, 1, ... and the names of the classes."""
 
+import operator
 from collections.abc import Sequence
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from fedmeta.errors import DataError, UsageError
 
 
 def encode(
-    y: np.ndarray, classes: int | Sequence[str] | None = None, where: str = "y"
+    y: np.ndarray, classes: SupportsIndex | Sequence[str] | None = None, where: str = "y"
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return targets as numbers, and the names of the classes (None for regression).
 
@@ -27,27 +29,42 @@ def encode(
     Raises:
         DataError: a value is missing, empty or not finite, the types are mixed, a label is not among the classes, or
             there is one class only and `classes` is not given.
-        UsageError: classes are given for floats, or only their number for text.
+        UsageError: classes are given for floats, or only their number for text; or a name comes twice or is no text.
     """
+    known = _known(classes)
     y = to_plain(y, where)
     if y.dtype.kind not in "iufbU":
         raise DataError(f"{where} has type {y.dtype}; targets are real numbers, text or booleans")
     if y.dtype.kind == "U":
-        _refuse_empty(y, () if classes is None or isinstance(classes, int) else tuple(classes), where)
+        _refuse_empty(y, known if isinstance(known, tuple) else (), where)
     if y.dtype.kind == "f":
-        if classes is not None:
+        if known is not None:
             raise UsageError(f"classes are given, but {where} holds floats; labels are integers, text or booleans")
         return finite(y, where), None
-    if classes is None:
+    if known is None:
         targets, names = _integers(y, None, where) if y.dtype.kind in "iu" else _sorted(y.astype(str))
         need_two(names, where)
         return targets, names
     if y.dtype.kind in "iu":
-        return _integers(y, classes if isinstance(classes, int) else tuple(classes), where)
-    if isinstance(classes, int):
-        raise UsageError(f"{where} holds text or booleans: give the names of the {classes} classes, not their number")
+        return _integers(y, known, where)
+    if isinstance(known, int):
+        raise UsageError(f"{where} holds text or booleans: give the names of the {known} classes, not their number")
+    return _look_up(y.astype(str), known, where), known
+
+
+def _known(classes: Any) -> int | tuple[str, ...] | None:
+    """Return the number of classes or their names; raise a UsageError where a name comes twice or is no text."""
+    if classes is None:
+        return None
+    if hasattr(classes, "__index__") and np.ndim(classes) == 0:
+        return operator.index(classes)
     names = tuple(classes)
-    return _look_up(y.astype(str), names, where), names
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise UsageError(f"the names of classes are text, not {name!r}")
+        if name in names[:place]:
+            raise UsageError(f"the class {name!r} is named twice")
+    return tuple(str(name) for name in names)
 
 
 def need_two(names: tuple[str, ...], where: str) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -21,7 +21,7 @@ IMAGE = 28 * 28
 FILE = re.compile(r"\S*\w\.(jpe?g|png|gif|bmp|tiff?|webp|npy|npz|wav|mp3|flac|mp4|avi|txt|json|csv)", re.IGNORECASE)
 
 
-def from_leaf(folder: str | os.PathLike[str], classes: int | Sequence[str] | None = None) -> FederatedDataset:
+def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[str] | None = None) -> FederatedDataset:
     """Return a data set from a folder of LEAF JSON files; `train/` and `test/` inside it are merged per user.
 
     Args:

@@ -27,9 +27,7 @@ def to_array(values: Any, what: str) -> np.ndarray:
         DataError: rows have different shapes, there is no leading axis, or a value is masked.
     """
     if isinstance(values, Mapping):
-        raise DataError(
-            f"{what} is a {type(values).__name__}, not an array; several inputs are given as a dict of arrays"
-        )
+        raise DataError(f"{what} is a {type(values).__name__}, not an array")
     masked = sum(_masked(part) for part in (values if isinstance(values, list | tuple) else [values]))
     if masked:
         raise DataError(f"{what} holds {masked} masked values, which are missing; leave their rows out or fill them in")

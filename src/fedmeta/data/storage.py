@@ -64,7 +64,7 @@ def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
 
 def write(
     folder: str | os.PathLike[str],
-    clients: Iterable[tuple[str, Any, Any]],
+    clients: Iterable[tuple[Any, Any, Any]],
     info: Info | None = None,
     *,
     scale: float | None = None,
@@ -73,9 +73,9 @@ def write(
 
     Args:
         folder: a folder that does not exist yet; it appears whole or not at all.
-        clients: for each client its name, x of shape [examples, ...] (or several such arrays in dicts and tuples)
-            and y of shape [examples, ...]: integers 0, 1, ... for labels, floats for regression. All x have one type
-            and shape beyond the first axis; so have all y.
+        clients: for each client its name (text), x of shape [examples, ...] (or several such arrays in dicts and
+            tuples) and y of shape [examples, ...]: integers 0, 1, ... for labels, floats for regression. All x have
+            one type and shape beyond the first axis; so have all y.
         info: what the data set is; classes are numbered 0 to the largest label where it names none.
         scale: read x as float32, multiplied by this (1 / 255 for pixels that are bytes).
 

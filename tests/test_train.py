@@ -1,6 +1,5 @@
 """The round loop: who takes part, what is told, what stops it, and that it repeats."""
 
-import importlib
 from functools import partial
 
 import jax
@@ -12,6 +11,7 @@ import fedmeta as fm
 from fedmeta import pytrees
 from fedmeta._engine.padding import PaddingBuckets
 from fedmeta.errors import Diverged, UsageError
+from fedmeta.simulation import simulator
 from tests import toys
 
 ALGORITHM = fm.MAML(inner_lr=0.2)
@@ -51,10 +51,7 @@ def test_cohorts_and_batches_do_not_depend_on_how_clients_are_packed(model, monk
     algorithm = fm.MAML(inner_lr=0.5, inner_epochs=2, inner_batch_size=2)
     runs = []
     for limit in (1, 4):
-        # The function `train` hides the module of that name.
-        monkeypatch.setattr(
-            importlib.import_module("fedmeta.runs.loop"), "PaddingBuckets", partial(PaddingBuckets, limit=limit)
-        )
+        monkeypatch.setattr(simulator, "PaddingBuckets", partial(PaddingBuckets, limit=limit))
         runs.append(train(model, data, algorithm))
     assert runs[0].history["clients"] == runs[1].history["clients"]
     # Other batches would show in the second digit.

@@ -69,17 +69,20 @@ def fingerprint_model():
     form = np.linspace(1.0, 2.0, FEATURES + 1, dtype=np.float32)
 
     def init(key):
-        return jax.random.normal(key, (FEATURES + 1,))
+        draws = jax.random.normal(key, (FEATURES + 1,))
+        return {"body": draws[:-1], "head": draws[-1]}
 
     def apply(params, x):
-        value = x @ params[:-1] + params[-1]
-        return jax.numpy.stack([value, jax.numpy.full_like(value, params @ form)], axis=1)
+        value = x @ params["body"] + params["head"]
+        fingerprint = params["body"] @ form[:-1] + params["head"] * form[-1]
+        return jax.numpy.stack([value, jax.numpy.full_like(value, fingerprint)], axis=1)
 
     return fm.Model(
         init,
         apply,
         loss=lambda predictions, y: fm.losses.squared_error(predictions[:, :1], y),
         metrics={"fingerprint": lambda predictions, y: predictions[:, 1]},
+        head=("head",),
     )
 
 

@@ -7,12 +7,17 @@ from fedmeta.errors import UsageError
 from fedmeta.federation import Federation
 
 
-def check_federation(federation: Federation) -> None:
+def check_federation(federation: Federation, cohort_size: int) -> None:
     """Raise a UsageError where a part of a federation cannot do its work on this model.
 
     The server's optimiser must step on a gradient alone, and an inner optimiser that is differentiated must have a
     derivative where a gradient is exactly zero.
     """
+    if cohort_size < federation.aggregator.smallest:
+        raise UsageError(
+            f"{federation.aggregator!r} takes {federation.aggregator.smallest} clients or more, and cohort_size is "
+            f"{cohort_size}"
+        )
     federation.algorithm.check_server(federation.server)
     phi = federation.phi_like
     try:

@@ -131,7 +131,7 @@ class Simulator:
             )
         self.sizes = drawn_sizes(data, self.max_examples)
         self.buckets = PaddingBuckets(self.sizes[self.usable], support)
-        check_federation(federation)
+        check_federation(federation, self.cohort_size)
         self.memory = ClientMemory(self._fresh())
         self._after: tuple[int, tuple[str, ...], Any] | None = None
         self.given_plan = plan

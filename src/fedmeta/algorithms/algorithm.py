@@ -109,7 +109,7 @@ class Algorithm(abc.ABC):
         given = (phi, support, key, memory)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
             return self.descend(model, phi, support, key, memory=memory).params
-        shapes = tuple((np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype)) for leaf in jax.tree.leaves(given))
+        shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in jax.tree.leaves(given))
         return _adapter(self, model, jax.tree.structure(given), shapes)(*given)
 
     def weight(self, task: Task) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ from fedmeta.task import Batch
 NOISE = 0x6E6F6973
 """Folded into a client's key for what a model draws (dropout), so that its batches stay as they are without it."""
 
-QUERY = -1
+QUERY = 2**32 - 1
 """The place of the query loss among the draws of a model; the steps have theirs from 0."""
 
 

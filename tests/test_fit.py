@@ -328,3 +328,24 @@ def test_the_librarys_networks_and_adapters_treat_each_example_alone(model, x):
     kind = np.int32 if x.dtype.kind == "i" else np.float32
     y = np.random.default_rng(1).integers(4, size=16)
     check_fit(model, fm.data.from_arrays(x.astype(kind), y, np.repeat(["a", "b"], 8), classes=4))
+
+
+def test_models_of_several_inputs_are_looked_at_too():
+    draw = np.random.default_rng(0)
+    x = {"numbers": draw.normal(size=(16, 4)).astype(np.float32), "code": draw.integers(3, size=16)}
+    data = fm.data.from_arrays(x, draw.integers(2, size=16), np.repeat(["a", "b"], 8), classes=2)
+
+    def init(key):
+        return {"numbers": jax.random.normal(key, (4, 2)), "codes": jnp.zeros((3, 2))}
+
+    def apply(params, x):
+        return x["numbers"] @ params["numbers"] + params["codes"][x["code"]]
+
+    check_fit(fm.Model(init, apply), data)
+    mixed = fm.Model(init, lambda p, x: apply(p, x) - p["codes"][x["code"]].mean(0))
+    with pytest.raises(fm.errors.UsageError, match="the model mixes examples"):
+        check_fit(mixed, data)
+    with pytest.raises(
+        fm.errors.UsageError, match=r"cannot take inputs .*'numbers': 'of shape \(4,\) and type float32'"
+    ):
+        check_fit(fm.models.mlp((4, 2)), data)

@@ -198,9 +198,8 @@ def test_a_model_that_asks_for_the_mask_scores_a_padded_batch_as_the_batch():
     x, y = np.concatenate([batch.x, 9 * batch.x[:4]]), np.append(batch.y, batch.y[:4])
     padded = fm.Batch(x, y, np.append(batch.mask, np.zeros(4, np.float32)))
     params = MASKED.init(KEY)
-    toys.assert_close(MASKED.scores(params, padded), MASKED.scores(params, batch))
-    gradients = [jax.grad(MASKED.mean_loss)(params, part) for part in (padded, batch)]
-    toys.assert_close(*gradients)
+    step = jax.jit(jax.value_and_grad(MASKED.scores, has_aux=True))
+    toys.assert_close(step(params, padded), step(params, batch))
     np.testing.assert_allclose(
         MASKED.predict(params, batch.x), normalised(params, batch.x, np.ones(len(batch), np.float32)), rtol=1e-6
     )
@@ -215,7 +214,7 @@ def test_a_model_that_asks_for_the_mask_trains_padded_as_unpadded():
     phi = MASKED.init(key)
     names = run.history["clients"].to_pylist()[0]
     tasks = [data.task(name, 0.4, 0, round=1) for name in names]
-    update = jax.jit(lambda task: algorithm.client_update(MASKED, phi, task, KEY).direction)
+    update = jax.jit(lambda task: algorithm.update(MASKED, phi, task, KEY)[0].pseudo_gradient)
     expected = phi - sum(map(update, tasks)) / 2
     assert float(jnp.abs(expected - phi).max()) > 0.1
     np.testing.assert_allclose(run.state.phi, expected, atol=1e-5)
@@ -317,7 +316,7 @@ class Recurrent(nnx.Module):
         return self.out(self.rnn(x)[:, -1])
 
 
-@pytest.mark.parametrize("cell", [nnx.SimpleCell, nnx.GRUCell, nnx.LSTMCell, nnx.OptimizedLSTMCell])
+@pytest.mark.parametrize("cell", [nnx.GRUCell, nnx.LSTMCell])
 def test_recurrent_cells_of_nnx_train(cell):
     model = fm.Model.from_nnx(lambda rngs: Recurrent(rngs, cell))
     assert model.needs == ()

@@ -115,16 +115,18 @@ def _mixed(model: Model, data: FederatedDataset) -> str | None:
     own, paddings = _examples(data)
     mask = (np.arange(TOGETHER) < ALONE).astype(np.float32)
     functions = {"loss": model.loss, **model.metrics}
+    keys = (None, _key()) if "key" in model.needs else (None,)
+    changes = ["predictions for an example change", "predictions in training for an example change"][: len(keys)]
+    changes += [f"{name} for an example changes" for name in functions]
 
-    def compute(params: Params, x: Any, y: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        own_x, own_y = _first((x, y))
-        predictions = model.predict(params, x, mask=mask)
-        padded = {"predictions": predictions, **{name: f(predictions, y) for name, f in functions.items()}}
-        alone = {"predictions": model.predict(params, own_x, mask=mask[:ALONE])}
+    def compute(params: Params, x: Any, y: Any) -> tuple[list[Any], list[Any]]:
+        predictions = [model.predict(params, x, key=key, mask=mask) for key in keys]
+        padded = [*predictions, *(function(predictions[0], y) for function in functions.values())]
+        own_x, few, own_y = _first((x, predictions[0], y))
+        # Noise may be drawn for the batch as a whole: then it is another one for another length.
+        alone = [model.predict(params, own_x, mask=mask[:ALONE]), *_first(predictions[1:])]
         # Of the same predictions, so that rounding takes none across a threshold.
-        alone |= {name: f(_first(predictions), own_y) for name, f in functions.items()}
-        if "key" in model.needs:
-            padded["predictions in training"] = model.predict(params, x, key=_key(), mask=mask)
+        alone += [function(few, own_y) for function in functions.values()]
         return _first(padded), alone
 
     program = jax.jit(compute, compiler_options=_QUICKLY if jax.default_backend() == "cpu" else None)
@@ -134,19 +136,21 @@ def _mixed(model: Model, data: FederatedDataset) -> str | None:
         x, y = jax.tree.map(lambda *parts: np.concatenate(parts), own, padding)
         return jax.device_get(program(params, x, y))
 
-    (first, alone), (other, _) = (run(padding) for padding in paddings)
+    (padded, alone), (otherwise, _) = (run(padding) for padding in paddings)
     # What the mask makes zero still takes part in sums, in an order that is the model's own affair.
     slack = 1e-4 if "mask" in model.needs else 0.0
-    for name, values in first.items():
-        verb = "change" if name.startswith("predictions") else "changes"
-        gap = _gap(values, other[name])
-        # A second run with the same padding differs only where the machine's sums have no fixed order.
-        if gap > slack and gap > slack + 10 * _gap(values, run(paddings[0])[0][name]):
-            return f"{name} for an example {verb} with the other examples of the batch"
-        gap = _gap(values, alone.get(name, values))
+    for place, change in enumerate(changes):
+        values = padded[place]
+        gap = _gap(values, otherwise[place])
+        # A second run with the same padding differs only where the machine's sums have no fixed order. With a mask,
+        # padding that is no number is none that the cohort reader makes: it repeats the client's own.
+        told = gap > slack and (not slack or math.isfinite(gap))
+        if told and gap > slack + 10 * _gap(values, run(paddings[0])[0][place]):
+            return f"{change} with the other examples of the batch"
+        gap = _gap(values, alone[place])
         # Parameters moved by a few roundings show how far rounding alone can go.
-        if gap > 0.02 and gap > 0.02 + 100 * _gap(values, run(paddings[0], _nudged(params))[0][name]):
-            return f"{name} for an example {verb} with the number of examples in the batch"
+        if 0.02 < gap < math.inf and gap > 0.02 + 100 * _gap(values, run(paddings[0], _nudged(params))[0][place]):
+            return f"{change} with the number of examples in the batch"
     return None
 
 
@@ -180,7 +184,11 @@ def _shaken(params: Params) -> Params:
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)
         step = np.where(array == 0, 0.5 / math.sqrt(max(1, math.prod(array.shape[:-1]))), array * 0.3)
+<<<<<<< HEAD
         return np.asarray(array + step * np.resize(draw, array.shape), array.dtype)
+=======
+        return np.asarray(array + step * np.resize(draw, array.shape)).astype(array.dtype)
+>>>>>>> models
 
     return jax.tree.map(leaf, params)
 
@@ -191,7 +199,11 @@ def _nudged(params: Params) -> Params:
 
     def leaf(array: np.ndarray) -> np.ndarray:
         by = 4 * float(jnp.finfo(array.dtype).eps) * (2 * draw.random(array.shape, np.float32) - 1)
+<<<<<<< HEAD
         return np.asarray(array * (1 + by), array.dtype)
+=======
+        return np.asarray(array * (1 + by)).astype(array.dtype)
+>>>>>>> models
 
     return jax.tree.map(leaf, params)
 

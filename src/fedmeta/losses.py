@@ -3,14 +3,16 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from fedmeta._precision import differences, widened
 
 AnyArray = Array | np.ndarray
 
 
-def softmax_cross_entropy(predictions: Float[AnyArray, "n *k classes"], y: Int[AnyArray, "n *k"]) -> Float[Array, " n"]:
+def softmax_cross_entropy(
+    predictions: Float[AnyArray, "n *k classes"], y: Integer[AnyArray, "n *k"]
+) -> Float[Array, " n"]:
     """Cross-entropy in nats of logits against integer classes; the mean over any axes between."""
     values = optax.softmax_cross_entropy_with_integer_labels(widened(predictions), jnp.asarray(y))
     return values.reshape(values.shape[0], -1).mean(axis=1)

@@ -5,14 +5,14 @@ Half-precision predictions are compared in float32.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from fedmeta._precision import differences
 
 AnyArray = Array | np.ndarray
 
 
-def accuracy(predictions: Float[AnyArray, "n *k classes"], y: Int[AnyArray, "n *k"]) -> Float[Array, " n"]:
+def accuracy(predictions: Float[AnyArray, "n *k classes"], y: Integer[AnyArray, "n *k"]) -> Float[Array, " n"]:
     """1.0 where the largest logit is the class, else 0.0, also where a logit is NaN; the mean over any axes between."""
     known = ~jnp.isnan(predictions).any(axis=-1)
     predicted = jnp.argmax(predictions, axis=-1)

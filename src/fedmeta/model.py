@@ -1,7 +1,7 @@
 """A model is a few pure functions; adapters make one from a Flax NNX or an Equinox module."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,21 +60,18 @@ class Model:
             algorithms that treat it apart (`fm.ANIL`, `fm.FedPer`).
 
     Raises:
-        UsageError: a function cannot be called, `needs` names something else, `metrics` is no mapping, or a metric
-            has the name of a column that the library fills.
+        UsageError: `needs` names something else, `metrics` is no mapping from names to functions, or a metric has the
+            name of a column that the library fills.
     """
 
     init: Callable[[Any], Params]
     apply: Callable[..., Any]
     loss: Callable[[Any, Any], Any] = losses.softmax_cross_entropy
     metrics: Any = None
-    needs: tuple[str, ...] = ()
+    needs: Collection[str] = ()
     head: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        for name in ("init", "apply", "loss"):
-            if not callable(getattr(self, name)):
-                raise UsageError(f"a model's {name} must be a function, not {getattr(self, name)!r}")
         if isinstance(self.needs, str) or not set(self.needs) <= set(NEEDS):
             raise UsageError(f'a model\'s needs can be ("key",), ("mask",) or ("key", "mask"), not {self.needs!r}')
         given = _usual_metrics(self.loss) if self.metrics is None else self.metrics

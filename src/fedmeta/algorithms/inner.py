@@ -17,7 +17,7 @@ from fedmeta.task import Batch
 NOISE = 0x6E6F6973
 """Folded into a client's key for what a model draws (dropout), so that its batches stay as they are without it."""
 
-QUERY = -1
+QUERY = 2**32 - 1
 """The place of the query loss among the draws of a model; the steps have theirs from 0."""
 
 
@@ -120,7 +120,11 @@ class InnerLoop:
                 stepped = jax.tree.map(lambda new, old: jnp.where(active, new, old), stepped, state)
             moving = apply_updates(moving, updates)
             seen = None if probe is None else probe(pytrees.join(moving, still))
-            return (moving, stepped), (metrics, part.num_examples * active, seen)
+            return (moving, stepped), (
+                metrics,
+                jnp.where(active, part.num_examples, jnp.zeros_like(part.num_examples)),
+                seen,
+            )
 
         numbers = jnp.arange(most)
         drawn = None if self.batch_size is None else self.draw(batch, key, numbers, batches_a_pass)

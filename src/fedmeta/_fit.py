@@ -184,11 +184,7 @@ def _shaken(params: Params) -> Params:
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)
         step = np.where(array == 0, 0.5 / math.sqrt(max(1, math.prod(array.shape[:-1]))), array * 0.3)
-<<<<<<< HEAD
-        return np.asarray(array + step * np.resize(draw, array.shape), array.dtype)
-=======
         return np.asarray(array + step * np.resize(draw, array.shape)).astype(array.dtype)
->>>>>>> models
 
     return jax.tree.map(leaf, params)
 
@@ -199,11 +195,7 @@ def _nudged(params: Params) -> Params:
 
     def leaf(array: np.ndarray) -> np.ndarray:
         by = 4 * float(jnp.finfo(array.dtype).eps) * (2 * draw.random(array.shape, np.float32) - 1)
-<<<<<<< HEAD
-        return np.asarray(array * (1 + by), array.dtype)
-=======
         return np.asarray(array * (1 + by)).astype(array.dtype)
->>>>>>> models
 
     return jax.tree.map(leaf, params)
 

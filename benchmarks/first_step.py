@@ -28,6 +28,7 @@ from shared import BENCH, WORKS
 
 from fedmeta import Federation, Plan, Simulator
 from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
+from fedmeta._engine.rewrite.low_rank import LowRank, dense, is_low_rank, stacked_rows
 from fedmeta._engine.sharding import AXIS
 
 DEVICES = len(os.sched_getaffinity(0))
@@ -46,7 +47,7 @@ def gradient(model: Any, rate: float, options: Options | None) -> Callable[[Any,
         def part(phi: Any, step: Any, query: Any) -> Any:
             return jax.grad(model.mean_loss)(jax.tree.map(lambda p, g: p - rate * g, phi, step), query)
 
-        return rewritten(part, options)(phi, step, query)
+        return jax.tree.map(dense, rewritten(part, options)(phi, step, query), is_leaf=is_low_rank)
 
     def client(phi: Any, task: Any) -> Any:
         step, hessian = jax.linearize(lambda p: jax.grad(model.mean_loss)(p, task.support), phi)
@@ -72,8 +73,7 @@ def batched(settings: dict[str, Any], devices: int, options: Options | None) -> 
 
     def cohort_mean(phi: Any, tasks: Any) -> Any:
         found = jax.vmap(client, in_axes=(None, 0))(phi, tasks)
-        total = jax.tree.map(lambda leaf: leaf.dense() if hasattr(leaf, "dense") else leaf, found)
-        total = jax.tree.map(lambda leaf: leaf.sum(axis=0), total)
+        total = jax.tree.map(lambda leaf: _total(leaf).sum(axis=0), found, is_leaf=is_low_rank)
         total = jax.lax.psum(total, AXIS) if mesh.size > 1 else total
         return jax.tree.map(lambda leaf: leaf / settings["cohort_size"], total)
 
@@ -90,6 +90,14 @@ def batched(settings: dict[str, Any], devices: int, options: Options | None) -> 
         return time.perf_counter() - started
 
     return run
+
+
+def _total(leaf: Any) -> Any:
+    """Return an array [clients, ...]; low-rank matrices of several clients as one."""
+    if not is_low_rank(leaf):
+        return leaf
+    base = None if leaf.base is None else leaf.base.sum(axis=0)
+    return LowRank(base, stacked_rows(leaf.lefts), stacked_rows(leaf.rights)).dense()[None]
 
 
 def check(simulator: Simulator, found: Any, drawn: Any, state: Any) -> None:

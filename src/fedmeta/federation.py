@@ -132,7 +132,9 @@ class Federation:
         """Return the state after a server step: phi - lr * pseudo_gradient for plain gradient descent."""
         # The mean of half-precision updates comes in float32; the optimiser's moments keep the parameters' types.
         gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), pseudo_gradient, state.phi)
-        updates, moments = self.server.update(gradient, state.optimiser, state.phi)
+        # Optax mixes types where a user of JAX may have forbidden it.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, moments = self.server.update(gradient, state.optimiser, state.phi)
         return ServerState(apply_updates(state.phi, updates), moments, state.round + 1)
 
     def exact_lift(self, message: Message) -> Part:

@@ -112,7 +112,9 @@ class InnerLoop:
                 return model.scores(pytrees.join(moving, still), part, noise(model, key, number))
 
             (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(moving)
-            updates, stepped = start.optimiser.update(gradient, state, moving)
+            # Optax mixes types where a user of JAX may have forbidden it.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, stepped = start.optimiser.update(gradient, state, moving)
             active = number < count
             if some_rest:
                 # A client with fewer batches than another rests: neither its parameters nor its moments move.

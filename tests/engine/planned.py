@@ -42,6 +42,7 @@ def network():
 
 
 MODEL = network()
+FEDERATION = fm.Federation(ALGORITHM, MODEL, SERVER)
 
 
 def images(sizes=SIZES):

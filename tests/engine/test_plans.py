@@ -1,6 +1,5 @@
 """Every plan gives the same, on any number of devices and processes; the fastest is found, kept and taken."""
 
-import importlib
 import json
 import os
 import signal
@@ -16,21 +15,21 @@ import optax
 import pytest
 
 import fedmeta as fm
-from fedmeta import pytrees, server
+from fedmeta import pytrees
 from fedmeta._engine import autotune, sharding
 from fedmeta._engine.cohort_sharding import CohortSharding
 from fedmeta._engine.plan import Plan, check_precision, default_plan, most_devices
-from fedmeta._engine.program import round_program, traced_update
+from fedmeta._engine.program import RoundResult, round_program
 from fedmeta._engine.rewrite.interpreter import trace
+from fedmeta._engine.tracing import task_like, traced_update
 from fedmeta._files import cache_folder
 from fedmeta.errors import CheckpointError, UnknownName, UsageError
+from fedmeta.runs import loop
 from tests import toys
 from tests.engine import planned
 from tests.engine.test_devices import LOOPBACK, ROOT, finish, free_port
 from tests.oracles import rounds
 
-# The function `train` hides the module of that name.
-TRAIN = importlib.import_module("fedmeta.runs.loop")
 PLANS = [
     Plan(),
     Plan(chunk=2),
@@ -42,6 +41,8 @@ PLANS = [
     Plan(chunk=5, convolution="im2col"),
     Plan(remat=True),
     Plan(chunk=3, remat=True, low_rank=False),
+    Plan(rewrite=False),
+    Plan(chunk=3, rewrite=False),
 ]
 
 
@@ -106,9 +107,10 @@ def filled():
     places = CohortSharding(Plan(chunk=3), 5)
     keys = [np.array([0, number], np.uint32) for number in range(5)]
     cohort = places.read(data, [3, 0, 1, 2, 4], (5, 5), keys, support=0.5, seed=0, max_examples=None, round=1)
-    state = server.init(planned.SERVER, planned.ALGORITHM.init(planned.MODEL, jax.random.key(0)))
-    program = round_program(planned.ALGORITHM, planned.MODEL, planned.SERVER, places.plan, "float32", sharding.mesh(1))
-    return lambda changed: program(state, None, changed(cohort)), places, cohort
+    state = planned.FEDERATION.init(jax.random.key(0))
+    program = round_program(planned.FEDERATION, places.plan, "float32", sharding.mesh(1))
+    nothing = planned.FEDERATION.memory(jax.random.key(0))
+    return lambda changed: RoundResult(*program(state, None, changed(cohort), nothing)), places, cohort
 
 
 def test_clients_that_only_fill_up_are_the_first_and_do_not_count(filled):
@@ -155,10 +157,10 @@ def test_cohorts_that_are_read_ahead_are_those_read_in_place(usually, monkeypatc
         def __iter__(self):
             return self.made
 
-        def fill(self):
+        def refill(self):
             pass
 
-    monkeypatch.setattr(TRAIN, "Prefetcher", InPlace)
+    monkeypatch.setattr(loop, "Prefetcher", InPlace)
     run = planned.train()
     assert toys.same_bits(run.state, usually[0].state)
 
@@ -225,12 +227,16 @@ def test_a_run_that_loses_a_process_leaves_what_was_told(tmp_path):
 
 def test_a_plan_is_what_its_text_says():
     assert Plan.parse("chunk=4,convolution=im2col") == Plan(chunk=4, convolution="im2col")
-    assert Plan.parse(" factored = no , remat=TRUE,devices=2") == Plan(low_rank=False, remat=True, devices=2)
+    assert Plan.parse(" low_rank = no , remat=TRUE,devices=2") == Plan(low_rank=False, remat=True, devices=2)
     plan = Plan(chunk=3, devices=2, low_rank=False, convolution="im2col", remat=True)
     assert Plan.from_dict(plan.to_dict()) == plan
     assert Plan.from_dict({}) == Plan()
+    # As earlier versions said it.
+    former = {"chunk": 3, "streams": 2, "factored": False, "convolution": "patches", "checkpoint": True}
+    assert Plan.from_dict(former) == plan
+    assert str(Plan(chunk=2, rewrite=False)) == "2 clients side by side, the program as JAX gives it"
     assert str(plan) == (
-        "3 clients side by side, convolution by patches, all products formed, 2 devices, activations computed again"
+        "3 clients side by side, convolution by im2col, all products formed, 2 devices, activations computed again"
     )
 
 
@@ -241,11 +247,11 @@ WRONG = {
     "chunk=4,": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk=4,'",
     "chunks=4": "unknown part of a plan 'chunks': did you mean chunk?",
     "chunk=0": "a plan's chunk must be a whole number from 1, not 0",
-    "chunk=two": "a plan's chunk must be a whole number from 1, not 'two'",
-    "chunk=true": "a plan's chunk must be a whole number from 1, not True",
-    "devices=-1": "a plan's streams must be a whole number from 1, not '-1'",
-    "low_rank=1": "a plan's factored must be true or false, not 1",
-    "remat=maybe": "a plan's checkpoint must be true or false, not 'maybe'",
+    "chunk=two": "a plan's chunk must be a whole number, not 'two'",
+    "chunk=true": "a plan's chunk must be a whole number, not True",
+    "devices=-1": "a plan's devices must be a whole number, not '-1'",
+    "low_rank=1": "a plan's low_rank must be true or false, not 1",
+    "remat=maybe": "a plan's remat must be true or false, not 'maybe'",
     "convolution=fft": "a plan's convolution must be 'xla' or 'im2col', not 'fft'",
 }
 
@@ -282,13 +288,13 @@ def test_small_models_are_computed_side_by_side_and_large_ones_one_by_one():
     ("cohort", "cores", "devices"),
     [(4, 1, 1), (1, 4, 1), (4, 2, 2), (3, 2, 2), (4, 3, 2), (6, 4, 3), (4, 64, 4), (100, 64, 8), (9, 64, 5)],
 )
-def test_a_large_model_is_dealt_to_no_more_cores_than_make_it_faster(monkeypatch, cohort, cores, streams):
+def test_a_large_model_is_dealt_to_no_more_cores_than_make_it_faster(monkeypatch, cohort, cores, devices):
     monkeypatch.setattr(jax, "local_device_count", lambda: cores)
-    assert default_plan(cohort, 10**9).streams == most_devices(cohort) == streams
-    assert default_plan(cohort, 10**6).streams == 1
-    # With one stream fewer some device would have more clients than any has now.
-    if streams > 1:
-        assert -(-cohort // (streams - 1)) > -(-cohort // streams) == -(-cohort // min(cores, 8, cohort))
+    assert default_plan(cohort, 10**9).devices == most_devices(cohort) == devices
+    assert default_plan(cohort, 10**6).devices == 1
+    # With one device fewer some device would have more clients than any has now.
+    if devices > 1:
+        assert -(-cohort // (devices - 1)) > -(-cohort // devices) == -(-cohort // min(cores, 8, cohort))
 
 
 # The search for the fastest.
@@ -301,7 +307,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def traced(model=planned.MODEL, lengths=(5, 5), algorithm=planned.ALGORITHM):
-    return traced_update(algorithm, model, planned.images(), lengths)
+    federation = fm.Federation(algorithm, model, planned.SERVER)
+    return traced_update(federation, task_like(planned.images(), lengths))
 
 
 def plans_tried(times, first=PLANS[0], memory=None):
@@ -353,7 +360,7 @@ def test_where_everything_is_too_large_the_least_is_taken():
 
 
 def test_only_what_can_matter_is_tried():
-    dense = traced_update(fm.MAML(), toys.network(), toys.classification(), (5, 5))
+    dense = traced_update(fm.Federation(fm.MAML(), toys.network()), task_like(toys.classification(), (5, 5)))
     assert len(list(autotune.alternatives(Plan(), dense, 12))) == 3
     assert len(list(autotune.alternatives(Plan(), dense, 1))) == 1
     nothing = trace(lambda x: x + 1, jnp.ones(3))
@@ -497,10 +504,11 @@ def test_a_digest_is_the_same_in_another_process():
     lines = (
         "import fedmeta as fm",
         "from fedmeta._engine import autotune",
-        "from fedmeta._engine.program import traced_update",
+        "from fedmeta._engine.tracing import task_like, traced_update",
         "from tests import toys",
         "model = fm.models.mlp((toys.FEATURES, 4, toys.CLASSES))",
-        "traced = traced_update(toys.algorithm('fedavg'), model, toys.classification(), (5, 5))",
+        "federation = fm.Federation(toys.algorithm('fedavg'), model)",
+        "traced = traced_update(federation, task_like(toys.classification(), (5, 5)))",
         "name = autotune.digest(traced, 4, 'float32')",
     )
     there: dict = {}
@@ -522,7 +530,7 @@ def counted(monkeypatch, own_cache):
         seen.append(plan)
         return autotune.Trial(plan, 1.0 if plan == Plan(chunk=5, low_rank=False) else 2.0 + plan.low_rank, 0.5, 100)
 
-    monkeypatch.setattr(measure, "Stopwatch", lambda compiled: trial)
+    monkeypatch.setattr(autotune, "Stopwatch", lambda compiled: trial)
     return seen
 
 
@@ -543,7 +551,7 @@ def test_plans_are_measured_once_and_then_remembered(counted):
     assert again.plan == first.plan
     assert again.source == "the fastest of those measured before"
     assert counted == tried
-    assert again.levels == first.levels
+    assert again.buckets == first.buckets
     assert again.flops == first.flops > 0
     assert 0 <= again.padding < 1
     # A run takes the plan that was found, however short it is.
@@ -554,7 +562,7 @@ def test_plans_are_measured_once_and_then_remembered(counted):
 def test_a_short_run_measures_nothing_and_a_long_one_does(counted, monkeypatch):
     assert planned.train(rounds=1).plan == Plan(chunk=5)
     assert counted == []
-    monkeypatch.setattr(measure, "WORTH", 0.0)
+    monkeypatch.setattr(autotune, "WORTH", 0.0)
     assert planned.train(rounds=1).plan == Plan(chunk=5, low_rank=False)
     assert counted
 
@@ -567,7 +575,7 @@ def test_a_plan_that_is_given_is_looked_at_and_nothing_else(counted):
 
 
 def test_a_measurement_of_this_machine_is_of_rounds_that_run(own_cache, monkeypatch):
-    monkeypatch.setattr(measure, "ENOUGH", 1e-9)
+    monkeypatch.setattr(autotune, "ENOUGH", 1e-9)
     found = explain(plan=Plan(chunk=2))
     (trial,) = found.trials
     assert 0 < trial.seconds < trial.first
@@ -577,8 +585,9 @@ def test_a_measurement_of_this_machine_is_of_rounds_that_run(own_cache, monkeypa
 def test_a_run_goes_on_by_its_own_plan_whatever_has_been_measured_since(own_cache, tmp_path):
     whole = planned.train(Plan(chunk=2), rounds=4)
     planned.train(Plan(chunk=2), rounds=2, directory=tmp_path / "run")
-    loop = TRAIN._Loop(planned.ALGORITHM, planned.MODEL, planned.images(), planned.SERVER, 5, 0.5, 0, None, "float32")
-    autotune.remember(loop._digest(), [autotune.Trial(Plan(chunk=5, convolution="im2col"), 0.1, 1.0, 1)])
+    simulator = fm.Simulator(planned.FEDERATION, planned.images(), cohort_size=5, support=0.5)
+    name = autotune.digest(simulator.traced(), 5, "float32")
+    autotune.remember(name, [autotune.Trial(Plan(chunk=5, convolution="im2col"), 0.1, 1.0, 1)])
     assert planned.train(rounds=1).plan == Plan(chunk=5, convolution="im2col")
     run = planned.train(rounds=4, directory=tmp_path / "run")
     assert run.plan == Plan(chunk=2)
@@ -601,7 +610,7 @@ def test_a_damaged_plan_of_a_run_is_named(plan, tmp_path):
 # The programs and the memory of a run.
 
 
-def test_a_level_is_compiled_once_and_no_later_round_compiles_anything():
+def test_a_bucket_is_compiled_once_and_no_later_round_compiles_anything():
     """A fresh network, so that nothing has been compiled before; all clients of one size."""
     compiled = []
 
@@ -628,20 +637,14 @@ def test_a_level_is_compiled_once_and_no_later_round_compiles_anything():
     assert after[2:] == [after[1]] * 5
 
 
-def test_there_is_one_program_a_level(usually):
-    program = round_program(
-        planned.ALGORITHM,
-        planned.MODEL,
-        planned.SERVER,
-        CohortSharding(Plan(chunk=2), 5).plan,
-        "float32",
-        sharding.mesh(1),
-    )
+def test_there_is_one_program_a_bucket(usually):
+    plan = CohortSharding(Plan(chunk=2), 5).plan
+    program = round_program(planned.FEDERATION, plan, "float32", sharding.mesh(1))
     before = program._cache_size()
     run = planned.train(Plan(chunk=2), rounds=8, cohort_size=5)
-    levels = {row["flops"] for row in run.rows}
-    assert len(levels) == 1 or before == 0
-    assert program._cache_size() <= max(before, len(levels))
+    buckets = {row["flops"] for row in run.rows}
+    assert len(buckets) == 1 or before == 0
+    assert program._cache_size() <= max(before, len(buckets))
 
 
 def test_what_validation_keeps_stays_readable_while_the_states_memory_is_used_again(tmp_path):

@@ -134,6 +134,7 @@ class Simulator:
         check_federation(federation, self.cohort_size)
         self.memory = ClientMemory(self._fresh())
         self._after: tuple[int, tuple[str, ...], Any] | None = None
+        self._known_costs: dict[int, tuple[int, int, int | None]] = {}
         self.given_plan = plan
         self._placement: CohortSharding | None = None
 
@@ -184,15 +185,7 @@ class Simulator:
             self._settle()
             return {name: float(value) for name, value in metrics.items()}
 
-        task = task_like(self.data, self.buckets.lengths(drawn.bucket))
-        figures = Figures(
-            round=drawn.round,
-            clients=drawn.clients,
-            bytes_down=self.cohort_size * pytrees.payload(state.phi),
-            bytes_up=self.cohort_size * message_bytes(self.federation, task),
-            flops=self.flops(drawn.bucket, self.cohort_size),
-            _read=read,
-        )
+        figures = Figures(drawn.round, drawn.clients, *self._costs(drawn.bucket), _read=read)
         return result.state, figures
 
     def use(self, plan: Plan) -> None:
@@ -242,6 +235,14 @@ class Simulator:
         bucket = int(self.buckets.sizes[-1]) if bucket is None else bucket
         each = update_flops(self.federation, task_like(self.data, self.buckets.lengths(bucket)))
         return None if each is None else each * clients
+
+    def _costs(self, bucket: int) -> tuple[int, int, int | None]:
+        """Return the bytes down, the bytes up and the operations of a round whose clients are padded to a bucket."""
+        if bucket not in self._known_costs:
+            each = message_bytes(self.federation, task_like(self.data, self.buckets.lengths(bucket)))
+            down = self.cohort_size * pytrees.payload(self.federation.phi_like)
+            self._known_costs[bucket] = down, self.cohort_size * each, self.flops(bucket, self.cohort_size)
+        return self._known_costs[bucket]
 
     def _key(self) -> jax.Array:
         return random.as_key(random.key_data(self.seed, "init"))

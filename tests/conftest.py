@@ -1,6 +1,11 @@
 import os
 import shutil
+import sys
 import tempfile
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+
+from beartype.claw import beartype_package
 
 # What the tests measure and compile is neither read from the user's cache nor left there.
 os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
@@ -9,12 +14,26 @@ os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
 # It must be said before JAX starts.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
+
 import hypothesis
 import jax
 import pytest
 
 import fedmeta as fm
 from tests import toys
+
+
+class _Plain(MetaPathFinder):
+    """Finds the ledger's modules before jaxtyping does."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        return PathFinder.find_spec(fullname, path, target) if f"{fullname}.".startswith("fedmeta.govern.") else None
+
+
+# The ledger has no arrays. Its annotations are checked, but without an account of shapes in each call, with which its
+# tests would take several times as long.
+beartype_package("fedmeta.govern")
+sys.meta_path.insert(0, _Plain())
 
 
 def pytest_unconfigure():

@@ -13,6 +13,7 @@ from fedmeta.govern import keyfile
 from fedmeta.govern.client import Client
 from fedmeta.govern.transactions import SetProfile
 from tests.cli.conftest import Outcome
+from tests.waiting import PATIENCE
 
 SHORT = """
 chain_id = "short"
@@ -69,9 +70,6 @@ unbonding_period = 30_000
 
 MEMBERS = ("east", "north", "south", "west")
 
-STARTS = 60
-"""Seconds in which a node must be there."""
-
 
 def federation(folder: Path, text: str = SHORT) -> Path:
     """Write the TOML, and the files that it names."""
@@ -93,10 +91,15 @@ def start(*arguments):
     return process, process.stdout.readline()
 
 
+def address(line):
+    """Return where a node is that began with this line."""
+    return line.partition(" is at ")[2].partition(",")[0]
+
+
 def end(process, number=signal.SIGINT):
     """Tell a process to end; return its exit code and what it wrote since the first line."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=STARTS)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
 
 
@@ -105,7 +108,7 @@ def served(*arguments):
     """Yield the address of a node."""
     process, line = start(*arguments)
     try:
-        yield line.partition(" is at ")[2].partition(",")[0]
+        yield address(line)
     finally:
         code, _, err = end(process)
         assert code == 0, err

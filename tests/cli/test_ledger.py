@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -15,11 +14,12 @@ import pytest
 import fedmeta.cli.ledger as package
 from fedmeta.cli.ledger import ledger
 from fedmeta.govern import keyfile
+from fedmeta.govern.client import Client
 from fedmeta.govern.genesis import decode_genesis
 from fedmeta.govern.rules.actions import ACTIONS
 from fedmeta.govern.transactions import TRANSACTIONS
 from fedmeta.govern.views.queries import QUERIES
-from tests.cli.serving import MEMBERS, end, federation, gathered, make, run, served, start
+from tests.cli.serving import MEMBERS, address, end, federation, gathered, make, run, served, start
 
 SOURCES = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
 
@@ -128,7 +128,8 @@ def test_init_never_writes_over_anything_but_takes_an_empty_folder(fedmeta, made
 def test_a_node_says_where_it_is_and_ends_cleanly_when_told_to(made, number):
     process, line = start(made, "--block-interval", 0.02)
     assert re.fullmatch(r"short is at http://127\.0\.0\.1:\d+, block 0; Ctrl-C ends it\n", line)
-    time.sleep(0.3)
+    with Client(address(line)) as client:
+        assert client.chain_id == "short"
     code, out, err = end(process, number)
     assert (code, err) == (0, "")
     assert re.fullmatch(r"stopped after block \d+\n", out)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,16 +12,32 @@ from safetensors.numpy import load_file
 
 from fedmeta.cli import launch
 from fedmeta.errors import RunError
+from tests.waiting import PATIENCE, until
 
 MEMBER = """
 import os, signal, sys, time
 words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 me, folder = int(words["--process"]), words["--folder"]
-open(os.path.join(folder, str(me)), "w").write(str(os.getpid()))
+own = os.path.join(folder, str(me))
+with open(own + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(own + ".new", own)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 def together():
-    while len(os.listdir(folder)) < int(words["--processes"]):
+    while len(there()) < int(words["--processes"]):
         time.sleep(0.01)
+def there():
+    return [name for name in os.listdir(folder) if name.isdecimal()]
+def last():
+    for name in there():
+        while name != str(me) and lives(int(open(os.path.join(folder, name)).read())):
+            time.sleep(0.01)
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 def die(code):
     os.kill(os.getpid(), code)
 def fail(text, code):
@@ -34,7 +49,7 @@ def fail(text, code):
 @pytest.fixture
 def team(tmp_path, monkeypatch):
     """Launch processes of a few lines each, without JAX; `team.pids()` are theirs."""
-    monkeypatch.setattr(launch, "PATIENCE", 0.5)
+    monkeypatch.setattr(launch, "PATIENCE", float(PATIENCE))
     folder = tmp_path / "team"
     folder.mkdir()
 
@@ -53,13 +68,6 @@ def gone(pid):
     return not state.strip() or state.startswith("Z")
 
 
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_only_the_first_speaks_and_its_exit_code_counts(team, capfd):
     assert team("together(); print('out', me); print('err', me, file=sys.stderr); sys.exit(0)", 3) == 0
     assert capfd.readouterr() == ("out 0\n", "err 0\n")
@@ -71,6 +79,12 @@ def test_what_the_first_says_of_its_failure_is_enough(team, capfd, code):
     assert capfd.readouterr() == ("", "fedmeta: wrong\n")
 
 
+@pytest.fixture
+def silent(team, monkeypatch):
+    """Hardly wait for a first process that never says anything."""
+    monkeypatch.setattr(launch, "PATIENCE", 0.1)
+
+
 FAILURES = {
     "die(signal.SIGKILL)": "was ended by SIGKILL",
     "fail('fedmeta: no such file', 1)": "has failed: no such file",
@@ -78,37 +92,39 @@ FAILURES = {
 }
 
 
+@pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("failure", FAILURES)
 def test_one_that_fails_takes_the_others_with_it(team, capfd, failure):
     with pytest.raises(RunError, match=f"^process 1 of 3 {FAILURES[failure]}; go on$"):
-        team(f"together(); {failure} if me == 1 else time.sleep(60)", 3)
+        team(f"together(); {failure} if me == 1 else time.sleep(3600)", 3)
     assert capfd.readouterr() == ("", "")
     assert all(gone(pid) for pid in team.pids())
 
 
+@pytest.mark.usefixtures("silent")
 def test_what_a_failed_process_wrote_is_shown_where_it_is_more_than_a_line(team, capfd):
     with pytest.raises(RunError, match="process 1 of 2 has failed with exit code 1; go on"):
-        team("together()\nif me: raise KeyError('x')\ntime.sleep(60)")
+        team("together()\nif me: raise KeyError('x')\ntime.sleep(3600)")
     assert "Traceback" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("guilty", [0, 2])
 def test_the_one_that_died_is_named_and_not_those_that_lost_it(team, guilty):
     others = f"die(signal.SIGABRT) if me == 1 else sys.exit({launch.LOST})"
-    late = f"(time.sleep(0.3), die(signal.SIGKILL)) if me == {guilty} else ({others})"
+    late = f"(last(), die(signal.SIGKILL)) if me == {guilty} else ({others})"
     with pytest.raises(RunError, match=f"process {guilty} of 3 was ended by SIGKILL; go on"):
         team(f"together(); {late}", 3)
 
 
 def test_a_program_that_is_killed_leaves_no_process(shop, tmp_path):
     process = start(*train(shop, tmp_path / "run", 100_000), "--processes", "2")
-    wait_for(lambda: len(children(process.pid)) == 2)
+    until(lambda: len(children(process.pid)) == 2)
     orphans = children(process.pid)
     assert not any(gone(pid) for pid in orphans)
-    wait_for((tmp_path / "run" / "metrics.jsonl").exists)
+    until((tmp_path / "run" / "metrics.jsonl").exists)
     process.kill()
-    process.communicate(timeout=60)
-    wait_for(lambda: all(gone(pid) for pid in orphans))
+    process.communicate(timeout=PATIENCE)
+    until(lambda: all(gone(pid) for pid in orphans))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +186,7 @@ def children(pid):
 def test_two_processes_give_what_one_gives(fedmeta, shop, tmp_path):
     alone = fedmeta(*train(shop, tmp_path / "one", 3), "--processes", 1)
     process = start(*train(shop, tmp_path / "two", 3), "--processes", "2")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert json.loads(out)["clients"] == alone.json["clients"]
     found, right = (load_file(tmp_path / run / "model.safetensors") for run in ("two", "one"))
@@ -182,10 +198,10 @@ def test_two_processes_give_what_one_gives(fedmeta, shop, tmp_path):
 def test_ctrl_c_stops_all_and_leaves_a_run_that_goes_on(fedmeta, shop, tmp_path):
     run = tmp_path / "run"
     process = start(*train(shop, run, 100_000), "--processes", "2")
-    wait_for((run / "metrics.jsonl").exists)
+    until((run / "metrics.jsonl").exists)
     started = children(process.pid)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == f"fedmeta: interrupted; go on with: fedmeta resume {run}"
@@ -194,15 +210,15 @@ def test_ctrl_c_stops_all_and_leaves_a_run_that_goes_on(fedmeta, shop, tmp_path)
     assert all(gone(pid) for pid in started)
     done = len((run / "metrics.jsonl").read_text().splitlines())
     again = start("resume", str(run), "--rounds", str(done + 1), "--processes", "2")
-    _, err = again.communicate(timeout=120)
+    _, err = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, err
 
 
 def test_ctrl_c_while_they_start_is_one_line(shop, tmp_path):
     process = start(*train(shop, tmp_path / "run", 100_000), "--processes", "2")
-    wait_for(lambda: len(children(process.pid)) == 2)
+    until(lambda: len(children(process.pid)) == 2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.strip() == "fedmeta: interrupted"
 
@@ -210,10 +226,10 @@ def test_ctrl_c_while_they_start_is_one_line(shop, tmp_path):
 def test_a_process_that_is_killed_ends_the_run_with_one_line(shop, tmp_path):
     run = tmp_path / "run"
     process = start(*train(shop, run, 100_000), "--processes", "2")
-    wait_for((run / "metrics.jsonl").exists)
+    until((run / "metrics.jsonl").exists)
     started = sorted(children(process.pid))
     os.kill(started[1], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     last = f"fedmeta: process 1 of 2 was ended by SIGKILL; go on with: fedmeta resume {run}"
     assert err.splitlines()[-1] == last

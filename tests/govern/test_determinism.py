@@ -26,6 +26,7 @@ from fedmeta.govern.rules.faults import KINDS
 from fedmeta.govern.snapshot import restore, take
 from tests.govern.playing import key
 from tests.govern.recorded import record
+from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def test_other_hash_seeds_and_orders_of_the_genesis_give_the_same_app_hashes(rec
         )
         for seed in ("1", "22")
     ]
-    answers = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    answers = [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in processes]
     assert answers[0][1] != answers[1][1]
     for hashes, _ in answers:
         assert hashes == [one.hex() for one in recorded.hashes]

@@ -13,6 +13,7 @@ import pytest
 import fedmeta.errors
 import fedmeta.govern as govern
 from fedmeta.govern import errors
+from tests.waiting import PATIENCE
 
 NAMES = {
     "Client",
@@ -102,7 +103,7 @@ def test_what_is_checked_is_what_is_imported():
 
 def run(program):
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stdout.split()
 
 

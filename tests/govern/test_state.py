@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -212,6 +212,7 @@ TestLedger.settings = settings(max_examples=30, stateful_step_count=40)
 
 
 @given(st.lists(blocks, max_size=4))
+@example([[(Edge("a", 0, 0), False)], [(Edge("a", 0, 0), True)]])
 def test_a_chain_without_folds_ends_in_the_same_state(chain):
     folded, unfolded = built(*chain), built(*chain, fold=False)
     assert unfolded.root == folded.root

@@ -44,8 +44,8 @@ class Base:
             self._link(due.cls, due.index, key, record)
         self.free = [slot for slot, record in enumerate(self.entries) if record is None]
 
-    def merge(self, touched: Mapping[type, Mapping[tuple, tuple[Any, int]]]) -> None:
-        """Write the record and the slot of each key, (None, -1) for one that is gone."""
+    def merge(self, touched: Mapping[type, Mapping[tuple, tuple[Any, int]]], slots: int) -> None:
+        """Write the record and the slot of each key, (None, -1) for one that is gone; there are so many slots then."""
         for cls, changed in touched.items():
             fields = layout(cls).index
             keys = self.at.setdefault(cls, {})
@@ -61,10 +61,11 @@ class Base:
                     self._link(cls, fields, key, record)
                 if (was is None) != (record is None):
                     self._age(cls, key)
+        # The last slots may have been taken and left since the fold.
+        self.entries.extend([None] * (slots - len(self.entries)))
         for changed in touched.values():
             for record, slot in changed.values():
                 if record is not None:
-                    self.entries.extend([None] * (slot + 1 - len(self.entries)))
                     self.entries[slot] = record
 
     def keys(self, cls: type) -> list[tuple]:

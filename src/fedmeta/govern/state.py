@@ -143,7 +143,7 @@ class State:
         if not self._changes:
             return self
         base = self._base
-        base.merge(self._touched)
+        base.merge(self._touched, self.slots)
         base.free = sorted([*base.free[self._taken :], *self._vacated])
         base.tree.merge(self._view)
         base.version += 1

@@ -28,6 +28,7 @@ from fedmeta.govern.records import Candidate, Delegation, Member
 from fedmeta.govern.signatures import digest
 from fedmeta.govern.state import State
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 SEQUENCER = key("sequencer")
@@ -36,8 +37,6 @@ CANDIDATES = ("ann", "bob", "cat")
 FREE = 10**12
 CHECKPOINT_PAGES = (60, 2_000)
 """Either so few that the log is brought into the file every few blocks, or more than a process lives to see."""
-PATIENCE = 60
-"""Seconds after which a process that neither speaks nor ends counts as stuck."""
 
 
 def small() -> Genesis:

@@ -19,6 +19,7 @@ from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, GovernError, StoreError
 from tests.govern.engines.crashing import ROOT, Torment, Victim, Violation, Witness, small
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 PAGE, FRAME, LOG_HEAD = 4096, 24 + 4096, 32
@@ -439,7 +440,7 @@ def test_processes_that_race_for_a_ledger_have_it_one_at_a_time(tmp_path):
         for one in racers:
             one.stdin.write(b"\n")
             one.stdin.flush()
-        assert [one.communicate(timeout=60)[1] for one in racers] == [b""] * 3
+        assert [one.communicate(timeout=PATIENCE)[1] for one in racers] == [b""] * 3
     finally:
         for one in racers:
             one.kill()

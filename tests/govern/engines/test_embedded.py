@@ -14,6 +14,7 @@ from fedmeta.govern.light import LightClient, verify_record
 from fedmeta.govern.records import Delegation
 from fedmeta.govern.signatures import digest
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 
@@ -142,7 +143,7 @@ def test_many_threads_may_submit_read_and_make_blocks(engine):
 
     def member(name):
         receipts = [engine.submit(sign(name, sequence, tx.Delegate("cat", 1))) for sequence in range(40)]
-        return [receipt.wait(30.0).height for receipt in receipts]
+        return [receipt.wait(float(PATIENCE)).height for receipt in receipts]
 
     def reader():
         seen = 0

@@ -14,6 +14,7 @@ from fedmeta.govern.serve import listen, serve
 from fedmeta.govern.signatures import digest
 from tests.govern.engines.story import equivocate, rotate
 from tests.govern.playing import CHAIN, Play, federation, key
+from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 
@@ -108,12 +109,12 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 class Live:
     """A node that serves on loopback, from a thread; `stop` ends it and raises what ended it before."""
 
-    def __init__(self, engine: EmbeddedEngine, limits=None, port=0, **options):
+    def __init__(self, engine: EmbeddedEngine, limits=None, **options):
         options = {"block_interval": 0.02, "empty_interval": 3600.0, **options}
         self.engine = engine
         self.app = create_app(engine, limits, **options)
         self.node = self.app.state.node
-        self.listener = listen("127.0.0.1", port)
+        self.listener = listen("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._failed: list[BaseException] = []
@@ -122,7 +123,7 @@ class Live:
 
     def start(self) -> "Live":
         self._thread.start()
-        assert self._started.wait(10)
+        assert self._started.wait(PATIENCE)
         return self
 
     def _run(self):
@@ -138,13 +139,27 @@ class Live:
 
     def stop(self) -> None:
         self.server.stop()
-        self._thread.join(20)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it has ended, and raise what ended it."""
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         if self._failed:
             raise self._failed[0]
 
+    def hold(self, until) -> None:
+        """Let no block be made before a condition holds, in the place of the one before."""
+        produce = type(self.node)._produce
+
+        async def held(empty: bool) -> bool:
+            return bool(until()) and await produce(self.node, empty)
+
+        self.node._produce = held
+
     def http(self, **options) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20, **options)
+        # Without TLS no certificates need be read, which takes longer than most of what is asked.
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, verify=False, **options)
 
     def send(self, raw: bytes, **options) -> httpx.Response:
         with self.http() as client:

@@ -105,7 +105,7 @@ def test_a_network_of_64_bits_counts_as_one_address(host, due):
 
 
 @pytest.fixture
-def node(tmp_path):
+def node(tmp_path, still):
     with EmbeddedEngine.create(tmp_path / "ledger.db", federation(), SEQUENCER) as engine:
         asked = Asked(engine, Limits(peer_rate=1, peer_burst=3))
         yield asked

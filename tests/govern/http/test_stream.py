@@ -2,7 +2,9 @@
 
 import json
 import socket
+import sys
 import time
+from collections import Counter
 from contextlib import closing, contextmanager
 from itertools import islice
 from typing import NamedTuple
@@ -13,6 +15,7 @@ import pytest
 from fedmeta.govern.http import Limits
 from fedmeta.govern.http.shape import json_form
 from tests.govern.http.nodes import Live, live, played, refused, replayed, sign
+from tests.waiting import until
 
 PLAY = played()
 
@@ -153,10 +156,11 @@ def test_a_height_that_is_not_due_is_refused_rather_than_waited_for_in_silence(n
 
 
 def test_a_silent_stream_says_that_it_lives(path):
+    began = time.monotonic()
     with live(path, Limits(heartbeat_seconds=1)) as node, follow(node) as stream:
-        began, found = time.monotonic(), messages(stream)
-        assert [next(found).kind for _ in range(3)] == ["", "", ""]
-        assert 1.5 < time.monotonic() - began < 5
+        found = messages(stream)
+        assert [next(found).kind for _ in range(2)] == ["", ""]
+        assert time.monotonic() - began > 0.9
 
 
 def test_it_ends_in_order_when_the_node_stops(path):
@@ -164,11 +168,9 @@ def test_it_ends_in_order_when_the_node_stops(path):
         node.send(sign("hal", 0))
         found = blocks(stream)
         assert [next(found)[0], next(found)[0]] == [0, 1]
-        began = time.monotonic()
         node.server.stop()
-        # No error: the last piece says that there are no more.
+        # No error, as it would be once the grace is over: the last piece says that there are no more.
         assert list(found) == []
-        assert time.monotonic() - began < 5
 
 
 def test_streams_to_one_address_are_limited_and_counted_back(path):
@@ -178,9 +180,7 @@ def test_streams_to_one_address_are_limited_and_counted_back(path):
             assert refused(answer) == (503, "busy")
             assert answer.headers["retry-after"] == "7"
             assert client.get("/status").status_code == 200
-        end = time.monotonic() + 5
-        while node.node.streams.total() and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: not node.node.streams.total())
         assert dict(node.node.streams) == {}
         with follow(node) as stream:
             assert stream.status_code == 200
@@ -191,28 +191,42 @@ def test_streams_are_limited_in_all(path):
         assert refused(client.get("/events")) == (503, "busy")
 
 
-def test_a_reader_that_takes_nothing_is_cut_off_and_the_others_go_on(tmp_path, capfd):
+class Most(Counter):
+    """A count that knows the most that there ever was."""
+
+    most = 0
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        self.most = max(self.most, self.total())
+
+
+def test_a_reader_that_takes_nothing_is_cut_off_and_the_others_go_on(tmp_path, monkeypatch, capfd):
+    # The system does not do it in the node's place.
+    monkeypatch.setattr(sys.modules["fedmeta.govern.serve"], "STALL", 3600)
     engine = replayed(tmp_path / "ledger.db")
     node = Live(engine, Limits(stall_seconds=1))
-    # Small buffers in the system, so that a chain of this size fills them.
+    streams = node.node.streams = Most()
+    # Small buffers in the system, and below in the server, so that a chain of this size fills them.
     node.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     node.start()
     try:
         with closing(socket.socket()) as slow, follow(node, {"from_height": 0}) as stream:
+            found = blocks(stream)
+            assert len(list(islice(found, len(DUE)))) == len(DUE)
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             slow.connect(("127.0.0.1", node.port))
+            connections = node.server.server_state.connections
+            until(lambda: len(connections) == 2)
+            for one in list(connections):
+                one.loop.call_soon_threadsafe(one.transport.set_write_buffer_limits, 4096)
             slow.sendall(b"GET /events?from_height=0 HTTP/1.1\r\nhost: node\r\n\r\n")
-            assert len(take(stream, len(DUE))) == len(DUE)
-            assert node.node.streams.total() == 2
-            end = time.monotonic() + 6
-            while node.node.streams.total() > 1 and time.monotonic() < end:
-                time.sleep(0.05)
-            assert node.node.streams.total() == 1
+            until(lambda: streams.most == 2 and streams.total() < 2)
             # It is dropped, and not merely asked to close once all was taken.
-            end = time.monotonic() + 5
-            while len(node.server.server_state.connections) > 1 and time.monotonic() < end:
-                time.sleep(0.05)
-            assert len(node.server.server_state.connections) == 1
+            until(lambda: len(connections) == 1)
+            assert node.send(sign("hal", PLAY.member("hal").sequence)).status_code == 200
+            assert next(found)[0] == len(DUE)
+            assert (streams.most, streams.total()) == (2, 1)
     finally:
         node.stop()
         engine.close()
@@ -223,10 +237,12 @@ def test_a_reader_that_leaves_is_forgotten(path, capfd):
     with live(path) as node:
         with follow(node):
             assert node.node.streams.total() == 1
-        end = time.monotonic() + 5
-        while node.node.streams.total() and time.monotonic() < end:
-            node.send(sign("hal", node.engine.height))
-        assert node.node.streams.total() == 0
+
+        def forgotten():
+            assert node.send(sign("hal", node.engine.height)).status_code == 200
+            return not node.node.streams.total()
+
+        until(forgotten)
     assert capfd.readouterr().err == ""
 
 

@@ -43,6 +43,7 @@ mutants: .venv/ready
 
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak
+	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,test_machine.py test_state.py test_fuzz.py test_codec.py http/test_hostile.py)
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

@@ -4,11 +4,12 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta.govern import codec
 from fedmeta.govern.errors import Malformed
+from tests.examples import examples
 
 # RFC 8949, appendix A, as far as the profile goes.
 PUBLISHED = [
@@ -224,13 +225,13 @@ def test_a_tuple_is_a_list(items):
 
 
 @given(st.binary(max_size=80))
-@settings(max_examples=400)
+@examples(400)
 def test_random_bytes_raise_nothing_but_malformed(data):
     decodes_or_is_malformed(data)
 
 
 @given(values, st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_damaged_bytes_raise_nothing_but_malformed(value, data):
     good = codec.encode(value)
     at = data.draw(st.integers(0, len(good) - 1))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from fedmeta.govern import codec
 from fedmeta.govern import transactions as tx
@@ -34,12 +34,13 @@ from fedmeta.govern.rules import candidates
 from fedmeta.govern.signatures import digest
 from fedmeta.govern.snapshot import cut, decode_manifest, encode_manifest, restore, take
 from fedmeta.govern.state import State
+from tests.examples import examples
 from tests.govern.attacks.means import LIE, TRUTH, rotation, signed
 from tests.govern.engines.story import story
 from tests.govern.mutation import damaged, mutated, odd, rngs
 from tests.govern.playing import CHAIN, MODEL, RECIPE, SHORT, TIME, Play, federation, key
 
-many, some = settings(max_examples=150), settings(max_examples=60)
+many, some = examples(150), examples(60)
 
 ACTIONS = [
     {"kind": "set-parameter", "name": "quorum", "value": 300_000},
@@ -173,7 +174,7 @@ def test_a_transaction_with_any_value_exchanged_is_refused(rng):
     assert isinstance(one(state, bad)[1], TransactionRefused) or bad == raw
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(rngs)
 def test_odd_values_under_a_right_signature_are_refused_or_taken_and_the_ledger_goes_on(rng):
     state, raw = rng.choice(samples())
@@ -393,7 +394,7 @@ def deranged(rng, parts):
     return framed([*before, codec.encode([kind, *values]), *after])
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(rng=rngs)
 def test_an_export_with_any_change_is_refused_and_leaves_no_ledger(exported, rng):
     parts = frames((exported / rng.choice(("whole.out", "pruned.out"))).read_bytes())

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -21,6 +20,7 @@ from fedmeta.govern.records import (
     Update,
 )
 from fedmeta.govern.signatures import digest
+from tests.examples import examples
 from tests.govern.playing import DELEGATIONS, STAKES, federation
 from tests.govern.recorded import record
 from tests.govern.watched import Watched
@@ -267,4 +267,4 @@ class Ledger(RuleBasedStateMachine):
 class TestLedger(Ledger.TestCase):
     """The ledger agrees with the reference, and its invariants hold, after every block of any history."""
 
-    settings = settings(max_examples=12, stateful_step_count=30, derandomize=False)
+    settings = examples(12, stateful_step_count=30)

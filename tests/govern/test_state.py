@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -15,6 +15,7 @@ from fedmeta.govern import merkle
 from fedmeta.govern.errors import Malformed, StateError
 from fedmeta.govern.record import LAYOUTS, encode_record, key_of, layout, record
 from fedmeta.govern.state import Change, State
+from tests.examples import examples
 from tests.oracles.merkle import tree_head
 
 
@@ -208,7 +209,7 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(max_examples=30, stateful_step_count=40)
+TestLedger.settings = examples(30, stateful_step_count=40)
 
 
 @given(st.lists(blocks, max_size=4))

@@ -1,3 +1,4 @@
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -229,15 +230,24 @@ def test_a_ledger_goes_on_where_it_was_closed(path):
 # Snapshots, pruning, rebuilding
 
 
-@pytest.fixture
-def short(path):
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
     """A ledger whose unbonding period is 35 blocks, after 55 blocks with snapshots at 5, 15 and 25."""
+    path = tmp_path_factory.mktemp("grown") / "ledger.db"
     with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
         for _ in range(3):
             grow(engine, 5)
             engine.snapshot()
             grow(engine, 5)
         grow(engine, 25)
+    return path
+
+
+@pytest.fixture
+def short(grown, path):
+    """A copy of that ledger."""
+    shutil.copy(grown, path)
+    with EmbeddedEngine.open(path, SEQUENCER) as engine:
         yield engine
 
 

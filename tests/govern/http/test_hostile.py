@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from fedmeta.govern import codec
@@ -12,11 +12,12 @@ from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.http import Limits
 from fedmeta.govern.record import LAYOUTS
 from fedmeta.govern.views.queries import QUERIES
+from tests.examples import examples
 from tests.govern.http.nodes import SEQUENCER, Asked, live, sign
 from tests.govern.playing import CHAIN, federation
 
 FREE = Limits(peer_rate=10**6, peer_burst=10**6, member_rate=10**6, member_burst=10**6)
-SETTINGS = settings(max_examples=80, suppress_health_check=list(HealthCheck))
+SETTINGS = examples(80, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +203,7 @@ def test_what_is_no_request_is_refused_and_the_node_goes_on(wire, data, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-@settings(SETTINGS, max_examples=40)
+@examples(40, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=300))
 def test_no_bytes_at_all_make_a_node_fail(wire, data):
     assert b" 500 " not in shout(wire, b"GET /" + data)

@@ -1,0 +1,12 @@
+"""How many examples a property has."""
+
+import os
+
+from hypothesis import settings
+
+TIMES = int(os.environ.get("FEDMETA_SOAK", "0"))
+
+
+def examples(count, **options):
+    """Return settings: so many examples, the same ones each time; in `make soak` many times as many, and others."""
+    return settings(max_examples=count * max(TIMES, 1), derandomize=not TIMES, **options)

@@ -147,7 +147,9 @@ def test_a_round_by_hand_is_final_and_explain_sums_to_what_each_member_holds(par
         told = party.ask("explain", name, "--term", 1)
         assert told["check"]["holds"]
         assert told["check"]["before"] == first[name]
-        assert told["total"] == sum(line["amount"] for line in told["lines"]) > 0
+        assert told["total"] == sum(line["amount"] for line in told["lines"])
+        # Another test has east slashed.
+        assert sum(line["amount"] for line in told["lines"] if line["why"] != "slash") > 0
         text = party.must("explain", name).out
         assert "they agree to the unit" in text
         assert all(line["formula"] in text for line in told["lines"])
@@ -166,7 +168,7 @@ def test_a_round_by_hand_is_final_and_explain_sums_to_what_each_member_holds(par
 
 def test_what_opens_a_commitment_is_for_its_owner_only(party):
     found = list(party.folder.parent.glob("*.json"))
-    assert {path.stem for path in found} == {seat["candidate"] for seat in party.ask("term", 1)["seats"]}
+    assert {path.stem for path in found} == {one["candidate"] for one in party.ask("round", 1)["attestations"]}
     assert {stat.S_IMODE(path.stat().st_mode) for path in found} == {0o600}
 
 
@@ -249,9 +251,9 @@ def test_a_member_changes_its_key_and_its_profile(party, tmp_path):
 def test_events_blocks_transactions_and_proofs_can_be_looked_up(party):
     before = party.ask("supply")["bonded"]
     sent = json.loads(party.must("stake", "bond", 700, "--json", by="south").out)
-    # Rewards that were not claimed yet are settled before that.
-    kinds = [one["kind"] for one in sent["events"]]
-    assert (kinds[0], kinds[-1], set(kinds[1:-1]) - {"rewards-settled"}) == ("transaction-applied", "staked", set())
+    # Rewards are settled as well, if there were any before.
+    kinds = [one["kind"] for one in sent["events"] if one["kind"] != "rewards-settled"]
+    assert kinds == ["transaction-applied", "staked"]
     lines = party.must("events", "--from", sent["height"], "--kind", "staked", "--json").out.splitlines()
     assert [json.loads(line)["fields"]["amount"] for line in lines] == [700]
     assert "amount 700" in party.must("block", sent["height"]).out

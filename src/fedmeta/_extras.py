@@ -1,9 +1,10 @@
 """Packages that come with an extra: imported where they are used, and named in one line where they are missing."""
 
 import importlib
+import importlib.util
 from typing import Any
 
-from fedmeta.errors import UsageError
+from fedmeta.errors import MissingPackage
 
 EXTRAS = {
     "pyarrow": "tables",
@@ -29,7 +30,7 @@ def need(module: str, what: str) -> Any:
         what: what needs it, for the message: "the history as a table".
 
     Raises:
-        UsageError: the package is not installed; the message names the extra that brings it.
+        MissingPackage: the package is not installed; the message names the extra that brings it.
     """
     package = module.partition(".")[0]
     try:
@@ -37,6 +38,33 @@ def need(module: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise
-        raise UsageError(
-            f"{what} needs the package {package}, which is not installed: pip install 'fedmeta[{EXTRAS[package]}]'"
-        ) from None
+        raise _missing(package, what) from None
+
+
+def need_extra(extra: str, what: str) -> None:
+    """Look for every package of an extra, and import none: for a part of fedmeta of which nothing works without them.
+
+    Args:
+        extra: such as "ledger".
+        what: as in `need`.
+
+    Raises:
+        MissingPackage: one of them is not installed.
+    """
+    for package, bringer in EXTRAS.items():
+        if bringer == extra and not _is_there(package):
+            raise _missing(package, what)
+
+
+def _missing(package: str, what: str) -> MissingPackage:
+    return MissingPackage(
+        f"{what} needs the package {package}, which is not installed: pip install 'fedmeta[{EXTRAS[package]}]'"
+    )
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        # What stands in for a package that is not to be had may say so at once.
+        return False

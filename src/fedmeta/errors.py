@@ -2,7 +2,8 @@
 
 FedmetaError
 ├── UsageError          an argument or an option is wrong (also a ValueError)
-│   └── UnknownName     a name that is in no table; the message gives the nearest ones
+│   ├── UnknownName     a name that is in no table; the message gives the nearest ones
+│   └── MissingPackage  a package that an extra brings is not installed (also an ImportError)
 ├── DataError           the data cannot be used as they are
 │   └── DownloadError   a file could not be fetched whole
 ├── RunError            a run cannot start, go on, or be read
@@ -34,6 +35,10 @@ class UnknownName(UsageError):
         near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
         super().__init__(f"unknown {kind} {name!r}: {hint}")
+
+
+class MissingPackage(UsageError, ImportError):
+    """A package that an extra brings is not installed; the message names what needs it, the package and the extra."""
 
 
 class DataError(FedmetaError):

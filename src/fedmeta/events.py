@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedmeta._extras import need
+
 
 @dataclass(frozen=True)
 class RunStarted:
@@ -113,12 +115,14 @@ class TensorBoard:
 
     Args:
         directory: the folder of the event files.
+
+    Raises:
+        MissingPackage: the extra is not installed.
     """
 
     def __init__(self, directory: str | Path):
-        from tensorboardX import SummaryWriter
-
-        self._open = lambda: SummaryWriter(str(directory))
+        board = need("tensorboardX", "TensorBoard")
+        self._open = lambda: board.SummaryWriter(str(directory))
         self._writer: Any = None
 
     def __call__(self, event: Event) -> None:

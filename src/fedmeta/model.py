@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from fedmeta import losses, metrics
+from fedmeta._extras import need
 from fedmeta._precision import widened
 from fedmeta.errors import UsageError
 from fedmeta.task import Batch
@@ -135,7 +136,7 @@ class Model:
                 shared, so their mean over clients has no meaning; LayerNorm or GroupNorm do. Or it holds a dropout
                 without random numbers, or, when it is called, changes a variable that is no intermediate value.
         """
-        from flax import nnx
+        nnx = need("flax.nnx", "Model.from_nnx")
 
         def built(key: Any) -> Any:
             module = build(nnx.Rngs(key))
@@ -215,8 +216,7 @@ class Model:
             UsageError: the module holds state (BatchNorm), a dropout and takes no `key=`, or changes its structure
                 from one key to another.
         """
-        import equinox as eqx
-
+        eqx = need("equinox", "Model.from_equinox")
         first = build(_first_key())
         parts = _parts(first)
         if any(isinstance(part, eqx.nn.StateIndex | eqx.nn.State) for part in parts):

@@ -22,6 +22,18 @@ COMMANDS = {
     "ledger": "fedmeta.cli.ledger:ledger",
 }
 
+SUMMARIES = {
+    "train": "Train an algorithm and test it on unseen clients.",
+    "resume": "Go on with a run that was interrupted.",
+    "evaluate": "Test a run on unseen clients.",
+    "adapt": "Adapt a run to a client's own examples.",
+    "predict": "Predict with a client's model; one row per example.",
+    "compare": "Train several algorithms on the same clients.",
+    "data": "List data sets, describe one, fetch one, or draw one.",
+    "ledger": "Keep a federation's ledger: stake, elections, rounds, rewards.",
+}
+"""What `fedmeta --help` says of each, so that it need not import them."""
+
 WITHOUT_JAX = ("ledger",)
 """Commands that compute nothing, and so do not wait for JAX."""
 
@@ -37,6 +49,10 @@ class _Commands(click.Group):
             return None
         module, name = COMMANDS[cmd_name].split(":")
         return getattr(importlib.import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in COMMANDS])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):

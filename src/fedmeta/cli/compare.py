@@ -38,15 +38,14 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     from rich.console import Console
 
     from fedmeta._files import write_atomically
+    from fedmeta.cli.pages import write_pages
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
     from fedmeta.errors import Interrupted, UsageError
     from fedmeta.events import Event, RunStarted
     from fedmeta.study.compare import Outcome
     from fedmeta.study.compare import compare as compare_outcomes
-    from fedmeta.study.plots import save_picture
     from fedmeta.study.recipe import Recipe
-    from fedmeta.study.report import write_report
     from fedmeta.study.saved import finish
 
     names = list(dict.fromkeys(name.strip() for name in algorithms.split(",") if name.strip()))
@@ -74,16 +73,11 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
             raise Interrupted("interrupted; the same command goes on where it stopped") from None
     comparison = compare_outcomes(outcomes)
     comparison.save(out)
-    save_picture(comparison, out / "comparison")
-    write_report(out / "report.html", outcomes, comparison)
+    pages = write_pages(out, outcomes, comparison)
     if as_json:
         click.echo(json.dumps(comparison.summary(), indent=1))
         return
     console = Console()
     show(console, outcomes, comparison)
-    lines = [
-        f"Picture {out / 'comparison.png'}",
-        f"Report  {out / 'report.html'}",
-        f"Figures {out / 'comparison.json'}",
-    ]
+    lines = [*pages, f"Figures {out / 'comparison.json'}"]
     console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -25,9 +25,7 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
       fedmeta evaluate runs/maml --support 0.5 --adapt-steps 10
     """
     from dataclasses import replace
-    from io import BytesIO
 
-    from pyarrow.csv import write_csv
     from rich.console import Console
 
     from fedmeta._files import write_atomically
@@ -44,9 +42,7 @@ def evaluate(run: Path, support: float | None, adapt_steps: int | None, per_clie
         prepared = replace(prepared, algorithm=algorithm)
     report = prepared.report(saved.phi, prepared.test, support=support)
     if per_client is not None:
-        file = BytesIO()
-        write_csv(report.per_client, file)
-        write_atomically(per_client, file.getvalue())
+        write_atomically(per_client, report.per_client_csv().encode())
     if as_json:
         click.echo(json.dumps(report.summary(), indent=1))
         return

@@ -85,22 +85,17 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan:
     from rich.console import Console
 
     from fedmeta._engine.sharding import is_leader
+    from fedmeta.cli.pages import write_pages
     from fedmeta.cli.progress import Display
     from fedmeta.cli.tables import show
-    from fedmeta.errors import Interrupted, UsageError
+    from fedmeta.errors import Interrupted
     from fedmeta.events import TensorBoard
-    from fedmeta.study.report import write_report
     from fedmeta.study.saved import finish
 
     if not is_leader():
         finish(prepared, prepared.run())
         return
-    board = None
-    if tensorboard is not None:
-        try:
-            board = TensorBoard(tensorboard)
-        except ImportError:
-            raise UsageError("--tensorboard needs the package tensorboardX: install fedmeta[tensorboard]") from None
+    board = None if tensorboard is None else TensorBoard(tensorboard)
     with Display() as display:
         try:
             shown = display.listener(prepared.algorithm.title)
@@ -111,15 +106,11 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan:
             if board is not None:
                 board.close()
     outcome = finish(prepared, run)
-    write_report(out / "report.html", [outcome])
+    pages = write_pages(out, [outcome])
     if as_json:
         click.echo(json.dumps(outcome.report.summary(), indent=1))
         return
     console = Console()
     show(console, [outcome])
-    console.print(
-        f"\nModel   {out / 'model.safetensors'}\nReport  {out / 'report.html'}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
+    lines = [f"Model   {out / 'model.safetensors'}", *pages]
+    console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)

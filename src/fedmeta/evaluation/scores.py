@@ -1,5 +1,7 @@
 """What an evaluation gives: the clients' scores before and after they adapt."""
 
+import csv
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,7 +120,23 @@ class Report:
 
     @property
     def per_client(self) -> Any:
-        """A pyarrow table, one row a client: its examples, and each metric before and after adaptation."""
+        """A pyarrow table, one row a client: its examples, and each metric before and after adaptation.
+
+        Raises:
+            MissingPackage: the extra `tables` is not installed.
+        """
+        return need("pyarrow", "a table of clients").table(self._per_client())
+
+    def per_client_csv(self) -> str:
+        """Return the same table as CSV, with a line of names first; it needs no other package."""
+        columns = self._per_client()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return text.getvalue()
+
+    def _per_client(self) -> dict[str, Any]:
         columns: dict[str, Any] = {
             "client": list(self.clients),
             "support": self.support_examples,
@@ -126,11 +144,15 @@ class Report:
         }
         for name, values in self.after.values.items():
             columns |= {f"{name}_before": self.before.values[name], name: values}
-        return need("pyarrow", "a table of clients").table(columns)
+        return columns
 
     @property
     def curve(self) -> Any:
-        """A pyarrow table, one row for each adaptation step from 0: each metric over data points, and over clients."""
+        """A pyarrow table, one row for each adaptation step from 0: each metric over data points, and over clients.
+
+        Raises:
+            MissingPackage: the extra `tables` is not installed.
+        """
         return need("pyarrow", "the curve as a table").Table.from_pylist(self._curve())
 
     def _curve(self) -> list[dict[str, Any]]:

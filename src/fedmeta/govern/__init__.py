@@ -25,6 +25,8 @@ import sys
 import types
 import typing
 
+from fedmeta._extras import need_extra
+
 if typing.TYPE_CHECKING:
     from fedmeta.govern import errors, transactions
     from fedmeta.govern.audit import verify_ledger
@@ -44,6 +46,8 @@ if typing.TYPE_CHECKING:
     from fedmeta.govern.state import State
     from fedmeta.govern.views.explain import explain
     from fedmeta.govern.views.queries import query
+
+need_extra("ledger", "the ledger")
 
 __all__ = [
     "Client",

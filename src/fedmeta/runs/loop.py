@@ -58,7 +58,11 @@ class Run:
 
     @property
     def history(self) -> Any:
-        """The figures as a pyarrow table, one row a round; where a round has no such figure it is null."""
+        """The figures as a pyarrow table, one row a round; where a round has no such figure it is null.
+
+        Raises:
+            MissingPackage: the extra `tables` is not installed.
+        """
         names = dict.fromkeys(name for row in self.rows for name in row)
         columns = {name: [row.get(name) for row in self.rows] for name in names}
         return need("pyarrow", "the history as a table").table(columns)

@@ -5,11 +5,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
+from fedmeta._extras import need
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.study.compare import Comparison, Outcome
 
@@ -28,17 +26,22 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Figure:
-    """Return the picture: validation over bytes sent, before and after adaptation, and the spread over clients."""
+def draw(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Any:
+    """Return the picture, a Matplotlib figure: validation over bytes sent, adaptation, and the spread over clients.
+
+    Raises:
+        MissingPackage: the extra `reports` is not installed.
+    """
+    matplotlib, ticker = need("matplotlib", "a picture"), need("matplotlib.ticker", "a picture")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(12.5, 4.3), layout="constrained")
+        figure = need("matplotlib.figure", "a picture").Figure(figsize=(12.5, 4.3), layout="constrained")
         learning, adaptation, clients = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
         _learning(learning, outcomes, comparison)
         _adaptation(adaptation, outcomes)
         _clients(clients, outcomes)
         if outcomes[0].measure == "accuracy":
             for axes in (learning, adaptation, clients):
-                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
         handles, labels = learning.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
@@ -66,6 +69,7 @@ def _coloured(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
 
 
 def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | None) -> None:
+    ticker = need("matplotlib.ticker", "a picture")
     for outcome, colour in _coloured(outcomes):
         points = outcome.validation()
         sent = [s / 1e6 for _, s, _ in points]
@@ -79,9 +83,9 @@ def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | N
     axes.set_title(f"Validation {outcomes[0].measure} while it learns")
     axes.set_xlabel("MB sent, up and down (log scale)")
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
@@ -105,4 +109,4 @@ def _clients(axes: Any, outcomes: Sequence[Outcome]) -> None:
         axes.plot(share, values, color=colour, linewidth=1.8, drawstyle="steps-mid")
     axes.set_title("Unseen clients, one by one")
     axes.set_xlabel("clients, sorted")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_formatter(need("matplotlib.ticker", "a picture").PercentFormatter(1.0, decimals=0))

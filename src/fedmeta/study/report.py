@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from fedmeta._extras import need
 from fedmeta._files import write_atomically
 from fedmeta.study.compare import Comparison, Outcome
 from fedmeta.study.formatting import megabytes, percent
@@ -13,9 +12,14 @@ from fedmeta.study.plots import svg
 
 
 def write_report(path: Path, outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> None:
-    """Write the report of one run, or of several that are compared."""
-    environment = Environment(
-        loader=PackageLoader("fedmeta.study", "templates"), autoescape=True, undefined=StrictUndefined
+    """Write the report of one run, or of several that are compared.
+
+    Raises:
+        MissingPackage: the extra `reports` is not installed; nothing is written.
+    """
+    jinja2 = need("jinja2", "a report")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fedmeta.study", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     accuracy = outcomes[0].measure == "accuracy"
     environment.filters |= {

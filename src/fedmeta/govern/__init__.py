@@ -25,7 +25,7 @@ import sys
 import types
 import typing
 
-from fedmeta._extras import need_extra
+from fedmeta import _extras
 
 if typing.TYPE_CHECKING:
     from fedmeta.govern import errors, transactions
@@ -47,7 +47,7 @@ if typing.TYPE_CHECKING:
     from fedmeta.govern.views.explain import explain
     from fedmeta.govern.views.queries import query
 
-need_extra("ledger", "the ledger")
+_extras.need_extra("ledger", "the ledger")
 
 __all__ = [
     "Client",

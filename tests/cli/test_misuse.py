@@ -138,7 +138,7 @@ def test_a_run_of_another_model_is_neither_gone_on_with_nor_touched(fedmeta, tra
     before = contents(run)
     refused, _ = train_shop("--model", "softmax_regression")
     assert refused.code == 1
-    assert refused.err == f"fedmeta: {run} holds another run: recipe.model is 'mlp' there and " + (
+    assert refused.err == f"fedmeta: {run} holds another run: recipe.procedure.model is 'mlp' there and " + (
         "'softmax_regression' here\n"
     )
     assert contents(run) == before

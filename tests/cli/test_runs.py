@@ -60,7 +60,7 @@ def test_predictions_are_those_of_gradient_descent_from_the_trained_start(fedmet
     fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "all.safetensors")
     import tomllib
 
-    inputs = tomllib.loads((run / "run.toml").read_text())["recipe"]["inputs"]
+    inputs = tomllib.loads((run / "run.toml").read_text())["recipe"]["procedure"]["inputs"]
     with safe_open(run / "model.safetensors", "numpy") as file:
         weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
     rows = list(csv.DictReader(shop.read_text().splitlines()))

@@ -17,6 +17,7 @@ from fedmeta.data.dataset import check_support
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.federation import Federation
 from fedmeta.model import Model
+from fedmeta.optimisers import NamedOptimiser
 from fedmeta.runs.describing import build, described
 from fedmeta.runs.inputs import Inputs, tuples
 from fedmeta.transforms import Transform, identity
@@ -80,8 +81,12 @@ class Procedure:
         if self.model not in models.MODELS:
             raise UnknownName("model", self.model, models.MODELS)
         object.__setattr__(self, "model_options", _all_options(self.model, self.model_options))
-        # The parts are checked where they come together.
         _ = self.to_bytes()
+        if not isinstance(self.server, NamedOptimiser):
+            raise UsageError(
+                f"server must be one of fm.optimisers such as fm.optimisers.adam(1e-3), not {self.server!r:.80}"
+            )
+        # The other parts are checked where they come together.
         Federation(self.algorithm, models.mlp((1, 1)), self.server, self.transform, self.aggregator)
         self.algorithm.check_server(self.server)
 
@@ -155,7 +160,10 @@ class Procedure:
             UsageError: they are not what `to_bytes` gives.
         """
         try:
-            procedure = cls.from_dict(json.loads(content))
+            read = json.loads(content)
+            if not isinstance(read, dict):
+                raise UsageError(f"it holds {read!r:.40}")
+            procedure = cls.from_dict(read)
         except ValueError as error:
             raise UsageError(f"not the bytes of a procedure: {error}") from error
         if procedure.to_bytes() != content:

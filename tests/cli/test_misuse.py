@@ -27,7 +27,7 @@ MISUSE = {
     "named features without a table": ((*DIGITS, "--features", "a,b"), "--features"),
     "too many classes per client": ((*DIGITS, "--classes-per-client", 11), "classes"),
     "an unknown transform": ((*DIGITS, "--transform", "quantize:bits=8"), "quantise"),
-    "an unknown aggregator": ((*DIGITS, "--aggregator", "mean"), "weighted_mean"),
+    "an unknown aggregator": ((*DIGITS, "--aggregator", "median"), "coordinate_median"),
     "an aggregator's fraction out of range": ((*DIGITS, "--aggregator", "trimmed_mean:fraction=0.6"), "0.6"),
     "an option that the algorithm does not have": ((*DIGITS, "--algorithm-option", "mu=0.1"), "mu"),
     "an algorithm inside that there is not": (

@@ -10,6 +10,7 @@ from fedmeta.study import spelling
 TRANSFORMS = {
     "identity": fm.transforms.identity(),
     "quantise": fm.transforms.quantise(8),
+    "clip_by_norm:norm=2": fm.transforms.clip_by_norm(2.0),
     "quantise:bits=4": fm.transforms.quantise(4),
     " clip_by_norm : norm = 1e+1 ": fm.transforms.clip_by_norm(10.0),
     "clip_by_norm:norm=1e+1+quantise:bits=4": fm.transforms.chain(
@@ -41,9 +42,9 @@ def test_a_transform_is_what_it_says_and_is_written_so_that_it_is_read_back(text
         ("", "NAME"),
         ("top_k+", "NAME"),
         ("error_feedback(top_k", "bracket"),
-        ("error_feedback", "of"),
-        ("chain", "at least one part"),
-        ("error_feedback:of=top_k", "of must be a transform"),
+        ("error_feedback", "written as error_feedback"),
+        ("chain", "written as top_k"),
+        ("error_feedback:of=top_k", "written as error_feedback"),
     ],
 )
 def test_a_wrong_transform_is_one_line_that_says_what_is_right(text, says):

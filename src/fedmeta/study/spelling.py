@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from fedmeta import aggregators, optimisers, transforms
-from fedmeta.aggregators import Aggregator
+from fedmeta.aggregators import AGGREGATORS, Aggregator
 from fedmeta.errors import UsageError
+from fedmeta.optimisers import OPTIMISERS
 from fedmeta.runs.describing import described
-from fedmeta.transforms import Transform
+from fedmeta.transforms import TRANSFORMS, Transform
 
 _FORM = "NAME or NAME:OPTION=VALUE,..."
+_COMPOSED = {"chain": "top_k+quantise:bits=8", "error_feedback": "error_feedback(top_k+quantise:bits=8)"}
 _OPTIMISERS = ("inner", "local")
 _PATTERNS = ("adaptable", "personal")
 _WORDS = {"true": True, "false": False, "none": None}
@@ -22,7 +25,7 @@ def aggregator(text: str) -> Aggregator:
     Raises:
         UsageError: no such aggregator, no such option, or a value out of range.
     """
-    return _made("--aggregator", text, aggregators.make)
+    return _made("--aggregator", text, AGGREGATORS, aggregators.make)
 
 
 def transform(text: str) -> Transform:
@@ -59,7 +62,7 @@ def option(text: str) -> tuple[str, Any]:
     if not (name and equals and value):
         raise UsageError(f"--algorithm-option takes NAME=VALUE, such as mu=0.1, not {text!r}")
     if name in _OPTIMISERS:
-        return name, _made(f"--algorithm-option {name}", value, optimisers.make)
+        return name, _made(f"--algorithm-option {name}", value, OPTIMISERS, optimisers.make)
     parts = [_value(part) for part in value.split(",")]
     return name, tuple(parts) if len(parts) > 1 or name in _PATTERNS else parts[0]
 
@@ -85,7 +88,12 @@ def _text(value: Any) -> str:
 
 def _part(text: str) -> Transform:
     within = re.fullmatch(r"\s*error_feedback\s*\((.*)\)\s*", text)
-    return transforms.error_feedback(transform(within[1])) if within else _made("--transform", text, transforms.make)
+    if within:
+        return transforms.error_feedback(transform(within[1]))
+    name = text.partition(":")[0].strip()
+    if name in _COMPOSED:
+        raise UsageError(f"--transform {name} is made of others, and is written as {_COMPOSED[name]}")
+    return _made("--transform", text, TRANSFORMS, transforms.make)
 
 
 def _split(text: str) -> list[str]:
@@ -101,8 +109,12 @@ def _split(text: str) -> list[str]:
     return [*parts, text[first:]]
 
 
-def _made(where: str, text: str, make: Callable[..., Any]) -> Any:
+def _made(where: str, text: str, table: Mapping[str, Any], make: Callable[..., Any]) -> Any:
     name, options = _read(where, text)
+    for field in fields(table[name]) if name in table else ():
+        # A whole number may stand where any number may.
+        if isinstance(field.default, float) and type(options.get(field.name)) is int:
+            options[field.name] = float(options[field.name])
     return make(name, **options)
 
 

@@ -1,12 +1,22 @@
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
 
+from fedmeta.algorithms import ALGORITHMS
 from fedmeta.errors import UsageError
 from fedmeta.evaluation.evaluator import Report, Scores
 from fedmeta.study.compare import FinishedRun, compare
-from fedmeta.study.formatting import megabytes, percent
-from fedmeta.study.plots import draw
+from fedmeta.study.formatting import gigaflops, megabytes, percent
+from fedmeta.study.plots import COLOURS, draw
 from fedmeta.study.recipe import Recipe
+from fedmeta.study.report import write_report
+
+
+@cache
+def experiment_of(algorithm):
+    return Recipe.default("digits", algorithm).prepare()
 
 
 def finished(algorithm, values, measure="accuracy", sent=10):
@@ -17,7 +27,7 @@ def finished(algorithm, values, measure="accuracy", sent=10):
             rows[-1][f"validation_{measure}"] = value
     scores = Scores({"loss": np.array([1.0, 2.0]), measure: np.array([0.5, 1.0])}, np.array([3, 1]))
     report = Report(scores, scores, ("a", "b"), np.array([1, 1]), (scores, scores), 0)
-    return FinishedRun(Recipe.default("digits", algorithm).prepare(), rows, report)
+    return FinishedRun(experiment_of(algorithm), rows, report)
 
 
 def test_the_common_target_is_what_every_algorithm_reached():
@@ -49,6 +59,21 @@ def test_without_accuracy_the_common_target_is_a_loss():
     comparison = compare([first, second])
     assert comparison.target == 2.0
     assert comparison.cost == {"FedAvg": (2, 40), "FedMeta(MAML)": (2, 40)}
+
+
+def test_operations_that_could_not_be_counted_are_shown_as_such(tmp_path):
+    counted, other = finished("fedavg", [0.3, 0.6]), finished("maml", [0.7, 0.8])
+    other = replace(other, rows=[{**row, "flops": None} for row in other.rows])
+    assert (counted.flops(), other.flops()) == (10, None)
+    comparison = compare([counted, other])
+    assert comparison.summary()["algorithms"]["maml"]["flops"] is None
+    write_report(tmp_path / "report.html", [counted, other], comparison)
+    assert "<td>not counted</td>" in (tmp_path / "report.html").read_text()
+    assert gigaflops(2 * 10**9) == "2"
+
+
+def test_each_algorithm_has_a_colour_of_its_own():
+    assert len(set(COLOURS)) == len(COLOURS) == len(ALGORITHMS)
 
 
 def test_nothing_cannot_be_compared():

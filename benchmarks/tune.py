@@ -61,17 +61,17 @@ def score(
     """Train with the candidate's settings; return its validation accuracy, 0 for a run that diverged."""
     options = {name: value for name, value in candidate.items() if name != "server" and value is not None}
     server, rate = candidate["server"]
-    recipe = Recipe.default_plan(data, algorithm, algorithm_options=options, server=server, server_lr=rate, **chosen)
-    prepared = recipe.prepare(whole)
-    seen = whole.select(np.flatnonzero(~np.isin(whole.ids, prepared.test.ids)))
-    share = prepared.train.num_clients / seen.num_clients
+    recipe = Recipe.default(data, algorithm, algorithm_options=options, server=server, server_lr=rate, **chosen)
+    experiment = recipe.prepare(whole)
+    seen = whole.select(np.flatnonzero(~np.isin(whole.ids, experiment.test.ids)))
+    share = experiment.train.num_clients / seen.num_clients
     values = []
     for fold in range(folds):
         if folds > 1:
             train, validation = seen.split_clients((share, 1 - share), seed=fold)
-            prepared = replace(prepared, train=train, validation=validation)
+            experiment = replace(experiment, train=train, validation=validation)
         try:
-            run = prepared.run()
+            run = experiment.run()
         except Diverged:
             return 0.0
         looks = [row["validation_accuracy"] for row in run.rows if "validation_accuracy" in row]
@@ -93,8 +93,8 @@ def main() -> None:
     chosen: dict[str, Any] = {"rounds": arguments.rounds, "validate_every": arguments.validate_every}
     if arguments.classes_per_client:
         chosen["data_options"] = {"classes_per_client": arguments.classes_per_client}
-    recipe = Recipe.default_plan(arguments.data, "maml", **chosen)
-    whole = recipe.load()
+    recipe = Recipe.default(arguments.data, "maml", **chosen)
+    whole = recipe.data.load()
     for algorithm in arguments.algorithms.split(","):
         results = []
         for candidate in candidates(algorithm, recipe.model, arguments.candidates):

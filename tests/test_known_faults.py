@@ -14,7 +14,7 @@ import pytest
 
 import fedmeta as fm
 from fedmeta.cli import main
-from fedmeta.study.saved import read_recipe, read_run
+from fedmeta.study.saved import read_experiment
 from tests import toys
 from tests.oracles import rounds, softmax
 
@@ -164,23 +164,23 @@ def test_a_job_that_reports_on_clients_that_took_part(tmp_path):
     trained = {name for row in rows for name in row["clients"]}
     written = json.loads((run / "evaluation.json").read_text())
 
-    prepared, phi = read_recipe(run).prepare(), read_run(run).phi
+    experiment, phi = read_experiment(run), fm.load_run(run).phi
     whole = fm.data.from_table(file, client="writer", target="label")
     train, validation, test = (part.client_ids for part in whole.split_clients((0.8, 0.1, 0.1), seed=0))
     assert (len(train), len(validation), len(test)) == (16, 2, 2)
     assert sorted(tested) == sorted(test)
     assert trained <= set(train)
     assert not set(tested) & (trained | set(validation))
-    report = prepared.report(phi, prepared.test)
+    report = experiment.report(phi, experiment.test)
     assert report.per_client["client"].to_pylist() == tested
     assert written == report.summary()
     # The validation figures of the last round are the validation clients'.
-    looked = prepared.report(phi, prepared.validation)
+    looked = experiment.report(phi, experiment.validation)
     assert set(looked.clients) == set(validation)
     assert rows[-1]["validation_loss"] == pytest.approx(looked.after.pooled["loss"], rel=1e-6)
     # The faulty job, which reports on clients that it has met.
-    for met in (prepared.train, prepared.validation):
-        faulty = prepared.report(phi, met)
+    for met in (experiment.train, experiment.validation):
+        faulty = experiment.report(phi, met)
         assert set(faulty.clients) & (trained | set(validation))
         assert faulty.summary() != written
 

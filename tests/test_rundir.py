@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import fedmeta as fm
-from fedmeta import pytrees, server
+from fedmeta import pytrees
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.runs.folder import RunFolder, read_history, read_settings
 from tests import toys
@@ -36,7 +36,7 @@ def train(model, folder, data=DATA, **options):
 
 
 def last_checkpoint(model, folder):
-    state = server.init(ADAM, SETTINGS["algorithm"].init(model, jax.random.key(0)))
+    state = fm.Federation(SETTINGS["algorithm"], model, ADAM).init(jax.random.key(0))
     return pytrees.load(folder / "checkpoint" / "state.safetensors", state)
 
 

@@ -26,8 +26,8 @@ if typing.TYPE_CHECKING:
     from fedmeta.model import Model
     from fedmeta.pytrees import digest, load, save
     from fedmeta.runs.loop import Run, explain_plan, train
+    from fedmeta.runs.saved import load_run
     from fedmeta.simulation.simulator import Simulator
-    from fedmeta.study.saved import load_run
     from fedmeta.task import Batch, Task
 
 __version__ = "0.1.0"
@@ -94,7 +94,7 @@ _HOMES = {
     "save": "fedmeta.pytrees",
     "load": "fedmeta.pytrees",
     "digest": "fedmeta.pytrees",
-    "load_run": "fedmeta.study.saved",
+    "load_run": "fedmeta.runs.saved",
     "evaluate": "fedmeta.evaluation.evaluator",
     "Report": "fedmeta.evaluation.scores",
 }

@@ -26,6 +26,25 @@ MISUSE = {
     "columns without a table": ((*DIGITS, *TABLE), "--client"),
     "named features without a table": ((*DIGITS, "--features", "a,b"), "--features"),
     "too many classes per client": ((*DIGITS, "--classes-per-client", 11), "classes"),
+    "an unknown transform": ((*DIGITS, "--transform", "quantize:bits=8"), "quantise"),
+    "an unknown aggregator": ((*DIGITS, "--aggregator", "median"), "coordinate_median"),
+    "an aggregator's fraction out of range": ((*DIGITS, "--aggregator", "trimmed_mean:fraction=0.6"), "0.6"),
+    "an option that the algorithm does not have": ((*DIGITS, "--algorithm-option", "mu=0.1"), "mu"),
+    "an algorithm inside that there is not": (
+        ("train", "--data", "digits", "--algorithm", "per-fedavg", "--algorithm-option", "of=mamal"),
+        "maml",
+    ),
+    "SCAFFOLD with another server": (
+        ("train", "--data", "digits", "--algorithm", "scaffold", "--server", "adam", "--server-lr", 0.1),
+        "fm.optimisers.sgd(1.0)",
+    ),
+    "a network without a head": (
+        ("train", "--data", "digits", "--algorithm", "anil", "--model", "softmax_regression"),
+        "adaptable",
+    ),
+    "no patience": ((*DIGITS, "--patience", 0), "patience must be at least 1"),
+    "a figure without patience": ((*DIGITS, "--monitor", "loss"), "patience"),
+    "no looks": ((*DIGITS, "--validate-every", 0), "validate_every must be at least 1"),
     "one example per client": ((*DIGITS, "--max-examples", 1), "max_examples"),
 }
 
@@ -40,6 +59,35 @@ def test_misuse_is_one_line_that_says_what_is_right_and_writes_nothing(fedmeta, 
     assert done.err.count("\n") == 1
     assert says in done.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "info", "FILE", "--client", "h\udcdf", "--target", "y"),
+        ("train", "--data", "h\udcdf.csv", *TABLE, "--algorithm", "maml", "--out", "OUT"),
+        ("train", "--data", "digits", "--algorithm", "maml", "--out", "OUT/h\udcdf"),
+        ("train", "--data", "digits", "--algorithm", "h\udcdf", "--out", "OUT"),
+        ("compare", "--data", "digits", "--out", "h\udcdf"),
+        ("resume", "h\udcdf"),
+        ("evaluate", "h\udcdf"),
+        ("adapt", "h\udcdf", "--examples", "FILE"),
+        ("predict", "FILE", "--examples", "h\udcdf"),
+        ("ledger", "status", "--node", "h\udcdf"),
+        ("h\udcdf",),
+        ("--h\udcdf",),
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_is_not_utf8_is_one_line(fedmeta, shop, tmp_path, words):
+    """A shell passes on any bytes; Python has those that are not UTF-8 as halves of surrogate pairs."""
+    before = sorted(tmp_path.iterdir())
+    done = fedmeta(*(word.replace("FILE", str(shop)).replace("OUT", str(tmp_path / "run")) for word in words))
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("fedmeta: the argument ")
+    assert done.err.endswith("h\\xdf is not UTF-8: give names and paths in UTF-8\n") or "h\\xdf.csv is not" in done.err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 BAD_TABLES = {
@@ -138,7 +186,7 @@ def test_a_run_of_another_model_is_neither_gone_on_with_nor_touched(fedmeta, tra
     before = contents(run)
     refused, _ = train_shop("--model", "softmax_regression")
     assert refused.code == 1
-    assert refused.err == f"fedmeta: {run} holds another run: recipe.model is 'mlp' there and " + (
+    assert refused.err == f"fedmeta: {run} holds another run: recipe.procedure.model is 'mlp' there and " + (
         "'softmax_regression' here\n"
     )
     assert contents(run) == before

@@ -5,13 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import zip_longest
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
+import fedmeta as fm
+from fedmeta.aggregators import AGGREGATORS
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.cli import COMMANDS
+from fedmeta.runs.folder import read_history
+from fedmeta.transforms import TRANSFORMS
+from tests import toys
 
 
 @pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["data", "info"], ["data", "get"]])
@@ -60,7 +66,7 @@ def test_predictions_are_those_of_gradient_descent_from_the_trained_start(fedmet
     fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "all.safetensors")
     import tomllib
 
-    inputs = tomllib.loads((run / "run.toml").read_text())["recipe"]["inputs"]
+    inputs = tomllib.loads((run / "run.toml").read_text())["recipe"]["procedure"]["inputs"]
     with safe_open(run / "model.safetensors", "numpy") as file:
         weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
     rows = list(csv.DictReader(shop.read_text().splitlines()))
@@ -105,6 +111,90 @@ def test_every_algorithm_runs_from_the_command_line(fedmeta, train_shop, algorit
     assert ALGORITHMS[algorithm].title in done.out
     adapted = fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "m.safetensors")
     assert ("does not adapt" in adapted.out) == (not ALGORITHMS[algorithm].adapts)
+
+
+RULES = (
+    ("--algorithm", "per-fedavg", "--algorithm-option", "of=fomaml", "--algorithm-option", "local_steps=2"),
+    ("--inner-lr", 0.5, "--algorithm-option", "local=momentum:learning_rate=0.1"),
+    ("--transform", "clip_by_norm:norm=2+error_feedback(top_k:fraction=0.5+quantise:bits=8)"),
+    ("--aggregator", "trimmed_mean:fraction=0.25", "--server", "adam:b1=0.5", "--server-lr", 0.02),
+)
+
+
+def test_what_the_command_line_says_is_the_procedure_that_the_run_has(train_shop):
+    done, run = train_shop(*(word for words in RULES for word in words), "--seed", 3, "--support", 0.3)
+    assert done.code == 0, done.err
+    procedure = fm.load_run(run).procedure
+    assert procedure.algorithm == fm.PerFedAvg(
+        of=fm.FOMAML(inner_lr=0.5, inner_steps=1), local_steps=2, local=fm.optimisers.momentum(0.1)
+    )
+    lossy = fm.transforms.chain(fm.transforms.top_k(0.5), fm.transforms.quantise(8))
+    assert procedure.transform == fm.transforms.chain(
+        fm.transforms.clip_by_norm(2.0), fm.transforms.error_feedback(lossy)
+    )
+    assert procedure.aggregator == fm.aggregators.trimmed_mean(0.25)
+    assert procedure.server == fm.optimisers.adam(0.02, b1=0.5)
+    assert (procedure.seed, procedure.support, procedure.rounds) == (3, 0.3, 3)
+    assert procedure.digest in (run / "report.html").read_text()
+
+
+def test_every_transform_and_aggregator_runs_from_the_command_line(fedmeta, train_shop):
+    """Each once; what a rule does is tested where it lives."""
+    names = [*zip_longest(TRANSFORMS.keys() - {"chain", "error_feedback"}, AGGREGATORS)]
+    for number, (transform, aggregator) in enumerate(names):
+        words = ("--transform", transform) if transform else ()
+        words += ("--aggregator", aggregator) if aggregator else ()
+        # Krum with one Byzantine client needs five.
+        done, run = train_shop(*words, "--rounds", 1, "--cohort-size", 6, out=f"run{number}")
+        assert done.code == 0, (words, done.err)
+        assert fedmeta("evaluate", run).code == 0
+
+
+def test_scaffold_is_told_which_share_of_the_clients_a_cohort_is(train_shop):
+    _, run = train_shop("--algorithm", "scaffold", "--cohort-size", 5)
+    assert fm.load_run(run).algorithm.participation == 5 / 10
+    done, run = train_shop("--algorithm", "scaffold", "--algorithm-option", "participation=0.25", out="other")
+    assert done.code == 0
+    assert fm.load_run(run).algorithm.participation == 0.25
+
+
+def test_a_run_out_of_patience_is_done_and_its_best_state_is_the_result(fedmeta, train_shop, shop, tmp_path):
+    words = ("--rounds", 40, "--validate-every", 1, "--patience", 2, "--monitor", "loss", "--server-lr", 0.5)
+    done, run = train_shop(*words)
+    assert done.code == 0, done.err
+    rows = read_history(run)
+    losses = [row["validation_loss"] for row in rows]
+    best = int(np.argmin(losses))
+    assert len(rows) == best + 1 + 2 < 40
+    assert f"stopped after round {len(rows)}: no better validation loss than that of round {best + 1}" in done.err
+    # Its result is that of a run that ended with the best round.
+    short, other = train_shop("--rounds", best + 1, "--server-lr", 0.5, "--validate-every", 1, out="short")
+    assert short.code == 0
+    assert toys.same_bits(fm.load_run(run).phi, fm.load_run(other).phi)
+    assert fedmeta("evaluate", run, "--json").json == fedmeta("evaluate", other, "--json").json
+    assert fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "m.safetensors").code == 0
+    again = fedmeta("resume", run)
+    assert again.code == 0
+    assert len(read_history(run)) == len(rows)
+
+
+def test_evaluation_takes_other_steps_of_whatever_adapts(fedmeta, train_shop):
+    """Per-FedAvg adapts as the algorithm that it is made of."""
+    _, run = train_shop("--algorithm", "per-fedavg")
+    still = fedmeta("evaluate", run, "--adapt-steps", 0, "--json").json
+    assert still["before"] == still["after"]
+    assert fedmeta("evaluate", run, "--adapt-steps", 3, "--json").json["after"] != still["after"]
+    _, plain = train_shop("--algorithm", "fedavg", out="plain")
+    assert "does not adapt" in fedmeta("evaluate", plain, "--adapt-steps", 3).err
+
+
+def test_a_plan_is_explained_by_its_buckets(fedmeta, train_shop):
+    done, run = train_shop("--explain-plan", "--json")
+    assert done.code == 0, done.err
+    assert done.json["buckets"] == [{"support": 3, "query": 12}]
+    assert done.json["flops_per_client"] > 0
+    assert not run.exists()
+    assert "3 + 12 support and query examples" in train_shop("--explain-plan")[0].out
 
 
 def test_a_run_goes_on_to_more_rounds_as_if_it_had_been_asked_for_them(fedmeta, train_shop):

@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_written_is_one_line(fedmeta, train_shop, tmp_path
 
 def test_codes_that_are_no_characters_are_refused(fedmeta, tmp_path):
     from fedmeta.errors import DataError
-    from fedmeta.study.inputs import Inputs
+    from fedmeta.runs.inputs import Inputs
 
     inputs = Inputs((3,), ("a", "b"), characters="ab")
     for x, says in ((np.full((2, 3), 9), "outside 0 to 1"), (np.zeros((2, 3), np.float32), "codes of characters")):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from fedmeta import _keys, optimisers
@@ -107,7 +108,7 @@ class Algorithm(abc.ABC):
         It is compiled once for an algorithm, a model and a number of examples, however often it is called.
         """
         given = (phi, support, key, memory)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
             return self.descend(model, phi, support, key, memory=memory).params
         shapes = tuple((np.shape(leaf), str(getattr(leaf, "dtype", type(leaf)))) for leaf in jax.tree.leaves(given))
         return _adapter(self, model, jax.tree.structure(given), shapes)(*given)

@@ -79,7 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
     An error is one line on standard error. An interrupt exits with 130, as is usual.
     """
     warnings.showwarning = _show_warning
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_text(arguments)
         code = app.main(arguments, prog_name="fedmeta", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -101,6 +103,16 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     _leave(code or 0)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raise a UsageError for an argument that no file of a run, and no table, could hold."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            said = os.fsencode(argument).decode(errors="backslashreplace")
+            raise UsageError(f"the argument {said} is not UTF-8: give names and paths in UTF-8") from None
 
 
 def _leave(code: int) -> NoReturn:

@@ -24,7 +24,7 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
 def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
-    """Adapt a trained run to a client's own examples, and write the client's model.
+    """Adapt the result of a run to a client's own examples, and write the client's model.
 
     The examples are a CSV or Parquet file with the columns that training had, an .npz file with arrays x and
     y, or a .txt file for a model of text. They do not leave this machine.
@@ -37,20 +37,27 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
 
     from fedmeta import random
     from fedmeta.errors import DataError
-    from fedmeta.study.saved import read_run, save_client_model
+    from fedmeta.runs.saved import load_run
+    from fedmeta.study.saved import save_client_model
     from fedmeta.task import Batch
 
-    saved = read_run(run)
-    x, y = saved.inputs.read(examples, need_target=True)
+    saved = load_run(run)
+    x, y = saved.procedure.inputs.read(examples, need_target=True)
     support = Batch(x, y)
-    key = random.as_key(random.key_data(saved.recipe.seed, "adapt"))
+    key = random.as_key(random.key_data(saved.procedure.seed, "adapt"))
 
     def probe(params: Any) -> Any:
         return saved.model.scores(params, support)[1]
 
-    descent = jax.jit(lambda phi: saved.algorithm.descend(saved.model, phi, support, key, probe))(saved.phi)
+    # Whoever adapts here has taken no part in training, or has left what it kept with the run.
+    fresh = saved.algorithm.memory(saved.model, random.as_key(random.key_data(saved.procedure.seed, "init")))
+
+    def adapted(phi: Any, memory: Any) -> Any:
+        return saved.algorithm.descend(saved.model, phi, support, key, probe, memory)
+
+    descent = jax.jit(adapted)(saved.phi, fresh)
     if not all(jax.numpy.isfinite(leaf).all() for leaf in jax.tree.leaves(descent.params)):
-        raise DataError(f"adaptation to {examples} gives parameters that are not finite; nothing was written")
+        raise DataError(f"adapting to {examples} gives parameters that are not finite, so nothing was written")
     save_client_model(out, saved, descent.params)
     scores = {name: [float(values[0]), float(values[-1])] for name, values in descent.probes.items()}
     if as_json:
@@ -88,7 +95,7 @@ def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None
     from fedmeta.study.saved import read_client_model
 
     if out is not None and out.exists() and (out.samefile(model) or out.samefile(examples)):
-        raise UsageError(f"--out {out} is what is read; give another name")
+        raise UsageError(f"--out {out} would overwrite what is read; give another name")
     network, inputs, params = read_client_model(model)
     x, _ = inputs.read(examples, need_target=False)
     apply = jax.jit(network.apply)

@@ -19,15 +19,15 @@ MARK = "comparison.toml"
     default="fedavg,fedavg-meta,maml,meta-sgd",
     show_default=True,
     metavar="A,B,...",
-    help="What is compared; each with the settings that fit the data set.",
+    help="The algorithms to compare, each with settings that fit the data set.",
 )
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for all of it.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for everything.")
 def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any) -> None:
     """Train several algorithms on the same clients and test them on clients that took no part in training.
 
-    The same command goes on after an interruption. The folder gets a run folder per algorithm,
+    After an interruption, the same command continues. The folder gets a run folder for each algorithm,
     comparison.json, a picture (comparison.png and .svg) and report.html.
 
     \b
@@ -43,8 +43,8 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     from fedmeta.cli.tables import show
     from fedmeta.errors import Interrupted, UsageError
     from fedmeta.events import Event, RunStarted
-    from fedmeta.study.compare import Outcome
-    from fedmeta.study.compare import compare as compare_outcomes
+    from fedmeta.study.compare import FinishedRun
+    from fedmeta.study.compare import compare as compare_runs
     from fedmeta.study.recipe import Recipe
     from fedmeta.study.saved import finish
 
@@ -54,10 +54,10 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something that is not a comparison; give an empty or a new folder")
     given = chosen(options)
-    recipes = [Recipe.usual(data, name, **given) for name in names]
-    whole = recipes[0].load()
-    prepared = [recipe.prepare(whole) for recipe in recipes]
-    outcomes: list[Outcome] = []
+    recipes = [Recipe.default(data, name, **given) for name in names]
+    whole = recipes[0].data.load()
+    experiments = [recipe.prepare(whole) for recipe in recipes]
+    finished: list[FinishedRun] = []
 
     def mark(event: Event) -> None:
         if isinstance(event, RunStarted):
@@ -66,18 +66,19 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
 
     with Display() as display:
         try:
-            for name, one in zip(names, prepared, strict=True):
-                run = one.run(out / name, (mark, display.listener(one.algorithm.title)))
-                outcomes.append(finish(one, run))
+            for name, experiment in zip(names, experiments, strict=True):
+                shown = display.listener(experiment.procedure.algorithm.title)
+                run = experiment.run(out / name, (mark, shown))
+                finished.append(finish(experiment, run))
         except KeyboardInterrupt:
-            raise Interrupted("interrupted; the same command goes on where it stopped") from None
-    comparison = compare_outcomes(outcomes)
+            raise Interrupted("interrupted; the same command continues where it stopped") from None
+    comparison = compare_runs(finished)
     comparison.save(out)
-    pages = write_pages(out, outcomes, comparison)
+    pages = write_pages(out, finished, comparison)
     if as_json:
         click.echo(json.dumps(comparison.summary(), indent=1))
         return
     console = Console()
-    show(console, outcomes, comparison)
+    show(console, finished, comparison)
     lines = [*pages, f"Figures {out / 'comparison.json'}"]
     console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)

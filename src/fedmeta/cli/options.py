@@ -5,9 +5,12 @@ from typing import Any
 
 import click
 
+from fedmeta.aggregators import AGGREGATORS
 from fedmeta.errors import UsageError
 from fedmeta.models import MODELS
-from fedmeta.study.recipe import SERVERS
+from fedmeta.optimisers import OPTIMISERS
+from fedmeta.study import spelling
+from fedmeta.transforms import TRANSFORMS
 
 ALGORITHM_OPTIONS = (
     "inner_lr",
@@ -63,6 +66,26 @@ run_options = _apply(
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
         click.option("--max-evaluated", type=int, help="At most so many clients validate, and test.  [default: 1000]"),
         click.option("--validate-every", type=int, help="Rounds between looks at the validation clients."),
+        click.option(
+            "--patience",
+            type=int,
+            metavar="N",
+            help="Stop after N looks without a better figure, and keep the best model.  [default: never]",
+        ),
+        click.option(
+            "--monitor", metavar="NAME", help="The figure that --patience is about.  [default: accuracy or loss]"
+        ),
+        click.option(
+            "--transform",
+            metavar="NAME[:OPTION=VALUE,...]",
+            help="What clients send in place of their update, several joined by a plus sign, such as "
+            f"clip_by_norm:norm=1+quantise:bits=8; {', '.join(TRANSFORMS)}.  [default: identity]",
+        ),
+        click.option(
+            "--aggregator",
+            metavar="NAME[:OPTION=VALUE,...]",
+            help=f"How the updates become one: {', '.join(AGGREGATORS)}.  [default: weighted_mean]",
+        ),
     ]
 )
 
@@ -71,7 +94,7 @@ engine_options = _apply(
         click.option(
             "--precision",
             type=click.Choice(["float32", "bfloat16"]),
-            help="In which the factors of matrix products are rounded.  [default: float32]",
+            help="The type to which the factors of matrix products are rounded.  [default: float32]",
         ),
         click.option(
             "--plan",
@@ -83,16 +106,32 @@ engine_options = _apply(
 
 algorithm_options = _apply(
     [
-        click.option("--server", metavar="NAME", help=f"The server optimiser: {', '.join(SERVERS)}."),
+        click.option(
+            "--server",
+            metavar="NAME[:OPTION=VALUE,...]",
+            help=f"The server's optimiser: {', '.join(OPTIMISERS)}.",
+        ),
         click.option("--server-lr", type=float, help="Its learning rate."),
         click.option("--inner-lr", type=float, help="The learning rate of a client's gradient descent."),
         click.option("--inner-steps", type=int, help="A client's gradient steps in training."),
         click.option("--inner-epochs", type=int, help="Passes over its examples, instead of steps."),
-        click.option("--inner-batch-size", type=int, help="Examples in a step."),
+        click.option("--inner-batch-size", type=int, help="Examples in one of its steps."),
         click.option("--adapt-lr", type=float, help="The learning rate when a client adapts."),
         click.option("--adapt-steps", type=int, help="Steps when a client adapts."),
         click.option("--adapt-epochs", type=int, help="Passes over the support when a client adapts."),
-        click.option("--weighting", type=click.Choice(["clients", "examples"]), help="What weighs in the mean."),
+        click.option(
+            "--weighting",
+            type=click.Choice(["clients", "examples"]),
+            help="Whether clients count alike in the mean, or by their examples.",
+        ),
+        click.option(
+            "--algorithm-option",
+            "more_options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Any other option of the algorithm, such as mu=0.1, local_steps=4, of=fomaml, or "
+            "inner=adam:learning_rate=0.05,eps_root=1e-8.",
+        ),
     ]
 )
 
@@ -101,10 +140,18 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe's fields from a command's options; what was not given is None or left out."""
     fields = {name: value for name, value in options.items() if value is not None}
     recipe: dict[str, Any] = {}
+    more = dict(spelling.option(text) for text in fields.pop("more_options", ()))
     for group, names in (("algorithm_options", ALGORITHM_OPTIONS), ("data_options", DATA_OPTIONS)):
         given = {name: fields.pop(name) for name in names if name in fields}
         if given:
             recipe[group] = given
+    if more:
+        recipe["algorithm_options"] = recipe.get("algorithm_options", {}) | more
+    if "server" in fields:
+        fields["server"], fields["server_options"] = spelling.server(fields["server"])
+    for name in ("transform", "aggregator"):
+        if name in fields:
+            fields[name] = getattr(spelling, name)(fields[name])
     pairs = fields.pop("model_options", ())
     if pairs:
         recipe["model_options"] = dict(_pair(text) for text in pairs)

@@ -8,17 +8,15 @@ import click
 
 from fedmeta.errors import MissingPackage
 from fedmeta.study import plots, report
-from fedmeta.study.compare import Comparison, Outcome
+from fedmeta.study.compare import Comparison, FinishedRun
 
 
-def write_pages(folder: Path, outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> list[str]:
+def write_pages(folder: Path, runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> list[str]:
     """Write report.html, and of a comparison its picture too; return the lines that say where they are.
 
     What cannot be written without a package that is not installed is named in one line on standard error.
     """
-    pages = [
-        ("Report  ", folder / "report.html", partial(report.write_report, outcomes=outcomes, comparison=comparison))
-    ]
+    pages = [("Report  ", folder / "report.html", partial(report.write_report, runs=runs, comparison=comparison))]
     if comparison is not None:
         pages.insert(0, ("Picture ", folder / "comparison.png", partial(plots.save_picture, comparison)))
     lines, left_out, reason = [], [], None

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fedmeta.events import Event, PlanMeasured, RoundEnded, RunStarted
+from fedmeta.events import Event, PlanMeasured, RoundEnded, RunEnded, RunStarted
 
 
 class Display:
@@ -59,7 +59,7 @@ class Listener:
             if event.done == event.rounds:
                 self._say(f"all {event.rounds} rounds were done before")
             elif event.done:
-                self._say(f"goes on after round {event.done}")
+                self._say(f"continues after round {event.done}")
         elif isinstance(event, PlanMeasured):
             self._display.update(self._task, figures=f"measured a plan: {1e3 * event.seconds:.1f} ms a round")
         elif isinstance(event, RoundEnded):
@@ -71,6 +71,10 @@ class Listener:
             if event.round >= self._next or event.round == self._rounds:
                 self._next = event.round + max(1, self._rounds // 5)
                 self._say(f"round {event.round:>5} of {self._rounds}  {figures}")
+
+        elif isinstance(event, RunEnded) and event.stopped:
+            self._display.update(self._task, total=event.rounds)
+            self._say(f"stopped after round {event.rounds}: {event.stopped}")
 
     def _say(self, text: str) -> None:
         if not self._display.live:

@@ -1,7 +1,6 @@
 """`fedmeta train` and `fedmeta resume`."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from fedmeta.cli.options import algorithm_options, chosen, data_options, engine_
 @run_options
 @algorithm_options
 @engine_options
-@click.option("--explain-plan", is_flag=True, help="Measure and show how the run would be computed; do not run it.")
+@click.option(
+    "--explain-plan", is_flag=True, help="Measure and show how the run would be computed, without running it."
+)
 @process_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
@@ -36,13 +37,16 @@ def train(
 ) -> None:
     """Train an algorithm, then test it on clients that took no part in training.
 
-    Settings that are not given are those that fit the data set and the algorithm. Ctrl-C leaves a run that
-    `fedmeta resume` goes on with.
+    Settings that are not given are chosen to fit the data set and the algorithm. After Ctrl-C,
+    `fedmeta resume` continues the run.
 
     \b
     Examples:
       fedmeta train --data digits --algorithm maml --out runs/maml
       fedmeta train --data visits.csv --client hospital --target ill --algorithm meta-sgd --out runs/visits
+      fedmeta train --data digits --algorithm fedprox --algorithm-option mu=0.5 --out runs/prox
+      fedmeta train --data digits --algorithm fedavg --transform quantise:bits=8
+          --aggregator trimmed_mean:fraction=0.25 --patience 5 --out runs/robust
       fedmeta train --data mnist --algorithm maml --explain-plan
     """
     from fedmeta._engine.plan import Plan
@@ -50,7 +54,7 @@ def train(
     from fedmeta.study.recipe import Recipe
 
     given = None if plan is None else Plan.parse(plan)
-    recipe = Recipe.usual(data, algorithm, **chosen(options))
+    recipe = Recipe.default(data, algorithm, **chosen(options))
     if explain_plan:
         explain(recipe.prepare(), given, as_json)
     elif out is None:
@@ -59,29 +63,26 @@ def train(
         _run(recipe.prepare(), out, tensorboard, as_json, given)
 
 
-@click.command(cls=JoinedCommand, short_help="Go on with a run that was interrupted.")
+@click.command(cls=JoinedCommand, short_help="Continue a run that was interrupted.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--rounds", type=int, help="Rounds in all, if there shall be more than at first.")
+@click.option("--rounds", type=int, help="Rounds in all, to train for more than at first.")
 @process_options
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
 def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool) -> None:
-    """Go on with a run that was interrupted; it ends with bit for bit what it would have given.
+    """Continue a run that was interrupted; the result is bit for bit that of an uninterrupted run.
 
     \b
     Examples:
       fedmeta resume runs/maml
       fedmeta resume runs/maml --rounds 1000
     """
-    from fedmeta.study.saved import read_recipe
+    from fedmeta.study.saved import read_experiment
 
-    recipe = read_recipe(run)
-    if rounds is not None:
-        recipe = replace(recipe, rounds=rounds)
-    _run(recipe.prepare(), run, tensorboard, as_json)
+    _run(read_experiment(run, rounds), run, tensorboard, as_json)
 
 
-def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan: Any = None) -> None:
+def _run(experiment: Any, out: Path, tensorboard: str | None, as_json: bool, plan: Any = None) -> None:
     from rich.console import Console
 
     from fedmeta._engine.sharding import is_leader
@@ -93,24 +94,24 @@ def _run(prepared: Any, out: Path, tensorboard: str | None, as_json: bool, plan:
     from fedmeta.study.saved import finish
 
     if not is_leader():
-        finish(prepared, prepared.run())
+        finish(experiment, experiment.run())
         return
     board = None if tensorboard is None else TensorBoard(tensorboard)
     with Display() as display:
         try:
-            shown = display.listener(prepared.algorithm.title)
-            run = prepared.run(out, (shown,) if board is None else (shown, board), plan)
+            shown = display.listener(experiment.procedure.algorithm.title)
+            run = experiment.run(out, (shown,) if board is None else (shown, board), plan)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; go on with: fedmeta resume {out}") from None
         finally:
             if board is not None:
                 board.close()
-    outcome = finish(prepared, run)
-    pages = write_pages(out, [outcome])
+    finished = finish(experiment, run)
+    pages = write_pages(out, [finished])
     if as_json:
-        click.echo(json.dumps(outcome.report.summary(), indent=1))
+        click.echo(json.dumps(finished.report.summary(), indent=1))
         return
     console = Console()
-    show(console, [outcome])
+    show(console, [finished])
     lines = [f"Model   {out / 'model.safetensors'}", *pages]
     console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -16,6 +16,7 @@ from fedmeta._engine.plan import Plan
 from fedmeta._files import write_atomically
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.events import RoundEnded
+from fedmeta.runs.former import upgraded
 
 _DIGESTS = {
     "run.data_sha256": "the digest of the training clients' data",
@@ -82,7 +83,7 @@ class RunFolder:
         if not file.exists():
             write_atomically(file, tomli_w.dumps(self.settings).encode())
             return
-        there = read_settings(self.path)
+        there = former_settings(self.path, self.settings)
         differences = [
             found
             for found in _differences(there, self.settings)
@@ -199,6 +200,20 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
 
+def former_settings(path: Path, today: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what run.toml says, in today's form; earlier versions did not note a named server optimiser.
+
+    Raises:
+        CheckpointError: run.toml is damaged.
+    """
+    there = read_settings(path)
+    try:
+        there = _without_none(upgraded(there))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path / 'run.toml'} is damaged: {error}") from error
+    return there if "server" in there or "server" not in today else {**there, "server": today["server"]}
+
+
 def saved_plan(path: str | Path) -> Plan | None:
     """Return the plan of the run in a folder, by which it goes on; None where there is no run.
 
@@ -235,7 +250,7 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _plainness(name: str) -> int:
-    return 2 if name.startswith("recipe.inputs") else 1 if name in _DIGESTS else 0
+    return 2 if name.startswith("recipe.procedure.inputs") else 1 if name in _DIGESTS else 0
 
 
 def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import jax
 
 from fedmeta import random
 from fedmeta.aggregators import weighted_mean
-from fedmeta.runs.describing import described
+from fedmeta.runs.describing import described, name_of
 from fedmeta.simulation.simulator import Simulator
 from fedmeta.transforms import identity
 
@@ -19,7 +19,9 @@ def settings_of(simulator: Simulator, rounds: int, recipe: Mapping[str, Any] | N
     federation = simulator.federation
     shapes = jax.eval_shape(federation.init, random.default_key())
     summary = ";".join(f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(shapes))
-    parts = {}
+    parts: dict[str, Any] = {}
+    if name_of(federation.server):
+        parts["server"] = described(federation.server)
     if federation.transform != identity():
         parts["transform"] = described(federation.transform)
     if federation.aggregator != weighted_mean():

@@ -10,31 +10,31 @@ from typing import Any
 from fedmeta._files import write_atomically
 from fedmeta.errors import UsageError
 from fedmeta.evaluation.evaluator import Report
-from fedmeta.study.recipe import Experiment
+from fedmeta.study.experiment import Experiment
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class FinishedRun:
     """One algorithm's run, and its test on clients that took no part in training.
 
     Args:
-        prepared: what was run.
+        experiment: what was run.
         rows: the run's history, a row a round.
         report: the test.
     """
 
-    prepared: Experiment
+    experiment: Experiment
     rows: Sequence[Mapping[str, Any]]
     report: Report
 
     @property
     def title(self) -> str:
         """The algorithm's name for people."""
-        return self.prepared.algorithm.title
+        return self.experiment.procedure.algorithm.title
 
     @property
     def measure(self) -> str:
-        """What the outcome is judged by: "accuracy", or "loss" where there is none."""
+        """What the run is judged by: "accuracy", or "loss" where there is none."""
         return self.report.after.judged_by
 
     def validation(self) -> list[tuple[int, int, float]]:
@@ -46,45 +46,52 @@ class Outcome:
                 points.append((row["round"], sent, row[f"validation_{self.measure}"]))
         return points
 
-    def flops(self) -> int:
-        """Return the floating-point operations of the whole run."""
-        return sum(row["flops"] for row in self.rows)
+    def bytes(self) -> int:
+        """Return the bytes sent in the whole run, to the clients and back."""
+        return sum(row["bytes_down"] + row["bytes_up"] for row in self.rows)
+
+    def flops(self) -> int | None:
+        """Return the floating-point operations of the whole run; None where they could not be counted."""
+        each = [row["flops"] for row in self.rows]
+        return None if None in each else sum(each)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The outcomes, and what it took each to reach an accuracy that all of them reached.
+    """Runs of several algorithms, and what it took each to reach an accuracy that all of them reached.
 
     Args:
-        outcomes: in the order that was asked for.
+        runs: in the order that was asked for.
         target: the highest validation accuracy, in whole percents, that every algorithm reached; for a model
             without accuracy the lowest loss.
         cost: by algorithm, (round, bytes) at the first look at the validation clients that reached it.
     """
 
-    outcomes: tuple[Outcome, ...]
+    runs: tuple[FinishedRun, ...]
     target: float
     cost: Mapping[str, tuple[int, int]]
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
-        recipe = self.outcomes[0].prepared.recipe
+        experiment = self.runs[0].experiment
+        procedure = experiment.procedure
         return {
-            "data": recipe.data,
-            "rounds": recipe.rounds,
-            "cohort_size": recipe.cohort_size,
-            "support": recipe.support,
-            "seed": recipe.seed,
+            "data": experiment.data.data,
+            "rounds": procedure.rounds,
+            "cohort_size": procedure.cohort_size,
+            "support": procedure.support,
+            "seed": procedure.seed,
             "common_target": self.target,
             "algorithms": {
-                outcome.prepared.algorithm.name: {
-                    "rounds_to_target": self.cost[outcome.title][0],
-                    "bytes_to_target": self.cost[outcome.title][1],
-                    "bytes": outcome.validation()[-1][1],
-                    "flops": outcome.flops(),
-                    "test": outcome.report.summary(),
+                run.experiment.procedure.algorithm.name: {
+                    "procedure_sha256": run.experiment.procedure.digest,
+                    "rounds_to_target": self.cost[run.title][0],
+                    "bytes_to_target": self.cost[run.title][1],
+                    "bytes": run.bytes(),
+                    "flops": run.flops(),
+                    "test": run.report.summary(),
                 }
-                for outcome in self.outcomes
+                for run in self.runs
             },
         }
 
@@ -93,16 +100,16 @@ class Comparison:
         write_atomically(folder / "comparison.json", json.dumps(self.summary(), indent=1).encode())
 
 
-def compare(outcomes: Sequence[Outcome]) -> Comparison:
-    """Compare the outcomes of runs on the same data with the same budget.
+def compare(runs: Sequence[FinishedRun]) -> Comparison:
+    """Compare runs on the same data with the same budget.
 
     Raises:
         UsageError: there is none.
     """
-    if not outcomes:
+    if not runs:
         raise UsageError("there is nothing to compare: name at least one algorithm")
-    curves = {outcome.title: outcome.validation() for outcome in outcomes}
-    if outcomes[0].measure == "accuracy":
+    curves = {run.title: run.validation() for run in runs}
+    if runs[0].measure == "accuracy":
         reached = min(max((value for *_, value in curve if value == value), default=0.0) for curve in curves.values())
         # Means of float32 carry an error of about 1e-8, which must not cost a percent or a round.
         target = math.floor(100 * reached + 1e-5) / 100
@@ -112,7 +119,7 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
             min((value for *_, value in curve if value == value), default=math.inf) for curve in curves.values()
         )
         cost = {title: _first(curve, lambda value: value <= target) for title, curve in curves.items()}
-    return Comparison(tuple(outcomes), target, cost)
+    return Comparison(tuple(runs), target, cost)
 
 
 def _first(curve: Sequence[tuple[int, int, float]], reached: Callable[[float], bool]) -> tuple[int, int]:

@@ -39,6 +39,11 @@ GENERAL: dict[str, dict[str, Any]] = {
     "maml": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
     "fomaml": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
     "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "anil": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "per-fedavg": {"inner_lr": 0.1, "inner_steps": 1, "server": "sgd", "server_lr": 1.0},
+    "fedprox": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
+    "fedper": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
+    "scaffold": {"inner_lr": 0.1, "inner_steps": 5, "inner_batch_size": 10, "server": "sgd", "server_lr": 1.0},
 }
 """For each algorithm, what works where nothing was tuned."""
 
@@ -97,16 +102,21 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
 }
 """For each named data set and algorithm, what did best on its validation clients."""
 
+WITH_A_HEAD = ("anil", "fedper")
+"""The algorithms that tell the head of a network from its body, which a linear model does not have."""
+
 _SERVER = ("server", "server_lr")
 
 
-def usual(data: str, algorithm: str) -> dict[str, Any]:
+def default_settings(data: str, algorithm: str) -> dict[str, Any]:
     """Return the fields of a recipe for a data set (a name or anything else) and an algorithm."""
     values = TUNED.get(data, {}).get(algorithm) or GENERAL.get(algorithm, OTHERWISE)
     options = {name: value for name, value in values.items() if name not in _SERVER}
+    settings = {**TABLE, **DATA.get(data, {})}
+    if algorithm in WITH_A_HEAD and settings["model"] == "softmax_regression":
+        settings |= {"model": "mlp", "model_options": {}}
     return {
-        **TABLE,
-        **DATA.get(data, {}),
+        **settings,
         **{name: values[name] for name in _SERVER},
         "algorithm_options": options,
     }

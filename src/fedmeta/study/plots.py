@@ -9,10 +9,22 @@ import numpy as np
 
 from fedmeta._extras import need
 from fedmeta.algorithms import ALGORITHMS
-from fedmeta.study.compare import Comparison, Outcome
+from fedmeta.study.compare import Comparison, FinishedRun
 
-# Okabe and Ito's colours, which those who see few colours can tell apart, in the order of ALGORITHMS.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7")
+# In the order of ALGORITHMS: those of Okabe and Ito, then of Tol, which people with colour blindness can tell apart.
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#56B4E9",
+    "#D55E00",
+    "#CC79A7",
+    "#000000",
+    "#882255",
+    "#999933",
+    "#332288",
+    "#888888",
+)
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -26,7 +38,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> Any:
+def draw(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> Any:
     """Return the picture, a Matplotlib figure: validation over bytes sent, adaptation, and the spread over clients.
 
     Raises:
@@ -36,10 +48,10 @@ def draw(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> A
     with matplotlib.rc_context(STYLE):
         figure = need("matplotlib.figure", "a picture").Figure(figsize=(12.5, 4.3), layout="constrained")
         learning, adaptation, clients = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
-        _learning(learning, outcomes, comparison)
-        _adaptation(adaptation, outcomes)
-        _clients(clients, outcomes)
-        if outcomes[0].measure == "accuracy":
+        _learning(learning, runs, comparison)
+        _adaptation(adaptation, runs)
+        _clients(clients, runs)
+        if runs[0].measure == "accuracy":
             for axes in (learning, adaptation, clients):
                 axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
         handles, labels = learning.get_legend_handles_labels()
@@ -49,38 +61,38 @@ def draw(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> A
 
 def save_picture(comparison: Comparison, path: Path) -> None:
     """Write the picture as PNG and SVG, `path` with those endings."""
-    figure = draw(comparison.outcomes, comparison)
+    figure = draw(comparison.runs, comparison)
     figure.savefig(path.with_suffix(".png"), dpi=150)
     figure.savefig(path.with_suffix(".svg"))
 
 
-def svg(outcomes: Sequence[Outcome], comparison: Comparison | None = None) -> str:
+def svg(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> str:
     """Return the picture as an SVG element."""
     file = StringIO()
-    draw(outcomes, comparison).savefig(file, format="svg")
+    draw(runs, comparison).savefig(file, format="svg")
     text = file.getvalue()
     return text[text.index("<svg") :]
 
 
-def _coloured(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
-    """Return each outcome with its algorithm's colour, the same whatever it is compared with."""
-    places = {name: place for place, name in enumerate(ALGORITHMS)}
-    return [(outcome, COLOURS[places[outcome.prepared.algorithm.name] % len(COLOURS)]) for outcome in outcomes]
+def _coloured(runs: Sequence[FinishedRun]) -> list[tuple[FinishedRun, str]]:
+    """Return each run with its algorithm's colour, the same whatever it is compared with."""
+    colours = dict(zip(ALGORITHMS, COLOURS, strict=True))
+    return [(run, colours[run.experiment.procedure.algorithm.name]) for run in runs]
 
 
-def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | None) -> None:
+def _learning(axes: Any, runs: Sequence[FinishedRun], comparison: Comparison | None) -> None:
     ticker = need("matplotlib.ticker", "a picture")
-    for outcome, colour in _coloured(outcomes):
-        points = outcome.validation()
+    for run, colour in _coloured(runs):
+        points = run.validation()
         sent = [s / 1e6 for _, s, _ in points]
-        axes.plot(sent, [value for *_, value in points], color=colour, label=outcome.title, linewidth=1.8)
+        axes.plot(sent, [value for *_, value in points], color=colour, label=run.title, linewidth=1.8)
     if comparison is not None:
         axes.axhline(comparison.target, color="#666666", linewidth=1, linestyle=":")
-        for outcome, colour in _coloured(outcomes):
-            reached = comparison.cost[outcome.title]
-            value = next(value for number, _, value in outcome.validation() if number == reached[0])
+        for run, colour in _coloured(runs):
+            reached = comparison.cost[run.title]
+            value = next(value for number, _, value in run.validation() if number == reached[0])
             axes.plot(reached[1] / 1e6, value, marker="o", color=colour, markersize=6)
-    axes.set_title(f"Validation {outcomes[0].measure} while it learns")
+    axes.set_title(f"Validation {runs[0].measure} while it learns")
     axes.set_xlabel("MB sent, up and down (log scale)")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -88,10 +100,10 @@ def _learning(axes: Any, outcomes: Sequence[Outcome], comparison: Comparison | N
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
-    longest = max(len(outcome.report.steps) for outcome in outcomes)
-    for outcome, colour in _coloured(outcomes):
-        values = [scores.pooled[outcome.measure] for scores in outcome.report.steps]
+def _adaptation(axes: Any, runs: Sequence[FinishedRun]) -> None:
+    longest = max(len(run.report.steps) for run in runs)
+    for run, colour in _coloured(runs):
+        values = [scores.pooled[run.measure] for scores in run.report.steps]
         if len(values) == 1:
             axes.plot([0, max(longest - 1, 1)], values * 2, color=colour, linestyle="--", linewidth=1.4)
             axes.plot(0, values[0], color=colour, marker="o", markersize=4)
@@ -102,9 +114,9 @@ def _adaptation(axes: Any, outcomes: Sequence[Outcome]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _clients(axes: Any, outcomes: Sequence[Outcome]) -> None:
-    for outcome, colour in _coloured(outcomes):
-        values = np.sort(outcome.report.after.values[outcome.measure])
+def _clients(axes: Any, runs: Sequence[FinishedRun]) -> None:
+    for run, colour in _coloured(runs):
+        values = np.sort(run.report.after.values[run.measure])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, linewidth=1.8, drawstyle="steps-mid")
     axes.set_title("Unseen clients, one by one")

@@ -1,245 +1,153 @@
-"""A recipe: all that is needed to repeat a run, in plain values that run.toml holds."""
+"""A recipe: what a user asks for, with defaults for the rest; the data make a procedure of it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import numpy as np
-import optax
-
-from fedmeta import algorithms, random
-from fedmeta import data as sets
-from fedmeta._engine.plan import Plan, Precision
-from fedmeta._fit import usable_clients
-from fedmeta.algorithms import Algorithm
+from fedmeta import algorithms, optimisers
+from fedmeta._engine.plan import Precision
+from fedmeta.aggregators import Aggregator, weighted_mean
+from fedmeta.algorithms import Algorithm, PerFedAvg
 from fedmeta.data import FederatedDataset
-from fedmeta.errors import UnknownName, UsageError
-from fedmeta.evaluation.evaluator import Report, evaluate
-from fedmeta.model import Model
-from fedmeta.runs.loop import Run, explain_plan, train
-from fedmeta.simulation.planning import PlanExplanation
+from fedmeta.errors import UsageError
+from fedmeta.runs.inputs import Inputs
+from fedmeta.runs.procedure import Procedure
 from fedmeta.study import defaults
-from fedmeta.study.inputs import Inputs, tuples
+from fedmeta.study.dataspec import DataSpec
+from fedmeta.study.experiment import Experiment, Validation
+from fedmeta.transforms import Transform, identity
 
-SERVERS = {
-    "sgd": optax.sgd,
-    "momentum": lambda lr: optax.sgd(lr, momentum=0.9),
-    "adam": optax.adam,
-    "adagrad": optax.adagrad,
-    "yogi": optax.yogi,
-}
-"""The server optimisers by name; each is made with its learning rate."""
+COHORT_SIZE = 4
+"""Clients in a round where nothing is said, or all there are."""
+
+_DATA = ("client", "target", "features", "fractions", "max_evaluated")
+_LOOKS = {"validate_every": "every", "patience": "patience", "monitor": "monitor"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that a run depends on, by names and numbers.
+    """What is asked for, before the data have been read.
 
     Args:
-        data: a data set's name, a CSV or Parquet file, or a folder.
-        client: the client column of a table.
-        target: the target column of a table.
-        features: the input columns of a table; all others where they are not given.
-        data_options: the data set's own options.
-        fractions: of the clients, for training, validation and test.
-        model: the network's name.
-        model_options: its options.
+        data: where they lie.
+        looks: when the validation clients are looked at.
         algorithm: the algorithm's name.
         algorithm_options: its fields that differ from their defaults.
-        server: the server optimiser's name.
+        server: the name of the server's optimiser, one of `fm.optimisers`.
         server_lr: its learning rate.
+        server_options: its other settings.
+        model: the network's name.
+        model_options: its options.
         rounds: how many rounds.
-        cohort_size: clients in a round; 4, or all there are, where it is not given.
-        support: the fraction of a client's examples that it adapts on.
-        seed: of every draw.
-        max_examples: at most so many of a client's examples are drawn.
-        validate_every: rounds between looks at the validation clients.
-        max_evaluated: at most so many validation clients are looked at, and so many test clients, drawn at random.
-        precision: "float32", or "bfloat16" for the factors of matrix products.
+        cohort_size: clients in a round; `COHORT_SIZE`, or all there are, where it is not given.
+        transform: as in `Procedure`, like all that follow.
+
+    Raises:
+        UsageError: a name or a value is wrong, whatever the data are.
     """
 
-    data: str
-    client: str | None = None
-    target: str | None = None
-    features: tuple[str, ...] | None = None
-    data_options: Mapping[str, Any] = field(default_factory=dict)
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    model: str = "mlp"
-    model_options: Mapping[str, Any] = field(default_factory=dict)
+    data: DataSpec
+    looks: Validation = field(default_factory=Validation)
     algorithm: str = "maml"
     algorithm_options: Mapping[str, Any] = field(default_factory=dict)
     server: str = "adam"
     server_lr: float = 1e-3
+    server_options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "mlp"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 200
     cohort_size: int | None = None
+    transform: Transform = identity()  # noqa: RUF009 (a value)
+    aggregator: Aggregator = weighted_mean()  # noqa: RUF009
     support: float = 0.2
     seed: int = 0
     max_examples: int | None = None
-    validate_every: int = 10
-    max_evaluated: int = 1000
     precision: Precision = "float32"
 
+    def __post_init__(self):
+        # All but whether the network fits the inputs is known by now.
+        self._procedure(Inputs((1,)), clients=None)
+
     @classmethod
-    def usual(cls, data: str, algorithm: str, **chosen: Any) -> "Recipe":
+    def default(cls, data: str, algorithm: str, **chosen: Any) -> "Recipe":
         """Return the defaults for a data set and an algorithm, with what the user chose in their place.
 
         A value of None stands for the default. The options of the algorithm and of the model that the user
         gives are added to the defaults' own, unless another model is chosen.
+
+        Args:
+            data: a data set's name, a file, or a folder.
+            algorithm: the algorithm's name.
+            chosen: fields of a recipe, of `DataSpec` (`data_options` for its options), `validate_every`, `patience` and
+                `monitor`.
         """
         algorithms.make(algorithm)
-        usual = defaults.usual(data, algorithm)
+        default = defaults.default_settings(data, algorithm)
         chosen = {name: value for name, value in chosen.items() if value is not None}
         steps = chosen.get("algorithm_options", {})
-        options = {**usual["algorithm_options"], **steps}
+        options = {**default["algorithm_options"], **steps}
         for kind in ("inner", "adapt"):
             for given, other in ((f"{kind}_steps", f"{kind}_epochs"), (f"{kind}_epochs", f"{kind}_steps")):
                 if given in steps and other not in steps:
                     options.pop(other, None)
-        if chosen.get("model", usual["model"]) == usual["model"]:
-            chosen["model_options"] = {**usual["model_options"], **chosen.get("model_options", {})}
+        if "inner" in steps:
+            options = {name: value for name, value in options.items() if name in steps or not name.endswith("_lr")}
+        if chosen.get("model", default["model"]) == default["model"]:
+            chosen["model_options"] = {**default["model_options"], **chosen.get("model_options", {})}
         elif "model_options" not in chosen:
             chosen["model_options"] = {}
-        if chosen.get("server", usual["server"]) != usual["server"] and "server_lr" not in chosen:
+        if chosen.get("server", default["server"]) != default["server"] and "server_lr" not in chosen:
+            optimisers.make(chosen["server"], learning_rate=1.0)
             raise UsageError(f"--server {chosen['server']} needs its own --server-lr")
-        where = data if data in sets.names() else str(Path(data).absolute())
-        recipe = cls(data=where, algorithm=algorithm, **{**usual, **chosen, "algorithm_options": options})
-        recipe.check()
-        return recipe
+        values = {**default, **chosen, "algorithm_options": options}
+        where = {name: values.pop(name) for name in _DATA if name in values}
+        looks = {new: values.pop(old) for old, new in _LOOKS.items() if old in values}
+        spec = DataSpec.at(data, options=values.pop("data_options", {}), **where)
+        return cls(data=spec, algorithm=algorithm, looks=Validation(**looks), **values)
 
-    def check(self) -> None:
-        """Raise a UsageError for a name or a value that is wrong whatever the data are."""
-        if self.server not in SERVERS:
-            raise UnknownName("server optimiser", self.server, SERVERS)
-        if not self.server_lr > 0:
-            raise UsageError(f"the server's learning rate must be positive, not {self.server_lr}")
-        if self.max_evaluated < 1:
-            raise UsageError(f"max_evaluated must be at least 1, not {self.max_evaluated}")
-        algorithms.make(self.algorithm, **self.algorithm_options)
+    def prepare(self, whole: FederatedDataset | None = None) -> Experiment:
+        """Read the data, unless they are given, and settle what was left open.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what TOML and JSON can hold; None is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        Raises:
+            UsageError: the recipe does not fit the data.
+            DataError: the data are absent or damaged.
+        """
+        whole = self.data.load() if whole is None else whole
+        train = self.data.split(whole, self.seed, self.max_examples).train
+        procedure = self._procedure(Inputs.of(train, self.data.target), train.num_clients)
+        # A network that does not fit is found before anything is written.
+        _ = procedure.network
+        return Experiment.of(self.data, procedure, self.looks, whole)
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
-        """Return the recipe that `to_dict` described."""
-        known = {entry.name for entry in fields(cls)} & content.keys()
-        recipe = cls(**tuples({name: content[name] for name in known}))
-        return replace(recipe, model_options=tuples(recipe.model_options))
-
-    def load(self) -> FederatedDataset:
-        """Read the data."""
-        table = {"client": self.client, "target": self.target, "features": self.features}
-        return sets.resolve(self.data, **table, **self.data_options)
-
-    def prepare(self, whole: FederatedDataset | None = None) -> "Experiment":
-        """Read the data (unless they are given), split the clients, and make everything a run needs."""
-        whole = self.load() if whole is None else whole
-        usable = whole.select(usable_clients(whole, self.max_examples))
-        parts = usable.split_clients(self.fractions, self.seed)
-        inputs = Inputs.of(parts[0], self.target)
-        cohort_size = min(4, parts[0].num_clients) if self.cohort_size is None else self.cohort_size
-        return Experiment(
-            recipe=replace(self, cohort_size=cohort_size),
-            algorithm=algorithms.make(self.algorithm, **self.algorithm_options),
-            model=inputs.model(self.model, self.model_options),
-            optimiser=SERVERS[self.server](self.server_lr),
+    def _procedure(self, inputs: Inputs, clients: int | None) -> Procedure:
+        """Return the procedure for so many training clients; they are not known while names and values are checked."""
+        cohort_size = min(COHORT_SIZE, clients or 1) if self.cohort_size is None else self.cohort_size
+        procedure = Procedure(
+            algorithm=self._made(),
+            server=optimisers.make(self.server, learning_rate=self.server_lr, **self.server_options),
+            transform=self.transform,
+            aggregator=self.aggregator,
+            model=self.model,
+            model_options=self.model_options,
             inputs=inputs,
-            train=parts[0],
-            validation=self._evaluated(parts[1], "validation"),
-            test=self._evaluated(parts[2], "test"),
+            rounds=self.rounds,
+            cohort_size=cohort_size,
+            support=self.support,
+            seed=self.seed,
+            max_examples=self.max_examples,
+            precision=self.precision,
         )
+        algorithm = procedure.algorithm
+        if clients is None or "participation" in self.algorithm_options or not hasattr(algorithm, "participation"):
+            return procedure
+        share: Any = {"participation": min(1.0, procedure.cohort_size / clients)}
+        return replace(procedure, algorithm=replace(algorithm, **share))
 
-    def _evaluated(self, clients: FederatedDataset, purpose: str) -> FederatedDataset:
-        """Return the clients that are evaluated: all, or `max_evaluated` of them."""
-        if clients.num_clients <= self.max_evaluated:
-            return clients
-        draw = random.generator(self.seed, "evaluated clients", purpose)
-        return clients.select(np.sort(draw.choice(clients.num_clients, self.max_evaluated, replace=False)))
-
-
-@dataclass(frozen=True, eq=False)
-class Experiment:
-    """A recipe made real: the algorithm, the model, the optimiser, and the three groups of clients."""
-
-    recipe: Recipe
-    algorithm: Algorithm
-    model: Model
-    optimiser: optax.GradientTransformation
-    inputs: Inputs
-    train: FederatedDataset
-    validation: FederatedDataset
-    test: FederatedDataset
-
-    def explain(self, plan: Plan | None = None, listeners: tuple[Any, ...] = ()) -> PlanExplanation:
-        """Return how the engine would compute the run, and why."""
-        recipe = self.recipe
-        assert recipe.cohort_size is not None
-        return explain_plan(
-            self.algorithm,
-            self.model,
-            self.train,
-            cohort_size=recipe.cohort_size,
-            server=self.optimiser,
-            support=recipe.support,
-            seed=recipe.seed,
-            max_examples=recipe.max_examples,
-            plan=plan,
-            precision=recipe.precision,
-            listeners=listeners,
-        )
-
-    def run(self, directory: Path | None = None, listeners: tuple[Any, ...] = (), plan: Plan | None = None) -> Run:
-        """Train, or go on where the run in the directory stopped; look at the validation clients on the way."""
-        recipe = self.recipe
-
-        assert recipe.cohort_size is not None
-        # The number of rounds stands beside the recipe, and may grow.
-        described = {name: value for name, value in recipe.to_dict().items() if name != "rounds"}
-
-        def validate(phi: Any) -> dict[str, float]:
-            return self.report(phi, self.validation, curve=False).after.pooled
-
-        return train(
-            self.algorithm,
-            self.model,
-            self.train,
-            rounds=recipe.rounds,
-            cohort_size=recipe.cohort_size,
-            server=self.optimiser,
-            support=recipe.support,
-            seed=recipe.seed,
-            directory=directory,
-            max_examples=recipe.max_examples,
-            validate=validate,
-            validate_every=recipe.validate_every,
-            listeners=listeners,
-            recipe={**described, "inputs": self.inputs.to_dict()},
-            plan=plan,
-            precision=recipe.precision,
-        )
-
-    def report(
-        self,
-        phi: Any,
-        clients: FederatedDataset,
-        *,
-        support: float | None = None,
-        curve: bool = True,
-        plan: Plan | None = None,
-    ) -> Report:
-        """Evaluate phi on some clients."""
-        recipe = self.recipe
-        return evaluate(
-            self.algorithm,
-            self.model,
-            phi,
-            clients,
-            recipe.support if support is None else support,
-            recipe.seed,
-            max_examples=recipe.max_examples,
-            curve=curve,
-            plan=plan,
-            precision=recipe.precision,
-        )
+    def _made(self) -> Algorithm:
+        """Return the algorithm; `of`, where it is a name, takes the options that Per-FedAvg itself does not have."""
+        options = dict(self.algorithm_options)
+        if self.algorithm == PerFedAvg.name and isinstance(options.get("of"), str):
+            own = {entry.name for entry in fields(PerFedAvg)}
+            inner = {name: options.pop(name) for name in list(options) if name not in own}
+            options["of"] = algorithms.make(options["of"], **inner)
+        return algorithms.make(self.algorithm, **options)

@@ -1,4 +1,4 @@
-"""What a trained model takes and gives, kept beside it so that new files can be read the same way."""
+"""What a trained model takes and gives, kept beside it so that new files are read in the same way."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,7 +10,7 @@ import numpy as np
 from fedmeta import losses, models
 from fedmeta.data import FederatedDataset, read_examples
 from fedmeta.data.columns import Column
-from fedmeta.errors import DataError, UsageError
+from fedmeta.errors import DataError, UnknownName, UsageError
 from fedmeta.model import Model
 
 
@@ -37,6 +37,19 @@ class Inputs:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     target_scale: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        if min(self.shape, default=1) < 1:
+            raise UsageError(f"the shape of an input has positive sizes only, not {self.shape}")
+        if (self.mean is None) != (self.std is None):
+            raise UsageError("a table is standardised by mean and std: give both or neither")
+        for name in ("mean", "std", "target_scale"):
+            values = getattr(self, name)
+            if values is not None:
+                values = tuple(float(value) for value in values)
+                if not np.isfinite(values).all():
+                    raise UsageError(f"{name} of the inputs must hold finite numbers, not {values}")
+                object.__setattr__(self, name, values)
 
     @classmethod
     def of(cls, train: FederatedDataset, target: str | None) -> "Inputs":
@@ -70,14 +83,22 @@ class Inputs:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what TOML and JSON can hold."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return what TOML and JSON can hold; None is left out."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Inputs":
-        """Return what `to_dict` described."""
-        known = {field.name for field in fields(cls)} & content.keys()
-        return cls(**tuples({name: content[name] for name in known}))
+        """Return what `to_dict` described.
+
+        Raises:
+            UsageError: a field is unknown or out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in content:
+            if name not in known:
+                raise UnknownName("part of what a model takes", name, known)
+        return cls(**tuples(content))
 
     def model(self, name: str, options: Mapping[str, Any]) -> Model:
         """Return the network of that name, made to fit, on standardised inputs and targets."""

@@ -1,0 +1,96 @@
+"""A run that is done, read back from its folder: phi and the procedure; the training data are not needed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fedmeta import pytrees, random
+from fedmeta.algorithms import Algorithm
+from fedmeta.errors import CheckpointError, UsageError
+from fedmeta.model import Model
+from fedmeta.runs.folder import read_settings
+from fedmeta.runs.former import upgraded
+from fedmeta.runs.procedure import Procedure
+
+
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """What a run gave.
+
+    Args:
+        procedure: what was learned, and how.
+        phi: the result, arrays of NumPy; of the best round where the run was stopped early.
+        data_sha256: the digest of the training clients' data.
+    """
+
+    procedure: Procedure
+    phi: Any
+    data_sha256: str
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How a client adapts, and what it answers."""
+        return self.procedure.algorithm
+
+    @property
+    def model(self) -> Model:
+        """The network, its loss and its metrics."""
+        return self.procedure.network
+
+
+def load_run(folder: str | Path) -> SavedRun:
+    """Return what a run gave that was started from the command line and is done.
+
+    Args:
+        folder: the run folder; earlier versions' are read, too.
+
+    Raises:
+        UsageError: the folder holds no run, one that is not done yet, or one that was started from Python with a model
+            of its own.
+        CheckpointError: a file is damaged.
+    """
+    folder = Path(folder)
+    procedure, settings = read_procedure(folder)
+    file = folder / "model.safetensors"
+    try:
+        digest = str(settings["run"]["data_sha256"])
+        # More rounds may be asked for than the result was written for.
+        asked = pytrees.load_metadata(file)["settings"]["run"]["rounds"] if file.exists() else 0
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error!r}") from error
+    if asked != procedure.rounds:
+        raise UsageError(f"the run in {folder} is not done: fedmeta resume {folder}")
+    like = jax.eval_shape(lambda: procedure.algorithm.init(procedure.network, random.default_key()))
+    return SavedRun(procedure, pytrees.load(file, like), digest)
+
+
+def read_procedure(folder: Path) -> tuple[Procedure, dict[str, Any]]:
+    """Return the procedure of a run folder, and all that its run.toml says, in today's form.
+
+    Raises:
+        UsageError: the folder holds no run, or one that was started from Python with a model of its own.
+        CheckpointError: run.toml is damaged.
+    """
+    settings = read_settings(folder)
+    file = folder / "run.toml"
+    if not isinstance(settings.get("run"), Mapping):
+        raise CheckpointError(f"{file} is damaged: it has no section [run]")
+    if "recipe" not in settings:
+        raise UsageError(
+            f"the run in {folder} was started from Python, and only your program has its model: read the result with "
+            f"fm.load('{folder / 'model.safetensors'}', like=algorithm.init(model, jax.random.key(0))), and go on with "
+            "fm.train"
+        )
+    try:
+        settings = upgraded(settings)
+        content = {**settings["recipe"]["procedure"], "rounds": settings["run"]["rounds"]}
+        return Procedure.from_dict(content), settings
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UsageError) else repr(error).splitlines()[0]

@@ -1,0 +1,155 @@
+"""An experiment: a procedure on data that were read, with three groups of clients."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmeta._engine.plan import Plan
+from fedmeta._settings import whole_number
+from fedmeta.data import FederatedDataset
+from fedmeta.errors import UsageError
+from fedmeta.evaluation.evaluator import Report, evaluate
+from fedmeta.runs import loop
+from fedmeta.runs.former import without_rounds
+from fedmeta.runs.procedure import Procedure
+from fedmeta.simulation.planning import PlanExplanation, explain
+from fedmeta.simulation.simulator import Simulator
+from fedmeta.study.dataspec import DataSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """When the validation clients are looked at, and whether a run stops by what they show.
+
+    Args:
+        every: rounds between looks.
+        patience: stop after so many looks without a better figure, and keep the best phi; never where it is not given.
+        monitor: the figure that `patience` is about: accuracy, or the loss, where it is not given.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    every: int = 10
+    patience: int | None = None
+    monitor: str | None = None
+
+    def __post_init__(self):
+        for name, said in (("every", "validate_every"), ("patience", "patience")):
+            value = whole_number(said, getattr(self, name))
+            if value is not None and value < 1:
+                raise UsageError(f"{said} must be at least 1, not {value}")
+            object.__setattr__(self, name, value)
+        if self.monitor is not None and self.patience is None:
+            raise UsageError(f"monitor={self.monitor!r} says what patience is about: give patience, too")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what TOML and JSON can hold; None is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Experiment:
+    """A procedure, and the clients that it is tried on.
+
+    Args:
+        data: where they come from.
+        procedure: what is learned, and how.
+        looks: when the validation clients are looked at.
+        train: the clients that train.
+        validation: those that are looked at on the way.
+        test: those that are tested at the end.
+    """
+
+    data: DataSpec
+    procedure: Procedure
+    looks: Validation
+    train: FederatedDataset
+    validation: FederatedDataset
+    test: FederatedDataset
+
+    @classmethod
+    def of(
+        cls, data: DataSpec, procedure: Procedure, looks: Validation, whole: FederatedDataset | None = None
+    ) -> "Experiment":
+        """Read the data, unless they are given, and split the clients."""
+        whole = data.load() if whole is None else whole
+        groups = data.split(whole, procedure.seed, procedure.max_examples)
+        return cls(data=data, procedure=procedure, looks=looks, **groups._asdict())
+
+    def simulator(self, plan: Plan | None = None) -> Simulator:
+        """Return the procedure on the training clients.
+
+        Raises:
+            UsageError: an argument is out of range, or the model does not fit the data.
+        """
+        procedure = self.procedure
+        return Simulator(
+            procedure.federation,
+            self.train,
+            cohort_size=procedure.cohort_size,
+            support=procedure.support,
+            seed=procedure.seed,
+            max_examples=procedure.max_examples,
+            plan=plan,
+            precision=procedure.precision,
+        )
+
+    def explain(self, plan: Plan | None = None, listeners: tuple[Any, ...] = ()) -> PlanExplanation:
+        """Return how the engine would compute the run, and why."""
+        return explain(self.simulator(), plan, listeners)
+
+    def run(self, directory: Path | None = None, listeners: tuple[Any, ...] = (), plan: Plan | None = None) -> loop.Run:
+        """Train, or go on where the run in the directory stopped; look at the validation clients on the way."""
+
+        def validate(phi: Any) -> Mapping[str, float]:
+            return self.report(phi, self.validation, curve=False).after.pooled
+
+        return loop.run(
+            self.simulator(plan),
+            rounds=self.procedure.rounds,
+            directory=directory,
+            validate=validate,
+            validate_every=self.looks.every,
+            patience=self.looks.patience,
+            monitor=self.looks.monitor,
+            listeners=listeners,
+            recipe={
+                "data": self.data.to_dict(),
+                "procedure": without_rounds(self.procedure),
+                "validation": self.looks.to_dict(),
+            },
+        )
+
+    def report(
+        self,
+        phi: Any,
+        clients: FederatedDataset,
+        *,
+        support: float | None = None,
+        curve: bool = True,
+        plan: Plan | None = None,
+    ) -> Report:
+        """Evaluate phi on some clients.
+
+        Args:
+            phi: what the server holds.
+            clients: one of the three groups.
+            support: the fraction of a client's examples that it adapts on; as in training where it is not given.
+            curve: also measure after each adaptation step.
+            plan: how the engine computes the clients.
+        """
+        procedure = self.procedure
+        return evaluate(
+            procedure.algorithm,
+            procedure.network,
+            phi,
+            clients,
+            procedure.support if support is None else support,
+            procedure.seed,
+            max_examples=procedure.max_examples,
+            curve=curve,
+            plan=plan,
+            precision=procedure.precision,
+        )

@@ -57,7 +57,7 @@ class Model:
         needs: what `apply` is given by keyword: "key", a JAX key where the model trains and None where it is
             evaluated (dropout is then off), and "mask", float of shape [examples], 0.0 where an example is padding
             and must change nothing.
-        head: patterns over the paths of the parameters that are the network's head, such as ("head/*",), for
+        head: patterns over the paths of the parameters that are the network's head, such as `("head/*",)`, for
             algorithms that treat it apart (`fm.ANIL`, `fm.FedPer`).
 
     Raises:

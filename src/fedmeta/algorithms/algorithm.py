@@ -43,8 +43,8 @@ class Algorithm(abc.ABC):
     """What phi is, what a client answers to it, and how a client adapts from it.
 
     Args:
-        weighting: the clients' weights in the server's mean: "clients" gives each the same, "examples" as many
-            as it has examples.
+        weighting: the clients' weights in the server's mean: "clients" gives all the same weight, "examples" weights
+            each by its number of examples.
 
     Raises:
         UsageError: a value is out of range; the message names it.
@@ -131,9 +131,10 @@ class InnerDescent(Algorithm):
         inner_batch_size: examples in a step; None takes all in each step.
         adapt_steps: steps when a client adapts; as in training where neither this nor epochs are given.
         adapt_epochs: passes over the support when a client adapts, instead of a number of steps.
-        adaptable: patterns over the paths of the parameters that a descent changes, such as ("head/*",); all
+        adaptable: patterns over the paths of the parameters that a descent changes, such as `("head/*",)`; all
             where they are not given.
-        weighting: as in `Algorithm`.
+        weighting: the clients' weights in the server's mean: "clients" gives all the same weight, "examples" weights
+            each by its number of examples.
 
     Raises:
         UsageError: a value is out of range; the message names it.

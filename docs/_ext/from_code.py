@@ -183,9 +183,7 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _options(algorithm: type[Algorithm]) -> nodes.table:
     meanings = {name: text for cls in reversed(algorithm.__mro__) for name, text in _arguments(cls).items()}
-    rows = [
-        [literal(field.name), literal(_default(field)), prose(meanings[field.name])] for field in fields(algorithm)
-    ]
+    rows = [[literal(field.name), literal(_default(field)), prose(meanings[field.name])] for field in fields(algorithm)]
     return table(["option", "default", "meaning"], rows)
 
 

@@ -2,7 +2,7 @@
 
 FedmetaError
 ├── UsageError          an argument or an option is wrong (also a ValueError)
-│   └── UnknownName     no such name; the message suggests the nearest ones
+│   └── UnknownName     a name that is in no table; the message gives the nearest ones
 ├── DataError           the data cannot be used as they are
 │   └── DownloadError   a file could not be fetched whole
 ├── RunError            a run cannot start, continue, or be read

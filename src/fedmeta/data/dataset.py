@@ -129,7 +129,7 @@ class FederatedDataset:
 
     def _not_a_name(self, given: Any) -> str:
         """Say what to write in place of a value that is not text."""
-        said = f"a client is asked for by its name, which is text, not by {given!r}"
+        said = f"a client is found by its name, which is text, not by {given!r}"
         if isinstance(given, slice):
             return f"{said}: select(range(...)) gives the clients at these places"
         if not isinstance(given, int | np.integer) or isinstance(given, bool):

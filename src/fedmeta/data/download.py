@@ -118,7 +118,7 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
         kept = f"; {here} bytes are kept, and the next call continues from there" if here else ""
         raise DownloadError(f"{address} cannot be fetched: {reason}{kept}") from error
     if total is not None and here < total:
-        raise DownloadError(f"{address} was cut short: {here} of {total} bytes came; run it again to continue from there")
+        raise DownloadError(f"{address} was cut short: {here} of {total} bytes came; run again to continue from there")
 
 
 def _write(file: FileIO, block: bytes) -> None:

@@ -2,7 +2,8 @@
 
 FedmetaError
 ├── UsageError          an argument or an option is wrong (also a ValueError)
-│   └── UnknownName     a name that is in no table; the message gives the nearest ones
+│   ├── UnknownName     a name that is in no table; the message gives the nearest ones
+│   └── MissingPackage  a package that an extra brings is not installed (also an ImportError)
 ├── DataError           the data cannot be used as they are
 │   └── DownloadError   a file could not be fetched whole
 ├── RunError            a run cannot start, continue, or be read

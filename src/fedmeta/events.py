@@ -115,6 +115,9 @@ class TensorBoard:
 
     Args:
         directory: the folder for the event files.
+
+    Raises:
+        MissingPackage: the extra is not installed.
     """
 
     def __init__(self, directory: str | Path):

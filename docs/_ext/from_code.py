@@ -6,7 +6,7 @@ A name that is gone is a warning, and a warning fails the build.
 import ast
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tables import literal, literals, prose, table
 
 from fedmeta import data
 from fedmeta.algorithms import ALGORITHMS, Algorithm
+from fedmeta.algorithms.algorithm import InnerDescent
 from fedmeta.cli import app as command_line
 from fedmeta.models import MODELS
 from fedmeta.study import defaults
@@ -57,16 +58,16 @@ class AlgorithmTable(SphinxDirective):
     """Every algorithm: its name, its title, its class, and the defaults that are its own."""
 
     def run(self) -> list[nodes.Node]:
-        common = {field.name: field.default for field in fields(Algorithm)}
+        common = {field.name: field.default for field in fields(InnerDescent)}
         rows = []
         for name, algorithm in ALGORITHMS.items():
             own = [
-                f"{field.name} = {field.default!r}"
+                f"{field.name} = {_default(field)}"
                 for field in fields(algorithm)
                 if field.name not in common or field.default != common[field.name]
             ]
-            if algorithm.default_epochs is not None:
-                own.append(f"inner_epochs = {algorithm.default_epochs} where no steps are given")
+            if epochs := getattr(algorithm, "default_epochs", None):
+                own.append(f"inner_epochs = {epochs} where no steps are given")
             rows.append(
                 [
                     literal(name),
@@ -80,10 +81,10 @@ class AlgorithmTable(SphinxDirective):
 
 
 class CommonDefaults(SphinxDirective):
-    """The fields that all algorithms share, their defaults and their meaning."""
+    """The fields of every algorithm whose clients descend, their defaults and their meaning."""
 
     def run(self) -> list[nodes.Node]:
-        return [_options(Algorithm)]
+        return [_options(InnerDescent)]
 
 
 class Options(SphinxDirective):
@@ -95,7 +96,7 @@ class Options(SphinxDirective):
         name = self.arguments[0]
         if name not in ALGORITHMS:
             raise self.error(f"no algorithm {name!r} in fedmeta.algorithms.ALGORITHMS")
-        general = defaults.GENERAL[name]
+        general = defaults.GENERAL.get(name, defaults.OTHERWISE)
         said = ", ".join(f"{option} {value}" for option, value in general.items())
         note = nodes.paragraph()
         note += nodes.Text("For data that nothing was tuned for, the command line takes: ")
@@ -182,10 +183,14 @@ def _names(node: ast.stmt) -> list[str]:
 
 def _options(algorithm: type[Algorithm]) -> nodes.table:
     meanings = {name: text for cls in reversed(algorithm.__mro__) for name, text in _arguments(cls).items()}
-    rows = [
-        [literal(field.name), literal(repr(field.default)), prose(meanings[field.name])] for field in fields(algorithm)
-    ]
+    rows = [[literal(field.name), literal(_default(field)), prose(meanings[field.name])] for field in fields(algorithm)]
     return table(["option", "default", "meaning"], rows)
+
+
+def _default(field: Field[Any]) -> str:
+    """Return a field's default as it is written in Python."""
+    factory = field.default_factory
+    return repr(field.default) if factory is MISSING else f"fm.{getattr(factory, '__name__', factory)}()"
 
 
 def _arguments(cls: type) -> dict[str, str]:

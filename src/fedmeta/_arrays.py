@@ -1,7 +1,7 @@
-"""What runs on JAX and on NumPy alike: sums in a fixed order, wide enough, and norms.
+"""For JAX and NumPy alike: sums in a fixed order and a type that is wide enough, and norms.
 
-On NumPy nothing here is left to the library or the processor: every operation is one that IEEE 754 rounds correctly, in
-an order that follows from the shapes.
+On NumPy every operation here is one that IEEE 754 rounds correctly, in an order that depends only on the shapes, so
+the result does not depend on the library or the processor.
 """
 
 import math
@@ -83,7 +83,7 @@ def sum_of_squares(arrays: list[Any], dtype: Any) -> Any:
 
 
 def clipped(tree: Any, norm: float) -> Any:
-    """Return a tree, scaled down where its Euclidean norm over all floats is above `norm`; arrays not of floats pass.
+    """Return a tree, scaled down if its Euclidean norm over all floats is above `norm`; other arrays pass unchanged.
 
     Floats of half precision come as float32. A tree with a norm of at most `norm` is left as it is; one with values
     that are not finite stays one.
@@ -95,7 +95,7 @@ def clipped(tree: Any, norm: float) -> Any:
     dtype = widest(list(floats.values()))
     xp = namespace(next(iter(floats.values())))
     with np.errstate(over="ignore", invalid="ignore"):
-        # Relative to the largest, so that no square overflows: what is far too long is cut down, not lost.
+        # Relative to the largest value, so that no square overflows: a very long tree is scaled down, not lost.
         largest = xp.max(xp.stack([xp.max(xp.abs(leaf)).astype(dtype) for leaf in floats.values()]))
         scale = xp.where(largest > 0, largest, 1.0)
         relative = {i: leaf / scale.astype(leaf.dtype) for i, leaf in floats.items()}

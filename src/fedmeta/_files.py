@@ -1,4 +1,4 @@
-"""The files of a run and of the cache: written whole or not at all, and kept where the user keeps such things."""
+"""Files that are written whole or not at all, and the folders of the cache."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from fedmeta.errors import RunError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file aside, flush it to the disk, and rename it, so that `path` is the old or the new, never half.
+    """Write a temporary file, flush it to the disk, and rename it: `path` is the old file or the new one, never half.
 
     Raises:
         RunError: the file system refuses (full, read-only, over a quota); the old file is as it was.
@@ -20,7 +20,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}"))
-        # As `open` would, so that the user's umask holds: a client's own model may be private.
+        # As `open` would do, so that the user's umask applies: a client's own model may be private.
         handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -35,10 +35,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def cache_folder(kind: str) -> Path | None:
-    """Return the folder for one kind of things: in `FEDMETA_CACHE`, or in the user's cache if that is unset.
+    """Return the folder for one kind of file: in `FEDMETA_CACHE`, or in the user's cache if that is unset.
 
-    None for a user who has neither that, nor `XDG_CACHE_HOME`, nor a home folder (a container's nameless user): what
-    is only there to save time is then not kept.
+    None if there is neither `FEDMETA_CACHE`, nor `XDG_CACHE_HOME`, nor a home folder (as for a nameless user in a
+    container). Then nothing is cached.
     """
     if chosen := os.environ.get("FEDMETA_CACHE"):
         return Path(chosen) / kind
@@ -46,5 +46,5 @@ def cache_folder(kind: str) -> Path | None:
         folder = platformdirs.user_cache_path("fedmeta")
     except (RuntimeError, KeyError):
         return None
-    # Where there is no home, some versions leave the "~" in the path as it is.
+    # Without a home folder, some versions leave the "~" in the path.
     return folder / kind if folder.is_absolute() else None

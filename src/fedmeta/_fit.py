@@ -1,4 +1,4 @@
-"""Which clients can take part, how much they bring, and whether the model fits them."""
+"""Which clients can take part, how many examples they have, and whether the model fits the data."""
 
 import math
 import warnings
@@ -18,17 +18,17 @@ from fedmeta.errors import DataError, FedmetaError, UsageError
 from fedmeta.model import Model, Params
 
 ALONE, TOGETHER = 3, 8
-"""How many examples are looked at for what others do to them, and how many are in their batch with its padding."""
+"""How many examples are checked for effects of the rest of the batch, and the size of that batch with its padding."""
 
-# The program runs two or three times, so that most of its time is compilation.
+# The program runs two or three times, so most of its time is compilation.
 _QUICKLY: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 _apart: WeakKeyDictionary[Model, set[str]] = WeakKeyDictionary()
-"""Models that were looked at, and for inputs of which shapes and types."""
+"""The models that were checked, with the shapes and types of their inputs."""
 
 
 def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
-    """Return the places of the clients that have at least two examples; warn of those that do not.
+    """Return the positions of the clients that have at least two examples; warn if some do not.
 
     Raises:
         UsageError: `max_examples` is below two.
@@ -49,12 +49,12 @@ def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarr
 
 
 def drawn_sizes(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
-    """Return how many examples each client brings, shape [clients]."""
+    """Return how many examples are drawn of each client, shape [clients]."""
     return np.asarray(data.sizes if max_examples is None else np.minimum(data.sizes, max_examples))
 
 
 def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
-    """Raise a UsageError unless phi is what this algorithm holds for this model."""
+    """Raise a UsageError unless phi fits this algorithm and this model."""
     expected = jax.eval_shape(lambda: algorithm.init(model, _key()))
     if jax.tree.structure(phi) != jax.tree.structure(expected):
         raise UsageError(f"phi is not what {algorithm.title} holds for this model: another algorithm or model made it")
@@ -68,9 +68,9 @@ def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
 def check_fit(model: Model, data: FederatedDataset) -> None:
     """Raise a UsageError unless the model fits the data, and treats each example alone.
 
-    Its parameters must be floating-point arrays, its predictions have a leading axis of examples and be as many as the
-    data have classes or targets, and its loss and metrics give one value per example. All this is found out from
-    shapes; `check_rows_apart` computes.
+    Its parameters must be floating-point arrays. Its predictions must have a leading axis of examples and fit the
+    data's classes or targets, and its loss and metrics must give one value per example. Shapes alone tell all this;
+    `check_rows_apart` computes.
     """
     params = _tell("the model's init failed", jax.eval_shape, model.init, _key())
     for count in (1, ALONE):
@@ -84,16 +84,16 @@ def check_fit(model: Model, data: FederatedDataset) -> None:
 
 
 def check_rows_apart(model: Model, data: FederatedDataset) -> None:
-    """Raise a UsageError if what the model gives for an example is found to depend on the rest of its batch.
+    """Raise a UsageError if the model's result for an example depends on the rest of its batch.
 
-    A few examples of the data are computed with some padding after them, with other padding, and without. The
-    parameters are those of `init`, shaken, for a scale that starts at zero hides what is behind it. The loss and the
-    metrics are looked at likewise, and a model that asks for the mask has it. Each model is looked at once for inputs
-    of one shape and type.
+    A few examples of the data are computed with some padding after them, with other padding, and without padding. The
+    parameters are those of `init`, perturbed, because a scale that starts at zero hides what comes before it. The loss
+    and the metrics are checked likewise, and a model that asks for the mask is given it. Each model is checked once for
+    inputs of one shape and type.
 
-    Rounding is no reason to refuse a model: in one program, other padding leaves the very bits of what treats each
-    example alone, and between two lengths only a difference counts that rounding cannot make. A model that passes may
-    still mix examples, by less than that or with other data.
+    Rounding is no reason to refuse a model: in one program, other padding does not change a single bit of a model that
+    treats each example alone, and between two lengths only a difference larger than rounding counts. A model that
+    passes may still mix examples, by less than that or on other data.
     """
     seen = _apart.setdefault(model, set())
     kind = _described((data.x, data.y))
@@ -111,7 +111,7 @@ def check_rows_apart(model: Model, data: FederatedDataset) -> None:
 
 
 def _mixed(model: Model, data: FederatedDataset) -> str | None:
-    """Return what changes for an example with the others of its batch, and how, in words; or None."""
+    """Return, in words, which result for an example changes with the rest of its batch, and how; or None."""
     own, paddings = _examples(data)
     mask = (np.arange(TOGETHER) < ALONE).astype(np.float32)
     functions = {"loss": model.loss, **model.metrics}
@@ -125,7 +125,7 @@ def _mixed(model: Model, data: FederatedDataset) -> str | None:
         own_x, few, own_y = _first((x, predictions[0], y))
         # Noise may be drawn for the batch as a whole: then it is another one for another length.
         alone = [model.predict(params, own_x, mask=mask[:ALONE]), *_first(predictions[1:])]
-        # Of the same predictions, so that rounding takes none across a threshold.
+        # From the same predictions, so that rounding moves none across a threshold.
         alone += [function(few, own_y) for function in functions.values()]
         return _first(padded), alone
 
@@ -137,7 +137,7 @@ def _mixed(model: Model, data: FederatedDataset) -> str | None:
         return jax.device_get(program(params, x, y))
 
     (padded, alone), (otherwise, _) = (run(padding) for padding in paddings)
-    # What the mask makes zero still takes part in sums, in an order that is the model's own affair.
+    # What the mask sets to zero is still in the model's sums, whose order may vary.
     slack = 1e-4 if "mask" in model.needs else 0.0
     for place, change in enumerate(changes):
         values = padded[place]
@@ -148,7 +148,7 @@ def _mixed(model: Model, data: FederatedDataset) -> str | None:
         if told and gap > slack + 10 * _gap(values, run(paddings[0])[0][place]):
             return f"{change} with the other examples of the batch"
         gap = _gap(values, alone[place])
-        # Parameters moved by a few roundings show how far rounding alone can go.
+        # Parameters changed by a few roundings show how much rounding alone can change the results.
         if 0.02 < gap < math.inf and gap > 0.02 + 100 * _gap(values, run(paddings[0], _nudged(params))[0][place]):
             return f"{change} with the number of examples in the batch"
     return None
@@ -157,9 +157,9 @@ def _mixed(model: Model, data: FederatedDataset) -> str | None:
 def _examples(data: FederatedDataset) -> tuple[Any, list[Any]]:
     """Return a few examples (x, y), and two paddings of their batch.
 
-    One repeats an example, as the cohort reader does; the other is of the largest inputs of a sample of the data, for
-    which the smallest are the examples. Nothing but examples of the data is used, for other numbers may be ones that
-    the model cannot take.
+    The examples are the smallest of a sample of the data. One padding repeats an example, as the cohort reader does;
+    the other has the largest inputs of the sample. Only examples of the data are used, because the model may not
+    accept other numbers.
     """
     ends = np.cumsum(data.sizes)
     numbers = np.unique(np.linspace(0, data.num_examples - 1, 16).astype(int))
@@ -177,8 +177,8 @@ def _examples(data: FederatedDataset) -> tuple[Any, list[Any]]:
 
 
 def _shaken(params: Params) -> Params:
-    """Return the parameters, each moved by up to a third of itself, and away from zero; as NumPy arrays."""
-    # Repeated: millions of numbers would take longer to draw than the rest of the check.
+    """Return the parameters, each changed by up to a third of its value, and moved away from zero; as NumPy arrays."""
+    # Repeated, because drawing millions of numbers would take longer than the rest of the check.
     draw = np.random.default_rng(0).uniform(-1, 1, 65537).astype(np.float32)
 
     def leaf(array: Any) -> np.ndarray:
@@ -190,7 +190,7 @@ def _shaken(params: Params) -> Params:
 
 
 def _nudged(params: Params) -> Params:
-    """Return the parameters, each moved by a few times what rounding moves it."""
+    """Return the parameters, each changed by a few roundings."""
     draw = np.random.default_rng(1)
 
     def leaf(array: np.ndarray) -> np.ndarray:
@@ -234,7 +234,7 @@ def _predicted(model: Model, params: Params, x: Any, count: int, key: Any) -> An
 
 
 def _check_outputs(model: Model, data: FederatedDataset, predictions: Any) -> None:
-    """Raise a UsageError unless one of the library's losses has what it can compare with the data's targets."""
+    """Raise a UsageError unless the library's losses can compare the predictions with the data's targets."""
     if model.loss not in (losses.squared_error, losses.softmax_cross_entropy):
         return
     if not isinstance(predictions, jax.ShapeDtypeStruct):
@@ -266,14 +266,14 @@ def _check_one_value_per_example(model: Model, predictions: Any, y: Any, count: 
             raise UsageError(
                 f"{name} must give one value per example, shape ({count},) for {count} of them, not {shape}"
             )
-        # A metric may count or say yes or no; a loss has a gradient.
+        # A metric may be a count or a boolean; a loss has a gradient.
         kinds = (jnp.floating,) if name == "loss" else (jnp.floating, jnp.integer, jnp.bool_)
         if not any(jnp.issubdtype(values.dtype, kind) for kind in kinds):
             raise UsageError(f"{name} must give real floating-point numbers, not {values.dtype}")
 
 
 def _tell(what: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call the function; an error of the user's own code in it becomes a UsageError that begins with `what`."""
+    """Call the function; an error in the user's code becomes a UsageError that begins with `what`."""
     try:
         return function(*args)
     except FedmetaError:

@@ -1,4 +1,4 @@
-"""Options of named rules: checked, kept as Python's own numbers, and made into a rule by name."""
+"""Options of named rules: checked, kept as Python numbers, and made into a rule by name."""
 
 import math
 import operator
@@ -63,6 +63,6 @@ def real(name: str, value: Any, wanted: str, *, above: float = -math.inf, least:
 
 
 def keep(rule: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass to what was made of them."""
+    """Set fields of a frozen dataclass to their converted values."""
     for name, value in values.items():
         object.__setattr__(rule, name, value)

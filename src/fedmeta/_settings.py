@@ -1,4 +1,4 @@
-"""Numbers that a user gives: Python's, NumPy's and JAX's are taken alike, and become Python's."""
+"""Numbers from the user: Python's, NumPy's and JAX's are all accepted, and become Python's."""
 
 import operator
 from typing import Any

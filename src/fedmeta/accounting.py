@@ -1,4 +1,4 @@
-"""Parameters and FLOPs, counted: FLOPs from the program that runs."""
+"""Counts parameters, and FLOPs from the program of a client's update."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def num_parameters(tree: Any) -> int:
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """Return the floating-point operations of one call, counted from the traced program.
 
-    Matrix products and convolutions count, two operations to a multiply-add; elementwise work does not, as
+    Matrix products and convolutions count, two operations per multiply-add; elementwise work does not, as
     is usual in the field. A loop counts its body as often as it runs (a compiler's own figure may count it
     once).
 
@@ -65,8 +65,8 @@ def _count_equation(equation: Any) -> int:
 def _count_convolution(equation: Any) -> int:
     """Count a convolution, without the products with zeros that padding or dilation puts between the numbers.
 
-    Along an axis, each pair of the two shortest of input, kernel and output meets once: a derivative, in which the
-    three have changed places, costs what the convolution does.
+    Along an axis, each pair of the two shortest of input, kernel and output meets once. So a derivative, in which the
+    three are exchanged, costs as much as the convolution.
     """
     numbers = equation.params["dimension_numbers"]
     left, kernel = (variable.aval.shape for variable in equation.invars)

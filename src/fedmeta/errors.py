@@ -6,12 +6,12 @@ FedmetaError
 │   └── MissingPackage  a package that an extra brings is not installed (also an ImportError)
 ├── DataError           the data cannot be used as they are
 │   └── DownloadError   a file could not be fetched whole
-├── RunError            a run cannot start, go on, or be read
+├── RunError            a run cannot start, continue, or be read
 │   ├── RunLocked       another process uses the run folder
 │   ├── CheckpointError the stored state is damaged or belongs to another algorithm, model or recipe
 │   ├── Diverged        an update or the server's state is no longer finite
 │   ├── ProcessLost     another process of the run has ended, or cannot be reached
-│   └── Interrupted     the user stopped a run, which can go on
+│   └── Interrupted     the user stopped a run, which can be resumed
 └── GovernError         the ledger: its own branches are in `fedmeta.govern.errors`
 """
 
@@ -28,7 +28,7 @@ class UsageError(FedmetaError, ValueError):
 
 
 class UnknownName(UsageError):
-    """A name that is in no table."""
+    """There is no such name."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
         names = sorted(known)
@@ -50,7 +50,7 @@ class DownloadError(DataError):
 
 
 class RunError(FedmetaError):
-    """A run cannot start, go on, or be read."""
+    """A run cannot start, continue, or be read."""
 
 
 class RunLocked(RunError):
@@ -70,4 +70,4 @@ class ProcessLost(RunError):
 
 
 class Interrupted(RunError):
-    """The user stopped a run, which can go on."""
+    """The user stopped a run, which can be resumed."""

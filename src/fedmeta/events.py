@@ -10,7 +10,7 @@ from fedmeta._extras import need
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run starts or goes on.
+    """A run starts or continues.
 
     Args:
         rounds: how many rounds the run has in all.
@@ -56,7 +56,7 @@ class RoundEnded:
         bytes_up: bytes that they sent back.
         flops: floating-point operations of the round's program, padding included; None where they cannot be counted.
         seconds: wall time, compilation included.
-        validation: what the `validate` function gave, where it was called.
+        validation: what the `validate` function returned, if it was called.
     """
 
     round: int
@@ -89,7 +89,7 @@ class RunEnded:
 
     Args:
         rounds: how many rounds are done.
-        stopped: why there are no more, or "" where all that were asked for are done.
+        stopped: why the run stopped early, or "" if all rounds are done.
     """
 
     rounds: int
@@ -114,7 +114,7 @@ class TensorBoard:
     """A listener that writes every round's figures where TensorBoard reads them; needs the extra `tensorboard`.
 
     Args:
-        directory: the folder of the event files.
+        directory: the folder for the event files.
 
     Raises:
         MissingPackage: the extra is not installed.
@@ -136,6 +136,6 @@ class TensorBoard:
             self.close()
 
     def close(self) -> None:
-        """Write what is waiting to be written."""
+        """Write what has not been written yet."""
         if self._writer is not None:
             self._writer.close()

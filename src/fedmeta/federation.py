@@ -26,9 +26,9 @@ Memory = Any
 
 
 class Message(NamedTuple):
-    """What a client sends: its bytes are the leaves in order, without a header.
+    """What a client sends. Its bytes are the leaves in order, without a header.
 
-    `body` is what the transform made of the pseudo-gradient; `weight` is the client's share in the mean, shape [].
+    `body` is the transformed pseudo-gradient; `weight` is the client's weight in the mean, shape [].
     """
 
     body: Any
@@ -38,7 +38,7 @@ class Message(NamedTuple):
 class ServerState(NamedTuple):
     """What the server holds between rounds.
 
-    `phi` is what it sends; `optimiser` is the optimiser's own state (its moments), which lives as long as the
+    `phi` is what it sends; `optimiser` is the optimiser's own state (its moments), which is kept for the whole
     run; `round` is the number of rounds done, an int32 of shape [].
     """
 
@@ -51,14 +51,14 @@ class ServerState(NamedTuple):
 class Federation:
     """What a round computes, the same in simulation and at a node.
 
-    Two federations are equal where their parts were made alike; compiled programs are found by that.
+    Two federations are equal if their parts were made alike, and then share compiled programs.
 
     Args:
-        algorithm: what phi is, and what a client answers to it.
+        algorithm: what phi is, and how a client updates it.
         model: the network, its loss and its metrics.
         server: the server's optimiser: one of `fm.optimisers`, which also run on NumPy, or any Optax transformation.
         transform: what a client sends in place of its pseudo-gradient; one of `fm.transforms`.
-        aggregator: how the clients' parts become one; one of `fm.aggregators`.
+        aggregator: how the clients' parts are combined; one of `fm.aggregators`.
 
     Raises:
         UsageError: a part is not what it should be.
@@ -97,17 +97,17 @@ class Federation:
         return ServerState(phi, self.server.init(phi), jnp.zeros((), jnp.int32))
 
     def memory(self, key: Any) -> Memory:
-        """Return what a client keeps that has taken no part: the algorithm's part, and the transform's."""
+        """Return the memory of a client that has not taken part: the algorithm's, and the transform's."""
         return self.algorithm.memory(self.model, key), self.transform.init(self.phi_like)
 
     def client(self, phi: Phi, task: Task, key: Any, memory: Memory) -> tuple[Message, dict[str, Any], Memory]:
-        """Return what a client sends, its metrics, and what it keeps.
+        """Return what a client sends, its metrics, and its new memory.
 
         Args:
             phi: as the server sent it.
             task: the client's support and query examples.
-            key: draws all that the client draws in this round.
-            memory: what the client has kept.
+            key: the source of all the client's draws in this round.
+            memory: the client's memory from its last round, or a fresh one.
         """
         own, sent = memory
         update, own = self.algorithm.update(self.model, phi, task, key, own)
@@ -116,7 +116,7 @@ class Federation:
         return Message(body, update.weight), update.metrics, (own, sent)
 
     def lift(self, message: Message) -> Part:
-        """Return a message as the aggregator adds or stacks it."""
+        """Return a message as a part that the aggregator adds or stacks."""
         return self.aggregator.lift(self.transform.decode(message.body, self.phi_like), message.weight)
 
     def finish(self, state: ServerState, total: Part) -> ServerState:
@@ -130,7 +130,7 @@ class Federation:
 
     def step(self, state: ServerState, pseudo_gradient: Any) -> ServerState:
         """Return the state after a server step: phi - lr * pseudo_gradient for plain gradient descent."""
-        # The mean of half-precision updates comes in float32; the optimiser's moments keep the parameters' types.
+        # The mean of half-precision updates is float32; the optimiser's moments keep the parameters' types.
         gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), pseudo_gradient, state.phi)
         # Optax mixes types where a user of JAX may have forbidden it.
         with jax.numpy_dtype_promotion("standard"):
@@ -138,7 +138,7 @@ class Federation:
         return ServerState(apply_updates(state.phi, updates), moments, state.round + 1)
 
     def exact_lift(self, message: Message) -> Part:
-        """Return what `lift` gives, in float64 on NumPy: the same bytes on every machine.
+        """Return the result of `lift`, in float64 on NumPy: the same bytes on every machine.
 
         Parts of whole numbers on one grid (`fm.transforms.fixed_point`) add without rounding, in any order, while
         bits + log2(the sum of the weights) <= 53.
@@ -153,7 +153,7 @@ class Federation:
         return self.aggregator.lift(_wide(self.transform.decode(body, self.phi_like)), weight)
 
     def exact_finish(self, state: ServerState, total: Part) -> ServerState:
-        """Return what `finish` gives, in float64 on NumPy: the same bytes on every machine.
+        """Return the result of `finish`, in float64 on NumPy: the same bytes on every machine.
 
         Each operation is one that IEEE 754 rounds correctly, in a fixed order; phi and the moments are rounded to
         their own types at the end.
@@ -174,7 +174,7 @@ class Federation:
         return jax.eval_shape(lambda: self.algorithm.init(self.model, random.default_key()))
 
     def message_like(self, task_like: Any) -> Message:
-        """Return the shapes and types of a message, for a task's shapes: what is sent, whoever the client is."""
+        """Return the shapes and types of a message, for a task's shapes; they are the same for every client."""
 
         def send(task: Any) -> Message:
             key = random.default_key()

@@ -1,4 +1,4 @@
-"""Metrics: (predictions, y) -> one value per example, of which evaluation takes means.
+"""Metrics: (predictions, y) -> one value per example; evaluation takes their means.
 
 Half-precision predictions are compared in float32.
 """

@@ -20,7 +20,7 @@ Params = Any
 """Any pytree of floating-point arrays."""
 
 NEEDS = ("key", "mask")
-"""What `apply` may ask for beside parameters and inputs."""
+"""What `apply` may ask for besides parameters and inputs."""
 
 _COLUMNS = (
     "loss",
@@ -43,21 +43,20 @@ _ENDINGS = ("_before",)
 class Model:
     """What is trained: pure `init`, `apply` and `loss`.
 
-    Each example is treated alone: what is predicted for it follows from it and the parameters, not from the other
-    examples of its batch, some of which may be padding. A model for which that does not hold asks for the mask.
+    Each example is treated alone: its prediction depends on the example and the parameters, not on the other examples
+    of the batch, which may be padding. A model that needs the other examples asks for the mask.
 
     Args:
-        init: `init(key) -> params`, any pytree of floating-point arrays. Python and NumPy floats in it are made JAX's.
+        init: `init(key) -> params`, any pytree of floating-point arrays. Python and NumPy floats in it become JAX's.
         apply: `apply(params, x) -> predictions`, leading axis = examples on both sides. `x` and the predictions are
             arrays or pytrees of arrays.
         loss: `loss(predictions, y)`, one value per example; the mean over the mask is taken by the library.
-        metrics: by name, functions like `loss`, reported and never trained on. Where they are not given:
+        metrics: by name, functions like `loss`, reported and never trained on. By default:
             accuracy with `fm.losses.softmax_cross_entropy`, the absolute error with `fm.losses.squared_error`,
             none with another loss.
-        needs: what `apply` is given by keyword: "key", a JAX key where the model trains and None where it is
-            evaluated (dropout is then off), and "mask", float of shape [examples], 0.0 where an example is padding
-            and must change nothing.
-        head: patterns over the paths of the parameters that are the network's head, such as ("head/*",), for
+        needs: what `apply` is given by keyword: "key", a JAX key in training and None in evaluation (dropout is then
+            off), and "mask", float of shape [examples], 0.0 where an example is padding and must change nothing.
+        head: patterns over the paths of the parameters that are the network's head, such as `("head/*",)`, for
             algorithms that treat it apart (`fm.ANIL`, `fm.FedPer`).
 
     Raises:
@@ -91,7 +90,7 @@ class Model:
             params: as `init` gives them.
             x: an array, or a pytree of arrays, leading axis = examples.
             key: for a model that needs one; None evaluates it.
-            mask: for a model that needs one, shape [examples]; all ones where it is not given.
+            mask: for a model that needs one, shape [examples]; all ones by default.
         """
         if mask is None and "mask" in self.needs:
             mask = jnp.ones(len(jax.tree.leaves(x)[0]), jnp.float32)
@@ -114,7 +113,7 @@ class Model:
         return loss, {"loss": loss, **measured}
 
     def mean_loss(self, params: Params, batch: Batch, key: Any = None) -> Float[Array, ""]:
-        """Return the mean loss over the examples that count; 0.0 where none does. `key` is as in `scores`."""
+        """Return the mean loss over the examples that count; 0.0 if none do. `key` is as in `scores`."""
         predictions = self.predict(params, batch.x, key=key, mask=batch.mask)
         return masked_mean(self.loss(predictions, batch.y), batch.mask)
 
@@ -122,9 +121,9 @@ class Model:
     def from_nnx(build: Callable[[Any], Any], loss: Any = losses.softmax_cross_entropy, metrics: Any = None) -> "Model":
         """Make a model of a Flax NNX module.
 
-        Variables of type `nnx.Param` are trained. Any other stays as a first module was built. A module with streams of
-        random numbers (those of recurrent carries aside) needs the key: it is in training mode, and draws from
-        that key, where one is given, and in evaluation mode where none is.
+        Variables of type `nnx.Param` are trained. All others stay as in a module that is built once. A module with
+        streams of random numbers (except those of recurrent carries) needs the key: with a key it is in training mode
+        and draws from that key, without one it is in evaluation mode.
 
         Args:
             build: `build(nnx.Rngs) -> nnx.Module`; the module takes a batch, as is usual in NNX, as its one argument.
@@ -156,7 +155,7 @@ class Model:
         module.eval()
         evaluation, _, streams, rest = nnx.split(module, nnx.Param, nnx.RngState, ...)
         keys = [variable for _, variable in nnx.to_flat_state(streams) if isinstance(variable, nnx.RngKey)]
-        # A recurrent layer keeps a stream for its first carry, which hardly any draws.
+        # A recurrent layer has a stream for its first carry, though hardly any layer draws it.
         random = any(variable.tag != "carry" for variable in keys)
         watched = nnx.Not(nnx.Any(nnx.RngState, nnx.Intermediate))
 
@@ -176,7 +175,7 @@ class Model:
             return nnx.from_flat_state(flat)
 
         def apply(params: Params, x: Any, key: Any = None) -> Any:
-            # Merging takes the variables of a state as they are: each call needs its own.
+            # Merging uses the variables of a state without copying them: each call needs its own.
             state, *others = (jax.tree.map(lambda leaf: leaf, part) for part in (shapes, drawn_from(key), rest))
             nnx.replace_by_pure_dict(state, params)
             module = nnx.merge(evaluation if key is None else training, state, *others)
@@ -201,10 +200,10 @@ class Model:
     ) -> "Model":
         """Make a model of an Equinox module.
 
-        Its floating-point JAX arrays are trained; all else (functions, whole numbers, NumPy arrays) stays as a first
-        module was built. A module that takes `key=` and holds a dropout, or a class of your own that takes `key=`,
-        needs the key: where one is given it is as built, and each example has a key of its own; where none is, it is
-        in inference mode.
+        Its floating-point JAX arrays are trained; all else (functions, whole numbers, NumPy arrays) stays as in a
+        module that is built once. A module that takes `key=` and holds a dropout, or a class of your own that takes
+        `key=`, needs the key: with a key it is as built, and each example has a key of its own; without one it is in
+        inference mode.
 
         Args:
             build: `build(key) -> equinox.Module`; the module takes one example, as is usual in Equinox, as its one
@@ -266,7 +265,7 @@ class Model:
 
 
 def masked_mean(values: Shaped[Array | np.ndarray, " n"], mask: Any) -> Float[Array, ""]:
-    """Return the mean of the values whose mask is 1.0; 0.0 where none is. It is taken in float32 or float64."""
+    """Return the mean of the values whose mask is 1.0; 0.0 if there are none. It is taken in float32 or float64."""
     values = widened(values)
     mask = jnp.asarray(mask).astype(values.dtype)
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
@@ -287,7 +286,7 @@ class _Parameters:
 
 def _parameter(path: Any, leaf: Any) -> Array:
     if isinstance(leaf, float) and not isinstance(leaf, np.generic):
-        # Without a type of its own it would take that of what it meets.
+        # Without a type of its own it would take the type of the other operand.
         return jnp.asarray(leaf, jnp.result_type(float))
     kind = type(leaf).__name__
     if isinstance(leaf, np.ndarray | np.generic | jax.Array):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Setting = float
     Flag = bool
 else:
-    # Whatever number comes, of NumPy or JAX as well, is made a float; what is none is refused by its name.
+    # Any number, also NumPy's or JAX's, becomes a float; anything else is refused with the setting's name.
     Setting = Any
     Flag = Any
 
@@ -40,7 +40,7 @@ STEPS = 3
 
 @runtime_checkable
 class Optimiser(Protocol):
-    """What takes gradients to updates: any Optax transformation, or one of those below."""
+    """Turns gradients into updates: any Optax transformation, or one of those below."""
 
     @property
     def init(self) -> Callable[..., Any]:
@@ -55,7 +55,7 @@ class Optimiser(Protocol):
 
 @dataclass(frozen=True)
 class NamedOptimiser(abc.ABC):
-    """An optimiser that can be written down: a name and numbers."""
+    """An optimiser that is described by a name and numbers."""
 
     name: ClassVar[str]
 
@@ -114,7 +114,7 @@ class momentum(NamedOptimiser):
 
     Args:
         learning_rate: positive and finite.
-        decay: what stays of the trace in a step; in [0, 1).
+        decay: the share of the trace that is kept in a step; in [0, 1).
         nesterov: step along g + decay * t instead.
 
     Raises:
@@ -156,8 +156,8 @@ class adam(NamedOptimiser):
 
     Args:
         learning_rate: positive and finite.
-        b1: what stays of the first moment in a step; in [0, 1).
-        b2: what stays of the second; in [0, 1).
+        b1: the share of the first moment that is kept in a step; in [0, 1).
+        b2: the share of the second; in [0, 1).
         eps: added to the root; finite, not negative.
         eps_root: added under it; finite, not negative. Above zero where the steps are differentiated, as in MAML's
             inner loop: a root has no derivative where a gradient is zero (`differentiable_at_zero`).
@@ -193,8 +193,8 @@ class yogi(NamedOptimiser):
 
     Args:
         learning_rate: positive and finite.
-        b1: what stays of the first moment in a step; in [0, 1).
-        b2: how slowly the second moves; in [0, 1).
+        b1: the share of the first moment that is kept in a step; in [0, 1).
+        b2: how slowly the second changes; in [0, 1).
         eps: added to the root; finite, not negative.
 
     Raises:
@@ -286,12 +286,12 @@ def make(name: str, **options: Any) -> NamedOptimiser:
 
 
 def differentiable_at_zero(optimiser: Optimiser, params_like: Any) -> bool:
-    """Return whether an optimiser's updates have finite derivatives by the gradients where these are exactly zero.
+    """Return whether an optimiser's updates have finite derivatives in the gradients where these are exactly zero.
 
     Parameters that no example touches (an input that is always zero) have such gradients, and a derivative that is not
     finite there makes all of a meta-gradient NaN. `optax.adam` is of that kind, with `eps_root=1e-8` it is not.
 
-    Looked at are a few steps on small arrays: every axis of the parameters cut to 2. Each coordinate has a zero
+    This tries a few steps on small arrays, with every axis of the parameters cut to 2. Each coordinate has a zero
     gradient in one of two trials.
 
     Args:
@@ -315,7 +315,7 @@ def differentiable_at_zero(optimiser: Optimiser, params_like: Any) -> bool:
         counted = [jnp.sum(leaf) for leaf in jax.tree.leaves((updates, state)) if moves(leaf)]
         return sum(counted, jnp.zeros(())), (optax.apply_updates(params, updates), jax.tree.leaves(state))
 
-    # One step at a time, so that little is compiled. Backwards, as a meta-gradient is taken: forwards less is NaN.
+    # One step at a time, so that little is compiled. In reverse mode, as a meta-gradient: forward mode has fewer NaNs.
     slopes = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True), compiler_options=_UNOPTIMISED)
     for parity in (0, 1):
         params, state = ones, jax.tree.leaves(begun)

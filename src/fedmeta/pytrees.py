@@ -73,8 +73,8 @@ def payload(tree: Any) -> int:
 def to_bytes(tree: Any) -> bytes:
     """Return the leaves' bytes in the tree's order, each little-endian and row by row, without any header.
 
-    Every bit is kept: NaNs, negative zeros, and the words of random keys. Python's own numbers count as what JAX makes
-    of them.
+    Every bit is kept: NaNs, negative zeros, and the words of random keys. Python numbers count as the types that JAX
+    gives them.
 
     Raises:
         UsageError: a leaf is no array.
@@ -87,11 +87,10 @@ def from_bytes(data: bytes, like: Any) -> Any:
 
     Args:
         data: as many bytes as `payload(like)` says.
-        like: arrays, or anything with a shape and a dtype. Shapes and types come from here, never from who sent the
-            bytes.
+        like: arrays, or anything with a shape and a dtype. Shapes and types come from here, never from the sender.
 
     Raises:
-        DataError: the length is another one, or a byte of a boolean is neither 0 nor 1.
+        DataError: the length is wrong, or a byte of a boolean is neither 0 nor 1.
     """
     expected = payload(like)
     if len(data) != expected:
@@ -110,8 +109,8 @@ def from_bytes(data: bytes, like: Any) -> Any:
 def digest(tree: Any) -> str:
     """Return the SHA-256 of the leaves' paths, types, shapes and bytes: 64 hexadecimal digits.
 
-    It is one for arrays of NumPy and of JAX, in whatever byte or memory order. Bits count: 0.0 differs from -0.0.
-    What holds the leaves (a list or a tuple) does not.
+    It is the same for NumPy and JAX arrays, in any byte or memory order. Bits count: 0.0 differs from -0.0. The
+    containers of the leaves (a list or a tuple) do not count.
 
     Raises:
         UsageError: a leaf is no array.
@@ -152,7 +151,7 @@ def split(tree: Any, patterns: Sequence[str] | None) -> tuple[Any, Any]:
 
 
 def join(a: Any, b: Any) -> Any:
-    """Return the tree that `split` took apart, from its two halves in either order.
+    """Return the tree that `split` divided, from its two halves in either order.
 
     Raises:
         UsageError: the trees differ in more than their leaves, or both have the same leaf.
@@ -174,8 +173,8 @@ def join(a: Any, b: Any) -> Any:
 def pack(tree: Any, metadata: Mapping[str, Any] | None = None) -> bytes:
     """Return a pytree of arrays, and metadata that JSON can hold, as the bytes of a safetensors file.
 
-    Each leaf is under its path. What JAX would round on taking it is rounded: without 64 bits, float64 is float32.
-    (`to_bytes` keeps it.) A random key is stored as its words; the metadata say which kind it is.
+    Each leaf is stored under its path. A leaf that JAX would round is rounded: without 64 bits, float64 becomes
+    float32. (`to_bytes` keeps it.) A random key is stored as its words; the metadata say which kind it is.
 
     Raises:
         UsageError: a leaf is no array, or of a type or under a path that safetensors cannot hold.
@@ -190,7 +189,7 @@ def pack(tree: Any, metadata: Mapping[str, Any] | None = None) -> bytes:
     if keys:
         metadata[_KEYS] = keys
     try:
-        # Without arrays an empty mapping would make a header that no reader takes.
+        # Without arrays an empty mapping would make a header that no reader accepts.
         return _in_order(_serialise(arrays, {key: json.dumps(value) for key, value in metadata.items()} or None))
     except (SafetensorError, UnicodeError) as error:
         raise UsageError(f"safetensors cannot hold this tree: {error}") from error
@@ -221,9 +220,9 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     Args:
         path: the file.
         like: a pytree of arrays, or of anything with a shape and a dtype (`jax.eval_shape` gives one), that the result
-            is to be like. Without it the result is made from the paths: dictionaries, and lists where the keys are
-            "0", "1" and so on without a gap. Tuples come back as lists, other nodes as dictionaries, and what holds
-            no array does not come back.
+            should match. Without it the result is made from the paths: dictionaries, and lists where the keys are
+            "0", "1" and so on without a gap. Tuples come back as lists, other nodes as dictionaries, and nodes
+            without arrays are lost.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds other arrays than `like`.
@@ -243,7 +242,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class _Layout(NamedTuple):
-    """How the array of a leaf lies in bytes: that of its words where it is a random key, whose kind is `key`."""
+    """How the array of a leaf is stored; for a random key of kind `key`, the array of its words."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -310,7 +309,7 @@ def _kind(leaf: Any, name: str) -> str:
 
 def _array_of_number(leaf: Any, name: str) -> np.ndarray:
     if not isinstance(leaf, (bool, int, float, complex)):
-        raise UsageError(f"{name or 'the tree'} is no array but {type(leaf).__name__}: {leaf!r:.80}")
+        raise UsageError(f"{name or 'the tree'} is not an array but {type(leaf).__name__}: {leaf!r:.80}")
     return np.asarray(jnp.asarray(leaf))
 
 
@@ -393,7 +392,7 @@ def _unpack(data: bytes, like: Any, source: str) -> Any:
 
 
 def _in_order(data: bytes) -> bytes:
-    """Return a safetensors file with its metadata in order, which the package writes in an order of chance."""
+    """Return a safetensors file with its metadata sorted; the package writes them in arbitrary order."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     if "__metadata__" in header:

@@ -1,6 +1,6 @@
 """Randomness: one seed, and every draw folded by its purpose and its place (round, client).
 
-A draw depends on nothing else: not on what was drawn before, on the machine, or on how clients were packed.
+A draw depends on nothing else: not on what was drawn before, on the machine, or on how clients were padded.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ def _digest(seed: int, purpose: str, place: tuple[int | str, ...]) -> bytes:
 class _Words(ISeedSequence):
     """The first bytes of a digest as the words that NumPy asks for.
 
-    Philox takes them for its key. Given the same as `key=` it would ask the machine for entropy first, which
-    takes longer than all the rest.
+    Philox uses them as its key. With the same words as `key=` it would ask the machine for entropy first, which takes
+    longer than all the rest.
     """
 
     def __init__(self, digest: bytes):
@@ -50,5 +50,5 @@ def as_key(words: Any) -> jax.Array:
 
 
 def default_key() -> jax.Array:
-    """Return a key for where only shapes matter."""
+    """Return a key for uses where only shapes matter."""
     return as_key(np.zeros(2, np.uint32))

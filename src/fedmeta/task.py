@@ -57,7 +57,7 @@ class Batch:
         """Return the batch of these rows.
 
         Args:
-            rows: places of examples, integers of shape [taken]; what lies outside is taken from the nearest end.
+            rows: positions of examples, integers of shape [taken]; a position outside means the nearest end.
             mask: which of them count in the new batch, shape [taken].
         """
         x, y = jax.tree.map(lambda part: jnp.take(part, rows, axis=0, mode="clip"), (self.x, self.y))
@@ -100,7 +100,7 @@ class Task:
         return cls(*children)
 
     def pooled(self) -> Batch:
-        """Return all examples of the client, support first, as one batch; the inputs of both are alike in structure."""
+        """Return all examples of the client, support first, as one batch; both have inputs of the same structure."""
         return jax.tree.map(lambda a, b: jnp.concatenate([jnp.asarray(a), jnp.asarray(b)]), self.support, self.query)
 
 
@@ -126,7 +126,7 @@ def _is_list(node: Any) -> bool:
 
 
 def _array(part: Any) -> Any:
-    # JAX would take a list for as many inputs as it has elements.
+    # JAX would treat a list as several inputs, one for each element.
     return np.asarray(part) if isinstance(part, list) else part
 
 

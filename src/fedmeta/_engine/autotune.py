@@ -1,4 +1,4 @@
-"""The plan that is fastest for a model on this machine: measured once, and kept on the disk."""
+"""The fastest plan for a model on this machine: measured once, and kept on the disk."""
 
 import contextlib
 import hashlib
@@ -23,24 +23,24 @@ ENOUGH = 1.0
 """Seconds of rounds after which a plan has been measured."""
 
 FEWEST = 3
-"""Rounds of a plan that are measured in any case."""
+"""The fewest rounds of a plan that are measured."""
 
 WORTH = 60.0
-"""Measuring is worth it for a run that is expected to last so many seconds."""
+"""Measuring is worth it for a run that should last at least so many seconds."""
 
 GUESS = (1e-3, 1e11)
-"""The seconds of a round beside its arithmetic, and floating-point operations in a second, before anything is known."""
+"""A first guess: the seconds of a round besides its arithmetic, and floating-point operations per second."""
 
 PATIENCE = 15.0
 """Seconds of compilation after which no further plan is tried."""
 
 GAIN = 0.95
-"""A plan takes the place of the one before if its rounds take less than this share: less may be chance."""
+"""A plan replaces another if its rounds take less than this share of the time: a smaller gain may be chance."""
 
 HOPELESS = 4.0
-"""A plan whose first round takes so many times as long as a round of the best is not looked at any further.
+"""A plan is given up if its first round takes so many times as long as a round of the best plan.
 
-Unless that is less than a second, in which a first round may take long for reasons of its own."""
+Unless that is less than a second: first rounds are slow for other reasons too."""
 
 SHARE = 0.5
 """The share of the machine's memory that a round may take."""
@@ -52,9 +52,9 @@ class Trial:
 
     Args:
         plan: the plan.
-        seconds: the median of a few rounds; infinite for a plan that asks for more memory than there is.
-        first: seconds to compile (or to load what was compiled before), and of the first round.
-        memory: bytes that a compiled round takes on a device beside its arguments and results.
+        seconds: the median of a few rounds; infinite for a plan that needs more memory than there is.
+        first: seconds to compile (or to load a compiled program), and of the first round.
+        memory: bytes that a compiled round takes on a device besides its arguments and results.
     """
 
     plan: Plan
@@ -74,15 +74,15 @@ def worthwhile(rounds: int, flops: int) -> bool:
 
 
 class Stopwatch:
-    """Measures one plan after another, each turn and turn about with the best so far.
+    """Measures one plan after another, alternating its rounds with those of the best plan so far.
 
-    What else the machine does meanwhile meets both alike, so that their ratio says which is faster when their
-    seconds do not.
+    Other work on the machine slows both equally, so their ratio says which is faster even where their seconds
+    do not.
 
     Args:
         compiled: compiles a plan's round; returns it with nothing left to pass, and an object whose
             `memory_analysis` says what it takes.
-        memory: bytes that a round may take; a share of this machine's where it is not given.
+        memory: bytes that a round may take; a share of this machine's memory by default.
     """
 
     def __init__(self, compiled: Callable[[Plan], tuple[Callable[[], Any], Any]], memory: int | None = None):
@@ -91,7 +91,7 @@ class Stopwatch:
         self._best: tuple[Trial, Callable[[], Any]] | None = None
 
     def __call__(self, plan: Plan) -> Trial:
-        """Return the trial of a plan; its seconds are those of the first plan times the ratios since then."""
+        """Return the trial of a plan; its seconds are those of the first plan times the ratios measured since."""
         started = time.perf_counter()
         run, executable = self._compiled(plan)
         analysis = executable.memory_analysis()
@@ -114,7 +114,7 @@ class Stopwatch:
 
 
 def _turns(*runs: Callable[[], Any]) -> list[tuple[float, ...]]:
-    """Return the seconds of each round, run turn and turn about, until each has had enough."""
+    """Return the seconds of each plan's rounds, which alternate until all plans have been measured."""
     turns: list[tuple[float, ...]] = []
     while len(turns) < FEWEST or (sum(map(sum, turns)) < ENOUGH * len(runs) and len(turns) < 50):
         turns.append(tuple(_seconds(run) for run in runs))
@@ -132,7 +132,7 @@ def _is_clearly_faster(trial: Trial, other: Trial) -> bool:
 
 
 def alternatives(first: Plan, traced: Traced, cohort_size: int) -> Iterator[Callable[[Plan], Plan]]:
-    """Yield changes to a plan that may make this program faster on this machine, the likeliest first."""
+    """Yield changes to a plan that may make this program faster on this machine, the most promising first."""
     used = primitives(traced)
     most = most_devices(cohort_size)
     if most > 1:
@@ -159,7 +159,7 @@ def search(
     """Measure the first plan, then each change to the best so far while there is patience; return all trials.
 
     Args:
-        first: where the search starts. Where it takes too much memory, activations are computed again.
+        first: where the search starts. If it needs too much memory, activations are computed again.
         changes: see `alternatives`.
         measure: gives the trial of a plan; see `Stopwatch`.
     """
@@ -176,11 +176,11 @@ def search(
 
 
 def best(trials: Sequence[Trial], rounds: int | None = None) -> Trial:
-    """Return the trial that is clearly faster than those before it; without any that fits, the smallest in memory.
+    """Return the trial that is clearly faster than those before it; if none fits in memory, the smallest.
 
     Args:
         trials: at least one.
-        rounds: of the run; its share of the time to compile counts as part of a round. Without it rounds alone count.
+        rounds: of the run; the time to compile is shared among them. Without it compilation does not count.
     """
 
     def cost(trial: Trial) -> float:
@@ -195,7 +195,7 @@ def best(trials: Sequence[Trial], rounds: int | None = None) -> Trial:
 
 
 def digest(traced: Traced, cohort_size: int, precision: str) -> str:
-    """Return what a program, a cohort's size and this machine have in common with no others: 32 hexadecimal digits."""
+    """Return a digest of a program, a cohort's size and this machine: 32 hexadecimal digits."""
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = [device.device_kind, _processor(), cores, jax.local_device_count(), jax.__version__]
@@ -204,7 +204,7 @@ def digest(traced: Traced, cohort_size: int, precision: str) -> str:
 
 
 def remember(name: str, trials: Sequence[Trial]) -> None:
-    """Keep the trials under a digest, for other runs. Without a cache that can be written they are forgotten."""
+    """Keep the trials under a digest, for other runs. Where the cache cannot be written they are dropped."""
     content = [{**asdict(trial), "plan": trial.plan.to_dict()} for trial in trials]
     if (file := _file(name)) is not None:
         with contextlib.suppress(RunError):
@@ -212,7 +212,7 @@ def remember(name: str, trials: Sequence[Trial]) -> None:
 
 
 def remembered(name: str) -> list[Trial]:
-    """Return the trials that were kept under a digest; none where there are none, or where they cannot be read."""
+    """Return the trials that were kept under a digest; none if there are none or they cannot be read."""
     if (file := _file(name)) is None:
         return []
     try:

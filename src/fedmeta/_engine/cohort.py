@@ -1,4 +1,4 @@
-"""A cohort on its way into a program: clients' tasks padded to one shape and stacked."""
+"""A cohort as a program takes it: clients' tasks padded to one shape and stacked."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from fedmeta.task import Batch, Task
 class Cohort(NamedTuple):
     """Tasks of several clients as one: every array [clients, ...].
 
-    `keys` holds two words of a JAX key for each client. `present` is 1.0 for a client, and 0.0 for one that only
-    fills the cohort up.
+    `keys` holds two words of a JAX key for each client. `present` is 1.0 for a client, and 0.0 for a filler that
+    brings the cohort to its size.
     """
 
     tasks: Task
@@ -33,17 +33,17 @@ def read(
     filled: int,
     **split: Any,
 ) -> Cohort:
-    """Read the tasks of the clients at these places into a cohort of `filled` clients.
+    """Read the tasks of the clients at these positions into a cohort of `filled` clients.
 
     Padding repeats a client's own first example, with a mask of 0.0; the first client is repeated, with `present` 0.0,
     until there are `filled`.
 
     Args:
         data: the clients' data set.
-        places: the clients' places in it.
+        places: the clients' positions in it.
         lengths: of support and query, as padded.
         keys: two words of a JAX key for each client.
-        filled: how many clients the cohort shall have.
+        filled: the size of the cohort, fillers included.
         split: passed to `data.split_at`.
     """
     repeated = np.zeros(filled, np.int64)

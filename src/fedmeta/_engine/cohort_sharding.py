@@ -14,15 +14,15 @@ from fedmeta._engine.plan import Plan
 from fedmeta.data.dataset import FederatedDataset
 
 LARGE = 1 << 17
-"""Bytes of an array that are worth a call of their own."""
+"""The size in bytes from which an array is put on the device by a call of its own."""
 
 
 class CohortSharding:
     """The devices of a plan, and a cohort of some size on them.
 
     Args:
-        plan: `streams` of it are devices of each process; several processes use all of theirs.
-        cohort_size: the clients that a round or a group has.
+        plan: its `devices` are those of each process; several processes use all of theirs.
+        cohort_size: the clients in a round or a group.
     """
 
     mesh: Mesh
@@ -30,12 +30,12 @@ class CohortSharding:
     plan: Plan
     """The plan, its chunk no larger than what a device has."""
     filled: int
-    """The size of a cohort once every device has as many whole chunks as the others."""
+    """The size of a cohort padded so that all devices have the same number of whole chunks."""
 
     def __init__(self, plan: Plan, cohort_size: int):
         self.mesh = sharding.mesh(None if sharding.several() else plan.devices)
         each = -(-cohort_size // self.mesh.size)
-        # As many chunks as the plan's own size asks for, each of them as small as they allow.
+        # As many chunks as the plan's size asks for, each as small as that allows.
         chunks = -(-each // min(plan.chunk, each))
         chunk = -(-each // chunks)
         self.plan = replace(plan, chunk=chunk, devices=plan.devices)
@@ -52,7 +52,7 @@ class CohortSharding:
         """Read the clients that this process computes, as `cohort.read` does, and put them on its devices."""
         mine = sharding.share(self.filled, self.mesh)
         own = [number for number in range(mine.start, mine.stop) if number < len(places)]
-        # A process without a client of its own fills its share with the first of all.
+        # A process without a client of its own fills its share with the first client.
         chosen = own or [0]
         cohort = read(
             data,

@@ -1,4 +1,4 @@
-"""A process that was forked after JAX had started would wait for threads that it does not have: it is told at once."""
+"""A process that was forked after JAX had started would wait for threads that it does not have: an error says so."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ def check_not_forked() -> None:
 def _note() -> None:
     global _forked
     bridge = sys.modules.get("jax._src.xla_bridge")
-    # Where a later JAX keeps this elsewhere, a fork is taken for one after JAX has started.
+    # If a later JAX keeps this elsewhere, every fork counts as a fork after the start of JAX.
     _forked = _forked or (bridge is not None and bool(getattr(bridge, "_backends", True)))
 
 

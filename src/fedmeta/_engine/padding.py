@@ -7,16 +7,16 @@ from fedmeta.data.dataset import support_size
 
 
 class PaddingBuckets:
-    """The padded sizes that clients' support and query sets are brought to.
+    """The sizes to which clients' support and query sets are padded.
 
-    The fewest buckets, at most `limit`, with which padding every client to its own adds no more than the
-    share `slack` of the examples; and of that many those that add the fewest.
+    As few buckets as possible, at most `limit`, so that padding adds no more than the share `slack` of the examples;
+    for that number of buckets, those with the least padding.
 
     Args:
-        sizes: the examples that each client brings, shape [clients], at least 2 each.
+        sizes: the number of examples of each client, shape [clients], at least 2 each.
         support: the fraction of them that is support.
         limit: how many buckets there may be.
-        slack: the share of padding that is not worth another bucket, which means another program to compile.
+        slack: the share of padding that is accepted before another bucket, and so another program, is compiled.
     """
 
     def __init__(self, sizes: Int[np.ndarray, " clients"], support: float, limit: int = 4, slack: float = 0.15):
@@ -28,7 +28,7 @@ class PaddingBuckets:
         return int(self.sizes[np.searchsorted(self.sizes, examples)])
 
     def lengths(self, examples: int) -> tuple[int, int]:
-        """Return the support and query examples of a client with so many, which for a bucket are the padded lengths."""
+        """Return how many support and query examples a client of this size has; for a bucket, the padded lengths."""
         support = support_size(examples, self.support)
         return support, examples - support
 

@@ -15,10 +15,10 @@ from fedmeta.errors import UnknownName, UsageError
 Precision = Literal["float32", "bfloat16"]
 
 SMALL = 10**8
-"""A client's update of fewer floating-point operations costs less than to start it: many are computed at once."""
+"""With fewer floating-point operations a client's update costs less than starting it: many are computed at once."""
 
 LARGEST = 8
-"""Streams that a plan has at the most where nobody asks for more: each holds what the server holds, and a sum."""
+"""The most devices of a default plan: each holds a copy of the server's state, and a sum."""
 
 
 _FORMER = {
@@ -32,13 +32,13 @@ _FORMER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a cohort is computed. Every plan gives the same result, but for the order of floating-point sums.
+    """How a cohort is computed. Every plan gives the same result, except for the order of floating-point sums.
 
     Args:
         chunk: clients computed side by side, as one batch; the chunks follow one another.
         devices: devices of each process that share the cohort.
-        rewrite: compute a client's traced update in other forms than JAX gave it, with the same result; without it the
-            plain program runs, and the next two say nothing.
+        rewrite: compute a client's traced update by faster operations, with the same result. Without it the plain
+            program runs, and the next two fields have no effect.
         low_rank: leave low-rank products, such as a dense layer's gradient on few examples, in their factors.
         convolution: "xla" for the platform's own convolution, "im2col" for patches times a matrix.
         remat: compute activations again where they are needed, instead of keeping them: less memory.
@@ -81,7 +81,7 @@ class Plan:
         known = [field.name for field in fields(cls)]
         described = {}
         for name, value in content.items():
-            # Runs of earlier versions have other names.
+            # Runs of earlier versions use other names.
             name = _FORMER.get(name, name)
             if name not in known:
                 raise UnknownName("part of a plan", name, known)
@@ -105,7 +105,7 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
-        """Return the plan that `chunk=4,convolution=im2col` says; what it does not say is as usual.
+        """Return the plan of a text such as `chunk=4,convolution=im2col`; other fields have their defaults.
 
         Raises:
             UsageError: no such field, or a value out of range.
@@ -135,7 +135,7 @@ class Plan:
 
 
 def default_plan(cohort_size: int, flops: int | None) -> Plan:
-    """Return the plan that fits most models on this machine's kind of device, where none was measured.
+    """Return the plan that fits most models on this kind of device, for use where no plan was measured.
 
     Args:
         cohort_size: clients in a round.
@@ -144,19 +144,19 @@ def default_plan(cohort_size: int, flops: int | None) -> Plan:
     if jax.default_backend() != "cpu":
         # Where nobody has measured a gain, the program stays as it is.
         return Plan(chunk=cohort_size, devices=most_devices(cohort_size), rewrite=False)
-    # A processor's cache holds many clients of a small model, and one of a large one, which is worth a core.
+    # A processor's cache holds many clients of a small model, but one client of a large model, which keeps a core busy.
     if flops is None or flops < SMALL:
         return Plan(chunk=min(cohort_size, 64))
     return Plan(devices=most_devices(cohort_size))
 
 
 def most_devices(cohort_size: int) -> int:
-    """Return to how many of this process's devices a cohort can be dealt: no more than lessen what each has to do."""
+    """Return over how many of this process's devices to spread a cohort: no more than reduce the work of each."""
     each = -(-cohort_size // min(jax.local_device_count(), LARGEST, cohort_size))
     return -(-cohort_size // each)
 
 
 def check_precision(precision: str) -> None:
-    """Raise a UsageError unless the precision is one of those that there are."""
+    """Raise a UsageError unless the precision is a known one."""
     if precision not in get_args(Precision):
         raise UsageError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")

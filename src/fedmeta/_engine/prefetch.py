@@ -11,14 +11,14 @@ Made = TypeVar("Made")
 
 
 class Prefetcher(Generic[Item, Made]):
-    """Yields `make(item)` for each item, in order, a few of them made ahead of time.
+    """Yields `make(item)` for each item, in order; a few are made ahead of time.
 
-    Use it as a context manager; an error in `make` is raised where its item is asked for. Both threads are Python's,
-    of which one runs at a time: call `refill` when a computation has been started and this thread is about to wait for
-    it, so that the other one does not keep it from being started.
+    Use it as a context manager; an error in `make` is raised where its item is asked for. Only one
+    Python thread runs at a time. So call `refill` once a computation has been started and this thread is about to wait
+    for it; otherwise reading ahead would delay the start.
 
     Args:
-        make: called in one other thread, on one item after the other.
+        make: called in another thread, on one item after another.
         items: what to call it with.
         ahead: how many are made, or under way, before they are asked for.
     """
@@ -35,7 +35,7 @@ class Prefetcher(Generic[Item, Made]):
         self._pool.shutdown(cancel_futures=True)
 
     def refill(self) -> None:
-        """Start to make as many as there should be ahead."""
+        """Start making items until enough are ahead."""
         for item in islice(self._items, self._ahead - len(self._waiting)):
             self._waiting.append(self._pool.submit(self._make, item))
 

@@ -1,4 +1,4 @@
-"""Several processes that work on one run: how they join, and how one learns that another is gone."""
+"""Several processes that work on one run: how they join, and how they notice that one of them has ended."""
 
 import ipaddress
 import os
@@ -18,7 +18,7 @@ from fedmeta._engine import sharding
 from fedmeta.errors import ProcessLost, RunError, UsageError
 
 AUTO = "auto"
-"""The coordinator's address when the cluster's own variables say where it is."""
+"""Stands for the coordinator's address where the cluster's variables give it."""
 
 _DAY = 24 * 3600
 _NO_PROXY = "no_grpc_proxy"
@@ -26,7 +26,7 @@ _LOST = ("Gloo ", "NCCL", "oordination service", "oordinationService", "distribu
 
 
 def use_cpu_devices(count: int) -> None:
-    """Give this process so many CPU devices, which work at the same time.
+    """Give this process this many CPU devices, which work at the same time.
 
     Raises:
         UsageError: `count` is below 1, or JAX has started with another number.
@@ -52,10 +52,10 @@ def join(
     It returns when all have joined and can exchange arrays, and must be called before JAX computes anything.
 
     Args:
-        coordinator: HOST:PORT, where process 0 listens and the others find it; or "auto", which takes what
-            SLURM, Open MPI or Kubernetes say of all three.
+        coordinator: HOST:PORT, where process 0 listens and the others find it; or "auto", which takes all
+            three values from SLURM, Open MPI or Kubernetes.
         processes: how many there are.
-        process: which of them this one is, from 0.
+        process: the number of this process, from 0.
         cpu_devices: how many CPU devices this process has; by default what JAX is set to.
         timeout: seconds to wait for the others.
 
@@ -70,7 +70,7 @@ def join(
     else:
         host, port = _address(coordinator)
         if processes is None or process is None:
-            raise UsageError(f"coordinator {coordinator} needs the number of processes and which of them this one is")
+            raise UsageError(f"coordinator {coordinator} needs the number of processes and the number of this process")
         _check_place(processes, process)
         options = {"cluster_detection_method": "deactivate"}
         if _is_loopback(host):
@@ -83,7 +83,7 @@ def join(
             _wait_for(host, port, timeout)
     if cpu_devices is not None:
         use_cpu_devices(cpu_devices)
-    # Else JAX takes SIGTERM for a notice only, and nothing but SIGKILL ends the process.
+    # Otherwise JAX treats SIGTERM as a notice only, and only SIGKILL ends the process.
     jax.config.update("jax_enable_preemption_service", False)
     address = None if coordinator == AUTO else coordinator
 
@@ -103,7 +103,7 @@ def join(
     except TimeoutError:
         raise RunError(
             f"not all processes of the run have joined at {coordinator} within {timeout:g} seconds; "
-            "start every one of them, each with its own number, and with the same address and number of processes"
+            "start every process, each with its own number, and with the same address and number of processes"
         ) from None
     except (RuntimeError, ValueError) as error:
         raise _refusal(error, coordinator) from error
@@ -112,7 +112,7 @@ def join(
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn what JAX raises here when another process is gone into a `ProcessLost`.
+    """Turn what JAX raises here when another process has ended into a `ProcessLost`.
 
     Raises:
         ProcessLost: another process of the run has ended, or cannot be reached.
@@ -127,7 +127,7 @@ def guard() -> Iterator[None]:
 
 
 def _meet() -> None:
-    """Let the devices of all processes connect, so that it fails here or not at all."""
+    """Let the devices of all processes connect, so that a failure shows here and not later."""
     with _quiet_output():
         try:
             everywhere = sharding.mesh()
@@ -137,7 +137,7 @@ def _meet() -> None:
         except (RuntimeError, ValueError) as error:
             raise ProcessLost(
                 f"the processes have joined, but cannot exchange arrays: {' '.join(str(error).split())[:300]}. "
-                "The name of each host must stand for an address that the others reach"
+                "The name of each host must resolve to an address that the other hosts can reach"
             ) from error
     if found != everywhere.size:
         raise RunError(f"the processes have joined, but a sum over {everywhere.size} devices gives {found}")
@@ -145,7 +145,7 @@ def _meet() -> None:
 
 @contextmanager
 def _quiet_output() -> Iterator[None]:
-    """Drop what native code writes to standard output, where only results belong (gloo greets its peers there)."""
+    """Drop what native code writes to standard output, where only results belong (gloo prints a greeting)."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -158,10 +158,10 @@ def _quiet_output() -> Iterator[None]:
 
 
 def _within(timeout: float, function: Callable[[], None]) -> None:
-    """Call a function that may block in native code, from where neither a timeout nor Ctrl-C would reach us.
+    """Call a function that may block in native code, where no timeout and no Ctrl-C has any effect.
 
     Raises:
-        TimeoutError: it has not returned; it goes on in its thread.
+        TimeoutError: it has not returned in time; it continues in its thread.
     """
     done: Future[None] = Future()
 
@@ -180,11 +180,11 @@ def _refusal(error: Exception, coordinator: str) -> Exception:
     if "must be called before" in text:
         return UsageError("processes must join before JAX computes anything; it has computed")
     if "only be called once" in text:
-        return UsageError("this process has joined a run before; it can join one")
+        return UsageError("this process has joined a run already, and can join only one")
     if coordinator == AUTO and isinstance(error, ValueError):
         return UsageError(
             "coordinator auto finds neither SLURM, Open MPI nor Kubernetes here "
-            f"({text.rstrip('.')}); give HOST:PORT, the number of processes and which of them this one is"
+            f"({text.rstrip('.')}); give HOST:PORT, the number of processes and the number of this process"
         )
     return RunError(f"the processes could not join at {coordinator}: {text[:500]}")
 
@@ -213,14 +213,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def _go_around_proxies(host: str) -> None:
-    """Keep gRPC from asking a proxy of the environment for the coordinator, which waits for ever."""
+    """Keep gRPC from asking the environment's proxy for the coordinator, which would wait for ever."""
     known = os.environ.get(_NO_PROXY, "")
     os.environ[_NO_PROXY] = f"{known},{host}".strip(",")
     jax.config.update("jax_check_proxy_envs", False)
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise a RunError where process 0 cannot listen: JAX would crash, or share the port with another program."""
+    """Raise a RunError if process 0 cannot listen: JAX would crash, or share the port with another program."""
     where = host if _is_loopback(host) else ""
     both = not where and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both or ":" in where else socket.AF_INET
@@ -233,7 +233,7 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _wait_for(host: str, port: int, timeout: float) -> None:
-    """Wait until somebody listens there, for JAX would abort the process with a trace of its stack."""
+    """Wait until somebody listens there: JAX alone would abort the process with a stack trace."""
     end = time.monotonic() + timeout
     while True:
         try:

@@ -21,10 +21,10 @@ from fedmeta.errors import UsageError
 from fedmeta.federation import Federation, ServerState
 
 KEPT = 4
-"""The factors of a cohort may take so many times what their matrix takes."""
+"""The factors of a cohort may take this many times the memory of their matrix."""
 
 PROGRAMS = 32
-"""Compiled programs of a kind that are kept."""
+"""How many compiled programs of each kind are kept."""
 
 
 class RoundResult(NamedTuple):
@@ -53,8 +53,8 @@ class Answer(NamedTuple):
 def round_program(federation: Federation, plan: Plan, precision: Precision, mesh: Mesh) -> Any:
     """Return the jitted round: client updates, the aggregate, the server's step.
 
-    It maps (state, spent, cohort, memory) to the fields of a `RoundResult`. The new state takes the place of `spent` in
-    memory: a state of the same shapes that is needed no more, or None.
+    It maps (state, spent, cohort, memory) to the fields of a `RoundResult`. The new state reuses the
+    memory of `spent`, a state of the same shapes that is no longer needed, or None.
     """
     aggregator = federation.aggregator
 
@@ -111,8 +111,8 @@ def evaluation_program(
     """Return the compiled evaluation of a group of clients.
 
     It maps (phi, cohort, memory) to each metric's means over every client's query examples, shape [clients, points]:
-    before adaptation and after it, or with `curve` also after each step. `memory` is what a client has that took no
-    part.
+    before adaptation and after it, or with `curve` also after each step. `memory` is that of a client
+    that has taken no part.
     """
     algorithm, model = federation.algorithm, federation.model
 
@@ -151,7 +151,7 @@ def client_answer(federation: Federation, plan: Plan, precision: Precision) -> C
     def answer(phi: Any, task: Any, words: Any, memory: Any, present: Any) -> Answer:
         message, metrics, after = federation.client(phi, task, random.as_key(words), memory)
         weight = message.weight * present
-        # A part of weight 0 is nobody's: clients that only fill the cohort up bring nothing.
+        # A part of weight 0 counts for nothing: fillers of the cohort add nothing.
         part = federation.lift(message._replace(weight=weight))
         return Answer(part, {name: value * weight for name, value in metrics.items()}, weight, after)
 
@@ -163,27 +163,27 @@ def all_finite(tree: Any) -> jax.Array:
     kinds: dict[Any, Any] = {}
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            # What is not finite stays so times zero; arrays of one shape are looked at in one pass.
+            # A number that is not finite stays so times zero; arrays of one shape are checked in one pass.
             kinds[leaf.shape, leaf.dtype] = kinds.get((leaf.shape, leaf.dtype), 0) + leaf * jnp.zeros((), leaf.dtype)
     checks = [jnp.sum(zeros) == jnp.zeros((), zeros.dtype) for zeros in kinds.values()]
     return jnp.all(jnp.stack(checks)) if checks else jnp.array(True)
 
 
 def _state_is_finite(state: ServerState) -> jax.Array:
-    # A single number of an optimiser may be infinite on purpose, as a norm at which nothing is clipped yet.
+    # A scalar of an optimiser's state may be infinite on purpose, such as a norm that clips nothing yet.
     moments = [leaf for leaf in jax.tree.leaves(state.optimiser) if leaf.ndim]
     return all_finite((state.phi, moments))
 
 
 def _on(mesh: Mesh, function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
-    """Return the function of a device's own share of the clients as one of all of them."""
+    """Turn a function of one device's share of the clients into a function of all clients."""
     if mesh.size == 1:
         return function
     return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 def _rewritten(function: Callable[..., Any], plan: Plan, precision: Precision, *args: Any) -> Any:
-    """Return what the function of one client gives, in the forms that the plan names."""
+    """Return what a function of one client gives, rewritten as the plan says."""
     products = None if precision == "float32" else jnp.dtype(precision)
     if not plan.rewrite and products is None:
         return function(*args)
@@ -193,16 +193,16 @@ def _rewritten(function: Callable[..., Any], plan: Plan, precision: Precision, *
         sums=plan.rewrite,
         products=products,
     )
-    # Errors of the user's own program come out here, and are the user's to see.
+    # Errors in the user's own program are raised here, unchanged.
     traced = trace(function, *args)
     try:
         return rewrite(traced, options)(*args)
     except Exception as error:
         if products is not None:
-            raise UsageError(f"precision {precision} cannot be had for this program: {_first_line(error)}") from error
+            raise UsageError(f"precision {precision} is not possible for this program: {_first_line(error)}") from error
         warnings.warn(
             f"the engine cannot rewrite this program ({type(error).__name__}: {_first_line(error)}), so it runs as it "
-            "is, which gives the same; plan rewrite=false says so at once",
+            "is, with the same result; the plan rewrite=false skips the attempt",
             stacklevel=2,
         )
         return function(*args)
@@ -213,7 +213,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _groups(tree: Any, count: int, chunk: int) -> Any:
-    """Return arrays [clients, ...] as [groups, chunk, ...]; those there are where a chunk is one client or all."""
+    """Return arrays [clients, ...] as [groups, chunk, ...]; unchanged where a chunk is one client or all."""
     if chunk in (1, count):
         return tree
     return jax.tree.map(lambda leaf: leaf.reshape(-1, chunk, *leaf.shape[1:]), tree)
@@ -231,7 +231,7 @@ def _side_by_side(client: Callable[..., Answer], phi: Any, cohort: Cohort, memor
 
 
 def _over_groups(group: Callable[[Any], tuple[Any, Any]], clients: Any, count: int, chunk: int) -> tuple[Any, Any]:
-    """Return the sum over clients of what `group` gives first, and what it gives second for each client.
+    """Return the sum over clients of the first result of `group`, and its second result for each client.
 
     Args:
         group: maps some clients, every array [chunk, ...], or one client's alone, to two pytrees alike; matrices in
@@ -255,8 +255,8 @@ def _over_groups(group: Callable[[Any], tuple[Any, Any]], clients: Any, count: i
     first = jax.tree.map(lambda leaf: leaf[0], groups)
     shapes, structure = jax.tree.flatten(jax.eval_shape(partial, first)[0], is_leaf=is_low_rank)
     number = count // chunk
-    # The factors of all groups are kept for one product after the loop, as long as that is less than the matrix itself
-    # would take a few times.
+    # The factors of all groups are kept for one product after the loop, unless they take several times the memory of
+    # the matrix.
     later = [is_low_rank(shape) and number * shape.size <= KEPT * shape.aval.size for shape in shapes]
 
     def step(sums: list[Any], some: Any) -> tuple[list[Any], Any]:
@@ -276,7 +276,7 @@ def _over_groups(group: Callable[[Any], tuple[Any, Any]], clients: Any, count: i
 
 
 def _sum_clients(value: Any, alone: bool) -> Any:
-    """Return the sum over clients of arrays [chunk, ...]; what one client alone gives as it is."""
+    """Return the sum over clients of arrays [chunk, ...]; the arrays of a single client unchanged."""
     if alone:
         return value
     if not is_low_rank(value):
@@ -296,10 +296,10 @@ def _all_dense(tree: Any) -> Any:
 
 
 def _finish_together(aggregator: Aggregator, parts: Part, devices: int) -> Any:
-    """Return the aggregate of parts that lie on several devices, each of which has those of its own clients.
+    """Return the aggregate of parts that are spread over devices by clients.
 
-    For a rule by columns each device takes its share of the coordinates of all clients, so that none ever holds all
-    updates; other rules gather them.
+    For a rule by columns each device takes its share of the coordinates of all clients, so that no device ever holds
+    all updates; other rules gather them.
     """
     if aggregator.needs == "updates":
         return aggregator.finish(jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, AXIS, tiled=True), parts))

@@ -25,7 +25,7 @@ def several() -> bool:
 
 
 def is_leader() -> bool:
-    """Return whether this is process 0, which alone writes and speaks; it does not start JAX."""
+    """Return whether this is process 0, which alone writes and prints; it does not start JAX."""
     return not several() or jax.process_index() == 0
 
 
@@ -33,10 +33,10 @@ def mesh(devices: int | None = None) -> Mesh:
     """Return a mesh with the one axis "clients", over all devices of all processes, in the processes' order.
 
     Args:
-        devices: the first so many of this process's devices instead, where there is one process.
+        devices: with one process, use this many of its devices instead, from the first.
 
     Raises:
-        UsageError: there are not so many, or several processes would not all take part.
+        UsageError: there are fewer devices, or several processes would not all take part.
     """
     found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if devices is not None and not 1 <= devices <= len(found):
@@ -47,7 +47,7 @@ def mesh(devices: int | None = None) -> Mesh:
 
 
 def padded(count: int, mesh: Mesh) -> int:
-    """Return the size of a cohort of `count` clients once every device of the mesh holds equally many."""
+    """Return the size to which a cohort of `count` clients is padded so that all devices hold equally many."""
     return -(-count // mesh.size) * mesh.size
 
 
@@ -108,7 +108,7 @@ def spread(tree: Any, mesh: Mesh) -> Any:
         mesh: see `mesh`.
 
     Raises:
-        ValueError: the clients cannot be dealt to this process's devices equally.
+        ValueError: the clients cannot be divided equally among this process's devices.
     """
     if mesh.size == 1:
         return tree
@@ -121,7 +121,7 @@ def spread(tree: Any, mesh: Mesh) -> Any:
 def to_host(tree: Any) -> Any:
     """Return a pytree's arrays whole, as host arrays.
 
-    An array that is spread over processes is gathered, in which all of them must take part.
+    An array that is spread over processes is gathered; all processes must take part.
     """
 
     def fetch(leaf: Any) -> Any:
@@ -142,7 +142,7 @@ def broadcast(tree: Any) -> Any:
         return tree
     leaves, structure = jax.tree.flatten(to_host(tree))
     leaves = [np.asarray(leaf) for leaf in leaves]
-    # As bytes, for a sum of numbers would turn -0.0 into 0.0.
+    # As bytes: a sum of numbers would turn -0.0 into 0.0.
     mine = np.frombuffer(b"".join(leaf.tobytes() for leaf in leaves), np.uint8)
     everywhere = mesh()
     rows = np.zeros((len(everywhere.local_devices), mine.size), np.uint8)
@@ -158,6 +158,6 @@ def broadcast(tree: Any) -> Any:
 
 @lru_cache(maxsize=4)
 def sum_over_devices(mesh: Mesh) -> Callable[[Any], jax.Array]:
-    """Return the compiled sum over the first axis, of a spread array, whole on every device."""
+    """Return the compiled sum of a spread array over its first axis; the result is whole on every device."""
     whole = NamedSharding(mesh, PartitionSpec())
     return jax.jit(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), out_shardings=whole)

@@ -1,4 +1,4 @@
-"""What a client's update is made of, found without computing it; traced once for each federation and shape."""
+"""Figures of a client's update, without computing it; traced once for each federation and shape."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from fedmeta.federation import Federation
 from fedmeta.task import Batch, Task
 
 KEPT = 256
-"""Figures that are remembered; of the programs behind them an eighth."""
+"""How many figures are remembered, and of traced programs an eighth as many."""
 
 
 def task_like(data: FederatedDataset, lengths: tuple[int, int]) -> Task:

@@ -1,4 +1,4 @@
-"""The algorithms, a file each, and the table that names them: adding one is adding a file and a row."""
+"""The algorithms, a file each, and the table that names them: a new one is a file and a row."""
 
 from dataclasses import fields
 from typing import Any
@@ -57,7 +57,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 def make(name: str, **options: Any) -> Algorithm:
     """Return the algorithm of that name with these fields.
 
-    What `PerFedAvg` has no field for goes to the algorithm whose steps it takes, MAML where none is given.
+    Options that are not fields of `PerFedAvg` go to the algorithm whose steps it takes, by default MAML.
 
     Raises:
         UsageError: no such algorithm, no such field, or a value out of range.

@@ -30,7 +30,7 @@ DEFAULT_LR = 0.1
 class ClientUpdate(NamedTuple):
     """What a client makes of phi.
 
-    `pseudo_gradient` is a pytree like phi that stands in a gradient's place: the server takes phi - lr * mean.
+    `pseudo_gradient` is a pytree like phi that takes the place of a gradient: the server subtracts lr * mean from phi.
     `weight` is this client's share in the mean. `metrics` are scalars by name, "loss" among them.
     """
 
@@ -44,8 +44,8 @@ class Algorithm(abc.ABC):
     """What phi is, what a client answers to it, and how a client adapts from it.
 
     Args:
-        weighting: the clients' weights in the server's mean: "clients" gives each the same, "examples" as many
-            as it has examples.
+        weighting: the clients' weights in the server's mean: "clients" gives all the same weight, "examples" weights
+            each by its number of examples.
 
     Raises:
         UsageError: a value is out of range; the message names it.
@@ -74,11 +74,11 @@ class Algorithm(abc.ABC):
         """Return what the server starts from."""
 
     def memory(self, model: Model, key: Any) -> Memory:
-        """Return what a client keeps that has taken no part yet; () for most algorithms."""
+        """Return the memory of a client that has not taken part yet; () for most algorithms."""
         return ()
 
     def check_server(self, server: Any) -> None:  # noqa: B027 (most go with any server)
-        """Raise a UsageError for a server optimiser with which this algorithm is not what its name says."""
+        """Raise a UsageError for a server optimiser that this algorithm does not work with."""
 
     @abc.abstractmethod
     def start(self, phi: Phi, memory: Memory = (), *, adapting: bool = False) -> Start:
@@ -105,7 +105,7 @@ class Algorithm(abc.ABC):
     def adapt(self, model: Model, phi: Phi, support: Batch, key: Any, memory: Memory = ()) -> Params:
         """Return the client's own parameters: a descent on the support set, from phi.
 
-        It is compiled once for an algorithm, a model and a number of examples, however often it is called.
+        It is compiled once for an algorithm, a model and a number of examples, no matter how often it is called.
         """
         given = (phi, support, key, memory)
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
@@ -122,7 +122,7 @@ class Algorithm(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class InnerDescent(Algorithm):
-    """An algorithm whose clients go down their own loss; see each algorithm for what it does with the fields.
+    """An algorithm whose clients descend on their own loss; each algorithm says how it uses the fields.
 
     Args:
         inner_lr: the learning rate of a client's gradient descent.
@@ -130,20 +130,21 @@ class InnerDescent(Algorithm):
         inner_steps: steps in a client's update.
         inner_epochs: passes over the examples instead of a number of steps.
         inner_batch_size: examples in a step; None takes all in each step.
-        adapt_steps: steps when a client adapts; as in training where neither this nor epochs are given.
+        adapt_steps: steps when a client adapts; as in training by default.
         adapt_epochs: passes over the support when a client adapts, instead of a number of steps.
-        adaptable: patterns over the paths of the parameters that a descent changes, such as ("head/*",); all
-            where they are not given.
-        weighting: as in `Algorithm`.
+        adaptable: patterns over the paths of the parameters that a descent changes, such as `("head/*",)`; all by
+            default.
+        weighting: the clients' weights in the server's mean: "clients" gives all the same weight, "examples" weights
+            each by its number of examples.
 
     Raises:
         UsageError: a value is out of range; the message names it.
     """
 
     default_epochs: ClassVar[int | None] = None
-    """Passes over the examples where neither steps nor epochs are given; None means one step."""
+    """Passes over the examples if neither steps nor epochs are given; None means one step."""
     head_only: ClassVar[bool] = False
-    """Whether a descent changes the model's head alone where nothing else is said."""
+    """Whether a descent changes only the model's head by default."""
 
     inner_lr: float = DEFAULT_LR
     inner_steps: int | None = None
@@ -190,14 +191,14 @@ class InnerDescent(Algorithm):
 
     @property
     def differentiated(self) -> Any:
-        """None: only meta-learners that go through the descent have such an optimiser."""
+        """None: only meta-learners differentiate through the descent."""
         return None
 
     def patterns(self, model: Model) -> tuple[str, ...] | None:
         """Return the patterns of the parameters that a descent changes, or None for all.
 
         Raises:
-            UsageError: the algorithm needs to know the head, and neither it nor the model says which that is.
+            UsageError: the algorithm needs the head, and neither its options nor the model name it.
         """
         if self.adaptable is None and self.head_only:
             return head(self, "adaptable", model)
@@ -221,7 +222,7 @@ class SharedInitialisation(InnerDescent):
     """An algorithm whose phi is an initialisation theta alone.
 
     Args:
-        adapt_lr: the learning rate when a client adapts; `inner_lr` where it is not given.
+        adapt_lr: the learning rate when a client adapts; `inner_lr` by default.
     """
 
     adapt_lr: float | None = None
@@ -238,7 +239,7 @@ class SharedInitialisation(InnerDescent):
         return model.init(key)
 
     def start(self, phi: Params, memory: Memory = (), *, adapting: bool = False) -> Start:
-        """Return theta, and gradient descent at the learning rate or the optimiser that was given."""
+        """Return theta, and gradient descent at the learning rate, or the optimiser that was given."""
         return Start(phi, self.optimiser(adapting=adapting))
 
     def optimiser(self, *, adapting: bool = False) -> Any:
@@ -252,8 +253,8 @@ class SharedInitialisation(InnerDescent):
 def _adapter(algorithm: Algorithm, model: Model, structure: Any, shapes: Any) -> Any:
     """Return the compiled adaptation for arguments of these shapes.
 
-    They are part of what it is found by so that few compiled programs are kept, each of which takes memory maps of
-    the process.
+    Shapes are part of the key, so that the number of compiled programs is bounded: each takes memory maps of the
+    process.
     """
     del structure, shapes
 
@@ -267,7 +268,7 @@ def head(algorithm: Algorithm, option: str, model: Model) -> tuple[str, ...]:
     """Return the patterns of a model's head.
 
     Raises:
-        UsageError: the model does not say what its head is.
+        UsageError: the model does not name its head.
     """
     if model.head is None:
         raise UsageError(

@@ -13,8 +13,8 @@ class ANIL(SharedInitialisation):
     """ANIL: phi is an initialisation theta, of which a client adapts the head alone (almost no inner loop).
 
     The query loss is differentiated in all of theta, through the inner steps on the head (Raghu et al.,
-    arXiv 1909.09157, section 5.1). The head is what `adaptable` matches; where it is not given, the model's own
-    (`fm.Model(..., head=...)`; the ready-made networks say theirs).
+    arXiv 1909.09157). The head is what `adaptable` matches; by default the head that the model names
+    (`fm.Model(..., head=...)`; the ready-made networks name theirs).
     """
 
     name: ClassVar[str] = "anil"

@@ -20,13 +20,12 @@ class FedPer(InnerDescent):
     """FedPer: phi is the body of the network; the head is a client's own, in its memory, and is never sent.
 
     A client trains body and head together on all of its examples, answers with what its body moved by, and keeps
-    its head for its next turn (Arivazhagan et al., arXiv 1912.00818, algorithm 1). A client that has taken no part
+    its head for its next round (Arivazhagan et al., arXiv 1912.00818, algorithm 1). A client that has taken no part
     has the head that the seed gives, and adapts both on its support set.
 
     Args:
-        personal: patterns over the paths of the parameters that stay with the client; the model's head where they
-            are not given.
-        adapt_lr: the learning rate when a client adapts; `inner_lr` where it is not given.
+        personal: patterns over the paths of the parameters that stay with the client; by default the model's head.
+        adapt_lr: the learning rate when a client adapts; `inner_lr` by default.
     """
 
     name: ClassVar[str] = "fedper"

@@ -18,8 +18,9 @@ from fedmeta.task import Task
 class FedProx(SharedInitialisation):
     """FedProx: phi is the global model theta; a client minimises its loss plus mu / 2 * ||p - theta||^2.
 
-    The proximal term keeps many local steps on unlike data from drifting apart (Li et al., arXiv 1812.06127,
-    algorithm 2). All else is as in FedAvg, which it is at mu = 0. It is tested as it is, without adaptation.
+    The proximal term keeps clients with many local steps on unlike data from drifting apart (Li et al., arXiv
+    1812.06127, algorithm 2). All else is as in FedAvg, which it is at mu = 0. It is tested as it is, without
+    adaptation.
 
     Args:
         mu: the strength of the proximal term, from 0.
@@ -41,7 +42,7 @@ class FedProx(SharedInitialisation):
             raise UsageError(f"mu must be a number from 0, not {self.mu}")
 
     def start(self, phi: Phi, memory: Memory = (), *, adapting: bool = False) -> Start:
-        """Return theta, and a descent that is drawn back to it."""
+        """Return theta, and a descent that is pulled back towards it."""
         return Start(phi, optax.chain(proximal(self.mu), self.optimiser(adapting=adapting)))
 
     def update(self, model: Model, phi: Phi, task: Task, key: Any, memory: Memory = ()) -> tuple[ClientUpdate, Memory]:
@@ -50,7 +51,7 @@ class FedProx(SharedInitialisation):
 
 
 def proximal(mu: float) -> optax.GradientTransformation:
-    """Return the transformation that adds mu * (params - start), where start is where the descent began."""
+    """Return the transformation that adds mu * (params - start), where start are the parameters before the descent."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree.map(lambda u, p, start: u + mu * (p - start), updates, params, state), state

@@ -22,9 +22,10 @@ QUERY = 2**32 - 1
 
 
 class Start(NamedTuple):
-    """Where a client's descent starts, and by which optimiser it goes.
+    """The parameters before a client's descent, and its optimiser.
 
-    `optimiser` is an Optax transformation or one of `fm.optimisers`; it may hold parts of phi, as Meta-SGD's rates.
+    `optimiser` is an Optax transformation or one of `fm.optimisers`; it may hold parts of phi, such as Meta-SGD's
+    rates.
     """
 
     params: Params
@@ -32,7 +33,7 @@ class Start(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """What a client's descent gave.
+    """The result of a client's descent.
 
     `metrics` are means over the examples as they were visited, before each step; `probes` holds what the probe
     returned before the first step and after each one, leading axis [steps + 1], or None without a probe.
@@ -50,8 +51,8 @@ class InnerLoop:
     Args:
         steps: optimiser steps; None where epochs are counted.
         epochs: passes over the examples; None where steps are counted.
-        batch_size: examples in a step, drawn without replacement within a pass, the last batch of a pass
-            taking what is left; None takes all examples in each step.
+        batch_size: examples in a step, drawn without replacement within a pass; the last batch of a pass
+            has what is left. None takes all examples in each step.
 
     Raises:
         UsageError: a number is out of range, or both or neither of steps and epochs are given.
@@ -85,13 +86,13 @@ class InnerLoop:
         probe: Callable[[Params], Any] | None = None,
         adaptable: tuple[str, ...] | None = None,
     ) -> Descent:
-        """Take the steps; differentiable in `start`, its optimiser's arrays among them, through every step.
+        """Take the steps; differentiable in `start`, including its optimiser's arrays, through every step.
 
-        The examples of a step follow from the key and the number of examples that count, so padding changes
+        The examples of a step depend only on the key and on the number of examples that count, so padding changes
         nothing.
 
         Args:
-            model: whose loss goes down.
+            model: the model whose loss is minimised.
             start: parameters and optimiser.
             batch: the client's examples.
             key: draws the batches, and what the model draws.
@@ -117,7 +118,7 @@ class InnerLoop:
                 updates, stepped = start.optimiser.update(gradient, state, moving)
             active = number < count
             if some_rest:
-                # A client with fewer batches than another rests: neither its parameters nor its moments move.
+                # A client with fewer batches than another waits: neither its parameters nor its moments change.
                 updates = jax.tree.map(lambda u: u * active.astype(u.dtype), updates)
                 stepped = jax.tree.map(lambda new, old: jnp.where(active, new, old), stepped, state)
             moving = apply_updates(moving, updates)
@@ -154,7 +155,7 @@ class InnerLoop:
             batch: the client's examples.
             key: draws the batches.
             numbers: the steps, shape [steps], from 0.
-            batches_a_pass: how many batches a pass has; counted where it is not given.
+            batches_a_pass: how many batches a pass has; counted by default.
         """
         assert self.batch_size is not None
         batches_a_pass = self._batches_a_pass(batch) if batches_a_pass is None else batches_a_pass
@@ -180,7 +181,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def noise(model: Model, key: Any, place: Any) -> Any:
-    """Return the key from which a model draws at a place of a client's update; None for one that draws nothing."""
+    """Return the key from which a model draws at one point of a client's update; None if the model draws nothing."""
     if "key" not in model.needs:
         return None
     return jax.random.fold_in(jax.random.fold_in(key, NOISE), place)

@@ -20,8 +20,8 @@ class MetaSGD(InnerDescent):
 
     As MAML, with theta - alpha * gradient taken elementwise, and alpha trained like theta (Li et al.,
     arXiv 1707.09835; 1802.07876, algorithm 1). Every coordinate of alpha starts at `inner_lr`. Both parts are
-    sent and come back, so a message is twice as large as MAML's. With `adaptable`, alpha has rates for those
-    parameters alone; with `inner`, alpha multiplies what that transformation makes of the gradient.
+    sent in both directions, so a message is twice as large as MAML's. With `adaptable`, alpha has rates for those
+    parameters alone; with `inner`, alpha multiplies the result of that transformation.
     """
 
     name: ClassVar[str] = "meta-sgd"

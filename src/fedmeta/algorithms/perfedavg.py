@@ -1,4 +1,4 @@
-"""Per-FedAvg: several local steps of another algorithm before a client answers."""
+"""Per-FedAvg: a client takes several local steps of another algorithm before it answers."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -27,14 +27,14 @@ class PerFedAvg(Algorithm):
     """Per-FedAvg: a client takes local steps along another algorithm's pseudo-gradient, and answers with their sum.
 
     With `of=fm.MAML(...)` it is Per-FedAvg with exact second derivatives, with `fm.FOMAML(...)` its first-order form
-    (Fallah et al., arXiv 2002.07948, algorithm 1); any other algorithm can stand there. Each local step draws its
+    (Fallah et al., arXiv 2002.07948, algorithm 1); any other algorithm is possible too. Each local step draws its
     own minibatches of the support and of the query examples; the client answers with phi minus where it ends, and
     `fm.optimisers.sgd(1.0)` at the server takes the mean of the clients' results. A client adapts as `of` says.
 
     Args:
-        of: the algorithm whose pseudo-gradient a local step goes along.
+        of: the algorithm whose pseudo-gradient a local step follows.
         local: the optimiser of the local steps, an Optax transformation or one of `fm.optimisers`.
-        local_steps: how many.
+        local_steps: the number of local steps.
         batch_size: examples of the support, and of the query, in a local step; None takes all of them.
     """
 

@@ -12,9 +12,9 @@ from fedmeta.task import Task
 class Reptile(SharedInitialisation):
     """Reptile: phi is an initialisation theta, and a client answers with theta - theta_local.
 
-    The client's gradient descent runs on all of its examples, support and query, for there is no query loss
+    The client's gradient descent runs on all of its examples, support and query, because there is no query loss
     (Nichol et al., arXiv 1803.02999, algorithm 2). With more than one step it differs from a gradient on the
-    joint loss; with one it is that gradient. It differs from FedAvg(Meta) in that clients weigh the same.
+    joint loss; with one it is that gradient. It differs from FedAvg(Meta) in that clients have equal weights.
     """
 
     name: ClassVar[str] = "reptile"

@@ -20,14 +20,14 @@ from fedmeta.task import Task
 class SCAFFOLD(InnerDescent):
     """SCAFFOLD: phi is `{"params": theta, "control": c}`; a client keeps a control c_u of its own in its memory.
 
-    A local step goes along gradient - c_u + c; after K steps the client's control becomes
+    A local step follows gradient - c_u + c; after K steps the client's control becomes
     c_u - c + (theta - theta_local) / (K * lr) (Karimireddy et al., arXiv 1910.06378, algorithm 1, option II), and
     the server moves c by the mean change times the share of clients that took part. Its server must be
-    `fm.optimisers.sgd(1.0)`, for another one would distort the controls. A message is twice as large as FedAvg's.
+    `fm.optimisers.sgd(1.0)`, because any other would distort the controls. A message is twice as large as FedAvg's.
     It is tested as it is, without adaptation.
 
     Args:
-        participation: the share of all clients that a cohort is, in (0, 1]: cohort size / number of clients.
+        participation: cohort size / number of clients, in (0, 1].
     """
 
     name: ClassVar[str] = "scaffold"

@@ -27,16 +27,16 @@ def from_arrays(
     order they have in the arrays.
 
     Args:
-        x: inputs, an array of shape [examples, ...]; or several of them as a dict with text for keys or as a tuple,
-            which may hold further ones, and the model takes one of that structure. A list is the rows of one array.
+        x: inputs, an array of shape [examples, ...]; or several of them as a dict with text keys or as a tuple,
+            which may be nested; the model is given the same structure. A list is the rows of one array.
             Floats and booleans become float32, integers stay codes (int64 as int32).
         y: targets, shape [examples, ...]. Floats are regression. Integers 0, 1, ..., n - 1 are labels as they
             are; text, booleans, and integers with gaps or below 0 are numbered in sorted order.
         clients: the client of each example, integers or text, shape [examples]. Their names are text: the client 7
             is "7".
-        classes: the number of classes or their names, where the labels here need not show them all.
+        classes: the number of classes or their names, if these labels may not include all of them.
         name: the name of the data set.
-        features: the names of the columns of `x`, where it is one array of shape [examples, features].
+        features: the names of the columns of `x`, if it is one array of shape [examples, features].
 
     Text may be given as bytes in UTF-8.
 
@@ -70,7 +70,7 @@ def from_arrays(
 
 
 def _inputs(x: Any) -> tuple[dict[str, np.ndarray], Any]:
-    """Return the arrays of x, called as one would write it ("x['age']"), and its structure."""
+    """Return the arrays of x by their names in code ("x['age']"), and its structure."""
     _check_names(x, "x")
     leaves, structure = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda node: not isinstance(node, dict | tuple))
     named = {f"x{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
@@ -95,7 +95,7 @@ def _check_names(x: Any, what: str) -> None:
 
 
 def _owners(clients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the clients' names, shape [clients], and for each example the place of its client."""
+    """Return the clients' names, shape [clients], and for each example the position of its client."""
     if clients.ndim != 1:
         raise DataError(f"clients must have the shape [examples], not {clients.shape}")
     nameless = np.arange(len(clients))
@@ -139,7 +139,7 @@ def _numbers(x: np.ndarray, what: str, client_of: Callable[[int], str], features
 
 
 def _offence(x: np.ndarray) -> str:
-    """Say which value, or what kind of type, keeps an array from being one of numbers."""
+    """Say which value or type keeps an array from being an array of numbers."""
     if x.dtype.names is not None:
         return f", a record of {', '.join(x.dtype.names)}; give its fields as several inputs, a dict of arrays"
     if x.dtype.kind != "O":

@@ -1,4 +1,4 @@
-"""Columns: what a data set is read from, one row per example, without holding it all in memory."""
+"""Columns: the storage of a data set, one row per example, without holding it all in memory."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from fedmeta.data.files import map_array
 from fedmeta.errors import DataError
 
 GAP = 1 << 14
-"""Rows with so many bytes between them are read at once, with those bytes: to begin anew takes as long."""
+"""Rows with no more bytes than this between them are read at once: another read would take as long."""
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class Column(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of what is read."""
+        """The type of the values."""
         ...
 
     def __getitem__(self, rows: Any, /) -> Any:
@@ -35,15 +35,15 @@ class Column(Protocol):
 
 
 class Stored:
-    """A column in a `.npy` file, of which the rows asked for are read and nothing is kept.
+    """A column in a `.npy` file: reads the requested rows and keeps nothing.
 
-    A map of the file would do the same, but every page ever touched would count as memory of the process.
+    A memory map would do the same, but every page ever touched would count as memory of the process.
 
     Args:
         path: the file.
 
     Raises:
-        DataError: the file is missing, cut short, or no array of numbers in C order.
+        DataError: the file is missing, cut short, or does not hold an array of numbers in C order.
     """
 
     def __init__(self, path: Path):
@@ -68,7 +68,7 @@ class Stored:
         first, last = int(rows.min()), int(rows.max())
         if first < 0 or last >= self.shape[0]:
             raise IndexError(f"rows {first} to {last} are not all among the {self.shape[0]} of {self.path}")
-        # A cohort's rows are those of a few clients, each of whom has them together; padding asks for some again.
+        # A cohort's rows belong to a few clients, each with adjacent rows; padding requests some of them again.
         distinct, places = np.unique(rows, return_inverse=True)
         begins = np.flatnonzero(np.diff(distinct) * self._row > GAP) + 1
         spans = np.split(distinct, begins)
@@ -76,7 +76,7 @@ class Stored:
         return np.concatenate(found)[places.reshape(rows.shape)]
 
     def _span(self, begin: int, end: int) -> np.ndarray:
-        """Read the rows from one to another."""
+        """Read the rows from `first` to `last`."""
         found = np.empty((end - begin, *self.shape[1:]), self.dtype)
         missing = found.reshape(-1).view(np.uint8).data
         place = self.offset + begin * self._row
@@ -101,7 +101,7 @@ class Scaled:
 
 
 class Taken:
-    """The rows `rows` of another column, in that order, read when they are asked for."""
+    """The rows `rows` of another column, in that order, read only when they are used."""
 
     def __init__(self, base: Column, rows: np.ndarray):
         self.base, self.rows = base, rows
@@ -115,15 +115,15 @@ class Taken:
 class Windows:
     """Every run of `length` codes within a client's sequence, as a column of shape [windows, length].
 
-    The clients' sequences lie end to end in `codes`, and a window never crosses from one into the next:
+    The clients' sequences are end to end in `codes`, and a window never crosses from one into the next:
     a sequence of n codes gives the n - length windows that have a successor. With `successor` the column is
     the code that follows each window instead, of shape [windows].
 
     Args:
         codes: all sequences, shape [codes].
-        offsets: where each client's windows begin, shape [clients + 1].
+        offsets: the first window of each client, shape [clients + 1].
         length: codes in a window.
-        successor: read what follows instead of the windows.
+        successor: read the code that follows each window, instead of the windows.
     """
 
     def __init__(self, codes: Any, offsets: np.ndarray, length: int, successor: bool = False):

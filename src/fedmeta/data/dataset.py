@@ -1,4 +1,4 @@
-"""A data set spread over clients: columns of examples and, for each client, where its rows begin and end."""
+"""A data set spread over clients: columns of examples and, for each client, the range of its rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +26,8 @@ class Info:
         description: one sentence.
         source: where it comes from, and its licence.
         classes: the names of the classes in the order of their numbers; None for regression.
-        features: the names of the input columns, where they have names.
-        characters: the characters in the order of their codes, where the inputs are text.
+        features: the names of the input columns, if they have names.
+        characters: the characters in the order of their codes, if the inputs are text.
     """
 
     name: str = "arrays"
@@ -85,7 +85,7 @@ class FederatedDataset:
         return self.ids.tolist()
 
     def shapes(self, examples: int) -> tuple[Any, jax.ShapeDtypeStruct]:
-        """Return inputs and targets of so many examples by their shapes and types only, x in the structure it has."""
+        """Return the shapes and types of inputs and targets for this many examples, x in its own structure."""
 
         def like(column: Column) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((examples, *column.shape[1:]), native_type(column.dtype))
@@ -94,10 +94,10 @@ class FederatedDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
+        """16 hexadecimal digits that change when a client, one of its inputs or one of its targets changes.
 
-        The names of classes, features and characters count too, the name of the data set does not. A column
-        that lies in a file counts by the file's name, size and time of change; it is not read.
+        The names of classes, features and characters count too; the name of the data set does not. A column
+        in a file counts by the file's name, size and modification time; it is not read.
 
         Raises:
             DataError: a file is gone.
@@ -110,7 +110,7 @@ class FederatedDataset:
         return np.argsort(self.ids, kind="stable")
 
     def position(self, client_id: Any) -> int:
-        """Return the place of a client in `client_ids`.
+        """Return the position of a client in `client_ids`.
 
         Args:
             client_id: the client's name, text also where the source holds numbers.
@@ -120,7 +120,7 @@ class FederatedDataset:
         """
         if not isinstance(client_id, str):
             raise UsageError(self._not_a_name(client_id))
-        # NumPy would bring all names to the length of a longer one.
+        # NumPy would pad all names to the length of the longest.
         if self.ids.dtype.kind != "U" or len(client_id) <= self.ids.dtype.itemsize // 4:
             place = int(np.searchsorted(self.ids, client_id, sorter=self._order))
             if place < len(self) and str(self.ids[self._order[place]]) == client_id:
@@ -128,8 +128,8 @@ class FederatedDataset:
         raise UsageError(f"no client {client_id!r} in {self!r}")
 
     def _not_a_name(self, given: Any) -> str:
-        """Say what to write in place of something that is no text."""
-        said = f"a client is asked for by its name, which is text, not by {given!r}"
+        """Say what to write in place of a value that is not text."""
+        said = f"a client is found by its name, which is text, not by {given!r}"
         if isinstance(given, slice):
             return f"{said}: select(range(...)) gives the clients at these places"
         if not isinstance(given, int | np.integer) or isinstance(given, bool):
@@ -148,10 +148,10 @@ class FederatedDataset:
         return Batch(*read((self.x, self.y), slice(start, start + int(self.sizes[position]))))
 
     def select(self, positions: Any) -> "FederatedDataset":
-        """Return the data set of the clients at these places, sharing the columns.
+        """Return the data set of the clients at these positions, sharing the columns.
 
         Raises:
-            UsageError: there is no such place, or it is no whole number.
+            UsageError: there is no such position, or it is not a whole number.
         """
         try:
             starts, sizes, ids = self.starts[positions], self.sizes[positions], self.ids[positions]
@@ -201,8 +201,8 @@ class FederatedDataset:
         Args:
             client_id: the client's name.
             support: the fraction p of the examples that adaptation may see, in (0, 1).
-            seed: the same seed, client and round give the same split, whatever else runs.
-            max_examples: draw at most so many of the client's examples first.
+            seed: the same seed, client and round give the same split, whatever else is computed.
+            max_examples: first draw at most this many of the client's examples.
             round: the round for which the split is drawn.
 
         Raises:
@@ -220,7 +220,7 @@ class FederatedDataset:
         max_examples: int | None = None,
         round: int = 0,
     ) -> Task:
-        """Split the examples of the client at a place in `client_ids`, as `task` does for its name."""
+        """Split the examples of the client at a position in `client_ids`, as `task` does for its name."""
         sides = self.split_at(position, support, seed, max_examples=max_examples, round=round)
         return Task(*(Batch(*read((self.x, self.y), rows)) for rows in sides))
 
@@ -233,7 +233,7 @@ class FederatedDataset:
         max_examples: int | None = None,
         round: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of `x` and `y` that `task_at` gives as support and as query, each in ascending order.
+        """Return the rows of `x` and `y` that `task_at` uses as support and as query, each in ascending order.
 
         Only the client's targets are read.
 
@@ -306,8 +306,8 @@ def _support_rows(y: np.ndarray, support: float, draw: np.random.Generator) -> n
 def _shares(sizes: list[int], count: int) -> list[int]:
     """Return how many of `count` examples each class gives: in proportion, and at least one on each side.
 
-    What rounding leaves over or short goes to the classes that are furthest from their proportion, one at a
-    time, the first of those that are as far.
+    A surplus or shortage from rounding is settled one at a time, at the class furthest from its proportion, and at the
+    first of several such classes.
     """
     examples = sum(sizes)
     quota = [min(max(size * count / examples, 1.0), size - 1) for size in sizes]

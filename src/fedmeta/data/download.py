@@ -1,4 +1,4 @@
-"""Fetching one file: resumed where it stopped, checked against its digest, renamed when it is right."""
+"""Fetches a file: resumes where it stopped, checks the digest, then renames the file."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from fedmeta.errors import DownloadError, UsageError
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes that are here, and the bytes in all (None while unknown)."""
+"""Called with a file's name, the bytes so far, and the bytes in all (None while unknown)."""
 
 BLOCK = 1 << 16
 
@@ -34,19 +34,19 @@ def fetch(
 ) -> None:
     """Fetch a file to `path`.
 
-    What has come is kept beside it as `NAME.part`, and the next call goes on from there.
+    Received bytes are kept next to it as `NAME.part`, and the next call continues from there.
 
     Args:
         address: an http or https address.
-        path: where the file goes; its folder is made.
+        path: the file; its folder is created.
         sha256: the digest of the content, in hexadecimal.
-        gzipped: the file is gzip and the digest is that of what it unpacks to, since mirrors compress anew.
-        progress: told how far it is.
-        timeout: seconds without any answer that are one too many.
+        gzipped: the file is gzip, and the digest is that of the unpacked content, because mirrors compress anew.
+        progress: called as bytes arrive.
+        timeout: seconds without an answer after which the fetch fails.
 
     Raises:
-        DownloadError: unreachable, cut short, or not what the digest promises; a wrong part is removed. Also
-            where the file cannot be written; nothing is asked for if its folder cannot be made.
+        DownloadError: the address is unreachable, the content is cut short, or the digest is wrong (then the part is
+            removed). Also if the file cannot be written; nothing is fetched if its folder cannot be created.
     """
     if urlsplit(address).scheme not in ("http", "https"):
         raise UsageError(f"only http and https addresses can be fetched, not {address}")
@@ -65,10 +65,10 @@ def fetch(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder to fetch into, unless it is there.
+    """Create a folder to fetch into, unless it exists.
 
     Raises:
-        DownloadError: it cannot be made.
+        DownloadError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses inside the block into a DownloadError that names the path."""
+    """Turn errors of the disk inside the block into a DownloadError that names the path."""
     try:
         yield
     except Timeout:
@@ -98,7 +98,7 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
             length = response.headers.get("Content-Length")
             total = None if length is None else here + int(length)
             with writing(part):
-                # Without a buffer nothing is left to be written, and to fail, when the file is closed.
+                # Without a buffer, closing the file writes nothing and cannot fail.
                 file = part.open("ab" if resumed else "wb", buffering=0)
             with file:
                 while block := response.read(BLOCK):
@@ -110,15 +110,15 @@ def _receive(address: str, part: Path, name: str, progress: Progress | None, tim
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and here:
-            # The part is as long as the file or longer: its digest will tell which.
+            # The part is as long as the file or longer; the digest shows which.
             return
         raise DownloadError(f"{address} answered {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        kept = f"; {here} bytes are kept to go on from" if here else ""
+        kept = f"; {here} bytes are kept, and the next call continues from there" if here else ""
         raise DownloadError(f"{address} cannot be fetched: {reason}{kept}") from error
     if total is not None and here < total:
-        raise DownloadError(f"{address} was cut short: {here} of {total} bytes came; run again to go on from there")
+        raise DownloadError(f"{address} was cut short: {here} of {total} bytes came; run again to continue from there")
 
 
 def _write(file: FileIO, block: bytes) -> None:

@@ -14,7 +14,7 @@ from fedmeta.errors import DataError, UsageError
 
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a folder to write into; it takes its name when the block ends well, and vanishes when it does not.
+    """Yield a folder to write into; it is renamed to `folder` if the block succeeds, and removed if it does not.
 
     Raises:
         UsageError: the name is taken.
@@ -56,7 +56,7 @@ class ArrayFile:
         self.length += len(rows)
 
     def _header(self) -> None:
-        # NumPy pads the header so that the first axis can be rewritten in place when it has grown.
+        # NumPy pads the header, so the length of the first axis can be rewritten in place.
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
         np.lib.format.write_array_header_1_0(self._file, {**header, "shape": (self.length, *self.row)})
 
@@ -73,7 +73,7 @@ def map_array(path: Path) -> np.ndarray:
     """Return the array in a `.npy` file, mapped into memory, read-only.
 
     Raises:
-        DataError: the file is missing, cut short, or no such array.
+        DataError: the file is missing, cut short, or does not hold an array.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""A short digest of what a data set holds, taken without reading what lies in files."""
+"""A short digest of the contents of a data set, computed without reading its files."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ NAMES = 1 << 14
 
 @runtime_checkable
 class Digest(Protocol):
-    """What `hashlib` makes."""
+    """A hash object of `hashlib`."""
 
     def update(self, data: Any, /) -> None:
         """Take more bytes."""
@@ -28,10 +28,10 @@ class Digest(Protocol):
 
 
 def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
-    """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets does.
+    """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets changes.
 
-    Only the rows of these clients count. A column that lies in a file counts by the file's name, size
-    and time of change, and a column of an unknown class by its shape and type: neither is read.
+    Only the rows of these clients count. A column in a file counts by the file's name, size and modification
+    time, and a column of an unknown class by its shape and type: neither is read.
 
     Args:
         x: column of inputs, shape [examples, ...], or several columns in dicts and tuples; their names count.
@@ -39,7 +39,7 @@ def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: n
         starts: the first row of each client, shape [clients].
         sizes: the number of examples of each client, shape [clients].
         ids: the clients' names, shape [clients].
-        meaning: what the numbers stand for, as JSON takes it: the names of the classes, for example.
+        meaning: what the numbers stand for, such as the names of the classes, as values for JSON.
 
     Raises:
         DataError: a file is gone.
@@ -80,7 +80,7 @@ def _rows(digest: Digest, column: Column, starts: np.ndarray, sizes: np.ndarray)
 
 
 def _listed(digest: Digest, column: Column, rows: np.ndarray) -> None:
-    """Take the rows of these places, shape [rows]."""
+    """Take the rows at these positions, shape [rows]."""
     if isinstance(column, Scaled):
         _say(digest, "scaled", column.scale)
         _listed(digest, column.base, rows)
@@ -97,7 +97,7 @@ def _listed(digest: Digest, column: Column, rows: np.ndarray) -> None:
 
 
 def _runs(starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Give the first row and the end of each run, those that touch joined."""
+    """Yield the first row and the end of each run; runs that touch are joined."""
     ends = starts + sizes
     breaks = np.flatnonzero(starts[1:] != ends[:-1]) + 1
     for first, after in pairwise([0, *breaks.tolist(), len(starts)]):
@@ -106,12 +106,12 @@ def _runs(starts: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _code(column: Windows, rows: np.ndarray) -> np.ndarray:
-    """Return where in the codes these windows begin."""
+    """Return the positions in the codes where these windows begin."""
     return rows + (np.searchsorted(column.offsets, rows, side="right") - 1) * column.length
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:
-    """Return the map of a file that an array looks into; None if it lies in memory."""
+    """Return the memory map of a file behind an array; None for an array in memory."""
     base: Any = array
     found = None
     while isinstance(base, np.ndarray):
@@ -123,7 +123,7 @@ def _mapped(array: np.ndarray) -> np.memmap | None:
 
 def _unread(digest: Digest, column: Column) -> None:
     mapped = _mapped(column) if isinstance(column, np.ndarray) else None
-    # A file counts the same whether it is mapped or read.
+    # A file gives the same digest whether it is mapped or read.
     kind = "memmap" if isinstance(column, Stored) else type(column).__name__
     _say(digest, kind, column.dtype.str, column.shape)
     if isinstance(column, Stored):
@@ -134,7 +134,7 @@ def _unread(digest: Digest, column: Column) -> None:
 
 
 def _file(digest: Digest, path: Path, *place: int) -> None:
-    """Take a file's name, size and time of change, and the place in it."""
+    """Take a file's name, size and modification time, and the position in it."""
     try:
         state = path.stat()
     except OSError as error:
@@ -143,7 +143,7 @@ def _file(digest: Digest, path: Path, *place: int) -> None:
 
 
 def _names(digest: Digest, ids: np.ndarray, meaning: Any) -> None:
-    """Take the names and the meaning as one list, some names at a time: a million are large as Python's text."""
+    """Take the names and the meaning as one list, some names at a time: a million Python strings are large."""
     digest.update(b"[[")
     for begin in range(0, len(ids), NAMES):
         names = json.dumps(ids[begin : begin + NAMES].tolist())[1:-1]

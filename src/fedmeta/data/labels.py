@@ -1,4 +1,4 @@
-"""Labels: from what a file or an array holds to numbers 0, 1, ... and the names of the classes."""
+"""Turns the labels of a file or an array into numbers 0, 1, ... and the names of the classes."""
 
 import operator
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ def encode(
 
     Args:
         y: shape [examples, ...]; floats are regression, whether integral or not. Integers 0, 1, ..., n - 1
-            stay as they are; text, booleans, and integers with gaps or below 0 become places in their sorted
+            stay as they are; text, booleans, and integers with gaps or below 0 become positions in their sorted
             order.
         classes: how many classes there are, or their names. With names, text and booleans are looked up among
-            them; integers too if all the names are integers, and otherwise they are places in the list.
+            them; integers too if all the names are integers; otherwise integers are positions in the list.
         where: what to call `y` in an error.
 
     Returns:
@@ -28,7 +28,7 @@ def encode(
 
     Raises:
         DataError: a value is missing, empty or not finite, the types are mixed, a label is not among the classes, or
-            there is one class only and `classes` is not given.
+            there is only one class and `classes` is not given.
         UsageError: classes are given for floats, or only their number for text; or a name comes twice or is no text.
     """
     known = _known(classes)
@@ -53,7 +53,7 @@ def encode(
 
 
 def _known(classes: Any) -> int | tuple[str, ...] | None:
-    """Return the number of classes or their names; raise a UsageError where a name comes twice or is no text."""
+    """Return the number of classes or their names; raise a UsageError if a name comes twice or is not text."""
     if classes is None:
         return None
     if hasattr(classes, "__index__") and np.ndim(classes) == 0:
@@ -68,7 +68,7 @@ def _known(classes: Any) -> int | tuple[str, ...] | None:
 
 
 def need_two(names: tuple[str, ...], where: str) -> None:
-    """Raise a DataError where there is one class only, since any classifier is right then."""
+    """Raise a DataError if there is only one class, because then any classifier is right."""
     if len(names) == 1:
         raise DataError(f"{where} holds one class only, {names[0]!r}; a classifier needs two")
 
@@ -92,7 +92,7 @@ def finite(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _refuse_empty(y: np.ndarray, names: Sequence[str], where: str) -> None:
-    """Raise a DataError where a label is the empty text, unless that is said to be a class."""
+    """Raise a DataError if a label is the empty text, unless that is one of the classes."""
     empty = np.argwhere(y == "")
     if len(empty) and "" not in names:
         raise DataError(

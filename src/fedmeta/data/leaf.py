@@ -26,8 +26,8 @@ def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[
 
     Args:
         folder: holds `*.json`, or `train/*.json` and `test/*.json`.
-        classes: the number of classes or their names (62 for FEMNIST), where the labels here need not show
-            them all. Without them labels with gaps are numbered in sorted order, and keep their names. For
+        classes: the number of classes or their names (62 for FEMNIST), if these labels may not include
+            all of them. Without it labels with gaps are numbered in sorted order, and keep their names. For
             text with a character as target the classes are the characters.
 
     Returns:
@@ -131,7 +131,7 @@ def _users(file: Path) -> list[tuple[str, list, list]]:
 
 
 def _first(row: Any) -> Any:
-    """Return the first value in a row, however deep its lists are."""
+    """Return the first value in a row of nested lists."""
     while isinstance(row, list) and row:
         row = row[0]
     return row
@@ -171,7 +171,7 @@ def _labels(path: Path, targets: list) -> np.ndarray:
 
 
 def _codes(path: Path, rows: dict[str, list], characters: str) -> np.ndarray:
-    """Return the texts as places in `characters`, shape [texts, length]."""
+    """Return the texts as positions in `characters`, shape [texts, length]."""
     texts = [text for part in rows.values() for text in part]
     for user, part in rows.items():
         for text in part:
@@ -185,7 +185,7 @@ def _codes(path: Path, rows: dict[str, list], characters: str) -> np.ndarray:
 
 
 def _places(text: str, characters: str) -> np.ndarray:
-    """Return the place of each character of a text in the sorted `characters`, int32."""
+    """Return the position of each character of a text in the sorted `characters`, int32."""
     alphabet, points = (
         np.frombuffer(part.encode("utf-32-le", "surrogatepass"), np.uint32) for part in (characters, text)
     )

@@ -1,4 +1,4 @@
-"""Where the files of a source are looked for, and where fetched ones are kept."""
+"""Where fedmeta looks for the files of a source, and where it keeps fetched ones."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from fedmeta.errors import DataError
 
 
 def cache() -> Path:
-    """Return where fetched files go: `data` in `FEDMETA_CACHE`, or in the user's cache if that is unset.
+    """Return the folder for fetched files: `data` in `FEDMETA_CACHE`, or in the user's cache if that is unset.
 
     Raises:
         DataError: there is neither.
@@ -21,7 +21,7 @@ def cache() -> Path:
 
 
 def folders() -> list[Path]:
-    """Return where sources are looked for: the folders in `FEDMETA_DATA`, in that order, then the cache if any."""
+    """Return the folders that are searched for sources: those in `FEDMETA_DATA`, in order, then the cache if any."""
     listed = os.environ.get("FEDMETA_DATA", "").split(os.pathsep)
     kept = cache_folder("data")
     return [*(Path(folder) for folder in listed if folder), *([] if kept is None else [kept])]
@@ -39,7 +39,7 @@ def need(source: str, files: Sequence[str]) -> Path:
     """Return the folder of a source.
 
     Raises:
-        DataError: no folder holds all the files; the message says where they were looked for.
+        DataError: no folder holds all the files; the message names the folders that were searched.
     """
     found = find(source, files)
     if found is None:

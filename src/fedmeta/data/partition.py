@@ -33,11 +33,11 @@ def deal(y: np.ndarray, num_clients: int, classes_per_client: int, seed: int = 0
         y: labels 0, 1, ..., shape [examples]; there are max + 1 classes.
         num_clients: the number of clients.
         classes_per_client: how many classes each client holds.
-        seed: the same seed gives the same deal.
+        seed: the same seed gives the same assignment.
 
     Returns:
-        For each client its rows in increasing order. A class's examples are shared evenly by its holders;
-        with classes of equal size the clients' sizes differ by a few examples at most.
+        For each client its rows in increasing order. A class's examples are divided evenly among its clients;
+        with classes of equal size the clients' sizes differ by at most a few examples.
 
     Raises:
         UsageError: `classes_per_client` is out of range, the clients cannot hold all classes, or there are
@@ -71,9 +71,9 @@ def deal(y: np.ndarray, num_clients: int, classes_per_client: int, seed: int = 0
 def keep_classes(data: FederatedDataset, classes_per_client: int, seed: int = 0) -> FederatedDataset:
     """Return the data set in which each client keeps the examples of only some of its classes.
 
-    The classes are drawn among those the client has, the rarest among the clients so far first, so that all
+    A client's classes are chosen from those that it has, first those that the fewest clients keep so far, so that all
     classes stay about equally common; a client with no more than `classes_per_client` classes keeps them all.
-    Inputs are read when they are asked for.
+    Inputs are read only when they are used.
 
     Args:
         data: a data set with classes, its targets of shape [examples].

@@ -1,4 +1,4 @@
-"""From what a user gives to an array of one plain type; what is missing or of another type than the rest is named."""
+"""Turns the user's values into an array of one plain type; errors name what is missing or of another type."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ KINDS: dict[str, Any] = {
 def to_array(values: Any, what: str) -> np.ndarray:
     """Return values as an array with a leading axis of examples, in the machine's byte order.
 
-    Floats and integers that only JAX knows (bfloat16, int4) become float32 and int8.
+    Types that only JAX has (bfloat16, int4) become float32 and int8.
 
     Raises:
         DataError: rows have different shapes, there is no leading axis, or a value is masked.
@@ -49,8 +49,8 @@ def to_array(values: Any, what: str) -> np.ndarray:
 def to_plain(values: Any, what: str) -> np.ndarray:
     """Return values as an array of integers, floats, booleans or text, as `to_array` does.
 
-    Objects become what all of them are, and bytes the text that they are in UTF-8. Types that are none of these
-    (dates, complex numbers, records) stay as they are.
+    Objects become their common type, and bytes are decoded as UTF-8. Other types (dates, complex numbers, records)
+    stay as they are.
 
     Raises:
         DataError: types are mixed, a value is missing, bytes are no UTF-8, or as for `to_array`.
@@ -59,7 +59,7 @@ def to_plain(values: Any, what: str) -> np.ndarray:
     if array.dtype.kind in "ST":
         array = array.astype(object)
     if array.ndim == 1 and isinstance(values, list | tuple):
-        # NumPy makes one type of a list in which several are mixed; only the list still shows them.
+        # NumPy converts a list of mixed types to one type; only the list still shows them.
         held = np.empty(len(array), object)
         held[:] = values
         if array.dtype.kind in "OSU" or None not in (_kind(kind) for kind in set(map(type, values))):
@@ -94,7 +94,7 @@ def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
     if set(kinds) <= {"text", "bytes"}:
         for place, value in enumerate(values):
             if value.endswith("\0"):
-                # NumPy drops it, and two texts may become one.
+                # NumPy drops it, so two texts might become equal.
                 raise DataError(
                     f"{what} holds {value!r} in row {row(place)} (counted from 0), which ends in a null character"
                 )

@@ -1,4 +1,4 @@
-"""From what a user types to a data set: a known name, a table, or a folder."""
+"""Finds the data set that a user names: a known name, a table, or a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ TABLES = (".csv", ".parquet")
 
 
 def is_table(data: str) -> bool:
-    """Return whether the text names a CSV or Parquet file, by its ending."""
+    """Return whether the text names a CSV or Parquet file, judging by its ending."""
     return Path(data).suffix.lower() in TABLES
 
 
@@ -28,18 +28,18 @@ def resolve(
     features: Sequence[str] | None = None,
     classes_per_client: int | None = None,
 ) -> FederatedDataset:
-    """Return the data set that is meant.
+    """Return the data set of a name or a path.
 
     Args:
         data: a name that `names()` lists, a CSV or Parquet file, or a folder (stored by `save`, or LEAF's
             JSON files).
         client: the client column of a table.
         target: the target column of a table.
-        features: the input columns of a table; all others where they are not given.
-        classes_per_client: leave each client this many of the classes.
+        features: the input columns of a table; all others by default.
+        classes_per_client: let each client keep this many of its classes.
 
     Raises:
-        UsageError: no such data set, or columns are given where there are none (or the reverse).
+        UsageError: no such data set, or columns are given for something that is no table, or not given for a table.
         DataError: the data are absent or damaged.
     """
     if data in names():

@@ -1,4 +1,4 @@
-"""A data set as a folder of columns: opened without being read, larger than memory if need be.
+"""A data set as a folder of columns: it is opened without being read, and may be larger than memory.
 
 `dataset.json` says what the columns are; the arrays are `.npy` files. Several inputs are several columns.
 """
@@ -20,7 +20,7 @@ from fedmeta.data.plain import to_array
 from fedmeta.errors import DataError, UsageError
 
 VERSION, SEVERAL = 1, 2
-"""The version of the format, and that of several inputs, which an older fedmeta does not read."""
+"""The version of the format, and its version for several inputs, which an older fedmeta cannot read."""
 MANIFEST = "dataset.json"
 
 
@@ -69,14 +69,14 @@ def write(
     *,
     scale: float | None = None,
 ) -> FederatedDataset:
-    """Store clients one after the other as a new folder, holding one at a time, and open it.
+    """Store clients one after another as a new folder, holding one at a time, and open it.
 
     Args:
         folder: a folder that does not exist yet; it appears whole or not at all.
         clients: for each client its name (text), x of shape [examples, ...] (or several such arrays in dicts and
             tuples) and y of shape [examples, ...]: integers 0, 1, ... for labels, floats for regression. All x have
             one type and shape beyond the first axis; so have all y.
-        info: what the data set is; classes are numbered 0 to the largest label where it names none.
+        info: what the data set is; if it names no classes, they are numbered 0 to the largest label.
         scale: read x as float32, multiplied by this (1 / 255 for pixels that are bytes).
 
     Raises:
@@ -105,7 +105,7 @@ def write_blocks(
                 said = {"x": _described(block.x, map(_in_file, arrays)), "y": _in_file("y")}
                 if columns not in ({}, said):
                     shown = ", ".join(what for _, what, _ in inputs)
-                    raise DataError(f"client {block.ids[0]!r} has the inputs {shown}, others than those before it")
+                    raise DataError(f"client {block.ids[0]!r} has the inputs {shown}, unlike those before it")
                 columns = said
                 _append(work, files, arrays, block)
                 if arrays["y"].dtype == np.int32 and arrays["y"].size:
@@ -152,7 +152,7 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
         }
         info = Info(**said)
     except FileNotFoundError:
-        raise DataError(f"{path} holds no {MANIFEST}, so it is no stored data set") from None
+        raise DataError(f"{path} holds no {MANIFEST}, so it is not a stored data set") from None
     except NotADirectoryError:
         raise DataError(f"{path} is no folder") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -171,7 +171,7 @@ def _finish(work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.nda
 
 
 def _inputs(x: Any) -> list[tuple[str, str, Any]]:
-    """Return each input's file, without its ending, what to call it ("x['age']") and the column; in JAX's order."""
+    """Return each input's file without its ending, its name in messages ("x['age']") and the column; in JAX's order."""
     leaves = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda node: not isinstance(node, dict | tuple))[0]
     if not leaves:
         raise DataError(f"x holds no array, but is {x!r}")
@@ -187,7 +187,7 @@ def _in_file(file: str) -> dict:
 
 
 def _described(x: Any, columns: Iterator[dict]) -> dict:
-    """Return what the manifest says of inputs, given what it says of each column, in the order of `_inputs`."""
+    """Return the manifest's entry for inputs, given the entry of each column, in the order of `_inputs`."""
     if isinstance(x, dict):
         if wrong := [key for key in x if not isinstance(key, str)]:
             raise UsageError(f"an input has the name {wrong[0]!r}; names that can be stored are text")
@@ -202,7 +202,7 @@ def _described(x: Any, columns: Iterator[dict]) -> dict:
 
 
 def _store(column: Column, name: str, data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]) -> dict:
-    """Write the rows of the data set's clients, in their order, and return what the manifest says of them."""
+    """Write the rows of the data set's clients, in their order, and return the manifest's entry for them."""
     if isinstance(column, Scaled):
         return {
             "kind": "scaled",
@@ -233,7 +233,7 @@ def _store(column: Column, name: str, data: FederatedDataset, work: Path, writte
 
 
 def _sequences(column: Windows, data: FederatedDataset) -> list[tuple[int, int]] | None:
-    """Return where each client's codes begin and how many there are; None if a client spans two sequences."""
+    """Return the start and the number of each client's codes; None if a client spans two sequences."""
     if np.any(data.sizes < 1):
         return None
     place = np.searchsorted(column.offsets, data.starts, side="right") - 1
@@ -244,7 +244,7 @@ def _sequences(column: Windows, data: FederatedDataset) -> list[tuple[int, int]]
 
 
 def _opened(spec: dict, folder: Path, offsets: np.ndarray) -> Any:
-    """Return the columns that the manifest describes, in dicts and tuples where there are several."""
+    """Return the columns that the manifest describes; several are in dicts and tuples."""
     if spec["kind"] == "dict":
         return {name: _opened(part, folder, offsets) for name, part in spec["inputs"].items()}
     if spec["kind"] == "tuple":
@@ -289,7 +289,7 @@ def _add_names(ids: dict[str, None], given: Sequence[Any]) -> list[str]:
 
 
 def _compact(block: Block, values: Any, what: str) -> np.ndarray:
-    """Return x or y as it is stored: floats as float32, labels as int32, other integers as they are."""
+    """Return x or y as it is stored: floats as float32, labels as int32, other integers unchanged."""
     client = block.ids[0]
     array = to_array(values, f"{what} of client {client!r}")
     if array.dtype.kind not in "iufb":

@@ -1,4 +1,4 @@
-"""Synthetic(alpha, beta): clients whose inputs and whose labelling both differ, as many as one likes.
+"""Synthetic(alpha, beta): any number of clients, whose inputs and whose labelling both differ.
 
 Li et al. (2020), "Federated Optimization in Heterogeneous Networks", arXiv:1812.06127, section 5.1.
 """
@@ -14,10 +14,10 @@ from fedmeta.data.storage import Block, write_blocks
 from fedmeta.errors import UsageError
 
 TOGETHER = 256
-"""How many clients are drawn together; it is part of what is drawn."""
+"""How many clients are drawn together; another number would draw other clients."""
 
 LARGEST = 5
-"""How many times the mean the largest client may be."""
+"""The size of the largest client, as a multiple of the mean."""
 
 
 def write(
@@ -43,7 +43,7 @@ def write(
         alpha: see `blocks`.
         beta: see `blocks`.
         seed: see `blocks`.
-        progress: called with how many clients are stored.
+        progress: called with the number of clients stored so far.
 
     Raises:
         UsageError: the folder exists, or a number is out of range.

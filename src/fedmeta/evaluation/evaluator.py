@@ -43,13 +43,13 @@ def evaluate(
     Args:
         algorithm: how a client adapts; `dataclasses.replace(algorithm, adapt_steps=10)` adapts for longer.
         model: the network, its loss and its metrics.
-        phi: what the server holds.
-        data: the clients to test on; for an honest figure, none that was trained on.
+        phi: the server's phi, such as `run.phi`.
+        data: the clients to test on; for an honest figure, none of the training clients.
         support: the fraction of a client's examples that it adapts on, in (0, 1).
         seed: the same seed gives the same support and query sets.
-        max_examples: at most so many of a client's examples are drawn.
+        max_examples: the most examples of a client that are drawn; None for all.
         curve: also measure after each adaptation step (`report.curve`).
-        plan: how the engine computes the clients; the usual one where it is not given.
+        plan: how the engine computes the clients; by default a plan that fits most models.
         precision: as in `fm.train`.
 
     Raises:
@@ -62,7 +62,7 @@ def evaluate(
     check_precision(precision)
     check_fit(model, data)
     check_phi(algorithm, model, phi)
-    # Nobody who is tested has taken part.
+    # The clients that are tested have not taken part.
     memory = algorithm.memory(model, random.as_key(random.key_data(seed, "init")))
     usable = usable_clients(data, max_examples)
     sizes = drawn_sizes(data, max_examples)
@@ -73,8 +73,8 @@ def evaluate(
     for bucket in np.unique(padded):
         members = np.flatnonzero(padded == bucket)
         lengths = buckets.lengths(int(bucket))
-        # Groups of equal size, about 8 or as many as are computed side by side, so that the last is hardly ever
-        # filled up.
+        # Groups of equal size, about 8 or as many as are computed side by side, so that the last one needs few
+        # fillers.
         given = default_plan(8, update_flops(federation, task_like(data, lengths))) if plan is None else plan
         group = max(8, given.chunk) * sharding.mesh(None if sharding.several() else given.devices).size
         places = CohortSharding(given, math.ceil(len(members) / math.ceil(len(members) / group)))

@@ -1,4 +1,4 @@
-"""What an evaluation gives: the clients' scores before and after they adapt."""
+"""The results of an evaluation: the clients' scores before and after they adapt."""
 
 import csv
 import io
@@ -32,12 +32,12 @@ class Scores:
 
     @cached_property
     def by_client(self) -> dict[str, float]:
-        """Each metric's mean over clients, every client counting the same."""
+        """Each metric's mean over clients, in which every client counts the same."""
         return {name: float(np.mean(values)) for name, values in self.values.items()}
 
     @property
     def judged_by(self) -> str:
-        """The metric behind `deciles`, `std` and `bottom_10_percent`: accuracy, or the loss without one."""
+        """The metric behind `deciles`, `std` and `bottom_10_percent`: accuracy, or the loss if there is no accuracy."""
         return "accuracy" if "accuracy" in self.values else "loss"
 
     @property
@@ -62,7 +62,7 @@ class Scores:
 
     @property
     def bottom_10_percent(self) -> float:
-        """The mean over the tenth of the clients that fare worst (at least one client)."""
+        """The mean over the worst tenth of the clients (at least one client)."""
         values = np.sort(self.values[self.judged_by])
         worst = math.ceil(len(values) / 10)
         return float(np.mean(values[:worst] if self.judged_by == "accuracy" else values[-worst:]))
@@ -82,7 +82,7 @@ class Report:
         after: the scores after adaptation; the same as before for an algorithm that does not adapt.
         clients: the clients' names.
         support_examples: each client's support examples, shape [clients].
-        steps: the scores before adaptation and after each step, or empty where no curve was asked for.
+        steps: the scores before adaptation and after each step, or empty if no curve was asked for.
         left_out: clients too small to have both a support and a query example.
     """
 

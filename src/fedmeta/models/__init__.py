@@ -18,7 +18,7 @@ __all__ = ["MODELS", "Shape", "build", "char_lstm", "leaf_cnn", "mlp", "softmax_
 
 
 Sizes = int | tuple[int, ...]
-"""What an option of a network holds: one number or several."""
+"""The value of a network's option: one number or several."""
 
 
 @dataclass(frozen=True)

@@ -40,5 +40,5 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
 
 def _with_bias(x: Any, bias: Any) -> Float[Array, "... outputs"]:
-    # Broadcast explicitly, for whoever has JAX refuse to do it unasked (jax_numpy_rank_promotion).
+    # Broadcast explicitly, because JAX can be set to refuse it otherwise (jax_numpy_rank_promotion).
     return x + jnp.broadcast_to(bias, x.shape)

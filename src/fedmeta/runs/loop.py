@@ -35,14 +35,14 @@ ADAM = optimisers.adam(1e-3)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What training gave.
+    """The result of training.
 
     Args:
         state: the server's last state.
         rows: one mapping of figures for each round.
         directory: the run folder, if there is one.
-        plan: by which the rounds were computed.
-        best: the state that did best on the validation figure, where training was stopped by one; else None.
+        plan: the plan by which the rounds were computed.
+        best: the best state by the validation figure, with `patience`; else None.
     """
 
     state: ServerState
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def phi(self) -> Any:
-        """The result: of the best state where there is one, else of the last."""
+        """The phi of the best state if there is one, else of the last."""
         return (self.state if self.best is None else self.best).phi
 
     @property
@@ -86,7 +86,7 @@ def explain_plan(
         data: as in `train`.
         server: as in `train`.
         plan: look at this one instead.
-        listeners: hear of each plan that is measured.
+        listeners: are told of each plan that is measured.
         options: those of `fm.Simulator`.
     """
     return explain(Simulator(Federation(algorithm, model, server), data, **options), plan, listeners)
@@ -135,20 +135,20 @@ def train(
         seed: every draw is folded from it by purpose, round and client.
         directory: the run folder. A run that was interrupted there goes on from its last checkpoint and gives
             bit for bit what it would have given.
-        max_examples: at most so many of a client's examples are drawn in a round.
-        validate: called with phi every `validate_every` rounds and after the last; what it returns goes into
-            the history.
+        max_examples: the most examples of a client that are drawn in a round; None for all.
+        validate: called with phi every `validate_every` rounds and after the last; its figures go into the
+            history.
         validate_every: see `validate`.
-        patience: stop after so many looks at the validation figure without a better one, and keep the best state.
-        monitor: the validation figure that `patience` is about: more is better but for names that hold "loss" or
-            "error". Where it is not given: accuracy, or the loss without one.
+        patience: stop after this many validations without a better figure, and keep the best state.
+        monitor: the validation figure for `patience`: more is better, except for names that contain "loss" or "error".
+            By default accuracy, or the loss if there is no accuracy.
         checkpoint_every: rounds between checkpoints; there is always one after the last round.
         listeners: functions of one event, called in this process, in order. One that returns `fm.events.STOP` after a
             round ends the run there.
-        recipe: kept in run.toml beside the settings, for whoever must repeat the run.
-        plan: how the engine computes a cohort. Where it is not given: that of the run in `directory`; else the one
-            that was fastest when this model was measured on this machine, which a run that is long enough does
-            first; else the one that fits most models.
+        recipe: kept in run.toml with the settings, so that the run can be repeated.
+        plan: how the engine computes a cohort. By default the plan of the run in `directory`; else the plan that was
+            fastest for this model on this machine, which a long run measures first; else a plan that fits most
+            models.
         precision: "bfloat16" rounds the factors of every matrix product and convolution.
 
     Raises:
@@ -208,13 +208,13 @@ def run(
             raise UsageError(f"{name} must be at least 1, not {value}")
     if patience is not None and validate is None:
         raise UsageError("patience is about a validation figure: give validate, too")
-    # Whoever changes the working directory on the way does not move the run.
+    # A later change of the working directory must not move the run.
     directory = None if directory is None else Path(directory).absolute()
     given = simulator.given_plan
     if given is None and directory is not None and sharding.is_leader():
         given = saved_plan(directory)
     simulator.use(choose_plan(simulator, given, rounds, listeners))
-    # Only process 0 speaks and writes; the others compute their share of each cohort.
+    # Only process 0 prints and writes; the others compute their share of each cohort.
     listeners = listeners if sharding.is_leader() else ()
     with ExitStack() as stack:
         folder = None
@@ -251,7 +251,7 @@ class _Loop:
         self.rows = read_history(folder.path) if folder else []
 
     def run(self, state: ServerState, stack: ExitStack) -> Run:
-        """Compute the rounds that are left."""
+        """Compute the remaining rounds."""
         simulator, folder = self.simulator, self.folder
         done = int(state.round)
         if done > self.rounds:
@@ -259,8 +259,8 @@ class _Loop:
             raise UsageError(f"{where} has {done} rounds done, more than the {self.rounds} that are asked for")
         if folder:
             folder.keep_settings()
-        # The state whose row is kept: what an interrupt leaves in the checkpoint. The one before it is needed no more,
-        # and the next one takes its place in memory.
+        # `told` is the state whose row is stored: after an interrupt it is in the checkpoint. The state before it is no
+        # longer needed, and the next one reuses its memory.
         self.told, spent, stopped = state, jax.tree.map(jnp.copy, state), self.best.stopped
         try:
             self.tell(
@@ -316,19 +316,19 @@ class _Loop:
         return result
 
     def look(self, state: ServerState, *, last: bool) -> dict[str, float]:
-        """Return what `validate` gives, where it is due."""
+        """Return the figures of `validate`, if it is due."""
         if self.validate is None or not (last or int(state.round) % self.validate_every == 0):
             return {}
-        # A copy, for whoever keeps it: the state's memory is used again.
+        # A copy, because `validate` may keep it and the state's memory is reused.
         return figures_of(self.validate(jax.tree.map(jnp.copy, state.phi)))
 
     def tell(self, event: events.Event) -> str:
-        """Tell the listeners; return why the run shall stop, or "" where none of them says so."""
+        """Tell the listeners; return why the run should stop, or "" if none of them asks for it."""
         answers = [listener(event) for listener in self.listeners]
         return "a listener asked for it" if any(answer is events.STOP for answer in answers) else ""
 
     def save(self) -> None:
-        """Bring the state whose row is kept into the checkpoint."""
+        """Write the state whose row is stored to the checkpoint."""
         mark = self.simulator.mark_memory(int(self.told.round))
         if self.folder:
             self.folder.save_checkpoint(self.told, memory=mark, best=self.best.state)

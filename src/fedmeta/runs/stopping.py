@@ -1,4 +1,4 @@
-"""Early stopping: the best state so far by a validation figure, and when to look no further."""
+"""Early stopping: the best state so far by a validation figure, and when to stop."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ class Best:
 
     Args:
         patience: looks without a better figure after which a run stops; None for never.
-        monitor: the figure; accuracy, or the loss, where it is not given.
+        monitor: the figure; by default accuracy, or the loss if there is no accuracy.
     """
 
     def __init__(self, patience: int | None, monitor: str | None):
@@ -27,7 +27,7 @@ class Best:
 
     @property
     def stopped(self) -> str:
-        """Why the run shall stop, or "" where it need not."""
+        """Why the run should stop, or "" if it should not."""
         if self.patience is None or self._without < self.patience:
             return ""
         return f"no better validation {self.monitor} than that of round {self.round} in {self.patience} looks"
@@ -42,7 +42,7 @@ class Best:
         return self.stopped
 
     def restore(self, state: ServerState | None, rows: Sequence[Mapping[str, Any]], every: int) -> None:
-        """Go on from the rows of a run and its best state."""
+        """Continue from the rows of a run and its best state."""
         if self.patience is None:
             return
         prefix = "validation_"

@@ -1,1 +1,1 @@
-"""Rounds, driven from outside: who takes part, on which examples, and one step after another."""
+"""Rounds, driven from outside: cohorts, their examples, clients' memory, and single steps."""

@@ -1,4 +1,4 @@
-"""What can be said of a federation before its first round."""
+"""Checks of a federation before its first round."""
 
 import jax
 
@@ -8,7 +8,7 @@ from fedmeta.federation import Federation
 
 
 def check_federation(federation: Federation, cohort_size: int) -> None:
-    """Raise a UsageError where a part of a federation cannot do its work on this model.
+    """Raise a UsageError if a part of a federation does not work with this model.
 
     The server's optimiser must step on a gradient alone, and an inner optimiser that is differentiated must have a
     derivative where a gradient is exactly zero.

@@ -1,7 +1,7 @@
-"""What clients keep between their rounds: rows of bytes, and where each client's last one is.
+"""What clients keep between their rounds: rows of bytes, and the position of each client's last row.
 
-A client that never took part has no row. In a run folder the rows are a file to which is only ever appended: a
-checkpoint is its name and length, and going on cuts it there. When most of it is outdated, a new file takes its place.
+A client that never took part has no row. In a run folder the rows are in an append-only file. A checkpoint has its name
+and length, and a resumed run cuts it to that length. When most of the file is outdated, a new file replaces it.
 """
 
 import os
@@ -17,7 +17,7 @@ from fedmeta import pytrees
 from fedmeta.errors import CheckpointError, RunError
 
 SLACK = 64 << 20
-"""Bytes of outdated rows that a file may have beside as many as are in use."""
+"""A file may have this many bytes of outdated rows, in addition to as many bytes as are in use."""
 
 _SIZE = struct.Struct("<I")
 
@@ -26,9 +26,9 @@ class ClientMemory:
     """The clients' memories, by client name.
 
     Args:
-        fresh: what a client keeps that has taken no part: a pytree of arrays.
-        folder: where the file lies; in this process's memory where it is not given.
-        mark: the `mark` of a checkpoint, to go on from; without one the clients start anew.
+        fresh: the memory of a client that has not taken part: a pytree of arrays.
+        folder: the folder of the file; by default the rows are in this process's memory.
+        mark: the `mark` of a checkpoint to continue from; without it all clients start fresh.
 
     Raises:
         CheckpointError: the file is shorter than the mark says, or damaged.
@@ -76,7 +76,7 @@ class ClientMemory:
             self._round, self._length = round, self._file.seek(0, os.SEEK_END)
 
     def mark(self, round: int) -> dict[str, Any] | None:
-        """Bring all that belongs to the state after a round to the disk; return what a checkpoint keeps of it.
+        """Write everything up to a round to the disk; return the mark for a checkpoint.
 
         Raises:
             RunError: the file system refuses.
@@ -94,7 +94,7 @@ class ClientMemory:
         return {"file": self._path.name, "length": length}
 
     def tidy(self) -> None:
-        """Remove files that no checkpoint needs any more; call it once the checkpoint is written."""
+        """Remove files that no checkpoint needs any longer; call it once the checkpoint is written."""
         if self._file is not None and self._folder is not None:
             for other in self._folder.glob("memory-*.rows"):
                 if other != self._path:
@@ -165,7 +165,7 @@ class ClientMemory:
             self._file.write(row)
 
     def _renew(self) -> None:
-        """Write the rows in use to a new file, which takes the place of this one."""
+        """Write the rows in use to a new file, which replaces this one."""
         rows = ((name, self._row(name)) for name in sorted(self._places, key=self._places.__getitem__))
         assert self._folder is not None
         assert self._file is not None
@@ -186,7 +186,7 @@ class ClientMemory:
 
 
 class _refusals:
-    """Turn what the file system refuses into a `RunError`."""
+    """Turn errors of the file system into a `RunError`."""
 
     def __init__(self, path: Path):
         self._path = path

@@ -1,4 +1,4 @@
-"""Which plan a run is computed by: given, measured before, measured now, or the one that fits most models."""
+"""Chooses the plan of a run: given, measured before, measured now, or a default that fits most models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class PlanExplanation:
 
     Args:
         plan: the plan.
-        source: where it comes from.
+        source: how it was chosen, in words.
         trials: the plans that were measured.
         cohort_size: clients in a round.
-        buckets: support and query examples, padding included, of each bucket to which clients are padded; each is
-            another program to compile.
-        padding: the share of padding among all examples, when every client is padded to its own bucket.
+        buckets: support and query examples, padding included, of each bucket to which clients are padded; each bucket
+            is a program to compile.
+        padding: the share of padding among all examples, if every client is padded to its own bucket.
         flops: floating-point operations of a client's update in the largest bucket; None where they cannot be counted.
     """
 
@@ -38,17 +38,17 @@ class PlanExplanation:
 
 
 def choose_plan(simulator: Simulator, given: Plan | None, rounds: int, listeners: Sequence[Listener] = ()) -> Plan:
-    """Return the plan for a run of so many rounds: that of `explain`, or the default where the run is too short.
+    """Return the plan for a run of this many rounds: that of `explain`, or the default if the run is short.
 
     Args:
         simulator: computes the run.
-        given: is returned where it is not None.
+        given: returned unless it is None.
         rounds: of the run.
-        listeners: hear of each plan that is measured.
+        listeners: are told of each plan that is measured.
     """
     usual = default_plan(simulator.cohort_size, simulator.flops())
     if sharding.several():
-        # All processes must take the same, and none can measure alone.
+        # All processes must use the same plan, and none can measure alone.
         if given is None and sharding.is_leader() and (trials := autotune.remembered(_digest(simulator))):
             given = autotune.best(trials, rounds).plan
         return Plan.shared(given or usual)
@@ -61,7 +61,7 @@ def choose_plan(simulator: Simulator, given: Plan | None, rounds: int, listeners
 
 
 def explain(simulator: Simulator, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> PlanExplanation:
-    """Return the fastest of the plans that were measured before or are measured now; or look at this plan."""
+    """Return the fastest of the plans that were measured before or are measured now; or measure the given plan."""
     stopwatch = autotune.Stopwatch(lambda candidate: _compiled(simulator, candidate))
 
     def trial(candidate: Plan) -> autotune.Trial:

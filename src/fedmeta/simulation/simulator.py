@@ -1,4 +1,4 @@
-"""The simulator: a federation on a data set, one round after another, driven from outside."""
+"""The simulator: a federation on a data set, one round at a time, driven from outside."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ from fedmeta.simulation.memory import ClientMemory
 
 
 class DrawnCohort(NamedTuple):
-    """Who takes part in a round, and their examples, on the devices that compute them.
+    """The clients of a round, and their examples, on the devices that compute them.
 
     Args:
         round: from 1.
-        clients: their names.
+        clients: the clients' names.
         bucket: the number of examples, padding included, to which each of them is padded.
         cohort: their tasks, as one pytree of arrays [clients, ...].
     """
@@ -47,13 +47,13 @@ class DrawnCohort(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What a round gave beside the new state. Its metrics may still be computing: reading them waits.
+    """The figures of a round. Its metrics may still be computing: reading them waits.
 
     Args:
         round: from 1.
         clients: the names of the cohort.
         bytes_down: bytes sent to the clients.
-        bytes_up: bytes that they sent back: their messages, each its leaves in order without a header.
+        bytes_up: bytes of the clients' messages, each its leaves in order without a header.
         flops: floating-point operations of the round's program, padding included; None where a loop's length is known
             only when it runs.
     """
@@ -84,12 +84,12 @@ class Simulator:
 
     Args:
         federation: what a round computes.
-        data: the training clients; no other client is looked at.
+        data: the training clients; no other client is used.
         cohort_size: clients in a round.
         support: the fraction of a client's examples that is its support set.
         seed: of every draw.
-        max_examples: at most so many of a client's examples are drawn in a round.
-        plan: how the engine computes a cohort; one that fits most models where it is not given.
+        max_examples: the most examples of a client that are drawn in a round; None for all.
+        plan: how the engine computes a cohort; by default a plan that fits most models.
         precision: "bfloat16" rounds the factors of every matrix product and convolution to 8 bits of mantissa;
             sums, parameters and everything else stay float32.
 
@@ -167,9 +167,9 @@ class Simulator:
         """Return the state after a round, and the round's figures. It does not wait for the devices.
 
         Args:
-            state: before the round; it stays as it is.
+            state: before the round; it is not changed.
             drawn: the cohort.
-            spent: a state that is needed no more, in whose memory the new one is put.
+            spent: a state that is no longer needed, whose memory the new state reuses.
         """
         self._settle()
         memory = self.memory_of(drawn)
@@ -189,7 +189,7 @@ class Simulator:
         return result.state, figures
 
     def use(self, plan: Plan) -> None:
-        """Compute the rounds by this plan."""
+        """Compute the following rounds by this plan."""
         self.given_plan, self._placement = plan, CohortSharding(plan, self.cohort_size)
         self.__dict__.pop("program", None)
 
@@ -217,7 +217,7 @@ class Simulator:
         return sharding.replicate(jax.tree.map(jnp.asarray, state), self.placement.mesh)
 
     def keep_memory_in(self, folder: Path, mark: dict[str, Any] | None = None) -> None:
-        """Keep the clients' memory in a folder; with the mark of a checkpoint go on from it."""
+        """Keep the clients' memory in a folder; with the mark of a checkpoint, continue from it."""
         self.memory.close()
         self.memory, self._after = ClientMemory(self._fresh(), folder, mark), None
 
@@ -251,16 +251,16 @@ class Simulator:
         return self.federation.memory(self._key())
 
     def _settle(self) -> None:
-        """Keep what the clients of the last round have kept."""
+        """Store the memory of the last round's clients."""
         if self._after is not None:
             (number, names, after), self._after = self._after, None
-            # All processes take part in gathering it.
+            # All processes must take part in gathering it.
             after = sharding.to_host(after)
             if sharding.is_leader():
                 self.memory.write(number, names, after)
 
     def memory_of(self, drawn: DrawnCohort) -> Any:
-        """Return what this process's clients of a cohort have kept, every array [clients, ...], on its devices."""
+        """Return the memory of this process's clients of a cohort, every array [clients, ...], on its devices."""
         there = self.placement
         fill: list[str | None] = [None] * (there.filled - len(drawn.clients))
         if not self.memory:
@@ -271,7 +271,7 @@ class Simulator:
         return sharding.spread(jax.tree.map(lambda leaf: leaf[mine], memory), there.mesh)
 
     def _diverged(self, state: ServerState, drawn: DrawnCohort, memory: Any) -> Diverged:
-        """Return the error that says whose update, or whether the server's step, is not finite."""
+        """Return the error that says which client's update is not finite, or that the server's step is not."""
         there = self.placement
         program = finite_program(self.federation, there.plan, self.precision, there.mesh)
         finite = sharding.to_host(program(state.phi, drawn.cohort, memory))[: self.cohort_size]

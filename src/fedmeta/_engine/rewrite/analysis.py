@@ -1,4 +1,4 @@
-"""What a traced program holds that is worth another form: thin products, sums of them, matrices used by their rows."""
+"""Finds what is worth rewriting in a traced program: thin products, sums of them, matrices used by their rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +9,16 @@ from jax.extend import core
 from fedmeta._engine.rewrite.low_rank import worthwhile
 
 CHECKPOINTS = ("checkpoint", "remat2")
-"""The operations whose inner program is computed again where it is differentiated."""
+"""The operations whose inner program is computed again when it is differentiated."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """A product that a loop adds to what it carries.
+    """A product that a loop adds to a sum that it carries.
 
     Args:
-        product: the operation that takes the product.
-        equations: what goes when it is taken after the loop: the product, its transposition and the addition.
+        product: the operation of the product.
+        equations: what is removed when it is taken after the loop: the product, its transposition, the addition.
         permutation: of the product's axes before it is added, if any.
         result: the variable of the sum.
     """
@@ -30,7 +30,7 @@ class Sum:
 
 
 def find_sums(jaxpr: Any, consts: int, count: int) -> dict[int, Sum]:
-    """Return, by place among what a loop carries, the sums of products that may be taken after it."""
+    """Return, by position among a loop's carries, the sums of products that may be taken after it."""
     makers = {variable: equation for equation in jaxpr.eqns for variable in equation.outvars}
     uses: dict[Any, int] = {}
     for variable in (*(v for equation in jaxpr.eqns for v in equation.invars), *jaxpr.outvars):
@@ -59,7 +59,7 @@ def find_sums(jaxpr: Any, consts: int, count: int) -> dict[int, Sum]:
 
 
 def contracted_by_rows(jaxpr: Any, count: int) -> set[int]:
-    """Return which of a loop's first `count` inputs are matrices that a product in it contracts along their rows."""
+    """Return which of a loop's first `count` inputs are matrices that a product contracts along their rows."""
     places = {variable: place for place, variable in enumerate(jaxpr.invars[:count])}
     found = set()
     for equation in jaxpr.eqns:
@@ -73,7 +73,7 @@ def contracted_by_rows(jaxpr: Any, count: int) -> set[int]:
 
 
 def _rank(equation: Any) -> int | None:
-    """Return the inner dimension of a product of two matrices, or None if it is another product."""
+    """Return the inner dimension of a product of two matrices, or None for any other product."""
     contracted, batch = equation.params["dimension_numbers"]
     left, right = (variable.aval for variable in equation.invars)
     if batch[0] or len(contracted[0]) != 1 or not left.ndim == right.ndim == 2:
@@ -82,7 +82,7 @@ def _rank(equation: Any) -> int | None:
 
 
 def is_thin(equation: Any, repeats: int = 1) -> bool:
-    """Return whether a product is of two thin matrices, and worth to be left in its factors."""
+    """Return whether a product is one of two thin matrices that is worth leaving in its factors."""
     rank, aval = _rank(equation), equation.outvars[0].aval
     floating = jnp.issubdtype(aval.dtype, jnp.floating)
     alike = all(variable.aval.dtype == aval.dtype for variable in equation.invars)
@@ -90,7 +90,7 @@ def is_thin(equation: Any, repeats: int = 1) -> bool:
 
 
 def holds_thin(jaxpr: Any, repeats: int) -> bool:
-    """Return whether a loop's body takes products that are worth their factors, all steps together."""
+    """Return whether a loop's body has products that are worth leaving in their factors, over all steps."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general" and is_thin(equation, repeats):
             return True
@@ -106,7 +106,7 @@ def holds_thin(jaxpr: Any, repeats: int) -> bool:
 
 
 def operations(jaxpr: Any) -> int:
-    """Return how many operations a program is written with, those in loops and in what it calls among them."""
+    """Return how many operations a program has, including those in loops and in called programs."""
     count = len(jaxpr.eqns)
     for equation in jaxpr.eqns:
         for value in equation.params.values():

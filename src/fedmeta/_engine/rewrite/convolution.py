@@ -1,4 +1,4 @@
-"""Convolutions in the forms that a CPU computes fast, whatever form differentiation gave them."""
+"""Convolutions in forms that a CPU computes fast, whatever form differentiation gave them."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ class _Plain(NamedTuple):
 
 
 class _How(NamedTuple):
-    """By what the products of a convolution are taken.
+    """How the products of a convolution are computed.
 
     Args:
         form: the library's convolution, or patches times a matrix.
@@ -54,7 +54,7 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], form: Form, product: An
     """Return `lax.conv_general_dilated(lhs, rhs, **params)` for a rewritable convolution, computed in a fast form.
 
     A derivative in the kernel slides one image over another: it is computed as patches times a matrix. A
-    derivative in such a derivative has a kernel that is larger than the image: the two change places.
+    derivative of such a derivative has a kernel that is larger than the image, so the two are exchanged.
     """
     numbers = params["dimension_numbers"]
     how = _How(form, product, params["precision"], params["preferred_element_type"])
@@ -85,24 +85,24 @@ def _forward(plain: _Plain, how: _How) -> jax.Array:
 
 
 def _exchanged(x: Any, kernel: Any, padding: Any, outputs: list[int], how: _How) -> jax.Array:
-    """Slide x over the kernel instead; what comes out runs backwards."""
+    """Slide x over the kernel instead, and reverse the result."""
     before = [o - 1 - p[0] for o, p in zip(outputs, padding, strict=True)]
     after = [o - 1 - b + s - k for o, b, s, k in zip(outputs, before, x.shape[1:3], kernel.shape[:2], strict=True)]
     image, window = kernel.transpose(3, 0, 1, 2), x.transpose(1, 2, 3, 0)
-    # Running the small window backwards costs nothing; the image was turned by differentiation, and is turned back.
+    # Reversing the small window costs nothing; differentiation has reversed the image, and this undoes it.
     plain = _Plain(jnp.flip(image, (1, 2)), jnp.flip(window, (0, 1)), tuple(zip(after, before, strict=True)))
     return _forward(plain, how).transpose(3, 1, 2, 0)
 
 
 def _kernel_gradient(x: Any, kernel: Any, padding: Any, outputs: list[int], how: _How) -> jax.Array:
-    """Contract each shift of one with the other: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
+    """Contract each shift of x with the kernel: [n, h, w, c] and [kh, kw, c, d] -> [n, *outputs, d]."""
     if how.form == "xla" and x.shape[0] > 8:
         x, kernel = lax.optimization_barrier((x, kernel))
         return lax.optimization_barrier(_library(x, kernel, padding, how))
     images, slid = x.transpose(3, 1, 2, 0), kernel.transpose(2, 0, 1, 3)
     if images.shape[-1] <= slid.shape[-1]:
         return _shifted(images, slid, padding, outputs, how.product).transpose(2, 0, 1, 3)
-    # Shifting the other one back is the same; the fewer channels there are, the smaller are the patches.
+    # Shifting the other one back gives the same; with fewer channels the patches are smaller.
     back = [o - 1 - p[0] for o, p in zip(outputs, padding, strict=True)]
     sizes = zip(outputs, back, images.shape[1:3], slid.shape[1:3], strict=True)
     ahead = [o - 1 - b + i - s for o, b, i, s in sizes]
@@ -118,14 +118,14 @@ def _shifted(moved: Any, fixed: Any, padding: Any, outputs: list[int], product: 
     for i in range(outputs[0]):
         shifts = [padded[:, i : i + height, j : j + width] for j in range(outputs[1])]
         patches = shifts[0] if len(shifts) == 1 else jnp.concatenate(shifts, axis=-1)
-        # In this order the smaller one of the two is transposed, and once for all rows.
+        # In this order the smaller of the two is transposed, and only once for all rows.
         contracted = product(fixed, patches, (((0, 1, 2), (0, 1, 2)), ((), ())))
         rows.append(contracted.reshape(-1, outputs[1], moved.shape[-1]))
     return jnp.stack(rows).transpose(0, 2, 3, 1)
 
 
 def _library(x: Any, kernel: Any, padding: Any, how: _How) -> jax.Array:
-    """Convolve by the library; a batch of clients with kernels of their own goes one client after another."""
+    """Convolve by the library; a batch of clients with different kernels is computed one client after another."""
 
     @jax.custom_batching.custom_vmap
     def one(x: Any, kernel: Any) -> jax.Array:
@@ -142,7 +142,7 @@ def _library(x: Any, kernel: Any, padding: Any, how: _How) -> jax.Array:
     @one.def_vmap
     def _several(size: int, batched: list[bool], x: Any, kernel: Any) -> tuple[Any, bool]:
         if jax.default_backend() != "cpu":
-            # A batch of kernels is what such devices are good at.
+            # Such devices are fast on a batch of kernels.
             axes = tuple(0 if there else None for there in batched)
             return jax.vmap(one.fun, in_axes=axes)(x, kernel), True
         if not batched[1]:

@@ -1,8 +1,8 @@
-"""A traced program, run anew with some of its operations in another form and the same result.
+"""Computes a traced program with some of its operations in another form, and the same result.
 
-An algorithm is written as the paper writes it, for one client, and differentiated by JAX. What reaches the engine
-is the traced program of that client's update, derivatives included. Here it is walked through, operation by
-operation, and re-emitted, so that no algorithm and no model needs to know of any of this:
+An algorithm is written for one client, as in its paper, and JAX differentiates it. The engine is given the traced
+program of that client's update, derivatives included. This module walks through it, operation by operation, and
+re-emits it, so that no algorithm and no model needs to know of any of this:
 
 - a product of few examples, such as a dense layer's gradient, stays in its factors (`LowRank`) through scaling,
   sums and transposition, up to the products with it;
@@ -34,18 +34,18 @@ from fedmeta._engine.rewrite.convolution import Form, convolve, rewritable
 from fedmeta._engine.rewrite.low_rank import LowRank, dense
 
 UNROLLED = 3000
-"""Operations that a loop may become where its steps are written out: each of them costs time to compile."""
+"""The most operations of an unrolled loop: each of them takes time to compile."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which forms the program takes.
+    """The forms that a program's operations are given.
 
     Args:
         low_rank: leave products of few examples in their factors.
         convolution: "xla" or "im2col" (patches times a matrix); None leaves convolutions as they are.
         sums: take a product that a loop adds up once, after the loop.
-        products: the type in which the factors of a product are rounded; None leaves them as they are. Sums are
+        products: the type to which the factors of a product are rounded; None leaves them as they are. Sums are
             taken in the type of the result.
     """
 
@@ -72,7 +72,7 @@ class _Uniform:
 
 @dataclass(frozen=True)
 class _Stack:
-    """What the steps of an unrolled loop gave, not yet stacked."""
+    """The results of the steps of an unrolled loop, not yet stacked."""
 
     parts: tuple[Any, ...]
 
@@ -82,7 +82,7 @@ class _Stack:
 
 @dataclass(frozen=True)
 class _Turned:
-    """A matrix whose rows a loop contracts in each of its steps, and its transpose, laid out once before the loop."""
+    """A matrix whose rows a loop contracts in each step, with its transpose, which is made once before the loop."""
 
     matrix: Any
     transpose: Any
@@ -92,7 +92,7 @@ class _Turned:
 
 
 class Traced(NamedTuple):
-    """A function as the operations it consists of, for arguments of certain shapes.
+    """The operations of a function, for arguments of certain shapes.
 
     Args:
         program: the operations, on the leaves of the arguments.
@@ -104,7 +104,7 @@ class Traced(NamedTuple):
 
 
 def trace(function: Callable[..., Any], *args: Any) -> Traced:
-    """Return the function traced for these arguments, or for anything with a shape and a dtype in their place."""
+    """Return the function traced for these arguments, which may be anything with a shape and a dtype."""
     program, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     return Traced(program, jax.tree.structure(shape))
 
@@ -112,8 +112,8 @@ def trace(function: Callable[..., Any], *args: Any) -> Traced:
 def rewrite(traced: Traced, options: Options) -> Callable[..., Any]:
     """Return the traced function with its operations in the forms that the options name.
 
-    Matrices among its results that are `LowRank` are left so. It is not meant to be differentiated: what it computes
-    may hold derivatives already.
+    Results that are `LowRank` matrices stay so. The function is not meant to be differentiated: it may contain
+    derivatives already.
     """
 
     def run(*args: Any) -> Any:
@@ -126,7 +126,7 @@ def rewrite(traced: Traced, options: Options) -> Callable[..., Any]:
 
 
 def primitives(traced: Traced) -> set[str]:
-    """Return the names of all operations of a traced function, those in loops and in what it calls among them."""
+    """Return the names of all operations of a traced function, including those in loops and in called functions."""
     found: set[str] = set()
     waiting = [traced.program.jaxpr]
     while waiting:
@@ -142,7 +142,7 @@ def primitives(traced: Traced) -> set[str]:
 
 
 class _Interpreter:
-    """Walks a program; each rule returns the operation's results, or None to have it run as it is."""
+    """Walks a program; each rule returns the operation's results, or None to run it unchanged."""
 
     def __init__(self, options: Options):
         self.options = options
@@ -167,7 +167,7 @@ class _Interpreter:
         }
 
     def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-        """Return the program's results, some of them perhaps not formed."""
+        """Return the program's results; some of them may still be in factors."""
         values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
         def read(variable: Any) -> Any:
@@ -243,9 +243,9 @@ class _Interpreter:
         return self.options.products is not None and jnp.issubdtype(factor.dtype, jnp.floating)
 
     def _rounded(self, factor: Any) -> Any:
-        """Return a product's factor as it counts in the product, in its own type."""
+        """Return a product's factor as rounded for the product, in its own type."""
         kind = jnp.finfo(self.options.products)
-        # A change of type and back may be compiled to nothing.
+        # The compiler may remove a change of type and back.
         return lax.reduce_precision(factor, kind.nexp, kind.nmant)
 
     def _narrowed(self, factor: Any) -> Any:
@@ -302,7 +302,7 @@ class _Interpreter:
     def _subtract(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
         if isinstance(inputs[1], LowRank):
             if inputs[1].base is inputs[0]:
-                # What a client's descent started from, minus where it ended.
+                # The start of a client's descent, minus its end.
                 return [replace(inputs[1], base=None).scaled(-1.0)]
             return self._add(equation, [inputs[0], inputs[1].scaled(-1.0)])
         if isinstance(inputs[0], LowRank):
@@ -320,7 +320,7 @@ class _Interpreter:
     def _checkpoint(self, equation: Any, inputs: list[Any]) -> list[Any]:
         inputs = [_dense(value) for value in inputs]
         if equation.params["differentiated"]:
-            # Else the compiler would see that both passes compute the same, and keep what shall be computed again.
+            # Otherwise the compiler would see that both passes are the same, and keep what should be computed again.
             inputs = lax.optimization_barrier(inputs)
         return self.run(equation.params["jaxpr"], (), inputs)
 
@@ -332,7 +332,7 @@ class _Interpreter:
     def _while(self, equation: Any, inputs: list[Any]) -> list[Any] | None:
         params = equation.params
         if params["cond_jaxpr"].out_avals[0].shape != ():
-            # Several loops side by side, each of which ends when it will: no function of `lax` says that.
+            # Several loops side by side that end at different times: no function of `lax` expresses that.
             return None
         inputs = [_dense(value) for value in inputs]
         first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
@@ -439,7 +439,7 @@ def _dense(value: Any) -> Any:
 
 
 def _matrix(value: Any, like: LowRank) -> Any:
-    """Return a value as an array of a matrix's shape; a program may name a number in place of a matrix."""
+    """Return a value as an array of a matrix's shape; a program may have a number in its place."""
     value = _dense(value)
     return value if jnp.ndim(value) else jnp.full(like.aval.shape, value, like.aval.dtype)
 

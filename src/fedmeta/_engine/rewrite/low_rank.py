@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 SMALLEST = 1024
-"""A matrix with fewer numbers is formed: its factors would save nothing."""
+"""Smaller matrices are formed, because their factors would save nothing."""
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +37,7 @@ class LowRank:
 
     @property
     def size(self) -> int:
-        """How many numbers are kept."""
+        """How many numbers are stored."""
         return sum(part.size for part in (*self.lefts, *self.rights))
 
     def factors(self) -> tuple[jax.Array, jax.Array]:
@@ -69,7 +69,7 @@ class LowRank:
         )
 
     def times(self, other: Any, axis: int, other_axis: int, product: Any) -> jax.Array:
-        """Contract `axis` with an axis of an array; the matrix's other axis comes first in what is returned."""
+        """Contract `axis` with an axis of an array; the matrix's other axis comes first in the result."""
         near, far = self.factors() if axis == 0 else self.factors()[::-1]
         inner = product(near, other, (((1,), (other_axis,)), ((), ())))
         outer = product(far, inner, (((0,), (0,)), ((), ())))
@@ -78,7 +78,7 @@ class LowRank:
         return outer + product(self.base, other, (((axis,), (other_axis,)), ((), ())))
 
     def times_after(self, other: Any, axis: int, other_axis: int, product: Any) -> jax.Array:
-        """Contract as `times` does; the matrix's other axis comes last in what is returned."""
+        """Contract as `times` does; the matrix's other axis comes last in the result."""
         near, far = self.factors() if axis == 0 else self.factors()[::-1]
         inner = product(other, near, (((other_axis,), (1,)), ((), ())))
         outer = product(inner, far, (((inner.ndim - 1,), (0,)), ((), ())))
@@ -88,7 +88,7 @@ class LowRank:
 
 
 def worthwhile(rows: int, columns: int, rank: int) -> bool:
-    """Return whether factors of that rank are below the matrix's own size."""
+    """Return whether factors of that rank are smaller than the matrix itself."""
     return rows * columns >= SMALLEST and rank * (rows + columns) <= rows * columns
 
 
@@ -103,7 +103,7 @@ def dense(value: Any) -> Any:
 
 
 def stacked_rows(parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return factors as matrices [rank, ...], the axes before the last as one: a sum over clients is a longer rank."""
+    """Return factors as matrices [rank, ...], all axes but the last merged: a sum over clients has a larger rank."""
     return tuple(part.reshape(-1, part.shape[-1]) for part in parts)
 
 

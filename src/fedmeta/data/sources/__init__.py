@@ -14,15 +14,15 @@ from fedmeta.errors import UnknownName, UsageError
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that is known by name.
+    """A data set that has a name.
 
     Args:
         name: its name.
         description: one sentence.
-        licence: on what terms the data may be used.
+        licence: the terms of use.
         clients: the number of clients with the default options.
         read: returns the data set; its keyword arguments are the source's options.
-        get: fetches the files into a folder, telling how far it is; None where nothing has to be fetched.
+        get: fetches the files into a folder and reports its progress; None if nothing has to be fetched.
         files: the names of the files that must be there.
     """
 
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def folder(self) -> Path | None:
-        """Where the files lie; None if they are not there, or none are needed."""
+        """The folder of the files; None if they are absent or none are needed."""
         return locate.find(self.name, self.files) if self.files else None
 
     @property
@@ -65,7 +65,7 @@ class Source:
 SOURCES = (
     Source(
         name="digits",
-        description="1,797 handwritten digits of 8x8 pixels, dealt to clients that hold three classes each",
+        description="1,797 handwritten digits of 8x8 pixels, spread over clients with three classes each",
         licence="BSD, with scikit-learn",
         clients=60,
         read=digits.load,
@@ -120,7 +120,7 @@ def load(name: str, **options: object) -> FederatedDataset:
 
     Args:
         name: for example `digits`.
-        options: the source's own; see its page.
+        options: the source's own; see the table of data sets.
 
     Raises:
         UsageError: there is no such data set or option.

@@ -1,4 +1,4 @@
-"""Digits: what comes with scikit-learn, so that nothing has to be fetched."""
+"""Digits: the data set of scikit-learn, so nothing has to be fetched."""
 
 from dataclasses import replace
 
@@ -10,12 +10,12 @@ from fedmeta.data.partition import deal
 
 
 def load(num_clients: int = 60, classes_per_client: int = 3, seed: int = 0) -> FederatedDataset:
-    """Return 1,797 digits dealt to clients that hold a few classes each.
+    """Return 1,797 digits, spread over clients with a few classes each.
 
     Args:
         num_clients: the number of clients.
         classes_per_client: how many of the ten classes each client holds.
-        seed: the same seed gives the same deal.
+        seed: the same seed gives the same assignment.
 
     Returns:
         x is float32 in 0..1 of shape [1797, 64].

@@ -19,7 +19,7 @@ from fedmeta.errors import DataError
 
 MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 QMNIST = "https://raw.githubusercontent.com/facebookresearch/qmnist/master/"
-# The digests are those of the unpacked files, since mirrors compress anew.
+# The digests are those of the unpacked files, because mirrors compress anew.
 UPSTREAM = {
     "train-images-idx3-ubyte.gz": (MNIST, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
     "t10k-images-idx3-ubyte.gz": (MNIST, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
@@ -43,7 +43,7 @@ def load(min_examples: int = 10, classes_per_client: int | None = None, seed: in
 
     Args:
         min_examples: writers with fewer images are left out, with a warning that says how many.
-        classes_per_client: keep so many of each writer's classes, drawn with `seed`; all by default. Only the
+        classes_per_client: keep this many of each writer's classes, drawn with `seed`; all by default. Only the
             images of those classes count towards `min_examples`.
         seed: the same seed gives the same classes.
 
@@ -58,7 +58,7 @@ def load(min_examples: int = 10, classes_per_client: int | None = None, seed: in
     images, labels = [], []
     for part, count in PARTS:
         images.append(_idx(folder / f"{part}-images-idx3-ubyte.gz", "u1", (count, 28, 28)))
-        # QMNIST's test part goes on with 50,000 rows whose images are not MNIST's.
+        # QMNIST's test part has 50,000 more rows, whose images are not in MNIST.
         rows = _idx(folder / f"qmnist-{'train' if part == 'train' else 'test'}-labels-idx2-int.gz", ">i4", (60_000, 8))
         labels.append(rows[:count])
     x, rows = np.concatenate(images), np.concatenate(labels)

@@ -1,4 +1,4 @@
-"""The text of a play taken apart by role."""
+"""Splits the text of a play by role."""
 
 import re
 from collections import Counter, defaultdict
@@ -43,7 +43,7 @@ PLAYS = (
     "winters_tale",
 )
 
-# A direction may run over lines, and some are closed by a brace or not at all; none goes past a blank line.
+# A direction may span lines, and some end with a brace or not at all; none continues past a blank line.
 DIRECTION = re.compile(r"\[(?:[^\[\]}\n]|\n(?!\s*\n))*[\]}]?")
 HEADING = re.compile(r"(?:ACT|SCENE|Act|Scene|PROLOGUE|EPILOGUE|INDUCTION|SONG|Song|DUMB SHOW|THE END)\b.*|[IVX]+\.?")
 WORD = r"(?:[A-Z0-9][\w'\-]*\.?|of|and|AND|de|&|&c)"
@@ -53,11 +53,11 @@ LINKS = re.compile(r"\b(?:of|and|de)\b")
 
 
 def roles(text: str) -> dict[str, str]:
-    """Return what each role of a play says, its lines joined by newlines.
+    """Return the words of each role of a play, lines joined by newlines.
 
     A speaker's name begins a paragraph, alone on its line and with a full stop; a name in capitals may lack
     the stop (one play prints them so) or share its line with the speech. A name not in capitals counts if it
-    comes at least twice, which sets it apart from a short sentence. Spellings that differ in case are one
+    comes at least twice, which distinguishes it from a short sentence. Spellings that differ in case are one
     role. What follows a stage direction belongs to the speaker before it; headings of acts and scenes end a
     speech.
 

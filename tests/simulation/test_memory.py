@@ -201,6 +201,6 @@ def test_a_simulators_memory_grows_with_the_cohorts():
         seen |= set(figures.clients)
         assert len(simulator.memory) == len(seen) < len(data)
     fresh = jax.tree.leaves(simulator.federation.memory(simulator._key()))
-    away = [name for name in data.client_ids if name not in seen][0]
+    away = next(name for name in data.client_ids if name not in seen)
     for leaf, own in zip(jax.tree.leaves(simulator.memory.read([away])), fresh, strict=True):
         np.testing.assert_array_equal(leaf[0], own)

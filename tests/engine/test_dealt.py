@@ -83,5 +83,6 @@ def test_no_device_ever_holds_all_updates_for_a_rule_by_columns(of_one_process):
             assert most >= largest
         else:
             assert not {"all_to_all", "all_gather"} & set(names)
-            assert most == 0
+            # Of the eight numbers that are kept of twenty, at most.
+            assert most <= 1
     assert largest == toys.FEATURES * 4

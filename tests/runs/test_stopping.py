@@ -117,7 +117,8 @@ def test_a_figure_that_is_no_number_is_never_the_best(states):
 def kept(folder):
     """How many rounds the checkpoint has, of which the rows are there too."""
     done = pytrees.load_metadata(folder / "checkpoint" / "state.safetensors")["round"]
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    history = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()] if history.exists() else []
     assert [row["round"] for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) >= done
     return done
@@ -173,11 +174,21 @@ def test_a_longer_patience_goes_on(tmp_path, states):
     assert toys.same_bits(run.best, states[4])
 
 
-def test_patience_that_is_given_later_has_a_best_state_or_says_so(tmp_path, states):
-    """The best look of the rounds before was not kept; what is given as the best is one that was."""
+def test_patience_that_is_given_later_looks_from_then_on(tmp_path, states):
+    """The best state of the rounds before was not kept: none of them can be the result."""
     train(tmp_path, rounds=3, validate=Script(0.1, 0.9, 0.4))
-    run = train(tmp_path, rounds=6, patience=3, validate=Script(0.1, 0.9, 0.4, 0.5, 0.6, 0.5, first=3))
-    assert run.best is not None
+    run = train(tmp_path, rounds=6, patience=2, validate=Script(0.5, 0.6, 0.5))
+    assert len(run.rows) == 6
+    assert toys.same_bits(run.best, states[4])
+
+
+def test_another_figure_to_stop_by_looks_from_then_on(tmp_path, states):
+    def validate(phi):
+        return dict(zip(("accuracy", "loss"), next(figures), strict=True))
+
+    figures = iter([(0.1, 1.0), (0.9, 2.0), (0.4, 3.0), (0.1, 7.0), (0.1, 6.0), (0.1, 9.0)])
+    train(tmp_path, rounds=3, validate=validate, patience=5, monitor="accuracy")
+    run = train(tmp_path, rounds=6, validate=validate, patience=3, monitor="loss")
     assert toys.same_bits(run.best, states[4])
 
 

@@ -1,6 +1,8 @@
 """The simulator as it is driven from outside: init, draw, step."""
 
-import threading
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from fedmeta._engine.plan import Plan
 from fedmeta.errors import DataError, Diverged, UsageError
 from tests import toys
 
+ROOT = Path(__file__).parents[2]
 DATA = toys.classification()
 FEDPER = fm.FedPer(inner_lr=0.2, inner_steps=1)
 
@@ -105,33 +108,24 @@ def test_another_seed_is_another_start_and_other_cohorts(model):
     assert [first.draw(n).clients for n in range(1, 5)] != [second.draw(n).clients for n in range(1, 5)]
 
 
-def test_a_step_does_not_wait_and_reading_the_metrics_does():
-    """The program is held up until after the step has returned."""
-    go, network = threading.Event(), toys.network()
+def test_a_step_does_not_wait_and_reading_the_metrics_does(maml, monkeypatch):
+    """A step takes nothing to the host and asks for no array to be ready."""
+    from fedmeta._engine import sharding
 
-    def hold(x):
-        assert go.wait(60)
-        return x
-
-    def apply(params, x):
-        x = jax.numpy.asarray(x)
-        held = jax.pure_callback(
-            hold, jax.ShapeDtypeStruct(x.shape, x.dtype), jax.lax.stop_gradient(x), vmap_method="sequential"
-        )
-        return network.apply(params, held)
-
-    go.set()
-    there = fm.Simulator(
-        federation(fm.FedAvg(inner_batch_size=None), fm.Model(network.init, apply)), DATA, cohort_size=3, support=0.5
-    )
-    start, drawn = there.init(), there.draw(1)
-    wanted, figures = there.step(start, drawn)
-    metrics = figures.metrics
-    go.clear()
-    after, figures = there.step(start, drawn)
-    assert not after.round.is_ready()
-    go.set()
-    assert figures.metrics == metrics
+    start, drawn = maml.init(), maml.draw(1)
+    wanted, figures = maml.step(start, drawn)
+    assert figures.metrics
+    waited = []
+    for module, name in ((sharding, "to_host"), (jax, "device_get"), (jax, "block_until_ready")):
+        called = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda tree, name=name, call=called: waited.append(name) or call(tree))
+    after, figures = maml.step(start, drawn)
+    assert waited == []
+    assert figures.clients == drawn.clients
+    assert figures.bytes_up > 0
+    assert waited == []
+    assert figures.metrics["loss"] > 0
+    assert "to_host" in waited
     assert toys.same_bits(after, wanted)
 
 
@@ -223,15 +217,29 @@ def test_rounds_are_counted_from_one(number, maml):
         maml.draw(number)
 
 
-def test_numbers_of_numpy_are_taken(maml, model):
-    there = fm.Simulator(
-        federation(model=model), DATA, cohort_size=np.int64(3), support=np.float64(0.5), seed=np.uint8(0)
+def test_numbers_of_numpy_are_taken():
+    """In a process of its own, for here types are checked before the library sees them."""
+    lines = (
+        "import numpy as np",
+        "import fedmeta as fm",
+        "from tests import toys",
+        "made = fm.Federation(fm.MAML(inner_lr=0.2), toys.network())",
+        "def seen(whole, real, small):",
+        "    options = {'cohort_size': whole(3), 'support': real(0.5), 'seed': small(7), 'max_examples': whole(8)}",
+        "    there = fm.Simulator(made, toys.classification(), **options)",
+        "    state, figures = there.step(there.init(), there.draw(small(2)))",
+        "    return figures.clients, toys.flat(state.phi).tobytes(), figures.round, dict(figures.metrics)",
+        "assert seen(np.int64, np.float64, np.uint8) == seen(int, float, int)",
+        "for name in ('cohort_size', 'seed', 'max_examples'):",
+        "    for wrong in (2.5, 'x', True):",
+        "        try: fm.Simulator(made, toys.classification(), **{name: wrong})",
+        "        except fm.errors.UsageError as error: said = str(error)",
+        "        assert said == f'{name} must be a whole number, not {wrong!r}', said",
     )
-    assert there.cohort_size == 3
-    drawn = there.draw(np.int32(2))
-    assert drawn.clients == maml.draw(2).clients
-    assert toys.same_bits(drawn.cohort, maml.draw(2).cohort)
-    assert toys.same_bits(there.step(there.init(), drawn)[0], maml.step(maml.init(), maml.draw(2))[0])
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_who_cannot_be_split_is_left_out(model):
@@ -289,8 +297,8 @@ def test_clients_keep_nothing_of_a_round_that_diverged():
 
 
 def test_a_servers_step_that_is_not_finite_is_told_apart(model):
-    there = fm.Simulator(federation(model=model, server=fm.optimisers.sgd(3e38)), DATA, cohort_size=3, support=0.5)
-    state, _ = there.step(there.init(), there.draw(1))
-    _, figures = there.step(state, there.draw(2))
-    with pytest.raises(Diverged, match="round 2: "):
+    server = optax.scale(float("inf"))
+    there = fm.Simulator(federation(model=model, server=server), DATA, cohort_size=3, support=0.5)
+    _, figures = there.step(there.init(), there.draw(1))
+    with pytest.raises(Diverged, match="round 1: the server's step is not finite; the state after round 0 is kept"):
         _ = figures.metrics

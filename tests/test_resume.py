@@ -12,6 +12,8 @@ import pytest
 
 import fedmeta as fm
 from fedmeta import pytrees
+from fedmeta.errors import CheckpointError
+from fedmeta.simulation import memory
 from tests import interrupted_run, toys
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +68,57 @@ def test_a_killed_process_loses_nothing_that_it_does_not_find_again(point, never
     resumed = interrupted_run.run(tmp_path)
     assert contents(tmp_path) == never_killed
     assert resumed.history.num_rows == interrupted_run.ROUNDS
+
+
+KEEPING = [
+    ("error feedback", "in the program of round 4"),
+    ("error feedback", "in the middle of a row that a client keeps"),
+    ("FedPer", "between the program and the row of round 5"),
+    ("FedPer", "between the new file of rows and its checkpoint"),
+    ("SCAFFOLD", "before the checkpoint of round 4 is renamed"),
+    ("SCAFFOLD", "before the result is renamed"),
+]
+
+
+@pytest.fixture(scope="module")
+def with_memory(tmp_path_factory):
+    """What a run of a kind leaves that nobody kills, the files of what clients keep included."""
+    done = {}
+
+    def leaves(kind):
+        if kind not in done:
+            folder = tmp_path_factory.mktemp(kind)
+            run = interrupted_run.run(folder, kind)
+            done[kind] = contents(folder), kept(folder), run.state
+        return done[kind]
+
+    return leaves
+
+
+def kept(folder):
+    return {path.name: path.read_bytes() for path in (folder / "memory").iterdir()}
+
+
+@pytest.mark.parametrize(("kind", "point"), KEEPING)
+def test_a_killed_process_loses_nothing_that_its_clients_keep(kind, point, with_memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "SLACK", -(1 << 30))
+    expected = with_memory(kind)
+    assert any(expected[1].values()), "something is kept"
+    command = [sys.executable, "-m", "tests.interrupted_run", str(tmp_path), point, kind]
+    dead = subprocess.run(command, cwd=ROOT, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    run = interrupted_run.run(tmp_path, kind)
+    assert (contents(tmp_path), kept(tmp_path)) == expected[:2]
+    assert toys.same_bits(run.state, expected[2])
+
+
+@pytest.mark.parametrize("damage", ["short", "gone"])
+def test_what_clients_keep_is_missed_where_it_is_damaged(damage, tmp_path):
+    interrupted_run.run(tmp_path, "FedPer")
+    (file,) = (tmp_path / "memory").iterdir()
+    file.write_bytes(file.read_bytes()[:-1]) if damage == "short" else file.unlink()
+    with pytest.raises(CheckpointError, match=rf"{file.name} is damaged"):
+        interrupted_run.run(tmp_path, "FedPer")
 
 
 @pytest.mark.parametrize("first", [1, 3])

@@ -1,7 +1,7 @@
 """The round: broadcast phi, client update, transform, aggregate, server step; what is computed, and not how fast."""
 
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,9 @@ from fedmeta.transforms import Transform, identity
 
 TRANSFORM = 0x7472616E
 """Folded into a client's key for what its transform draws, so that its own draws stay as they are without one."""
+
+KEPT = 64
+"""Federations whose shapes are remembered."""
 
 Memory = Any
 """What a client keeps: the algorithm's part of it, and the transform's."""
@@ -168,10 +171,10 @@ class Federation:
         done = self.finish(_wide(state), total)
         return jax.tree.map(lambda new, old: np.asarray(new).astype(np.asarray(old).dtype), done, state)
 
-    @cached_property
+    @property
     def phi_like(self) -> Any:
         """The shapes and types of phi."""
-        return jax.eval_shape(lambda: self.algorithm.init(self.model, random.default_key()))
+        return _phi_like(self, jax.config.jax_enable_x64)
 
     def message_like(self, task_like: Any) -> Message:
         """Return the shapes and types of a message, for a task's shapes; they are the same for every client."""
@@ -181,6 +184,13 @@ class Federation:
             return self.client(self.algorithm.init(self.model, key), task, key, self.memory(key))[0]
 
         return jax.eval_shape(send, task_like)
+
+
+@lru_cache(maxsize=KEPT)
+def _phi_like(federation: Federation, doubles: bool) -> Any:
+    # A federation may be used with and without JAX's doubles, in which its types differ.
+    del doubles
+    return jax.eval_shape(lambda: federation.algorithm.init(federation.model, random.default_key()))
 
 
 def add(first: Part, second: Part) -> Part:

@@ -41,15 +41,17 @@ def message_bytes(federation: Federation, task: Task) -> int:
 
 
 class _Shapes(NamedTuple):
-    """The shapes of a pytree, hashable."""
+    """The shapes of a pytree, hashable, and whether JAX has doubles, on which the types of a program depend."""
 
     structure: Any
     leaves: tuple[tuple[tuple[int, ...], Any], ...]
+    doubles: bool
 
     @classmethod
     def of(cls, tree: Any) -> "_Shapes":
         leaves, structure = jax.tree.flatten(tree)
-        return cls(structure, tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in leaves))
+        shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in leaves)
+        return cls(structure, shapes, jax.config.jax_enable_x64)
 
     def tree(self) -> Any:
         return jax.tree.unflatten(self.structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])

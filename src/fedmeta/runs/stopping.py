@@ -42,7 +42,11 @@ class Best:
         return self.stopped
 
     def restore(self, state: ServerState | None, rows: Sequence[Mapping[str, Any]], every: int) -> None:
-        """Continue from the rows of a run and its best state."""
+        """Continue from the rows of a run and its best state.
+
+        Where the state of the best look was not kept, for patience was given later or is about another figure now,
+        the looks so far do not count.
+        """
         if self.patience is None:
             return
         prefix = "validation_"
@@ -50,6 +54,8 @@ class Best:
             validation = {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}
             if validation:
                 self._note(row["round"], validation)
+        if self.round != (0 if state is None else int(state.round)):
+            self.round, self.value, self._without, state = 0, float("nan"), 0, None
         self.state = state
 
     def _note(self, round: int, validation: Mapping[str, float]) -> bool:

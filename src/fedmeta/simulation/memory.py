@@ -134,8 +134,10 @@ class ClientMemory:
             size = _SIZE.unpack(head)[0] if len(head) == _SIZE.size else length
             end = self._file.tell() + size + self._bytes
             if end > length:
+                self._file.close()
                 raise CheckpointError(f"{self._path} is damaged, or belongs to another algorithm, model or transform")
-            self._places[self._file.read(size).decode(errors="replace")] = self._file.tell()
+            name = self._file.read(size).decode(errors="replace")
+            self._places[name] = self._file.tell()
             self._file.seek(end)
 
     def _read(self, name: str | None) -> Any:

@@ -143,7 +143,14 @@ class Simulator:
         return self.place(self.federation.init(self._key()))
 
     def draw(self, round: int) -> DrawnCohort:
-        """Return the clients of a round, from 1, with the tasks of those that this process computes."""
+        """Return the clients of a round, from 1, with the tasks of those that this process computes.
+
+        Raises:
+            UsageError: there is no such round.
+        """
+        round = whole_number("round", round)
+        if round < 1:
+            raise UsageError(f"round must be at least 1, not {round}")
         draw = random.generator(self.seed, "cohort", round)
         chosen = self.usable[draw.choice(len(self.usable), self.cohort_size, replace=False)]
         names = [str(name) for name in self.data.ids[chosen]]

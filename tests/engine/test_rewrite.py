@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import fedmeta as fm
+from fedmeta._engine.rewrite.analysis import operations
 from fedmeta._engine.rewrite.convolution import convolve
 from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
 from fedmeta._engine.rewrite.low_rank import SMALLEST, LowRank, worthwhile
@@ -141,9 +142,9 @@ def make_task(network, support=4, query=6, seed=0):
 class Case:
     """One client's update, traced; and what JAX makes of it as it is."""
 
-    def __init__(self, network, algorithm, model=None, seed=0, remat=False):
+    def __init__(self, network, algorithm, model=None, seed=0, remat=False, task=None):
         model = NETWORKS[network][0]() if model is None else model
-        self.task = make_task(network, seed=seed)
+        self.task = make_task(network, seed=seed) if task is None else task
         self.phi = algorithm.init(model, jax.random.key(0))
 
         def update(model):
@@ -659,3 +660,21 @@ def test_every_product_rounds_its_factors(options):
         assert abs(plain - count).min() > 1e-3, name
     total = rewrite(trace(lambda v: v + 1.0, jnp.float32(fine)), options)(jnp.float32(fine))
     assert float(total) == fine + 1
+
+
+@pytest.mark.parametrize("kind", [fm.FedAvg, fm.MAML])
+def test_many_steps_are_a_loop_so_that_compilation_stays_short(kind):
+    """A program's length is what its compilation takes; written out, 160 steps of this network took minutes."""
+    model = fm.models.mlp((784, 300, 10))
+    draw = np.random.default_rng(0)
+
+    def batch(size):
+        return fm.Batch(draw.normal(size=(size, 784)).astype(np.float32), draw.integers(10, size=size))
+
+    task = fm.Task(batch(8), batch(8))
+    lengths = []
+    for steps in (1, 3, 40, 160):
+        case = Case("mlp", kind(inner_lr=0.01, inner_steps=steps, inner_batch_size=1), model, task=task)
+        lengths.append(operations(case.program(LOW_RANK)))
+    assert lengths[1] > 1.3 * lengths[0], "a few steps are written out"
+    assert lengths[3] == lengths[2] < 2 * lengths[0]

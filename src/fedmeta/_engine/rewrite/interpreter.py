@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from fedmeta import accounting
 from fedmeta._engine.rewrite.analysis import (
     CHECKPOINTS,
     Sum,
@@ -33,8 +34,11 @@ from fedmeta._engine.rewrite.analysis import (
 from fedmeta._engine.rewrite.convolution import Form, convolve, rewritable
 from fedmeta._engine.rewrite.low_rank import LowRank, dense
 
-UNROLLED = 3000
-"""The most operations of an unrolled loop: each of them takes time to compile."""
+UNROLLED = (800, 4000)
+"""Operations that a program's loops may become where their steps are written out: each costs time to compile.
+
+The first for any program; one more for each million floating-point operations of the loop, up to the second.
+"""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class _Interpreter:
 
     def __init__(self, options: Options):
         self.options = options
-        self.copies = 1
+        self.copies, self.unrolled = 1, 0
         self.rules: dict[str, Callable[[Any, list[Any]], Any]] = {
             "dot_general": self._dot_general,
             "conv_general_dilated": self._convolution,
@@ -353,13 +357,17 @@ class _Interpreter:
         consts = inputs[: params["num_consts"]]
         carry = inputs[params["num_consts"] : params["num_consts"] + params["num_carry"]]
         streams = inputs[params["num_consts"] + params["num_carry"] :]
-        grows_to = self.copies * length * operations(body.jaxpr)
-        if self.options.low_rank and length > 0 and grows_to <= UNROLLED and holds_thin(body.jaxpr, length):
-            self.copies *= length
-            results = self._unrolled(equation, consts, carry, streams)
-            self.copies //= length
-            return results
-        return self._looped(equation, consts, carry, streams)
+        if not (self.options.low_rank and length > 0 and holds_thin(body.jaxpr, length)):
+            return self._looped(equation, consts, carry, streams)
+        times = self.copies * length
+        grows_by = times * operations(body.jaxpr)
+        if self.unrolled + grows_by > _most_operations(times, body):
+            return self._looped(equation, consts, carry, streams)
+        self.unrolled += grows_by
+        self.copies *= length
+        results = self._unrolled(equation, consts, carry, streams)
+        self.copies //= length
+        return results
 
     def _unrolled(self, equation: Any, consts: list[Any], carry: list[Any], streams: list[Any]) -> list[Any]:
         body, length = equation.params["jaxpr"], equation.params["length"]
@@ -436,6 +444,15 @@ class _Interpreter:
 
 def _dense(value: Any) -> Any:
     return value.dense() if isinstance(value, _Uniform | _Stack | _Turned) else dense(value)
+
+
+def _most_operations(times: int, body: core.ClosedJaxpr) -> int:
+    """Return how many operations may be written out where a loop's body runs so many times."""
+    try:
+        flops = times * accounting.count_flops_of(body)
+    except accounting.Uncountable:
+        flops = 0
+    return min(UNROLLED[0] + flops // 10**6, UNROLLED[1])
 
 
 def _matrix(value: Any, like: LowRank) -> Any:

@@ -21,9 +21,10 @@ def test_a_comparison_leaves_figures_a_picture_a_report_and_runs(fedmeta, tmp_pa
     figures = json.loads((tmp_path / "comparison.json").read_text())
     averaging, meta = figures["algorithms"]["fedavg"], figures["algorithms"]["meta-sgd"]
     assert averaging["test"]["before"] == averaging["test"]["after"]
-    # Softmax regression on 64 pixels: 650 numbers of 4 bytes, 4 clients, there and back; Meta-SGD sends its rates too.
-    assert averaging["bytes"] == 12 * 4 * 2 * 650 * 4
-    assert meta["bytes"] == 2 * averaging["bytes"]
+    # Softmax regression on 64 pixels: 650 numbers of 4 bytes, 4 clients, there and back, and a weight of 4 bytes back.
+    # Meta-SGD sends its rates too.
+    assert averaging["bytes"] == 12 * 4 * (2 * 650 * 4 + 4)
+    assert meta["bytes"] == 12 * 4 * (2 * 2 * 650 * 4 + 4)
     for name, outcome in figures["algorithms"].items():
         rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         looks = [row for row in rows if "validation_accuracy" in row]

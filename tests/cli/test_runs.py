@@ -138,16 +138,16 @@ def test_what_the_command_line_says_is_the_procedure_that_the_run_has(train_shop
     assert procedure.digest in (run / "report.html").read_text()
 
 
-def test_every_transform_and_aggregator_runs_from_the_command_line(fedmeta, train_shop):
+def test_every_transform_and_aggregator_runs_from_the_command_line(train_shop):
     """Each once; what a rule does is tested where it lives."""
     names = [*zip_longest(TRANSFORMS.keys() - {"chain", "error_feedback"}, AGGREGATORS)]
     for number, (transform, aggregator) in enumerate(names):
         words = ("--transform", transform) if transform else ()
         words += ("--aggregator", aggregator) if aggregator else ()
         # Krum with one Byzantine client needs five.
-        done, run = train_shop(*words, "--rounds", 1, "--cohort-size", 6, out=f"run{number}")
+        small = ("--model", "softmax_regression", "--rounds", 1, "--cohort-size", 6, "--json")
+        done, _ = train_shop(*words, *small, out=f"run{number}")
         assert done.code == 0, (words, done.err)
-        assert fedmeta("evaluate", run).code == 0
 
 
 def test_scaffold_is_told_which_share_of_the_clients_a_cohort_is(train_shop):

@@ -24,7 +24,7 @@ COMMANDS = {
 
 SUMMARIES = {
     "train": "Train an algorithm and test it on unseen clients.",
-    "resume": "Go on with a run that was interrupted.",
+    "resume": "Continue a run that was interrupted.",
     "evaluate": "Test a run on unseen clients.",
     "adapt": "Adapt a run to a client's own examples.",
     "predict": "Predict with a client's model; one row per example.",
@@ -76,7 +76,7 @@ def app() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 when it did what was asked, 2 for misuse, 1 for data or a run that fails.
 
-    An error is one line on standard error. An interrupt exits with 130, as is usual.
+    An error is one line on standard error. An interrupt exits with 130, as shells expect.
     """
     warnings.showwarning = _show_warning
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted", 130)
     except BrokenPipeError:
-        # Whoever read our output has enough of it.
+        # Whoever reads the output has closed it.
         sys.stderr.close()
         code = 0
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`fedmeta data`: which data sets there are, what is in one, fetching one and drawing one."""
+"""`fedmeta data`: list the data sets, describe one, fetch one, or draw one."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -98,8 +98,8 @@ def info(data_set: str, client: str | None, target: str | None, features: str | 
 def get(name: str) -> None:
     """Fetch a data set's files into the user's cache, checked against their digests.
 
-    A fetch that was interrupted goes on where it stopped. The cache is the folder in the environment
-    variable FEDMETA_CACHE, if that is set.
+    A fetch that was interrupted continues where it stopped. The environment variable FEDMETA_CACHE
+    sets the folder of the cache.
 
     \b
     Example:
@@ -109,7 +109,7 @@ def get(name: str) -> None:
 
     entry = source(name)
     if entry.get is None:
-        click.echo(f"{name} needs no files; nothing has to be fetched")
+        click.echo(f"{name} comes with fedmeta: nothing has to be fetched")
         return
     if entry.folder is not None:
         click.echo(f"{name} is there already: {entry.folder}")
@@ -132,7 +132,7 @@ def get(name: str) -> None:
 @click.option("--out", metavar="FOLDER", required=True, help="The new folder.")
 @click.option("--features", type=int, default=60, show_default=True, help="The number of features.")
 @click.option("--classes", type=int, default=10, show_default=True, help="The number of classes.")
-@click.option("--examples", type=int, default=20, show_default=True, help="A client's examples in the mean.")
+@click.option("--examples", type=int, default=20, show_default=True, help="The mean number of a client's examples.")
 @click.option(
     "--alpha",
     type=float,

@@ -20,10 +20,10 @@ import click
 from fedmeta.errors import ProcessLost, RunError, UsageError
 
 LOST = 75
-"""The exit code of a process that a launcher started and that has lost another one, of which the launcher tells."""
+"""The exit code of a launched process that has lost another one; the launcher says which."""
 
 PATIENCE = 5.0
-"""Seconds for process 0 to say itself why it fails, when another process has failed first."""
+"""Seconds that process 0 is given to explain its own failure, when another process has failed first."""
 
 # JAX aborts a process whose coordinator is gone.
 _CONSEQUENCES = (LOST, -signal.SIGABRT)
@@ -33,7 +33,7 @@ _OPTIONS = ("coordinator", "processes", "process", "lifeline")
 
 
 def process_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options by which several processes work on a command; the command must be a `JoinedCommand`."""
+    """Add the options for several processes to a command, which must be a `JoinedCommand`."""
     for option in reversed(
         [
             click.option(
@@ -56,10 +56,10 @@ def process_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class JoinedCommand(click.Command):
-    """A command on which several processes may work; its function never sees the options that say so."""
+    """A command that several processes may share; its function never sees the options for that."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
-        """Keep the command's words, with which its processes are started."""
+        """Keep the command's arguments, to start its processes with them."""
         words = [str(info_name), *args]
         context = super().make_context(info_name, args, parent, **extra)
         context.meta[__name__] = words
@@ -90,9 +90,9 @@ class JoinedCommand(click.Command):
 def launch(command: Sequence[str], processes: int, remedy: Callable[[], str] = str) -> int:
     """Run a command as several processes of this machine that join one another; return its exit code.
 
-    Process 0 has this process's terminal. Of the others, standard output is dropped, and standard error is kept
-    for the case that they fail. Each has its part of this process's cores. Ctrl-C is passed on to process 0, which
-    ends as it would alone; a second one ends all at once. When one process ends, or this one, all do.
+    Process 0 has this process's terminal. The standard output of the others is dropped, and their standard error is
+    kept in case they fail. Each has its share of this process's cores. Ctrl-C is passed on to process 0, which
+    ends as it would alone; a second Ctrl-C ends all processes at once. When one of them ends, or this one, all do.
 
     Args:
         command: the program and its words; `--coordinator`, `--processes`, `--process` and `--lifeline` are added.
@@ -239,7 +239,7 @@ def _remedy(ctx: click.Context) -> str:
 
 
 def _hold(lifeline: int, leader: bool) -> None:
-    """End this process when the one that started it ends; let Ctrl-C through to the leader, and to no other."""
+    """End this process when the one that started it ends; let Ctrl-C through to the leader only."""
 
     def watch() -> None:
         os.read(lifeline, 1)
@@ -249,7 +249,7 @@ def _hold(lifeline: int, leader: bool) -> None:
     if leader:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     else:
-        # JAX aborts when the leader is gone; that is nothing to keep an image of.
+        # JAX aborts when the leader is gone; that is not worth a core dump.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -269,7 +269,7 @@ def _without_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _on_cores(process: int, processes: int) -> Iterator[None]:
-    """Start a process on its part of the cores, so that the compiler's threads are as many as those."""
+    """Start a process on its share of the cores, so that the compiler has as many threads."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -282,7 +282,7 @@ def _on_cores(process: int, processes: int) -> Iterator[None]:
 
 
 def part(cores: Sequence[int], process: int, processes: int) -> Sequence[int]:
-    """Return the cores of one process: equal parts, or one core for several where there are too few."""
+    """Return the cores of one process: equal shares, or one core for several processes where there are too few."""
     if processes > len(cores):
         return [cores[process % len(cores)]]
     return cores[process * len(cores) // processes : (process + 1) * len(cores) // processes]

@@ -1,4 +1,4 @@
-"""Live progress: a bar where there is a terminal, a line now and then where there is none."""
+"""Live progress: a bar on a terminal, a line now and then elsewhere."""
 
 from types import TracebackType
 from typing import Any

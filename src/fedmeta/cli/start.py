@@ -1,4 +1,4 @@
-"""How a command starts JAX: compiled programs are kept between processes, and every core can be a device."""
+"""How a command sets JAX up: compiled programs are cached on the disk, and every core can be a device."""
 
 import os
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from fedmeta._files import cache_folder
 
 LARGEST = 2 << 30
-"""Bytes of compiled programs that are kept; those longest unused go first."""
+"""Bytes of compiled programs that are kept; the least recently used are dropped first."""
 
 
 def start() -> None:
-    """Set JAX up for a command, where neither its user nor a computation has done so before."""
+    """Set JAX up for a command, but for what the user has set or a computation has fixed already."""
     import jax
 
     config: Any = jax.config

@@ -1,7 +1,7 @@
-"""What is used where the user says nothing, for each data set and algorithm.
+"""The default settings for each data set and algorithm.
 
-What `TUNED` holds was chosen on validation clients by `benchmarks/tune.py`, as docs/results.md says; the rest is what
-usually works, and a comparison of the two would not be fair.
+Those in `TUNED` were chosen on validation clients by `benchmarks/tune.py`, as docs/results.md says; the others usually
+work, but a comparison of tuned settings with them would not be fair.
 """
 
 from typing import Any

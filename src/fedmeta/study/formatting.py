@@ -1,4 +1,4 @@
-"""Figures in words, the same in the terminal, the picture and the report."""
+"""Numbers as text, the same in the terminal, the picture and the report."""
 
 
 def percent(value: float) -> str:

@@ -80,6 +80,7 @@ def _dying_rename(source, target, rename=os.replace):
 
 def _dying_write(self, name, row, write=memory.ClientMemory._write):
     if ("row", _plan["done"]) == _plan["point"]:
+        self._file.seek(0, os.SEEK_END)
         self._file.write(row[: len(row) // 2])
         self._file.flush()
         _here("row", _plan["done"])

@@ -105,7 +105,7 @@ def write_blocks(
                 said = {"x": _described(block.x, map(_in_file, arrays)), "y": _in_file("y")}
                 if columns not in ({}, said):
                     shown = ", ".join(what for _, what, _ in inputs)
-                    raise DataError(f"client {block.ids[0]!r} has the inputs {shown}, unlike those before it")
+                    raise DataError(f"client {block.ids[0]!r} has the inputs {shown}, others than those before it")
                 columns = said
                 _append(work, files, arrays, block)
                 if arrays["y"].dtype == np.int32 and arrays["y"].size:

@@ -174,7 +174,7 @@ class Federation:
     @property
     def phi_like(self) -> Any:
         """The shapes and types of phi."""
-        return _phi_like(self, jax.config.jax_enable_x64)
+        return _phi_like(self, jax.config.read("jax_enable_x64"))
 
     def message_like(self, task_like: Any) -> Message:
         """Return the shapes and types of a message, for a task's shapes; they are the same for every client."""

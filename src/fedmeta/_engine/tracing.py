@@ -51,7 +51,7 @@ class _Shapes(NamedTuple):
     def of(cls, tree: Any) -> "_Shapes":
         leaves, structure = jax.tree.flatten(tree)
         shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in leaves)
-        return cls(structure, shapes, jax.config.jax_enable_x64)
+        return cls(structure, shapes, jax.config.read("jax_enable_x64"))
 
     def tree(self) -> Any:
         return jax.tree.unflatten(self.structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])

@@ -139,7 +139,9 @@ class Simulator:
         self._placement: CohortSharding | None = None
 
     def init(self) -> ServerState:
-        """Return the state before the first round, on the devices."""
+        """Return the state before the first round, on the devices; the clients forget what they have kept."""
+        self.memory.close()
+        self.memory, self._after = ClientMemory(self._fresh()), None
         return self.place(self.federation.init(self._key()))
 
     def draw(self, round: int) -> DrawnCohort:

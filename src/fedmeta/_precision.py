@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -18,3 +20,8 @@ def differences(left: Any, right: Any) -> Float[Array, "n numbers"]:
     left, right = (part.reshape(part.shape[0], -1) for part in (widened(left), widened(right)))
     dtype = left.dtype if left.dtype.itemsize >= right.dtype.itemsize else right.dtype
     return left.astype(dtype) - right.astype(dtype)
+
+
+def doubles() -> bool:
+    """Return whether JAX has float64 here and now, on which the types of its programs depend."""
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fedmeta import _keys, optimisers, random
+from fedmeta._precision import doubles
 from fedmeta.aggregators import Aggregator, Part, weighted_mean
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.algorithms.inner import apply_updates
@@ -174,7 +175,7 @@ class Federation:
     @property
     def phi_like(self) -> Any:
         """The shapes and types of phi."""
-        return _phi_like(self, jax.config.read("jax_enable_x64"))
+        return _phi_like(self, doubles())
 
     def message_like(self, task_like: Any) -> Message:
         """Return the shapes and types of a message, for a task's shapes; they are the same for every client."""
@@ -187,9 +188,9 @@ class Federation:
 
 
 @lru_cache(maxsize=KEPT)
-def _phi_like(federation: Federation, doubles: bool) -> Any:
+def _phi_like(federation: Federation, with_doubles: bool) -> Any:
     # A federation may be used with and without JAX's doubles, in which its types differ.
-    del doubles
+    del with_doubles
     return jax.eval_shape(lambda: federation.algorithm.init(federation.model, random.default_key()))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedmeta import accounting, pytrees, random
 from fedmeta._engine.rewrite.interpreter import Traced, trace
+from fedmeta._precision import doubles
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.federation import Federation
 from fedmeta.task import Batch, Task
@@ -51,7 +52,7 @@ class _Shapes(NamedTuple):
     def of(cls, tree: Any) -> "_Shapes":
         leaves, structure = jax.tree.flatten(tree)
         shapes = tuple((tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in leaves)
-        return cls(structure, shapes, jax.config.read("jax_enable_x64"))
+        return cls(structure, shapes, doubles())
 
     def tree(self) -> Any:
         return jax.tree.unflatten(self.structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])

@@ -309,7 +309,7 @@ def _kind(leaf: Any, name: str) -> str:
 
 def _array_of_number(leaf: Any, name: str) -> np.ndarray:
     if not isinstance(leaf, (bool, int, float, complex)):
-        raise UsageError(f"{name or 'the tree'} is not an array but {type(leaf).__name__}: {leaf!r:.80}")
+        raise UsageError(f"{name or 'the tree'} is no array but {type(leaf).__name__}: {leaf!r:.80}")
     return np.asarray(jnp.asarray(leaf))
 
 

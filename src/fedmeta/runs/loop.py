@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedmeta import accounting, events, optimisers
 from fedmeta._engine import processes, sharding
@@ -231,6 +232,13 @@ def run(
         return replace(loop.run(simulator.place(state), stack), directory=directory)
 
 
+def agreed(stopped: str) -> str:
+    """Return in every process why process 0 stops the run, or ""; the others have neither listeners nor old looks."""
+    if not sharding.several():
+        return stopped
+    return (stopped or "process 0 stops the run") if int(sharding.broadcast(np.int32(bool(stopped)))) else ""
+
+
 class _Loop:
     """The rounds of one run."""
 
@@ -261,7 +269,7 @@ class _Loop:
             folder.keep_settings()
         # `told` is the state whose row is stored: after an interrupt it is in the checkpoint. The state before it is no
         # longer needed, and the next one reuses its memory.
-        self.told, spent, stopped = state, jax.tree.map(jnp.copy, state), self.best.stopped
+        self.told, spent, stopped = state, jax.tree.map(jnp.copy, state), agreed(self.best.stopped)
         try:
             self.tell(
                 RunStarted(
@@ -301,7 +309,7 @@ class _Loop:
                     self.rows.append(event.row())
                     self.told, spent = state, before
                     stopped = self.best.seen(state, validation) or stopped
-                    stopped = self.tell(event) or stopped
+                    stopped = agreed(self.tell(event) or stopped)
                     if number % self.checkpoint_every == 0 or number == self.rounds or stopped:
                         self.save()
                     if stopped:

@@ -213,7 +213,9 @@ class Simulator:
     @property
     def plan(self) -> Plan:
         """How the engine computes a cohort."""
-        return self.placement.plan
+        _ = self.placement
+        assert self.given_plan is not None
+        return self.given_plan
 
     @cached_property
     def program(self) -> Any:

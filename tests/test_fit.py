@@ -111,7 +111,7 @@ def test_predictions_may_be_a_pytree_where_the_loss_is_the_users():
         ({"f": jnp.tanh}, "parameter f is "),
         ({"key": jax.random.key(0)}, r"parameter key is of type key<fry>"),
     ],
-    ids=str,
+    ids=["nothing", "no rows", "integer", "boolean", "complex", "Python's", "function", "key"],
 )
 def test_parameters_that_cannot_be_trained_are_refused(params, message):
     model = fm.Model(lambda key: params, lambda p, x: x[:, :3])

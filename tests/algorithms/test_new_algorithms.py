@@ -258,7 +258,9 @@ def test_scaffold_comes_where_fedavg_drifts():
     assert far > 10 * near
 
 
-@pytest.mark.parametrize("server", [fm.optimisers.adam(0.1), fm.optimisers.sgd(0.5), optax.adam(0.1)], ids=["adam", "sgd", "optax"])
+@pytest.mark.parametrize(
+    "server", [fm.optimisers.adam(0.1), fm.optimisers.sgd(0.5), optax.adam(0.1)], ids=["adam", "sgd", "optax"]
+)
 def test_scaffold_refuses_a_server_that_distorts_its_controls(server):
     data, _ = clients()
     with pytest.raises(UsageError, match=r"SCAFFOLD needs the server fm\.optimisers\.sgd\(1\.0\)"):

@@ -24,7 +24,7 @@ def total(mesh):
     return jax.jit(add)
 
 
-def check_streams():
+def check_devices():
     """Four devices in one process."""
     processes.use_cpu_devices(4)
     mesh = sharding.mesh()
@@ -93,10 +93,10 @@ def main(part, *arguments):
     try:
         if arguments:
             coordinator, *place = arguments
-            processes, process = (int(place[0]), int(place[1])) if place else (None, None)
+            count, process = (int(place[0]), int(place[1])) if place else (None, None)
             processes.use_cpu_devices(2)
-            processes.join(coordinator, processes, process, timeout=float(place[2]) if len(place) > 2 else 60)
-        {"devices": check_streams, "processes": check_processes, "loss": check_loss}[part]()
+            processes.join(coordinator, count, process, timeout=float(place[2]) if len(place) > 2 else 60)
+        {"devices": check_devices, "processes": check_processes, "loss": check_loss}[part]()
     except FedmetaError as error:
         print(type(error).__name__, error)
         sys.stdout.flush()

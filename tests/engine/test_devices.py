@@ -76,7 +76,7 @@ WRONG = {
     "too large a port": (("host:65536", 2, 0), "must be HOST:PORT"),
     "a bare IPv6 address": (("::1:9876", 2, 0), "must be HOST:PORT"),
     "no number of processes": (("host:9876", None, 0), "needs the number of processes"),
-    "no process": (("host:9876", 2, None), "needs the number of processes and which"),
+    "no process": (("host:9876", 2, None), "needs the number of processes and the number of this process"),
     "no processes": (("host:9876", 0, 0), "processes must be at least 1, not 0"),
     "a process too many": (("host:9876", 2, 2), "process must lie between 0 and 1, for 2 processes, not 2"),
     "a process below none": (("host:9876", 2, -1), "process must lie between 0 and 1"),
@@ -102,9 +102,9 @@ def test_after_a_computation_it_is_too_late():
     jax.numpy.zeros(1).block_until_ready()
     with pytest.raises(UsageError, match="must join before JAX computes anything"):
         processes.join(f"{LOOPBACK}:{free_port()}", 2, 0)
-    with pytest.raises(UsageError, match="streams must be set to 3 before JAX computes anything"):
+    with pytest.raises(UsageError, match="CPU devices must be set to 3 before JAX computes anything"):
         processes.use_cpu_devices(3)
-    with pytest.raises(UsageError, match="streams must be at least 1, not 0"):
+    with pytest.raises(UsageError, match="CPU devices must be at least 1, not 0"):
         processes.use_cpu_devices(0)
 
 
@@ -124,7 +124,7 @@ def test_a_coordinator_that_nobody_started_is_not_waited_for_for_ever():
 def test_an_error_that_is_not_of_another_process_stays_what_it_is(monkeypatch):
     with pytest.raises(ValueError, match="Gloo all-reduce failed"), processes.guard():
         raise ValueError("Gloo all-reduce failed, though there is one process")
-    monkeypatch.setattr(devices, "several", lambda: True)
+    monkeypatch.setattr(sharding, "several", lambda: True)
     with pytest.raises(ValueError, match="of another kind"), processes.guard():
         raise ValueError("of another kind")
     with pytest.raises(ProcessLost, match="has ended, or cannot be reached"), processes.guard():
@@ -134,7 +134,7 @@ def test_an_error_that_is_not_of_another_process_stays_what_it_is(monkeypatch):
 def test_four_devices_of_one_process_hold_a_part_of_the_clients_each():
     ((out, err, code),) = finish(start("devices"))
     assert code == 0, err
-    assert out == "streams must be set to 2 before JAX computes anything; it has computed\n"
+    assert out == "CPU devices must be set to 2 before JAX computes anything; it has computed\n"
 
 
 def by_hand(place, port):

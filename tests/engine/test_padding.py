@@ -10,26 +10,26 @@ SUPPORT = st.floats(0.001, 0.999)
 
 
 @given(st.lists(st.integers(2, 500), min_size=1, max_size=200), SUPPORT, st.integers(1, 6))
-def test_every_client_fits_its_level_and_there_are_few_levels(sizes, support, limit):
-    shapes = PaddingBuckets(np.array(sizes), support, limit)
-    assert len(shapes.levels) <= limit
+def test_every_client_fits_its_bucket_and_there_are_few(sizes, support, limit):
+    buckets = PaddingBuckets(np.array(sizes), support, limit)
+    assert len(buckets.sizes) <= limit
     for size in sizes:
-        for_support, for_query = shapes.lengths(shapes.level(size))
+        for_support, for_query = buckets.lengths(buckets.bucket(size))
         needed = support_size(size, support)
-        assert for_support + for_query == shapes.level(size)
+        assert for_support + for_query == buckets.bucket(size)
         assert 1 <= needed <= for_support
         assert 1 <= size - needed <= for_query
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4))
-def test_no_choice_of_levels_pads_less(sizes, limit):
-    shapes = PaddingBuckets(np.array(sizes), 0.5, limit, slack=0.0)
-    assert levels.padding(sizes, shapes.levels.tolist()) == levels.least_padding(sizes, limit)
+def test_no_choice_of_buckets_pads_less(sizes, limit):
+    buckets = PaddingBuckets(np.array(sizes), 0.5, limit, slack=0.0)
+    assert levels.padding(sizes, buckets.sizes.tolist()) == levels.least_padding(sizes, limit)
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4), st.floats(0.0, 1.0))
-def test_a_further_level_is_made_only_for_padding_that_is_worth_it(sizes, limit, slack):
-    found = PaddingBuckets(np.array(sizes), 0.5, limit, slack).levels.tolist()
+def test_a_further_bucket_is_made_only_for_padding_that_is_worth_it(sizes, limit, slack):
+    found = PaddingBuckets(np.array(sizes), 0.5, limit, slack).sizes.tolist()
     assert levels.padding(sizes, found) == levels.least_padding(sizes, len(found))
     if len(found) > 1:
         assert levels.least_padding(sizes, len(found) - 1) > slack * sum(sizes)
@@ -44,8 +44,8 @@ def test_the_support_set_is_the_fraction_to_within_one_example(size, support):
 
 def test_many_different_sizes_still_fit():
     sizes = np.arange(2, 2000)
-    shapes = PaddingBuckets(sizes, 0.2)
-    assert len(shapes.levels) <= 4
-    assert shapes.levels[-1] == sizes[-1]
-    # Four equal bands cost a quarter of a band on average; a single level would cost half of the whole range.
-    assert levels.padding(sizes.tolist(), shapes.levels.tolist()) < 0.3 * np.sum(sizes[-1] - sizes)
+    buckets = PaddingBuckets(sizes, 0.2)
+    assert len(buckets.sizes) <= 4
+    assert buckets.sizes[-1] == sizes[-1]
+    # Four equal bands cost a quarter of a band on average; a single bucket would cost half of the whole range.
+    assert levels.padding(sizes.tolist(), buckets.sizes.tolist()) < 0.3 * np.sum(sizes[-1] - sizes)

@@ -18,7 +18,7 @@ from fedmeta._engine.rewrite.analysis import operations
 from fedmeta._engine.rewrite.convolution import convolve
 from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
 from fedmeta._engine.rewrite.low_rank import SMALLEST, LowRank, worthwhile
-from fedmeta.algorithms import ALGORITHMS
+from fedmeta.algorithms import ALGORITHMS, make
 from fedmeta.models.layers import convolution, dense, dense_init, max_pool
 from tests import toys
 
@@ -170,7 +170,7 @@ class Case:
 
 @lru_cache
 def expected_and_case(network, name):
-    case = Case(network, ALGORITHMS[name](inner_lr=0.2, inner_steps=2))
+    case = Case(network, make(name, inner_lr=0.2, inner_steps=2))
     return case, jax.jit(case.plain)(case.phi, case.task)
 
 

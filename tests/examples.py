@@ -1,10 +1,15 @@
-"""How many examples a property has."""
+"""How many examples a property has, and how many cells of a table a test goes through."""
 
 import os
 
 from hypothesis import settings
 
 TIMES = int(os.environ.get("FEDMETA_SOAK", "0"))
+
+
+def cells(some, every):
+    """Return some cells of a table of cases; in `make soak` every one."""
+    return every if TIMES else some
 
 
 def examples(count, **options):

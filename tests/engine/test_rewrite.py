@@ -21,6 +21,7 @@ from fedmeta._engine.rewrite.low_rank import SMALLEST, LowRank, worthwhile
 from fedmeta.algorithms import ALGORITHMS, make
 from fedmeta.models.layers import convolution, dense, dense_init, max_pool
 from tests import toys
+from tests.examples import cells
 
 KEY = jax.random.key(1)
 LOW_RANK, DENSE = Options(), Options(low_rank=False)
@@ -98,12 +99,20 @@ NETWORKS = {
     "equinox": (lambda: fm.Model.from_equinox(EquinoxNetwork), (2, 5, 4), None, 40),
 }
 CONVOLVES, ADAPTED = ("cnn", "rectangles"), ("flax", "equinox")
-CASES = [
-    (network, name, options)
-    for network in NETWORKS
-    for name in list(ALGORITHMS)[: None if network == "mlp" else 6]
-    for options in ([LOW_RANK] if network in ADAPTED else [LOW_RANK, PATCHES if network in CONVOLVES else DENSE])
-]
+CASES = cells(
+    [
+        *(("mlp", name, LOW_RANK) for name in ALGORITHMS),
+        *((network, name, LOW_RANK) for network in NETWORKS for name in ("maml", "fedavg") if network != "mlp"),
+        *((network, "meta-sgd", LOW_RANK) for network in ("cnn", "lstm")),
+        *((network, "maml", PATCHES if network in CONVOLVES else DENSE) for network in ("mlp", "cnn", "lstm")),
+    ],
+    [
+        (network, name, options)
+        for network in NETWORKS
+        for name in list(ALGORITHMS)[: None if network == "mlp" else 6]
+        for options in ([LOW_RANK] if network in ADAPTED else [LOW_RANK, PATCHES if network in CONVOLVES else DENSE])
+    ],
+)
 
 
 def label(value):

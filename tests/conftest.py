@@ -22,17 +22,21 @@ import pytest
 import fedmeta as fm
 from tests import toys
 
+# These have no arrays, or say nothing of their shapes. Their annotations are checked, but without an account of shapes
+# in each call, with which their tests would take up to several times as long.
+SHAPELESS = ("govern", "_keys", "_engine.rewrite")
+
 
 class _Plain(MetaPathFinder):
-    """Finds the ledger's modules before jaxtyping does."""
+    """Finds these modules before jaxtyping does."""
 
     def find_spec(self, fullname, path=None, target=None):
-        return PathFinder.find_spec(fullname, path, target) if f"{fullname}.".startswith("fedmeta.govern.") else None
+        mine = f"{fullname}.".startswith(tuple(f"fedmeta.{name}." for name in SHAPELESS))
+        return PathFinder.find_spec(fullname, path, target) if mine else None
 
 
-# The ledger has no arrays. Its annotations are checked, but without an account of shapes in each call, with which its
-# tests would take several times as long.
-beartype_package("fedmeta.govern")
+for _name in SHAPELESS:
+    beartype_package(f"fedmeta.{_name}")
 sys.meta_path.insert(0, _Plain())
 
 

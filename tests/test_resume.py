@@ -15,6 +15,7 @@ from fedmeta import pytrees
 from fedmeta.errors import CheckpointError
 from fedmeta.simulation import memory
 from tests import interrupted_run, toys
+from tests.examples import cells
 
 ROOT = Path(__file__).parents[1]
 ALGORITHM = fm.MAML(inner_lr=0.2)
@@ -99,7 +100,7 @@ def kept(folder):
     return {path.name: path.read_bytes() for path in (folder / "memory").iterdir()}
 
 
-@pytest.mark.parametrize(("kind", "point"), KEEPING)
+@pytest.mark.parametrize(("kind", "point"), cells(KEEPING[::3], KEEPING))
 def test_a_killed_process_loses_nothing_that_its_clients_keep(kind, point, with_memory, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "SLACK", -(1 << 30))
     expected = with_memory(kind)

@@ -20,8 +20,8 @@ class Cohort(NamedTuple):
     """
 
     tasks: Task
-    keys: np.ndarray
-    present: np.ndarray
+    keys: Any
+    present: Any
 
 
 def read(

@@ -24,7 +24,7 @@ from tests import toys
 
 # These have no arrays, or say nothing of their shapes. Their annotations are checked, but without an account of shapes
 # in each call, with which their tests would take up to several times as long.
-SHAPELESS = ("govern", "_keys", "_engine.rewrite")
+SHAPELESS = ("govern", "_keys")
 
 
 class _Plain(MetaPathFinder):

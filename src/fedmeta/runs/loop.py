@@ -145,7 +145,7 @@ def train(
             By default accuracy, or the loss if there is no accuracy.
         checkpoint_every: rounds between checkpoints; there is always one after the last round.
         listeners: functions of one event, called in this process, in order. One that returns `fm.events.STOP` after a
-            round ends the run there.
+            round ends the run there; with several processes, at the next checkpoint.
         recipe: kept in run.toml with the settings, so that the run can be repeated.
         plan: how the engine computes a cohort. By default the plan of the run in `directory`; else the plan that was
             fastest for this model on this machine, which a long run measures first; else a plan that fits most
@@ -269,7 +269,8 @@ class _Loop:
             folder.keep_settings()
         # `told` is the state whose row is stored: after an interrupt it is in the checkpoint. The state before it is no
         # longer needed, and the next one reuses its memory.
-        self.told, spent, stopped = state, jax.tree.map(jnp.copy, state), agreed(self.best.stopped)
+        self.told, spent = state, jax.tree.map(jnp.copy, state)
+        stopped = wish = agreed(self.best.stopped)
         try:
             self.tell(
                 RunStarted(
@@ -308,9 +309,12 @@ class _Loop:
                         folder.append(event)
                     self.rows.append(event.row())
                     self.told, spent = state, before
-                    stopped = self.best.seen(state, validation) or stopped
-                    stopped = agreed(self.tell(event) or stopped)
-                    if number % self.checkpoint_every == 0 or number == self.rounds or stopped:
+                    wish = self.best.seen(state, validation) or wish
+                    wish = self.tell(event) or wish
+                    due = number % self.checkpoint_every == 0 or number == self.rounds
+                    # Several processes agree on it at a checkpoint only: it is a word that they must exchange.
+                    stopped = wish if not sharding.several() else agreed(wish) if due else ""
+                    if due or stopped:
                         self.save()
                     if stopped:
                         break

@@ -224,7 +224,7 @@ def run(
             settings = settings_of(simulator, rounds, recipe)
             folder = stack.enter_context(RunFolder(directory, settings))
             state = folder.restore(state)
-            best.restore(folder.best(state), read_history(folder.path), validate_every)
+            best.restore(folder.best(state), read_history(folder.path))
             simulator.keep_memory_in(folder.path / "memory", folder.memory_mark)
             stack.callback(simulator.memory.close)
         state = sharding.broadcast(state)

@@ -41,7 +41,7 @@ class Best:
             self.state = jax.tree.map(jnp.copy, state)
         return self.stopped
 
-    def restore(self, state: ServerState | None, rows: Sequence[Mapping[str, Any]], every: int) -> None:
+    def restore(self, state: ServerState | None, rows: Sequence[Mapping[str, Any]]) -> None:
         """Continue from the rows of a run and its best state.
 
         Where the state of the best look was not kept, for patience was given later or is about another figure now,

@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 import sys
@@ -10,9 +11,12 @@ from beartype.claw import beartype_package
 # What the tests measure and compile is neither read from the user's cache nor left there.
 os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
 
-# Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing.
-# It must be said before JAX starts.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing, nor do the
+# emitters of fused loops, which take as long as all the rest. It must be said before JAX starts.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+)
 
 
 import hypothesis
@@ -21,6 +25,10 @@ import pytest
 
 import fedmeta as fm
 from tests import toys
+
+# A traced program is very many small objects, nearly all of which stay: looking through them less often saves a
+# twentieth of the time.
+gc.set_threshold(50_000, 20, 50)
 
 # These have no arrays, or say nothing of their shapes. Their annotations are checked, but without an account of shapes
 # in each call, with which their tests would take up to several times as long.

@@ -144,8 +144,8 @@ def test_what_the_command_line_says_is_the_procedure_that_the_run_has(train_shop
 
 def test_every_transform_and_aggregator_runs_from_the_command_line(train_shop):
     """Each once; what a rule does is tested where it lives."""
-    names = [*zip_longest(TRANSFORMS.keys() - {"chain", "error_feedback"}, AGGREGATORS)]
-    for number, (transform, aggregator) in enumerate(names):
+    names = [*zip_longest(sorted(TRANSFORMS.keys() - {"chain", "error_feedback"}), AGGREGATORS)]
+    for number, (transform, aggregator) in enumerate(cells(names[:3], names)):
         words = ("--transform", transform) if transform else ()
         words += ("--aggregator", aggregator) if aggregator else ()
         # Krum with one Byzantine client needs five.

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from shared import BENCH, WORKS
+from shared import BENCH, WORKS, synthetic
 
 from fedmeta import Federation, Plan, Simulator
 
@@ -84,6 +84,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     """Return what each variant of a work takes, in milliseconds a client."""
     from fedmeta_worker import settings
 
+    synthetic.write([WORKS[name]])
     shared = settings(WORKS[name])
     runs, found = {}, {}
     for variant, plan in VARIANTS[name].items():

@@ -5,7 +5,7 @@
     .venv/bin/python benchmarks/engine.py --full
 
 Every work is a process of its own that trains by `fm.train` and is timed between the ends of rounds, as in the
-comparison with the peers. Works that are compared with one another are measured turn and turn about. A floor is the
+comparison with the peers. Works that are compared with one another are measured in turn. A floor is the
 larger of two times: that of the counted floating-point operations at the machine's rate of matrix products, and that
 of the bytes that a round must move at the bandwidth of its memory. The table is printed, and all of it is written to
 build/bench/engine.json. A part that fails, or for which no time is left, is named there with the reason.
@@ -47,7 +47,7 @@ GROUPS: dict[str, tuple[Work, ...]] = {
     "tiny": (Work("tiny", "fixed cost: tiny model, 10 clients", "tiny", "maml", (), 100, 10, 10, 10),),
     "evaluate-cnn": (WORKS["evaluate-cnn"],),
 }
-"""By the name of the first, works that are measured turn and turn about; the others' ratios are to the first."""
+"""By the name of the first, works that are measured in turn; the others' ratios are to the first."""
 
 SAME_PLAN = ("maml-cnn-bfloat16",)
 """Works that are computed by the plan of the first of their group, so that nothing else differs."""
@@ -144,7 +144,7 @@ def _left_out(group: tuple[Work, ...]) -> dict[str, Any]:
 
 
 def _group(bench: Bench, group: tuple[Work, ...]) -> dict[str, Any]:
-    """Measure works turn and turn about; return what was found for each."""
+    """Measure works in turn; return what was found for each."""
     synthetic.write(group)
     workers: dict[str, Worker] = {}
     rounds: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Compare fedmeta with its peers: the same data, the same work, one run, turn and turn about.
+"""Compare fedmeta with its peers: the same data, the same work, one run, in turn.
 
     .venv/bin/python benchmarks/peers/run.py
     .venv/bin/python benchmarks/peers/run.py --works maml-cnn,maml-mlp --peers torch-loop --repeats 9

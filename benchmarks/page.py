@@ -232,8 +232,8 @@ def works(figures: Figures) -> str:
 def _plan(text: str | None) -> str:
     """Return a plan without what is as usual."""
     if text is None:
-        return "usual"
-    usual = {"devices=1", "low_rank=true", "remat=false"}
+        return "default"
+    usual = {"devices=1", "rewrite=true", "low_rank=true", "convolution=xla", "remat=false"}
     return f"`{','.join(part for part in text.split(',') if part not in usual)}`"
 
 

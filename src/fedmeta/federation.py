@@ -177,15 +177,6 @@ class Federation:
         """The shapes and types of phi."""
         return _phi_like(self, doubles())
 
-    def message_like(self, task_like: Any) -> Message:
-        """Return the shapes and types of a message, for a task's shapes; they are the same for every client."""
-
-        def send(task: Any) -> Message:
-            key = random.default_key()
-            return self.client(self.algorithm.init(self.model, key), task, key, self.memory(key))[0]
-
-        return jax.eval_shape(send, task_like)
-
 
 @lru_cache(maxsize=KEPT)
 def _phi_like(federation: Federation, with_doubles: bool) -> Any:

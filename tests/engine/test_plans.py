@@ -611,6 +611,21 @@ def test_a_damaged_plan_of_a_run_is_named(plan, tmp_path):
 # The programs and the memory of a run.
 
 
+def test_a_clients_update_is_traced_once_for_its_program_its_operations_and_its_bytes(monkeypatch):
+    """Tracing takes a large part of the time to the first round."""
+    traced, update = [], fm.MAML.update
+
+    def counted(*args):
+        traced.append(args)
+        return update(*args)
+
+    monkeypatch.setattr(fm.MAML, "update", counted)
+    run = planned.train(Plan(chunk=2), rounds=2, data=planned.images((6,) * 6), model=planned.network())
+    assert len(traced) == 1
+    assert run.rows[0]["flops"] > 0
+    assert run.rows[0]["bytes_up"] > 0
+
+
 def test_a_bucket_is_compiled_once_and_no_later_round_compiles_anything():
     """A fresh network, so that nothing has been compiled before; all clients of one size."""
     compiled = []

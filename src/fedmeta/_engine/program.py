@@ -16,6 +16,7 @@ from fedmeta._engine.plan import Plan, Precision
 from fedmeta._engine.rewrite.interpreter import Options, rewrite, trace
 from fedmeta._engine.rewrite.low_rank import LowRank, dense, is_low_rank, stacked_rows
 from fedmeta._engine.sharding import AXIS
+from fedmeta._engine.tracing import traced_client
 from fedmeta.aggregators import Aggregator, Part
 from fedmeta.errors import UsageError
 from fedmeta.federation import Federation, ServerState
@@ -149,7 +150,10 @@ def client_answer(federation: Federation, plan: Plan, precision: Precision) -> C
         federation = replace(federation, model=model)
 
     def answer(phi: Any, task: Any, words: Any, memory: Any, present: Any) -> Answer:
-        message, metrics, after = federation.client(phi, task, random.as_key(words), memory)
+        if plan.rewrite:
+            message, metrics, after = traced_client(federation, phi, task, words, memory)
+        else:
+            message, metrics, after = federation.client(phi, task, random.as_key(words), memory)
         weight = message.weight * present
         # A part of weight 0 counts for nothing: fillers of the cohort add nothing.
         part = federation.lift(message._replace(weight=weight))

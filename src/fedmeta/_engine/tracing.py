@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from fedmeta import accounting, pytrees, random
 from fedmeta._engine.rewrite.interpreter import Traced, trace
@@ -29,6 +30,23 @@ def task_like(data: FederatedDataset, lengths: tuple[int, int]) -> Task:
 def traced_update(federation: Federation, task: Task) -> Traced:
     """Return a client's round, for the shapes of its task, as the federation states it."""
     return _traced(federation, _Shapes.of(task))
+
+
+def traced_client(federation: Federation, phi: Any, task: Task, words: Any, memory: Any) -> Any:
+    """Return what `federation.client` returns, by the operations that were traced for these shapes already.
+
+    Args:
+        federation: what is computed.
+        phi: arrays or tracers, as all that follow.
+        task: the client's.
+        words: of its key.
+        memory: the client's.
+    """
+    traced, leaves = traced_update(federation, task), jax.tree.leaves((phi, task, words, memory))
+    given = [(leaf.shape, leaf.dtype) for leaf in leaves]
+    if given != [(known.shape, known.dtype) for known in traced.program.in_avals]:
+        return federation.client(phi, task, random.as_key(words), memory)
+    return jax.tree.unflatten(traced.results, core.jaxpr_as_fun(traced.program)(*leaves))
 
 
 def update_flops(federation: Federation, task: Task) -> int | None:
@@ -78,4 +96,6 @@ def _flops(federation: Federation, task: _Shapes) -> int | None:
 
 @lru_cache(maxsize=KEPT)
 def _message_bytes(federation: Federation, task: _Shapes) -> int:
-    return pytrees.payload(federation.message_like(task.tree()))
+    traced = _traced(federation, task)
+    message, _, _ = jax.tree.unflatten(traced.results, traced.program.out_avals)
+    return pytrees.payload(message)

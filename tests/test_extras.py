@@ -20,7 +20,7 @@ from fedmeta._extras import EXTRAS, need, need_extra
 PACKAGE = Path(fedmeta.__file__).parent
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
-HOMES = ("fedmeta.govern", "fedmeta.data.frames")
+HOMES = ("fedmeta.govern", "fedmeta.data.tables")
 """What works with its extra only: here, packages of extras are imported as any other."""
 
 BEHIND = (*HOMES, "fedmeta.cli.ledger")
@@ -183,7 +183,7 @@ def test_packages_of_extras_are_imported_by_need_alone():
         and (found := {m for m in imports(ast.parse(path.read_text()), functions=True) if within(m, EXTRAS)})
     }
     assert wrong == {}
-    assert any(imports(ast.parse(MODULES["fedmeta.data.frames"].read_text()), functions=False) & set(EXTRAS))
+    assert any(imports(ast.parse(MODULES["fedmeta.data.tables.sources"].read_text()), functions=False) & set(EXTRAS))
 
 
 def test_nothing_that_works_without_an_extra_imports_what_does_not():
@@ -216,7 +216,7 @@ def test_every_extra_brings_its_packages_and_all_brings_every_extra():
     extras = project["optional-dependencies"]
     assert not {normal(text) for text in project["dependencies"]} & {package.lower() for package in EXTRAS}
     for extra in set(EXTRAS.values()):
-        brought = {package.lower() for package, bringer in EXTRAS.items() if bringer == extra}
+        brought = {package.lower().replace("_", "-") for package, bringer in EXTRAS.items() if bringer == extra}
         assert brought == {normal(text) for text in extras[extra]}
     assert set(extras) == {*EXTRAS.values(), "all", "dev"}
     (all_of_them,) = extras["all"]

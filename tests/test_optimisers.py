@@ -237,9 +237,9 @@ def test_the_table_has_every_optimiser_and_says_what_is_unknown():
     }
     assert {type(ours) for ours in OURS.values()} == set(optimisers.OPTIMISERS.values())
     assert optimisers.make("adam", learning_rate=1e-3, b1=0.5) == optimisers.adam(1e-3, 0.5)
-    with pytest.raises(UnknownName, match=r"unknown optimiser 'adma': did you mean adam"):
+    with pytest.raises(UnknownName, match=r"unknown optimiser 'adma': did you mean 'adam'"):
         optimisers.make("adma", learning_rate=0.1)
-    with pytest.raises(UnknownName, match=r"unknown option of sgd 'learning_rat': did you mean learning_rate"):
+    with pytest.raises(UnknownName, match=r"unknown option of sgd 'learning_rat': did you mean 'learning_rate'"):
         optimisers.make("sgd", learning_rat=0.1)
     with pytest.raises(UsageError, match="sgd needs a learning_rate"):
         optimisers.make("sgd")

@@ -326,7 +326,7 @@ def test_patterns_choose_leaves_and_the_halves_make_the_whole(patterns, sizes):
 
 
 def test_a_pattern_that_chooses_nothing_is_named_with_what_there_is():
-    with pytest.raises(UnknownName, match=r"unknown path of a parameter 'haed/w': did you mean head/w"):
+    with pytest.raises(UnknownName, match=r"unknown path of a parameter 'haed/w': did you mean 'head/w'"):
         pytrees.split(PARAMS, ("body/*", "haed/w"))
     with pytest.raises(UsageError, match=r"'x': known are body/0, body/1, head/b, head/w"):
         pytrees.split(PARAMS, ("x",))

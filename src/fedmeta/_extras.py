@@ -8,6 +8,7 @@ from fedmeta.errors import MissingPackage
 
 EXTRAS = {
     "pyarrow": "tables",
+    "python_calamine": "excel",
     "matplotlib": "reports",
     "jinja2": "reports",
     "cryptography": "ledger",

@@ -33,7 +33,7 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: object, known: Iterable[str]):
         names = sorted(known)
         near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(names)}"
         super().__init__(f"unknown {kind} {name!r}: {hint}")
 
 

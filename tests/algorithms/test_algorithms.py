@@ -98,9 +98,9 @@ def test_make_builds_by_name(name):
 
 
 def test_make_names_the_nearest():
-    with pytest.raises(fm.errors.UnknownName, match="did you mean maml"):
+    with pytest.raises(fm.errors.UnknownName, match="did you mean 'maml'"):
         algorithms.make("mamml")
-    with pytest.raises(fm.errors.UnknownName, match="did you mean inner_lr"):
+    with pytest.raises(fm.errors.UnknownName, match="did you mean 'inner_lr'"):
         algorithms.make("maml", inner_lrr=0.1)
 
 

@@ -74,7 +74,7 @@ def test_info_of_clients_of_very_different_sizes_counts_them_all(run, tmp_path):
 
 
 def test_what_does_not_exist_is_said(run, tmp_path):
-    with pytest.raises(UnknownName, match="did you mean digits"):
+    with pytest.raises(UnknownName, match="did you mean 'digits'"):
         run("info", "digts")
     with pytest.raises(DataError, match="no LEAF data"):
         run("info", str(tmp_path))
@@ -94,6 +94,50 @@ def test_get_says_where_the_files_lie(run, empty_cache, monkeypatch):
     assert "nothing has to be fetched" in run("get", "digits")
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["get"], ["synthetic"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["schema"], ["get"], ["synthetic"]])
 def test_every_help_has_an_example(run, command):
     assert "fedmeta data " in run(*command, "--help").split("Example")[1]
+
+
+CSV = "c,x,w,y\n" + "".join(f"{'ab'[i % 2]},{i},{'uv'[i // 2 % 2]},{['no', 'yes'][i % 3 // 2]}\n" for i in range(24))
+USES = ("--client", "c", "--target", "y")
+
+
+def test_a_schema_is_shown_written_edited_and_given_back(run, tmp_path):
+    (tmp_path / "t.csv").write_text(CSV)
+    file = str(tmp_path / "t.csv")
+    shown = run("schema", file, *USES)
+    assert shown == run("schema", file, *USES)
+    out = tmp_path / "t.toml"
+    assert f"--schema {out}" in run("schema", file, *USES, "--out", str(out))
+    assert out.read_text() == shown
+    out.write_text(shown.replace('kind = "category"\nrole = "feature"', 'kind = "text"\nrole = "feature"'))
+    assert json.loads(run("info", file, "--schema", str(out), "--json"))["features"] == ["x"]
+    with pytest.raises(UsageError, match="digits is no table"):
+        run("schema", "digits")
+
+
+def test_what_is_told_of_a_table_is_heeded(run, tmp_path):
+    file = tmp_path / "t.csv"
+
+    def features(*words, text=CSV):
+        file.write_text(text)
+        return json.loads(run("info", str(file), *USES, "--json", *words))["features"]
+
+    assert features() == ["x", "w = u", "w = v"]
+    assert features("--features", "x") == ["x"]
+    assert features("--features", "x,w") == features("--features", "x", "--features", "w") == features()
+    assert features("--exclude", "w") == ["x"]
+    assert features("--kind", "w=text") == ["x"]
+    assert features("--separator", ";", text=CSV.replace(",", ";")) == features()
+    assert features("--skip-lines", "1-2", text="A\nB\n" + CSV) == features()
+    assert features("--names", "c, x, w, y", text=CSV.split("\n", 1)[1]) == features()
+    assert features("--missing", "7") == ["x", "x is missing", "w = u", "w = v"]
+    for words, said in (
+        (("--kind", "w"), "COLUMN=KIND"),
+        (("--kind", "w=words"), "COLUMN=KIND"),
+        (("--skip-lines", "one"), "numbers of lines"),
+        (("--decimal", ";"), "--decimal is"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            features(*words)

@@ -37,7 +37,7 @@ def test_digits_take_options():
 
 
 def test_an_unknown_data_set_or_option_is_named_with_what_is_right():
-    with pytest.raises(UnknownName, match="did you mean digits"):
+    with pytest.raises(UnknownName, match="did you mean 'digits'"):
         fm.data.load("digit")
     with pytest.raises(
         UsageError, match="digits has no option 'clients'; it has num_clients, classes_per_client, seed"

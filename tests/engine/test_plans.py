@@ -246,7 +246,7 @@ WRONG = {
     "chunk": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk'",
     "chunk=": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk='",
     "chunk=4,": "a plan is given as NAME=VALUE,..., such as chunk=4,convolution=im2col, not 'chunk=4,'",
-    "chunks=4": "unknown part of a plan 'chunks': did you mean chunk?",
+    "chunks=4": "unknown part of a plan 'chunks': did you mean 'chunk'?",
     "chunk=0": "a plan's chunk must be a whole number from 1, not 0",
     "chunk=two": "a plan's chunk must be a whole number, not 'two'",
     "chunk=true": "a plan's chunk must be a whole number, not True",

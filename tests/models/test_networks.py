@@ -110,9 +110,9 @@ def test_every_network_by_name_gives_outputs_that_fit(name, fits, dtype):
 
 
 def test_what_does_not_fit_is_named():
-    with pytest.raises(fm.errors.UnknownName, match="did you mean mlp"):
+    with pytest.raises(fm.errors.UnknownName, match="did you mean 'mlp'"):
         models.build("mlpp", shape(3))
-    with pytest.raises(fm.errors.UnknownName, match="did you mean hidden"):
+    with pytest.raises(fm.errors.UnknownName, match="did you mean 'hidden'"):
         models.build("mlp", shape(3), {"hiden": (3,)})
     with pytest.raises(fm.errors.UsageError, match=r"not inputs of shape \(8, 8, 1\)"):
         models.build("leaf_cnn", shape(8, 8, 1))

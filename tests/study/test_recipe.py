@@ -69,12 +69,17 @@ def table():
 
 def test_standardisation_sees_training_clients_only():
     clients, x, y = table()
-    whole = fm.data.from_arrays(x, y, clients, features=("a", "b", "c"))
+
+    def tabled(x):
+        columns = dict(zip("abc", x.T, strict=True))
+        return fm.data.from_table({"who": clients, **columns, "y": y}, client="who", target="y")
+
+    whole = tabled(x)
     train, _, test = whole.split_clients((0.8, 0.1, 0.1), seed=0)
     strange = x * np.where(np.isin(clients, test.client_ids), 1000.0, 1.0)[:, None]
-    other = fm.data.from_arrays(strange, y, clients, features=("a", "b", "c")).split_clients((0.8, 0.1, 0.1), seed=0)
-    found = Inputs.of(train, "target")
-    assert found == Inputs.of(other[0], "target")
+    other = tabled(strange).split_clients((0.8, 0.1, 0.1), seed=0)
+    found = Inputs.of(train)
+    assert found == Inputs.of(other[0])
     rows = np.isin(clients, train.client_ids)
     np.testing.assert_allclose(found.mean, x[rows].mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(found.std, x[rows].std(axis=0), rtol=1e-4)

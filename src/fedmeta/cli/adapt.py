@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from fedmeta.cli.options import reading_options, told_of_reading
+
 
 @click.command(short_help="Adapt a run to a client's own examples.")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -22,11 +24,12 @@ import click
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the client's model goes.",
 )
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
-def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
+def adapt(run: Path, examples: str, out: Path, as_json: bool, **reading: Any) -> None:
     """Adapt the result of a run to a client's own examples, and write the client's model.
 
-    The examples are a CSV or Parquet file with the columns that training had, an .npz file with arrays x and
+    The examples are a table with the columns that training had, an .npz file with arrays x and
     y, or a .txt file for a model of text. They do not leave this machine.
 
     \b
@@ -42,7 +45,7 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
     from fedmeta.task import Batch
 
     saved = load_run(run)
-    x, y = saved.procedure.inputs.read(examples, need_target=True)
+    x, y = saved.procedure.inputs.read(examples, need_target=True, reading=told_of_reading(reading))
     support = Batch(x, y)
     key = random.as_key(random.key_data(saved.procedure.seed, "adapt"))
 
@@ -79,8 +82,9 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write CSV here.  [default: standard output]",
 )
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of CSV.")
-def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None:
+def predict(model: Path, examples: str, out: Path | None, as_json: bool, **reading: Any) -> None:
     """Predict with a client's model; one row per example.
 
     \b
@@ -97,7 +101,7 @@ def predict(model: Path, examples: str, out: Path | None, as_json: bool) -> None
     if out is not None and out.exists() and (out.samefile(model) or out.samefile(examples)):
         raise UsageError(f"--out {out} would overwrite what is read; give another name")
     network, inputs, params = read_client_model(model)
-    x, _ = inputs.read(examples, need_target=False)
+    x, _ = inputs.read(examples, need_target=False, reading=told_of_reading(reading))
     apply = jax.jit(network.apply)
     parts = [np.asarray(apply(params, x[first : first + 1024])) for first in range(0, len(x), 1024)]
     outputs = np.concatenate(parts)

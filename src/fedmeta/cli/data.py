@@ -1,9 +1,13 @@
 """`fedmeta data`: list the data sets, describe one, fetch one, or draw one."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from fedmeta.cli.options import table_options, told_of_table
+from fedmeta.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -70,15 +74,13 @@ def list_(as_json: bool) -> None:
 
 @data.command()
 @click.argument("data_set", metavar="NAME|FILE|FOLDER")
-@click.option("--client", metavar="COLUMN", help="The client column of a CSV or Parquet file.")
-@click.option("--target", metavar="COLUMN", help="The target column of a CSV or Parquet file.")
-@click.option("--features", metavar="A,B,...", help="The input columns of a table.  [default: all others]")
+@table_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
-def info(data_set: str, client: str | None, target: str | None, features: str | None, as_json: bool) -> None:
+def info(data_set: str, as_json: bool, **options: Any) -> None:
     """Say what a data set holds: clients, examples, classes, and how large the clients are.
 
-    NAME is one that `fedmeta data list` shows, FILE is CSV or Parquet, and FOLDER is what `fm.data.save`
-    stored, or holds LEAF's JSON files.
+    NAME is one that `fedmeta data list` shows, FILE is a table (CSV, TSV, Parquet or Excel), and FOLDER holds Parquet
+    files or LEAF's JSON files, or is what `fm.data.save` stored.
 
     \b
     Examples:
@@ -87,10 +89,34 @@ def info(data_set: str, client: str | None, target: str | None, features: str | 
     """
     from fedmeta.data.resolve import resolve
 
-    named = None if features is None else [name.strip() for name in features.split(",")]
-    opened = resolve(data_set, client=client, target=target, features=named)
+    opened = resolve(data_set, **told_of_table(options))
     summary = _summary(opened)
     click.echo(json.dumps(summary, indent=1) if as_json else _report(opened, summary))
+
+
+@data.command()
+@click.argument("file")
+@table_options
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where it goes.  [default: shown]")
+def schema(file: str, out: Path | None, **options: Any) -> None:
+    """Say what each column of a table is taken for, as TOML that can be edited and given back with --schema.
+
+    \b
+    Examples:
+      fedmeta data schema visits.csv --client hospital --target ill
+      fedmeta data schema visits.csv --client hospital --target ill --out visits.toml
+    """
+    from fedmeta._files import write_atomically
+    from fedmeta.data.resolve import resolve
+
+    found = resolve(file, **told_of_table(options)).info.schema
+    if found is None:
+        raise UsageError(f"{file} is no table: only those have a schema")
+    if out is None:
+        click.echo(found.to_toml(), nl=False)
+    else:
+        write_atomically(out, found.to_toml().encode())
+        click.echo(f"The schema of {file} is in {out}; give it back with --schema {out}")
 
 
 @data.command()

@@ -1,11 +1,12 @@
 """Options that several commands share, and what they mean for a recipe."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from fedmeta.aggregators import AGGREGATORS
+from fedmeta.data.schema import Kind, Task
 from fedmeta.errors import UsageError
 from fedmeta.models import MODELS
 from fedmeta.optimisers import OPTIMISERS
@@ -23,6 +24,19 @@ ALGORITHM_OPTIONS = (
     "weighting",
 )
 DATA_OPTIONS = ("classes_per_client",)
+TABLE_OPTIONS = ("client", "target", "features", "exclude", "kinds", "task", "drop_missing_target", "schema")
+READING_OPTIONS = (
+    "separator",
+    "decimal",
+    "encoding",
+    "comment",
+    "skip_lines",
+    "names",
+    "missing",
+    "present",
+    "date_format",
+    "sheet",
+)
 
 
 def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -34,17 +48,57 @@ def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return decorate
 
 
+reading_options = _apply(
+    [
+        click.option("--separator", metavar="SIGN", help="Between the cells of a line.  [default: recognised]"),
+        click.option("--decimal", metavar="SIGN", help="Before decimals, . or a comma.  [default: recognised]"),
+        click.option("--encoding", metavar="NAME", help="Of the text.  [default: utf-8, by its mark utf-16, cp1252]"),
+        click.option("--comment", metavar="SIGN", help="What begins a line that is no row.  [default: # at the top]"),
+        click.option("--skip-lines", metavar="LINES", help="Lines that are no rows, such as 1-3 or 2,17; from 1."),
+        click.option("--names", metavar="A,B,...", help="The names of the columns, where no line has them."),
+        click.option("--missing", multiple=True, metavar="TEXT", help="A text that marks a gap; may be repeated."),
+        click.option("--present", multiple=True, metavar="TEXT", help="A text that looks like a gap and is a value."),
+        click.option("--date-format", metavar="FORMAT", help="How dates are written, such as %d.%m.%Y."),
+        click.option("--sheet", metavar="NAME", help="The sheet of a workbook.  [default: the first that is filled]"),
+    ]
+)
+
+table_options = _apply(
+    [
+        click.option("--client", metavar="COLUMN", help="The client column of a table."),
+        click.option("--target", metavar="COLUMN", help="The target column of a table."),
+        click.option(
+            "--features",
+            multiple=True,
+            metavar="A,B,...",
+            help="The input columns of a table; may be repeated, once for a name with a comma.  [default: all others]",
+        ),
+        click.option("--exclude", multiple=True, metavar="A,B,...", help="Columns that are no inputs."),
+        click.option(
+            "--kind",
+            "kinds",
+            multiple=True,
+            metavar="COLUMN=KIND",
+            help=f"What a column is: {', '.join(get_args(Kind))}; may be repeated.  [default: recognised]",
+        ),
+        click.option(
+            "--task", type=click.Choice(get_args(Task)), help="What the target is for.  [default: by its values]"
+        ),
+        click.option("--drop-missing-target", is_flag=True, help="Leave out rows without a target."),
+        click.option("--schema", metavar="FILE", help="What the columns are, as `fedmeta data schema` writes it."),
+        reading_options,
+    ]
+)
+
 data_options = _apply(
     [
         click.option(
             "--data",
             required=True,
             metavar="NAME|FILE|FOLDER",
-            help="A data set that `fedmeta data list` shows, a CSV or Parquet file, or a folder.",
+            help="A data set that `fedmeta data list` shows, a table (CSV, TSV, Parquet, Excel), or a folder.",
         ),
-        click.option("--client", metavar="COLUMN", help="The client column of a table."),
-        click.option("--target", metavar="COLUMN", help="The target column of a table."),
-        click.option("--features", metavar="A,B,...", help="The input columns of a table.  [default: all others]"),
+        table_options,
         click.option("--classes-per-client", type=int, help="Leave each client this many of the classes."),
     ]
 )
@@ -155,9 +209,57 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     pairs = fields.pop("model_options", ())
     if pairs:
         recipe["model_options"] = dict(_pair(text) for text in pairs)
-    if "features" in fields:
-        fields["features"] = tuple(name.strip() for name in fields["features"].split(","))
+    told = told_of_table(fields)
+    recipe |= {name: told.pop(name) for name in ("client", "target", "features") if name in told}
+    if told:
+        recipe["table"] = told
     return {**fields, **recipe}
+
+
+def told_of_table(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a command's options what is told of a table, and return it by the names of `from_table`.
+
+    Raises:
+        UsageError: an option is not of its form.
+    """
+    told = {name: options.pop(name) for name in TABLE_OPTIONS if options.get(name) not in (None, (), False)}
+    for name in TABLE_OPTIONS:
+        options.pop(name, None)
+    if "kinds" in told:
+        told["kinds"] = dict(_kind(text) for text in told["kinds"])
+    reading = told_of_reading(options)
+    if reading:
+        told["reading"] = reading
+    return told
+
+
+def told_of_reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a command's options how a file is to be read, and return it by the names of `Reading`.
+
+    Raises:
+        UsageError: an option is not of its form.
+    """
+    told = {name: options.pop(name, None) for name in READING_OPTIONS}
+    told = {name: value for name, value in told.items() if value not in (None, ())}
+    if "names" in told:
+        told["names"] = tuple(name.strip() for name in told["names"].split(","))
+    if "skip_lines" in told:
+        told["skip_lines"] = tuple(number for part in told["skip_lines"].split(",") for number in _lines(part))
+    return told
+
+
+def _kind(text: str) -> tuple[str, str]:
+    name, equals, kind = text.rpartition("=")
+    if not equals or kind not in get_args(Kind):
+        raise UsageError(f"--kind takes COLUMN=KIND with one of {', '.join(get_args(Kind))}, not {text!r}")
+    return name, kind
+
+
+def _lines(part: str) -> range:
+    first, _, last = part.partition("-")
+    if not (first.strip().isdecimal() and (not last or last.strip().isdecimal())):
+        raise UsageError(f"--skip-lines takes numbers of lines, such as 1-3 or 2,17, not {part!r}")
+    return range(int(first), int(last or first) + 1)
 
 
 def _pair(text: str) -> tuple[str, Any]:

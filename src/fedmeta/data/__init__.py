@@ -5,10 +5,12 @@ from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.leaf import from_leaf
 from fedmeta.data.partition import keep_classes
 from fedmeta.data.resolve import resolve
+from fedmeta.data.schema import Field, Schema
 from fedmeta.data.sources import Source, load, names, source
 from fedmeta.data.storage import open_dataset as open
 from fedmeta.data.storage import save, write
 from fedmeta.data.table import from_table, read_examples
+from fedmeta.data.wanted import Reading
 
 __all__ = [
     "load",
@@ -21,6 +23,9 @@ __all__ = [
     "write",
     "FederatedDataset",
     "Info",
+    "Schema",
+    "Field",
+    "Reading",
     "keep_classes",
     "Source",
     "source",

@@ -13,6 +13,7 @@ import numpy as np
 from fedmeta import random
 from fedmeta.data.columns import Column, native_type, read
 from fedmeta.data.fingerprint import fingerprint
+from fedmeta.data.schema import Schema
 from fedmeta.errors import DataError, UsageError
 from fedmeta.task import Batch, Task
 
@@ -28,6 +29,7 @@ class Info:
         classes: the names of the classes in the order of their numbers; None for regression.
         features: the names of the input columns, if they have names.
         characters: the characters in the order of their codes, if the inputs are text.
+        schema: what the columns of the table are that it was read from, if it was one.
     """
 
     name: str = "arrays"
@@ -36,6 +38,7 @@ class Info:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     characters: str | None = None
+    schema: Schema | None = None
 
 
 @dataclass(frozen=True, eq=False)

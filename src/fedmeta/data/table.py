@@ -1,11 +1,12 @@
-"""A data set from a table: a CSV or Parquet file, or a frame in memory."""
+"""A data set from a table: a file, a folder, or a frame in memory."""
 
+import logging
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import replace as changed
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from fedmeta._extras import need
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.labels import encode
-from fedmeta.errors import DataError, UsageError
+from fedmeta.data.schema import Field, Kind, Role, Schema, Task
+from fedmeta.data.wanted import Reading, Wanted
+from fedmeta.errors import DataError, UnknownName, UsageError
+
+log = logging.getLogger("fedmeta.data")
 
 # What a damaged, encrypted or foreign .npz file makes NumPy and zipfile raise.
 UNREADABLE = (
@@ -37,94 +42,125 @@ UNREADABLE = (
 def from_table(
     table: Any,
     *,
-    client: str,
-    target: str,
+    client: str | None = None,
+    target: str | None = None,
     features: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
     classes: Sequence[str] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    task: Task | None = None,
+    drop_missing_target: bool = False,
+    schema: Schema | str | os.PathLike[str] | None = None,
+    reading: Reading | Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> FederatedDataset:
     """Return a data set from a table with a row per example.
 
+    What each column is is decided over all of its rows, and what was guessed is logged as a warning of the logger
+    `fedmeta.data`, with the option that decides otherwise. The data set's `info.schema` says what came out.
+
     Args:
-        table: the path of a `.csv` (first line: names of columns) or `.parquet` file; or a frame: whatever
-            `pyarrow.table` takes or that speaks the Arrow C stream protocol (pyarrow, pandas, polars).
-        client: the column that says whose example it is; text or integers. In a CSV file it is text, so that
+        table: the path of delimited text (`.csv`, `.tsv`, also packed), of a Parquet file or a folder of them, or of a
+            workbook; or a frame that speaks the Arrow C stream protocol (pyarrow, pandas, polars, DuckDB), or a dict of
+            columns.
+        client: the column that says whose example it is; text or whole numbers. In a CSV file 007 is text, so that
             007 and 7 are two clients.
-        target: the column to predict. Text, booleans and integers are classes; floats are regression, also
-            when all are integral (write 3 rather than 3.0 for a label).
-        features: the input columns, numbers or booleans; all others than client and target by default.
-        classes: the names of the classes, where the table need not show them all.
+        target: the column to predict. Text, booleans and few different whole numbers are classes; other numbers are
+            regression.
+        features: the input columns; all others than client and target by default.
+        exclude: columns that are no inputs.
+        classes: the names of the classes, in order, where the table need not show them all.
+        kinds: by column, what it is: "number", "category", "identifier" and so on.
+        task: "classification" or "regression"; by the target's values where it is not given.
+        drop_missing_target: leave out rows without a target, in place of refusing them.
+        schema: what the columns are, or the TOML file that says so; nothing is guessed then.
+        reading: how the file is to be read, where that is told.
         name: the name of the data set; the file's name by default.
 
     Returns:
-        x is float32 of shape [examples, features].
+        x is float32 of shape [examples, inputs]: numbers as they are (a gap is 0, and 1 in a column beside it),
+        booleans as 0 or 1, a column for each category, dates as days since 1970-01-01 with the parts that vary.
 
     Raises:
-        DataError: the file cannot be read, there are no rows, or a column has a value that is missing, not
-            finite, or of another type than the rest; the message names column, row (line for CSV) and value.
+        DataError: the file cannot be read, or something in it is wrong or could be meant in two ways; every problem is
+            named, with its lines, columns and what to do.
         UnknownName: there is no such column.
         UsageError: the file is of another kind, a column has two uses, or there are no features.
-        MissingPackage: the extra `tables` is not installed.
+        MissingPackage: the extra `tables` is not installed, or `excel` for a workbook.
     """
-    source = _read(table, text=client)
-    if client == target:
-        raise UsageError(f"the column {client!r} cannot be both client and target")
-    for column in (client, target, *(features or ())):
-        source.check(column)
-    chosen = tuple(features) if features is not None else source.others(client, target)
-    if not chosen:
-        raise UsageError(f"{source.name} has no column left for the features beside {client!r} and {target!r}")
-    if {client, target} & set(chosen):
-        raise UsageError(f"the features {', '.join(chosen)} must not hold the client or the target column")
-    owners = source.owners(client)
-    x = source.numbers(chosen)
-    y, names = encode(source.targets(target, classes), classes, f"column {target!r} of {source.name}")
-    count = None if names is None else len(names)
-    data = from_arrays(x, y, owners, classes=count, name=name or source.stem, features=chosen)
-    return changed(data, info=changed(data.info, classes=names))
+    tables, how = _tables(table), _reading(reading)
+    raw = tables.read_table(table, how)
+    if schema is not None:
+        known = schema if isinstance(schema, Schema) else Schema.read(schema)
+    else:
+        if client is None or target is None:
+            raise UsageError(f"{raw.name} is a table: say which columns hold the client and the target")
+        wanted = Wanted(client, target, _listed(features), _listed(exclude) or (), kinds, task, _listed(classes))
+        known = tables.infer(raw, replace(wanted, drop_missing_target=drop_missing_target), how)
+    uses: tuple[tuple[Role, str | None], ...] = (("client", client), ("target", target))
+    for role, column in uses:
+        held = known.role(role)
+        if held is None or column not in (None, held.name):
+            said = "no" if held is None else f"{held.name!r} as the"
+            raise UsageError(f"the schema has {said} {role} column")
+    prepared = tables.prepare(raw, known, drop_missing_target=drop_missing_target)
+    _say(raw)
+    y, names = _targets(prepared.y, known, raw.name), known.classes
+    data = from_arrays(
+        prepared.x,
+        y,
+        prepared.clients,
+        classes=None if names is None else len(names),
+        name=name or raw.stem,
+        features=known.features,
+    )
+    return replace(data, info=replace(data.info, classes=names, schema=known))
 
 
 def read_examples(
-    path: str | os.PathLike[str],
-    features: Sequence[str] | None,
-    target: str | None = None,
-    classes: Sequence[str] | None = None,
+    path: Any,
+    schema: Schema | None = None,
     *,
+    classes: Sequence[str] | None = None,
     need_target: bool = True,
+    reading: Reading | Mapping[str, Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the examples of one client from a file with the columns that training had.
+    """Read the examples of one client: a table with the columns that training had, or an `.npz` file.
 
     Args:
-        path: a `.csv` or `.parquet` file with the columns, or `.npz` with the arrays `x` (any shape) and `y`.
-        features: the names of the input columns in the order of training; unused for `.npz`.
-        target: the name of the target column, or None to read none; unused for `.npz`.
-        classes: the names of the classes; None for regression.
-        need_target: whether targets are read; a file without them is refused then.
+        path: a table, as in `from_table`, or the path of an `.npz` file with the arrays `x` (any shape) and `y`.
+        schema: of the training, which a table needs; a client column is not read.
+        classes: the names of the classes of an `.npz` file; None for regression.
+        need_target: whether targets are read; examples without them are refused then.
+        reading: how a file is to be read, where that is told.
 
     Returns:
-        x, float32 of shape [examples, features] (integers in `.npz` stay integers), and y, int32 places in
-        `classes` of shape [examples] or float32 of shape [examples, ...]; None without `need_target`.
+        x, float32 of shape [examples, ...] (integers in `.npz` stay integers), and y, int32 places among the classes of
+        shape [examples] or float32 of shape [examples, ...]; None without `need_target`.
 
     Raises:
-        DataError: the file cannot be read, or holds something else than training had; a label that is none of
-            the classes is named.
-        UnknownName: a column is missing.
-        UsageError: the kind of file does not fit.
+        DataError: the file cannot be read, or holds something else than training had; every problem is named.
+        UsageError: a table is given without a schema.
         MissingPackage: the extra `tables` is not installed, which `.npz` files do without.
     """
-    if Path(path).suffix.lower() == ".npz":
-        x, y = _read_npz(Path(path), need_target)
-        where = f"y of {path}"
-    elif features is None:
+    if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".npz":
+        return _examples_of_arrays(Path(path), classes, need_target)
+    if schema is None:
         raise UsageError(f"the model takes arrays without named columns: give {path} as .npz with an array x")
-    else:
-        source = _read(path)
-        for column in features:
-            source.check(column)
-        x, y, where = source.numbers(tuple(features)), None, f"column {target!r} of {path}"
-        if target is not None and need_target:
-            source.check(target)
-            y = source.targets(target, classes)
+    tables, how = _tables(path), _reading(reading)
+    raw = tables.read_table(path, how)
+    # All rows are one client's, whoever the table says it is.
+    own = Schema(tuple(_told(entry, how) for entry in schema.columns if entry.role != "client"), schema.task)
+    prepared = tables.prepare(raw, own, target=need_target)
+    _say(raw)
+    return prepared.x, _targets(prepared.y, schema, raw.name) if need_target else None
+
+
+def _examples_of_arrays(
+    path: Path, classes: Sequence[str] | None, need_target: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    x, y = _read_npz(path, need_target)
+    where = f"y of {path}"
     if len(x) == 0:
         raise DataError(f"{path} holds no examples")
     if not need_target:
@@ -142,12 +178,49 @@ def read_examples(
     return x, encode(y, tuple(classes), where)[0]
 
 
-def _read(table: Any, text: str | None = None) -> Any:
-    """Return the table of a path or a frame, as a `fedmeta.data.frames.Source`."""
-    need("pyarrow", f"reading {table}" if isinstance(table, str | os.PathLike) else "reading a table")
-    from fedmeta.data.frames import read
+def _told(held: Field, how: Reading) -> Field:
+    """Return a column as this file writes it."""
+    if how.decimal is not None and held.kind == "number":
+        return replace(held, decimal=how.decimal, group=None)
+    if how.date_format is not None and held.kind == "date":
+        return replace(held, format=how.date_format)
+    return replace(held, missing=(*held.missing, *how.missing)) if how.missing else held
 
-    return read(table, text)
+
+def _targets(y: np.ndarray | None, schema: Schema, name: str) -> Any:
+    return encode(np.asarray(y, np.float64), None, f"the target of {name}")[0] if schema.task == "regression" else y
+
+
+def _listed(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return a tuple of names; one text is no list of its letters."""
+    if isinstance(names, str):
+        raise UsageError(f"names are given as a list, such as [{names!r}], not as the text {names!r}")
+    return None if names is None else tuple(names)
+
+
+def _reading(given: Reading | Mapping[str, Any] | None) -> Reading:
+    if isinstance(given, Reading):
+        return given
+    known = [entry.name for entry in fields(Reading)]
+    for word in given or {}:
+        if word not in known:
+            raise UnknownName("way to read a table", word, known)
+    values: dict[str, Any] = {word: tuple(v) if isinstance(v, list) else v for word, v in (given or {}).items()}
+    return Reading(**values)
+
+
+def _tables(table: Any) -> Any:
+    """Return `fedmeta.data.tables`, which needs pyarrow."""
+    need("pyarrow", f"reading {table}" if isinstance(table, str | os.PathLike) else "reading a table")
+    from fedmeta.data import tables
+
+    return tables
+
+
+def _say(raw: Any) -> None:
+    """Say aloud what was guessed."""
+    for note in raw.findings.notes:
+        log.warning("%s: %s", raw.name, note)
 
 
 def _read_npz(path: Path, need_target: bool) -> tuple[np.ndarray, np.ndarray | None]:

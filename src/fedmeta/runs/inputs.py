@@ -1,7 +1,7 @@
 """What a trained model takes and gives, kept beside it so that new files are read in the same way."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from fedmeta import losses, models
 from fedmeta.data import FederatedDataset, read_examples
 from fedmeta.data.columns import Column
+from fedmeta.data.schema import Field, Schema
 from fedmeta.errors import DataError, UnknownName, UsageError
 from fedmeta.model import Model
 
@@ -22,8 +23,8 @@ class Inputs:
         shape: the shape of one input.
         classes: the names of the classes; None for regression.
         features: the names of the input columns, where they have names.
-        target: the name of the target column, where it has one.
         characters: the characters in the order of their codes, where inputs are text.
+        schema: what the columns of a table are; new files are read by it.
         mean: of each feature over the training clients, where a table is standardised; else None.
         std: the standard deviation likewise.
         target_scale: mean and standard deviation of a table's regression targets; else None.
@@ -32,8 +33,8 @@ class Inputs:
     shape: tuple[int, ...]
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
-    target: str | None = None
     characters: str | None = None
+    schema: Schema | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     target_scale: tuple[float, float] | None = None
@@ -52,8 +53,8 @@ class Inputs:
                 object.__setattr__(self, name, values)
 
     @classmethod
-    def of(cls, train: FederatedDataset, target: str | None) -> "Inputs":
-        """Describe a data set by its training clients; a table (`target` given) is standardised by them.
+    def of(cls, train: FederatedDataset) -> "Inputs":
+        """Describe a data set by its training clients; a table is standardised by them.
 
         Raises:
             UsageError: the data set has several inputs.
@@ -63,29 +64,37 @@ class Inputs:
             raise UsageError(
                 f"{train!r} has several inputs, and these networks take one: use fm.train with your own model"
             )
-        plain = cls(tuple(train.x.shape[1:]), info.classes, info.features, target, info.characters)
-        if target is None:
-            return plain
+        if info.schema is None:
+            return cls(tuple(train.x.shape[1:]), info.classes, info.features, characters=info.characters)
         rows = np.concatenate([np.arange(a, a + n) for a, n in zip(train.starts, train.sizes, strict=True)])
         x = np.asarray(train.x[rows], np.float64)
+        known = x @ _gaps(info.schema).T == 0
+        # A column without a value among the training clients is as it is.
+        known |= ~known.any(axis=0)
+        mean, spread = x.mean(axis=0, where=known), x.std(axis=0, where=known)
+        std = np.where(spread > 0, spread, 1.0)
         scale = None
         if info.classes is None:
             y = np.asarray(train.y[rows], np.float64)
             scale = (float(y.mean()), float(y.std()) or 1.0)
-        std = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
         return cls(
-            **{
-                **vars(plain),
-                "mean": tuple(x.mean(axis=0).tolist()),
-                "std": tuple(std.tolist()),
-                "target_scale": scale,
-            }
+            shape=tuple(train.x.shape[1:]),
+            classes=info.classes,
+            features=info.features,
+            schema=_scaled(info.schema, mean, std, scale),
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            target_scale=scale,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what TOML and JSON can hold; None is left out."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        return {name: value for name, value in values.items() if value is not None}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        # Last, as TOML has it, whose order is that of a run that is resumed.
+        del plain["schema"]
+        if self.schema is not None:
+            plain["schema"] = self.schema.to_dict()
+        return {name: value for name, value in plain.items() if value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Inputs":
@@ -94,11 +103,16 @@ class Inputs:
         Raises:
             UsageError: a field is unknown or out of range.
         """
-        known = [field.name for field in fields(cls)]
+        known = [*(field.name for field in fields(cls)), "target"]
         for name in content:
             if name not in known:
                 raise UnknownName("part of what a model takes", name, known)
-        return cls(**tuples(content))
+        values = tuples(content)
+        if (target := values.pop("target", None)) is not None:
+            values["schema"] = _former_schema(target, values)
+        elif "schema" in values:
+            values["schema"] = Schema.from_dict(values["schema"])
+        return cls(**values)
 
     def model(self, name: str, options: Mapping[str, Any]) -> Model:
         """Return the network of that name, made to fit, on standardised inputs and targets."""
@@ -110,17 +124,28 @@ class Inputs:
         model = models.build(name, shape, options)
         if self.mean is None or self.std is None:
             return model
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        standardise = self._standardise()
         if self.target_scale is None:
-            return replace(model, apply=lambda p, x: model.apply(p, (x - mean) / std))
+            return replace(model, apply=lambda p, x: model.apply(p, standardise(x)))
         centre, spread = self.target_scale
         return replace(
             model,
-            apply=lambda p, x: model.apply(p, (x - mean) / std)[..., 0] * spread + centre,
+            apply=lambda p, x: model.apply(p, standardise(x))[..., 0] * spread + centre,
             loss=lambda predictions, y: losses.squared_error(predictions, y) / spread**2,
         )
 
-    def read(self, path: str, *, need_target: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def _standardise(self) -> Callable[[Any], Any]:
+        """Return what puts inputs on the scale of the training clients; a gap, which is 0, becomes their mean."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        gaps = None if self.schema is None else _gaps(self.schema)
+        if gaps is None or not gaps.any():
+            return lambda x: (x - mean) / std
+        fill = (gaps * np.asarray(self.mean)[:, None]).T.astype(np.float32)
+        return lambda x: (x - mean + x @ fill) / std
+
+    def read(
+        self, path: str, *, need_target: bool, reading: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Read a user's examples: a CSV, Parquet or `.npz` file, or a `.txt` file for a model of text.
 
         Raises:
@@ -129,7 +154,7 @@ class Inputs:
         """
         if Path(path).suffix.lower() == ".txt":
             return self._read_text(path, need_target=need_target)
-        x, y = read_examples(path, self.features, self.target, self.classes, need_target=need_target)
+        x, y = read_examples(path, self.schema, classes=self.classes, need_target=need_target, reading=reading)
         if x.shape[1:] != self.shape:
             raise DataError(f"{path} has inputs of shape {x.shape[1:]}, and the model takes {self.shape}")
         if self.characters is not None:
@@ -159,6 +184,45 @@ class Inputs:
         windows = np.lib.stride_tricks.sliding_window_view(codes, context).copy()
         # The last window has no successor in the text: it is what a prediction is for.
         return (windows[:-1], codes[context:]) if need_target else (windows, None)
+
+
+def _gaps(schema: Schema) -> np.ndarray:
+    """Return which column of x says that another one's value is missing, 0 or 1 of shape [inputs, inputs].
+
+    A row stands for the column whose value may be missing. Categories have no value that could be put there.
+    """
+    matrix = np.zeros((len(schema.features), len(schema.features)))
+    first = 0
+    for entry in schema.used:
+        last = first + len(entry.features)
+        if entry.gaps and entry.kind != "category":
+            matrix[first : last - 1, last - 1] = 1
+        first = last
+    return matrix
+
+
+def _former_schema(target: str, content: Mapping[str, Any]) -> Schema:
+    """Return the schema of a run of an earlier version, whose features were numbers."""
+    columns = [
+        Field(name=name, type="any", mean=mean) for name, mean in zip(content["features"], content["mean"], strict=True)
+    ]
+    classes = content.get("classes")
+    kind = "number" if classes is None else "category"
+    held = Field(name=target, kind=kind, role="target", type="any", categories=classes)
+    return Schema((*columns, held), "regression" if classes is None else "classification")
+
+
+def _scaled(schema: Schema, mean: np.ndarray, std: np.ndarray, target: tuple[float, float] | None) -> Schema:
+    """Return the schema with the scale of its numbers, booleans and dates, and of its target."""
+    columns, first = [], 0
+    for entry in schema.columns:
+        if entry.role == "target" and target is not None:
+            entry = replace(entry, mean=target[0], std=target[1])
+        if entry.features and entry.kind != "category":
+            entry = replace(entry, mean=float(mean[first]), std=float(std[first]))
+        columns.append(entry)
+        first += len(entry.features)
+    return replace(schema, columns=tuple(columns))
 
 
 def tuples(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Where the data of a run lie, and how their clients are split; nothing of what is learned from them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from fedmeta import random
 from fedmeta._fit import usable_clients
 from fedmeta._settings import whole_number
 from fedmeta.data import FederatedDataset
+from fedmeta.data.schema import Field, Schema
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.runs.inputs import tuples
 
@@ -29,10 +30,11 @@ class DataSpec:
     """Where the data lie, in plain values that run.toml holds.
 
     Args:
-        data: a data set's name, a CSV or Parquet file, or a folder.
+        data: a data set's name, a table, or a folder.
         client: the client column of a table.
         target: the target column of a table.
         features: the input columns of a table; all others where they are not given.
+        table: what else is told of a table, by the names of `fm.data.from_table`.
         options: the data set's own options.
         fractions: of the clients, for training, validation and test.
         max_evaluated: at most so many validation clients are looked at, and so many test clients, drawn at random.
@@ -45,6 +47,7 @@ class DataSpec:
     client: str | None = None
     target: str | None = None
     features: tuple[str, ...] | None = None
+    table: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     max_evaluated: int = 1000
@@ -70,7 +73,8 @@ class DataSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what TOML and JSON can hold; None is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        content = {name: value for name, value in asdict(self).items() if value is not None}
+        return content if self.table else {name: value for name, value in content.items() if name != "table"}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "DataSpec":
@@ -85,14 +89,24 @@ class DataSpec:
                 raise UnknownName("part of where the data lie", name, known)
         return cls(**tuples(content))
 
-    def load(self) -> FederatedDataset:
+    def load(self, schema: Schema | None = None) -> FederatedDataset:
         """Read the data.
+
+        Args:
+            schema: of a table, where it is known already.
 
         Raises:
             UsageError: no such data set, or columns are given where there are none (or the reverse).
             DataError: the data are absent or damaged.
         """
-        table = {"client": self.client, "target": self.target, "features": self.features}
+        table = {"client": self.client, "target": self.target, "features": self.features, **self.table}
+        if schema is not None:
+            if schema.role("client") is None and self.client is not None:
+                schema = replace(
+                    schema, columns=(*schema.columns, Field(name=self.client, role="client", kind="identifier"))
+                )
+            kept = ("client", "target", "drop_missing_target", "reading")
+            table = {name: value for name, value in table.items() if name in kept} | {"schema": schema}
         return sets.resolve(self.data, **table, **self.options)
 
     def split(self, whole: FederatedDataset, seed: int, max_examples: int | None) -> Groups:

@@ -6,6 +6,14 @@ work, but a comparison of tuned settings with them would not be fair.
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedmeta import random
+from fedmeta.data import FederatedDataset
+from fedmeta.model import Model
+
 TABLE: dict[str, Any] = {"model": "mlp", "model_options": {}, "rounds": 200, "fractions": (0.8, 0.1, 0.1)}
 
 DATA: dict[str, dict[str, Any]] = {
@@ -33,19 +41,19 @@ DATA: dict[str, dict[str, Any]] = {
 """The network and the budget for each named data set; `TABLE` for any other."""
 
 GENERAL: dict[str, dict[str, Any]] = {
-    "fedavg": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
-    "fedavg-meta": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
-    "reptile": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
-    "maml": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
-    "fomaml": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
-    "meta-sgd": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
-    "anil": {"inner_lr": 0.1, "inner_steps": 3, "server": "adam", "server_lr": 0.003},
-    "per-fedavg": {"inner_lr": 0.1, "inner_steps": 1, "server": "sgd", "server_lr": 1.0},
-    "fedprox": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
-    "fedper": {"inner_lr": 0.1, "server": "sgd", "server_lr": 1.0},
-    "scaffold": {"inner_lr": 0.1, "inner_steps": 5, "inner_batch_size": 10, "server": "sgd", "server_lr": 1.0},
+    "fedavg": {"server": "sgd", "server_lr": 1.0},
+    "fedavg-meta": {"server": "sgd", "server_lr": 1.0},
+    "reptile": {"server": "sgd", "server_lr": 1.0},
+    "maml": {"inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "fomaml": {"inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "meta-sgd": {"inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "anil": {"inner_steps": 3, "server": "adam", "server_lr": 0.003},
+    "per-fedavg": {"inner_steps": 1, "server": "sgd", "server_lr": 1.0},
+    "fedprox": {"server": "sgd", "server_lr": 1.0},
+    "fedper": {"server": "sgd", "server_lr": 1.0},
+    "scaffold": {"inner_steps": 5, "inner_batch_size": 10, "server": "sgd", "server_lr": 1.0},
 }
-"""For each algorithm, what works where nothing was tuned."""
+"""For each algorithm, what works where nothing was tuned; the inner rate is its own, or `safe_inner_rate`."""
 
 OTHERWISE: dict[str, Any] = {"server": "adam", "server_lr": 0.001}
 """For an algorithm that `GENERAL` does not have."""
@@ -107,6 +115,9 @@ WITH_A_HEAD = ("anil", "fedper")
 
 _SERVER = ("server", "server_lr")
 
+SAMPLED = 256
+"""Examples by which a safe inner rate is found."""
+
 
 def default_settings(data: str, algorithm: str) -> dict[str, Any]:
     """Return the fields of a recipe for a data set (a name or anything else) and an algorithm."""
@@ -120,3 +131,30 @@ def default_settings(data: str, algorithm: str) -> dict[str, Any]:
         **{name: values[name] for name in _SERVER},
         "algorithm_options": options,
     }
+
+
+def safe_inner_rate(model: Model, data: FederatedDataset, scale: float, seed: int) -> float:
+    """Return an inner rate at which gradient descent on a scaled squared error does not diverge, at a new model.
+
+    The loss is the mean of ((f(x) - y) / scale)^2, and its Hessian, as far as f is linear in them, the mean of
+    2 g g^T with g the gradient of f(x) / scale. Its largest eigenvalue is at most its trace, the mean of 2 |g|^2, and
+    descent is stable below 2 over that eigenvalue; this is half of what the trace allows. For a linear model |g|^2 is
+    1 + |x|^2.
+
+    Args:
+        model: predicts one number for each example.
+        data: the training clients.
+        scale: what the loss divides errors by.
+        seed: of the parameters and of the examples that are looked at.
+    """
+    rows = np.concatenate([np.arange(a, a + n) for a, n in zip(data.starts, data.sizes, strict=True)])
+    draw = random.generator(seed, "safe inner rate")
+    chosen = np.sort(draw.choice(rows, min(SAMPLED, len(rows)), replace=False))
+    params = model.init(random.as_key(random.key_data(seed, "init")))
+
+    def one(x: Any) -> Any:
+        gradient = jax.grad(lambda p: model.apply(p, x[None])[0] / scale)(params)
+        return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))
+
+    squares = jax.jit(jax.vmap(one))(jnp.asarray(data.x[chosen]))
+    return float(f"{1 / (2 * float(squares.mean())):.2g}")

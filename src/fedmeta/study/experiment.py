@@ -74,7 +74,7 @@ class Experiment:
         cls, data: DataSpec, procedure: Procedure, looks: Validation, whole: FederatedDataset | None = None
     ) -> "Experiment":
         """Read the data, unless they are given, and split the clients."""
-        whole = data.load() if whole is None else whole
+        whole = data.load(procedure.inputs.schema) if whole is None else whole
         groups = data.split(whole, procedure.seed, procedure.max_examples)
         return cls(data=data, procedure=procedure, looks=looks, **groups._asdict())
 

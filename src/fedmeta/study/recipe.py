@@ -1,5 +1,6 @@
 """A recipe: what a user asks for, with defaults for the rest; the data make a procedure of it."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -17,10 +18,12 @@ from fedmeta.study.dataspec import DataSpec
 from fedmeta.study.experiment import Experiment, Validation
 from fedmeta.transforms import Transform, identity
 
+log = logging.getLogger("fedmeta.study")
+
 COHORT_SIZE = 4
 """Clients in a round where nothing is said, or all there are."""
 
-_DATA = ("client", "target", "features", "fractions", "max_evaluated")
+_DATA = ("client", "target", "features", "table", "fractions", "max_evaluated")
 _LOOKS = {"validate_every": "every", "patience": "patience", "monitor": "monitor"}
 
 
@@ -114,9 +117,16 @@ class Recipe:
         """
         whole = self.data.load() if whole is None else whole
         train = self.data.split(whole, self.seed, self.max_examples).train
-        procedure = self._procedure(Inputs.of(train, self.data.target), train.num_clients)
+        inputs = Inputs.of(train)
+        procedure = self._procedure(inputs, train.num_clients)
         # A network that does not fit is found before anything is written.
-        _ = procedure.network
+        network = procedure.network
+        told = {"inner", "inner_lr", "local"} & self.algorithm_options.keys()
+        if inputs.target_scale is not None and not told:
+            rate = defaults.safe_inner_rate(network, train, inputs.target_scale[1], self.seed)
+            log.warning("the inner rate is %g, at which squared errors do not diverge; --inner-lr says otherwise", rate)
+            safe = replace(self, algorithm_options={**self.algorithm_options, "inner_lr": rate})
+            procedure = safe._procedure(inputs, train.num_clients)
         return Experiment.of(self.data, procedure, self.looks, whole)
 
     def _procedure(self, inputs: Inputs, clients: int | None) -> Procedure:

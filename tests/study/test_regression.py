@@ -1,0 +1,62 @@
+"""Regression by default settings does not diverge, and is better than what costs nothing."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import fedmeta as fm
+from fedmeta.runs.inputs import Inputs
+from fedmeta.study.defaults import safe_inner_rate
+from fedmeta.study.recipe import Recipe
+from tests.small_tables import table
+
+CLIENTS, EACH = 20, 40
+
+
+def numbers(features=2, spread=3.0):
+    """A table whose clients differ in their slopes, with targets far from zero."""
+    draw = np.random.default_rng(0)
+    slopes = draw.normal(spread, 0.3, size=(CLIENTS, features))
+    x = draw.normal(50, 20, size=(CLIENTS * EACH, features))
+    y = 1000 + ((x - 50) / 20 * np.repeat(slopes, EACH, axis=0)).sum(axis=1) + draw.normal(0, 0.1, len(x))
+    names = [f"x{place}" for place in range(features)]
+    return table(
+        ["site", *names, "y"],
+        lambda i: (f"s{i // EACH:02}", *(f"{value:.3f}" for value in x[i]), f"{y[i]:.4f}"),
+        len(x),
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "numbers.csv").write_text(numbers())
+    return tmp_path / "numbers.csv"
+
+
+def test_a_safe_rate_of_a_linear_model_is_half_the_inverse_of_the_mean_of_one_plus_the_squared_inputs(file):
+    data = fm.data.from_table(file, client="site", target="y")
+    inputs = Inputs.of(data)
+    model = inputs.model("softmax_regression", {})
+    # Standardised inputs have the mean square 1, whatever their units.
+    assert safe_inner_rate(model, data, inputs.target_scale[1], 0) == pytest.approx(1 / (2 * (1 + 2)), rel=0.1)
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "meta-sgd"])
+def test_by_default_regression_is_far_better_than_the_mean_and_adapting_helps(file, algorithm, caplog):
+    with caplog.at_level(logging.WARNING, "fedmeta.study"):
+        recipe = Recipe.default(str(file), algorithm, client="site", target="y")
+        experiment = recipe.prepare()
+    assert "the inner rate is" in caplog.text
+    report = experiment.report(experiment.run().phi, experiment.test)
+    y = np.concatenate([np.asarray(experiment.test[name].y) for name in experiment.test.client_ids])
+    error = report.after.pooled["absolute_error"]
+    assert error < 0.3 * np.abs(y - y.mean()).mean()
+    assert error <= report.before.pooled["absolute_error"]
+
+
+def test_a_rate_that_is_told_is_kept(file):
+    chosen = {"client": "site", "target": "y", "algorithm_options": {"inner_lr": 0.03}}
+    assert Recipe.default(str(file), "maml", **chosen).prepare().procedure.algorithm.inner_lr == 0.03
+    inner = {"client": "site", "target": "y", "algorithm_options": {"inner": fm.optimisers.momentum(0.01)}}
+    assert Recipe.default(str(file), "maml", **inner).prepare().procedure.algorithm.inner is not None

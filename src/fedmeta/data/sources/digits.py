@@ -1,6 +1,7 @@
 """Digits: the data set of scikit-learn, so nothing has to be fetched."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,9 @@ def load(num_clients: int = 60, classes_per_client: int = 3, seed: int = 0) -> F
     """
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    # Its types depend on whether pandas is installed.
+    loaded: Any = load_digits(return_X_y=True)
+    images, labels = loaded
     rows = deal(labels, num_clients, classes_per_client, seed)
     order = np.concatenate(rows)
     width = len(str(num_clients - 1))

@@ -32,7 +32,7 @@ gc.set_threshold(50_000, 20, 50)
 
 # These have no arrays, or say nothing of their shapes. Their annotations are checked, but without an account of shapes
 # in each call, with which their tests would take up to several times as long.
-SHAPELESS = ("govern", "_keys")
+SHAPELESS = ("govern", "_keys", "data.tables", "data.schema")
 
 
 class _Plain(MetaPathFinder):

@@ -21,7 +21,7 @@ layers: .venv/ready
 	$(BIN)/lint-imports
 
 unit: .venv/ready
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 2
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs

@@ -44,7 +44,6 @@ class Field:
         missing: texts that mark a gap; a blank cell always does.
         decimal: the sign before decimals.
         group: the sign between thousands.
-        bare: whether numbers stand alone, or with a sign such as % after them (the standard's `bareNumber`).
         format: of a date.
         true: the word for true.
         false: the word for false.
@@ -63,7 +62,6 @@ class Field:
     missing: tuple[str, ...] = ()
     decimal: str = "."
     group: str | None = None
-    bare: bool = True
     format: str | None = None
     true: str | None = None
     false: str | None = None

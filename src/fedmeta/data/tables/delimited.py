@@ -64,16 +64,12 @@ class Lines:
             kept.pop()
         self.numbers = [number for number, line in kept if line.strip()]
         self.lines = [line for _, line in kept if line.strip()]
-        if any(line.count('"') % 2 for line in self.lines):
+        if self.has_breaks:
             # Cells with line breaks, inside which a blank line counts.
             self.numbers, self.lines = [number for number, _ in kept], [line for _, line in kept]
 
     def records(self, separator: str, count: int | None = None) -> list[tuple[int, list[str]]]:
-        """Return the number of the first line of each record, and its cells.
-
-        Raises:
-            DataError: a quote is opened and never closed.
-        """
+        """Return the number of the first line of each record, and its cells."""
         found, begun = [], 0
         reader = csv.reader((line + "\n" for line in self.lines), delimiter=separator, strict=False)
         for cells in reader:
@@ -84,9 +80,10 @@ class Lines:
                 break
         return found
 
-    def odd(self) -> list[int]:
-        """Return the numbers of the lines with an odd number of quotes."""
-        return [number for number, line in zip(self.numbers, self.lines, strict=True) if line.count('"') % 2]
+    @cached_property
+    def has_breaks(self) -> bool:
+        """Whether a cell goes on in another line, for a line has an odd number of quotes."""
+        return any(line.count('"') % 2 for line in self.lines)
 
 
 def read_delimited(path: Path, how: Reading, findings: Findings) -> RawTable:
@@ -125,7 +122,7 @@ class _Places:
 
     @cached_property
     def _numbers(self) -> list[int]:
-        if not self._lines.odd():
+        if not self._lines.has_breaks:
             return self._lines.numbers[self._head :]
         return [number for number, _ in self._lines.records(self._separator)][self._head :]
 
@@ -150,8 +147,7 @@ def _separator(lines: Lines, how: Reading, findings: Findings) -> str:
     if scores[best] == (0, 0):
         raise DataError(
             f"{findings.name}: no line has a comma, a semicolon, a tab or a bar between cells; say what stands there "
-            "with "
-            "--separator"
+            "with --separator"
         )
     if best != {".tsv": "\t", ".tab": "\t"}.get(Path(unpacked_name(Path(findings.name))).suffix.lower(), ","):
         findings.note(f"the cells are separated by {SEPARATORS[best]}; --separator says otherwise")
@@ -160,8 +156,7 @@ def _separator(lines: Lines, how: Reading, findings: Findings) -> str:
 
 def _refuse_open_quotes(lines: Lines, separator: str, findings: Findings) -> None:
     """Find quotes that swallow lines: never closed, or closed by one that belongs to another cell."""
-    odd = lines.odd()
-    if not odd:
+    if not lines.has_breaks:
         return
     reader = csv.reader((line + "\n" for line in lines.lines), delimiter=separator, strict=True)
     begun, widths = 0, Counter()
@@ -242,7 +237,7 @@ def _cells(lines: Lines, head: int, separator: str, width: int, findings: Findin
             io.BytesIO(content.encode()),
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows_after_names=head, use_threads=True),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=separator, newlines_in_values=bool(lines.odd()), invalid_row_handler=skip
+                delimiter=separator, newlines_in_values=lines.has_breaks, invalid_row_handler=skip
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -257,8 +252,7 @@ def _cells(lines: Lines, head: int, separator: str, width: int, findings: Findin
             f"{counted(width, 'column has a name', 'columns have names')}, but "
             f"{counted(len(wrong), 'line has', 'lines have')} more "
             f"or fewer cells: {listed(said)}; put a cell that holds {separator!r} in quotes, or leave the line out "
-            "with "
-            f"--skip-lines {','.join(str(number) for number, _ in wrong[:5])}"
+            f"with --skip-lines {','.join(str(number) for number, _ in wrong[:5])}"
         )
         return table
     trimmed, touched = [], []

@@ -342,8 +342,7 @@ def _missing_target(raw: RawTable, name: str, column: Profile, wanted: Wanted, s
     hint = f", or name {quoted(sorted(gone))} among the classes" if gone else ""
     raw.findings.problem(
         f"the target column {name!r} {what} in {counted(int(rows.sum()), 'row')} ({raw.where(rows)}): leave them out "
-        "with "
-        f"--drop-missing-target{hint}"
+        f"with --drop-missing-target{hint}"
     )
 
 

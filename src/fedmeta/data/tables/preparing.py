@@ -23,13 +23,11 @@ class Prepared:
             of the training clients.
         y: targets of shape [rows]: int32 places among the classes, or float64 numbers; None if they were not read.
         clients: whose each row is, integers or text of shape [rows]; None if all are one client's.
-        kept: which rows of the table these are, shape [rows].
     """
 
     x: np.ndarray
     y: np.ndarray | None
     clients: np.ndarray | None
-    kept: np.ndarray
 
 
 def prepare(raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_target: bool = False) -> Prepared:
@@ -75,10 +73,8 @@ def prepare(raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_
         findings.problem("no row has a target")
         findings.check()
     if kept.all():
-        return Prepared(x, y, clients, np.arange(raw.num_rows))
-    return Prepared(
-        x[kept], None if y is None else y[kept], None if clients is None else clients[kept], np.flatnonzero(kept)
-    )
+        return Prepared(x, y, clients)
+    return Prepared(x[kept], None if y is None else y[kept], None if clients is None else clients[kept])
 
 
 def _feature(raw: RawTable, held: Field) -> np.ndarray:

@@ -76,17 +76,22 @@ def numbers(raw: RawTable, held: Field) -> np.ndarray:
     if held.group is not None:
         fits = pc.or_(fits, pc.match_substring_regex(text, cells.Number(held.decimal).pattern))
     wrong = ~fits.to_numpy(zero_copy_only=False) & ~gaps
-    if wrong.any():
-        rows = np.flatnonzero(wrong)
-        words = dict.fromkeys(text.take(pa.array(rows[:1000])).to_pylist())
-        raw.findings.problem(
-            f"column {held.name!r} holds {quoted(words)} in {raw.where(rows)}, where the schema has numbers ({way})"
-        )
+    _refuse(raw, held, text, wrong, f"numbers ({way})")
     return way.parse(pc.if_else(pa.array(gaps | wrong), None, _one(text)))
 
 
 def _one(text: pa.ChunkedArray) -> pa.Array:
     return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+
+
+def _refuse(raw: RawTable, held: Field, text: pa.ChunkedArray, wrong: np.ndarray, expected: str) -> None:
+    """Say which cells do not fit, if there are any."""
+    if wrong.any():
+        rows = np.flatnonzero(wrong)
+        words = dict.fromkeys(text.take(pa.array(rows[:1000])).to_pylist())
+        raw.findings.problem(
+            f"column {held.name!r} holds {quoted(words)} in {raw.where(rows)}, where the schema has {expected}"
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -106,13 +111,7 @@ def days(raw: RawTable, held: Field) -> np.ndarray:
     text, gaps = text_and_gaps(raw, held)
     found = cells.Date.of(held.format or "%Y-%m-%d").parse(_one(text))
     wrong = ~np.isfinite(found) & ~gaps
-    if wrong.any():
-        rows = np.flatnonzero(wrong)
-        words = dict.fromkeys(text.take(pa.array(rows[:1000])).to_pylist())
-        raw.findings.problem(
-            f"column {held.name!r} holds {quoted(words)} in {raw.where(rows)}, where the schema has dates as "
-            f"{held.format}"
-        )
+    _refuse(raw, held, text, wrong, f"dates as {held.format}")
     return np.where(gaps, np.nan, found)
 
 
@@ -126,13 +125,7 @@ def booleans(raw: RawTable, held: Field) -> np.ndarray:
     yes = pc.equal(lower, (held.true or "true").lower()).to_numpy(zero_copy_only=False)
     no = pc.equal(lower, (held.false or "false").lower()).to_numpy(zero_copy_only=False)
     wrong = ~(yes | no | gaps)
-    if wrong.any():
-        rows = np.flatnonzero(wrong)
-        words = dict.fromkeys(text.take(pa.array(rows[:1000])).to_pylist())
-        raw.findings.problem(
-            f"column {held.name!r} holds {quoted(words)} in {raw.where(rows)}, where the schema has {held.true!r} "
-            f"and {held.false!r}"
-        )
+    _refuse(raw, held, text, wrong, f"{held.true!r} and {held.false!r}")
     return np.where(gaps, np.nan, yes.astype(float))
 
 

@@ -57,13 +57,13 @@ def test_a_client_gets_the_same_model_alone_and_beside_any_other(model, plan, si
     phi = algorithm.init(model, KEY)
     federation = fm.Federation(algorithm, model)
     memory = federation.memory(KEY)
-    program = evaluation_program(federation, False, plan, "float32", sharding.mesh(1))
+    program = evaluation_program(federation, False, True, plan, "float32", sharding.mesh(1))
     own = toys.task(4, 6, seed=1)
     other = toys.task(*sizes, seed=seed)
     first = program(phi, pack([own, other], LENGTHS, KEYS[:2]), memory)
     second = program(phi, pack([other, own], LENGTHS, [KEYS[1], KEYS[0]]), memory)
-    for name in first:
-        np.testing.assert_array_equal(first[name][0], second[name][1])
+    for here, there in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(here[0], there[1])
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)

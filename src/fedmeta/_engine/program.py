@@ -107,32 +107,36 @@ def finite_program(
 
 @lru_cache(maxsize=PROGRAMS)
 def evaluation_program(
-    federation: Federation, curve: bool, plan: Plan, precision: Precision, mesh: Mesh
-) -> Callable[[Any, Cohort, Any], dict[str, jax.Array]]:
+    federation: Federation, curve: bool, answers: bool, plan: Plan, precision: Precision, mesh: Mesh
+) -> Callable[[Any, Cohort, Any], tuple[dict[str, jax.Array], Any]]:
     """Return the compiled evaluation of a group of clients.
 
     It maps (phi, cohort, memory) to each metric's means over every client's query examples, shape [clients, points]:
-    before adaptation and after it, or with `curve` also after each step. `memory` is that of a client
-    that has taken no part.
+    before adaptation and after it, or with `curve` also after each step; and with `answers` to the predictions for
+    them before and after, each shape [clients, 2, query, ...], else to None. `memory` is that of a client that has
+    taken no part.
     """
     algorithm, model = federation.algorithm, federation.model
 
-    def scores(phi: Any, task: Any, words: Any, memory: Any) -> dict[str, jax.Array]:
+    def scores(phi: Any, task: Any, words: Any, memory: Any) -> tuple[dict[str, jax.Array], Any]:
         def probe(params: Any) -> dict[str, jax.Array]:
             return model.scores(params, task.query)[1]
 
+        def both(function: Callable[[Any], Any]) -> Any:
+            start = algorithm.start(phi, memory, adapting=True).params
+            return jax.tree.map(lambda a, b: jnp.stack([a, b]), function(start), function(descent.params))
+
         key = random.as_key(words)
         descent = algorithm.descend(model, phi, task.support, key, probe if curve else None, memory)
-        if curve:
-            return descent.probes
-        before = probe(algorithm.start(phi, memory, adapting=True).params)
-        return jax.tree.map(lambda a, b: jnp.stack([a, b]), before, probe(descent.params))
+        measured = descent.probes if curve else both(probe)
+        query = task.query
+        return measured, both(lambda params: model.predict(params, query.x, mask=query.mask)) if answers else None
 
-    def run(phi: Any, cohort: Cohort, memory: Any) -> dict[str, jax.Array]:
-        def client(task: Any, words: Any) -> dict[str, jax.Array]:
+    def run(phi: Any, cohort: Cohort, memory: Any) -> tuple[dict[str, jax.Array], Any]:
+        def client(task: Any, words: Any) -> tuple[dict[str, jax.Array], Any]:
             return _rewritten(scores, plan, precision, phi, task, words, memory)
 
-        def group(some: Cohort) -> tuple[None, dict[str, jax.Array]]:
+        def group(some: Cohort) -> tuple[None, Any]:
             if some.present.ndim == 0:
                 return None, client(some.tasks, some.keys)
             return None, jax.vmap(client)(some.tasks, some.keys)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedmeta import random
@@ -19,8 +20,9 @@ from fedmeta._engine.program import evaluation_program
 from fedmeta._engine.tracing import task_like, update_flops
 from fedmeta._fit import check_fit, check_phi, drawn_sizes, usable_clients
 from fedmeta.algorithms.algorithm import Algorithm, Phi
+from fedmeta.data import columns
 from fedmeta.data.dataset import FederatedDataset, check_support
-from fedmeta.evaluation.scores import Report, Scores
+from fedmeta.evaluation.scores import Predictions, Report, Scores
 from fedmeta.federation import Federation
 from fedmeta.model import Model
 
@@ -35,6 +37,7 @@ def evaluate(
     *,
     max_examples: int | None = None,
     curve: bool = True,
+    predictions: bool = False,
     plan: Plan | None = None,
     precision: Precision = "float32",
 ) -> Report:
@@ -49,6 +52,7 @@ def evaluate(
         seed: the same seed gives the same support and query sets.
         max_examples: the most examples of a client that are drawn; None for all.
         curve: also measure after each adaptation step (`report.curve`).
+        predictions: also keep what is answered to every query example, for `report.figures`.
         plan: how the engine computes the clients; by default a plan that fits most models.
         precision: as in `fm.train`.
 
@@ -70,6 +74,7 @@ def evaluate(
     padded = np.array([buckets.bucket(int(size)) for size in sizes[usable]])
     examples = np.zeros((len(usable), 2), np.int64)
     results: dict[str, list[Any]] = {}
+    answers: list[Any] = [None] * len(usable)
     for bucket in np.unique(padded):
         members = np.flatnonzero(padded == bucket)
         lengths = buckets.lengths(int(bucket))
@@ -79,7 +84,7 @@ def evaluate(
         group = max(8, given.chunk) * sharding.mesh(None if sharding.several() else given.devices).size
         places = CohortSharding(given, math.ceil(len(members) / math.ceil(len(members) / group)))
         size = places.filled
-        program = evaluation_program(federation, curve, places.plan, precision, places.mesh)
+        program = evaluation_program(federation, curve, predictions, places.plan, precision, places.mesh)
         examples[members] = [buckets.lengths(int(sizes[usable[member]])) for member in members]
 
         def read(some: np.ndarray, places: CohortSharding = places, lengths: tuple[int, int] = lengths) -> Cohort:
@@ -94,11 +99,14 @@ def evaluate(
             for some, cohort in zip(groups, feed, strict=True):
                 result = program(there[0], cohort, there[1])
                 feed.refill()
-                measured = sharding.to_host(result)
+                measured, answered = sharding.to_host(result)
                 for name, values in measured.items():
                     results.setdefault(name, [None] * len(usable))
                     for member, client in zip(some, np.asarray(values, np.float64), strict=False):
                         results[name][member] = client
+                for place, member in enumerate(some if predictions else ()):
+                    known = slice(int(examples[member, 1]))
+                    answers[member] = jax.tree.map(lambda a, p=place, k=known: np.asarray(a[p])[:, k], answered)
     points = _points(results)
     scores = tuple(
         Scores({name: values[:, p] for name, values in points.items()}, examples[:, 1])
@@ -117,6 +125,19 @@ def evaluate(
         support_examples=examples[:, 0],
         steps=scores if curve else (),
         left_out=data.num_clients - len(usable),
+        predictions=_predictions(data, usable, answers, support, seed, max_examples) if predictions else None,
+    )
+
+
+def _predictions(
+    data: FederatedDataset, usable: np.ndarray, answers: list[Any], support: float, seed: int, max_examples: int | None
+) -> Predictions:
+    """Return the answers with the targets of the query examples, which are in the order of their rows."""
+    rows = [data.split_at(int(place), support, seed, max_examples=max_examples)[1] for place in usable]
+    return Predictions(
+        y=tuple(columns.read(data.y, query) for query in rows),
+        before=tuple(jax.tree.map(lambda a: a[0], client) for client in answers),
+        after=tuple(jax.tree.map(lambda a: a[1], client) for client in answers),
     )
 
 

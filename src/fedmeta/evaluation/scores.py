@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from fedmeta._extras import need
+from fedmeta.errors import UsageError
+from fedmeta.evaluation.figures import Difference, Figures, figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,21 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
+class Predictions:
+    """What was answered to the query examples, each a tuple with an array (or a pytree of them) for each client.
+
+    Args:
+        y: the targets, shape [query, ...].
+        before: the model's predictions before adaptation, shape [query, ...].
+        after: those after it.
+    """
+
+    y: tuple[np.ndarray, ...]
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """The evaluation of phi on clients that took no part in training.
 
@@ -84,6 +101,7 @@ class Report:
         support_examples: each client's support examples, shape [clients].
         steps: the scores before adaptation and after each step, or empty if no curve was asked for.
         left_out: clients too small to have both a support and a query example.
+        predictions: what was answered, if it was kept.
     """
 
     before: Scores
@@ -92,6 +110,34 @@ class Report:
     support_examples: np.ndarray
     steps: tuple[Scores, ...]
     left_out: int
+    predictions: Predictions | None = None
+
+    @cached_property
+    def figures(self) -> Figures:
+        """The figures after adaptation, from all predictions: AUROC, log loss, RMSE and the like.
+
+        Raises:
+            UsageError: the predictions were not kept, or are of a form that has no such figures.
+        """
+        kept = self._kept()
+        return figures(kept.y, kept.after)
+
+    @cached_property
+    def figures_before(self) -> Figures:
+        """The figures before adaptation, likewise."""
+        kept = self._kept()
+        return figures(kept.y, kept.before)
+
+    @property
+    def gain(self) -> Difference:
+        """What adapting changes of a client's `figures.headline` in the mean, each client counting the same."""
+        name = self.figures.headline
+        return Difference.of(self.figures.each[name] - self.figures_before.each[name])
+
+    def _kept(self) -> Predictions:
+        if self.predictions is None:
+            raise UsageError("figures need the predictions: fm.evaluate(..., predictions=True) keeps them")
+        return self.predictions
 
     @property
     def accuracy(self) -> float:

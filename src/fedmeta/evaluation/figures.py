@@ -1,0 +1,188 @@
+"""Figures of what was answered, by scikit-learn's functions in float64: over data points, and client by client."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import special, stats
+from sklearn import config_context, metrics
+
+from fedmeta.errors import UsageError
+
+MORE_IS_BETTER = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "r2")
+"""Of the other figures less is better."""
+
+BINS = 10
+"""Of equal width, in which the calibration error compares confidence and accuracy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """How right some answers are.
+
+    Classification has `accuracy`, `balanced_accuracy`, `macro_f1`, `auroc` (one class against the rest, their mean),
+    `log_loss` in nats and `calibration_error`; regression has `mae` and `rmse` in the target's units, and `r2`.
+
+    Args:
+        over_points: by name, each figure over all data points as one; NaN where it is not defined.
+        each: by name, each figure of each client's data points alone, shape [clients]; NaN where it is not defined,
+            as AUROC is where a client's points are all of one class.
+        confusion: how many points of each class (row) were given each class (column); None for regression.
+    """
+
+    over_points: Mapping[str, float]
+    each: Mapping[str, np.ndarray]
+    confusion: np.ndarray | None = None
+
+    @cached_property
+    def over_clients(self) -> dict[str, float]:
+        """Each figure's mean over the clients for which it is defined, in which each counts the same."""
+        return {name: mean(values) for name, values in self.each.items()}
+
+    @property
+    def headline(self) -> str:
+        """The figure that answers are judged by: "accuracy" or "rmse"."""
+        return "rmse" if self.confusion is None else "accuracy"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of a difference that was measured several times, with its interval of 95 % (Student's t).
+
+    Args:
+        mean: the mean.
+        low: the interval's lower end; NaN for a single measurement.
+        high: its upper end.
+        count: how many there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Difference":
+        """Return the mean and the interval of the values that are not NaN, shape [count]."""
+        values = values[~np.isnan(values)]
+        if len(values) == 0:
+            return cls(math.nan, math.nan, math.nan, 0)
+        centre = float(values.mean())
+        if len(values) == 1:
+            return cls(centre, math.nan, math.nan, 1)
+        reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        return cls(centre, centre - reach, centre + reach, len(values))
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def figures(y: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> Figures:
+    """Return the figures of some clients' answers.
+
+    An answer that is not finite is wrong, and its loss or error infinite.
+
+    Args:
+        y: each client's targets, shape [points, ...]: numbers of classes, or numbers to predict.
+        predictions: each client's answers: logits [points, ..., classes], or numbers of the shape of the targets.
+
+    Raises:
+        UsageError: the answers are neither.
+    """
+    target, answer = y[0], predictions[0]
+    if not isinstance(answer, np.ndarray):
+        raise UsageError("figures need predictions that are one array, not several in a dict or a tuple")
+    if target.dtype.kind in "iu" and answer.ndim == target.ndim + 1:
+        measure, shape = _classification, answer.shape[-1:]
+    elif target.dtype.kind == "f" and answer.shape[1:] == target.shape[1:]:
+        measure, shape = _regression, ()
+    else:
+        raise UsageError(
+            "figures need a logit of each class where targets are whole numbers, and else predictions of the shape of "
+            f"the targets: targets are {target.dtype} of shape {target.shape}, predictions of shape {answer.shape}"
+        )
+    clients = [
+        (one.reshape(-1), np.asarray(other, np.float64).reshape(-1, *shape))
+        for one, other in zip(y, predictions, strict=True)
+    ]
+    together = [np.concatenate(parts) for parts in zip(*clients, strict=True)]
+    with config_context(assume_finite=True, skip_parameter_validation=True), warnings.catch_warnings():
+        # A client need not hold every class that it is given.
+        warnings.simplefilter("ignore")
+        over, each = measure(*together), [measure(*client) for client in clients]
+        confusion = _confusion(*together) if shape else None
+    return Figures(over, {name: np.array([client[name] for client in each]) for name in over}, confusion)
+
+
+def mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _regression(y: np.ndarray, given: np.ndarray) -> dict[str, float]:
+    y = y.astype(np.float64)
+    if not np.isfinite(given).all():
+        return {"mae": math.inf, "rmse": math.inf, "r2": -math.inf}
+    varied = len(y) > 1 and np.ptp(y) > 0
+    return {
+        "mae": float(metrics.mean_absolute_error(y, given)),
+        "rmse": float(metrics.root_mean_squared_error(y, given)),
+        "r2": float(metrics.r2_score(y, given)) if varied else math.nan,
+    }
+
+
+def _classification(y: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    labels = np.arange(logits.shape[1])
+    known, given = _given(logits)
+    logarithms = special.log_softmax(np.where(known[:, None], logits, 0.0), axis=1)
+    shares = np.exp(logarithms)
+    # From the shares themselves it would end at 36, the logarithm of what float64 tells from zero.
+    loss = -np.mean(logarithms[np.arange(len(y)), y]) if known.all() else math.inf
+    return {
+        "accuracy": float(metrics.accuracy_score(y, given)),
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(y, given)),
+        # A class that is neither held nor given says nothing.
+        "macro_f1": float(metrics.f1_score(y, given, labels=labels, average="macro", zero_division=np.nan)),
+        "auroc": _auroc(y, shares),
+        "log_loss": float(loss),
+        "calibration_error": _calibration_error(y == given, shares.max(axis=1)),
+    }
+
+
+def _confusion(y: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    return metrics.confusion_matrix(y, _given(logits)[1], labels=np.arange(logits.shape[1]))
+
+
+def _given(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows are finite, and the class that each row gives; -1 where it is not."""
+    known = np.isfinite(logits).all(axis=1)
+    return known, np.where(known, logits.argmax(axis=1), -1)
+
+
+def _auroc(y: np.ndarray, shares: np.ndarray) -> float:
+    """Return the mean, over the classes that some but not all points are of, of one class's AUROC against the rest.
+
+    By ranks, for all classes at once: scikit-learn's function, class by class and client by client, takes as long as
+    all the other figures five times over.
+    """
+    held = np.bincount(y, minlength=shares.shape[1])
+    classes = np.flatnonzero((held > 0) & (held < len(y)))
+    if not len(classes):
+        return math.nan
+    of = y[:, None] == classes
+    count = held[classes]
+    ranks = np.where(of, stats.rankdata(shares[:, classes], axis=0), 0.0).sum(axis=0)
+    return float(np.mean((ranks - count * (count + 1) / 2) / (count * (len(y) - count))))
+
+
+def _calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
+    """Return the expected calibration error (Guo et al., arXiv 1706.04599, eq. 3) over `BINS` bins."""
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(place, right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(right))

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -82,7 +83,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def figures(y: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> Figures:
+def figures(y: Sequence[np.ndarray], predictions: Sequence[Any]) -> Figures:
     """Return the figures of some clients' answers.
 
     An answer that is not finite is wrong, and its loss or error infinite.
@@ -142,13 +143,14 @@ def _classification(y: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     known, given = _given(logits)
     logarithms = special.log_softmax(np.where(known[:, None], logits, 0.0), axis=1)
     shares = np.exp(logarithms)
+    # A class that is neither held nor given says nothing.
+    nothing: Any = math.nan
     # From the shares themselves it would end at 36, the logarithm of what float64 tells from zero.
     loss = -np.mean(logarithms[np.arange(len(y)), y]) if known.all() else math.inf
     return {
         "accuracy": float(metrics.accuracy_score(y, given)),
         "balanced_accuracy": float(metrics.balanced_accuracy_score(y, given)),
-        # A class that is neither held nor given says nothing.
-        "macro_f1": float(metrics.f1_score(y, given, labels=labels, average="macro", zero_division=np.nan)),
+        "macro_f1": float(metrics.f1_score(y, given, labels=labels, average="macro", zero_division=nothing)),
         "auroc": _auroc(y, shares),
         "log_loss": float(loss),
         "calibration_error": _calibration_error(y == given, shares.max(axis=1)),
@@ -161,7 +163,7 @@ def _confusion(y: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 def _given(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows are finite, and the class that each row gives; -1 where it is not."""
-    known = np.isfinite(logits).all(axis=1)
+    known = np.asarray(np.isfinite(logits).all(axis=1))
     return known, np.where(known, logits.argmax(axis=1), -1)
 
 

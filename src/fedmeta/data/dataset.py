@@ -72,6 +72,11 @@ class FederatedDataset:
         """The number of clients."""
         return len(self.starts)
 
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows of all clients' examples in the columns, client by client, shape [examples]."""
+        return np.concatenate([np.arange(a, a + n) for a, n in zip(self.starts, self.sizes, strict=True)])
+
     @cached_property
     def num_examples(self) -> int:
         """The number of examples of all clients together."""

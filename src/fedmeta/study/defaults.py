@@ -147,9 +147,8 @@ def safe_inner_rate(model: Model, data: FederatedDataset, scale: float, seed: in
         scale: what the loss divides errors by.
         seed: of the parameters and of the examples that are looked at.
     """
-    rows = np.concatenate([np.arange(a, a + n) for a, n in zip(data.starts, data.sizes, strict=True)])
     draw = random.generator(seed, "safe inner rate")
-    chosen = np.sort(draw.choice(rows, min(SAMPLED, len(rows)), replace=False))
+    chosen = np.sort(draw.choice(data.rows, min(SAMPLED, data.num_examples), replace=False))
     params = model.init(random.as_key(random.key_data(seed, "init")))
 
     def one(x: Any) -> Any:

@@ -129,6 +129,7 @@ class Experiment:
         *,
         support: float | None = None,
         curve: bool = True,
+        predictions: bool = False,
         plan: Plan | None = None,
     ) -> Report:
         """Evaluate phi on some clients.
@@ -138,6 +139,7 @@ class Experiment:
             clients: one of the three groups.
             support: the fraction of a client's examples that it adapts on; as in training where it is not given.
             curve: also measure after each adaptation step.
+            predictions: also keep what is answered, for `report.figures`.
             plan: how the engine computes the clients.
         """
         procedure = self.procedure
@@ -150,6 +152,7 @@ class Experiment:
             procedure.seed,
             max_examples=procedure.max_examples,
             curve=curve,
+            predictions=predictions,
             plan=plan,
             precision=procedure.precision,
         )

@@ -44,6 +44,7 @@ MISUSE = {
     ),
     "no patience": ((*DIGITS, "--patience", 0), "patience must be at least 1"),
     "a figure without patience": ((*DIGITS, "--monitor", "loss"), "patience"),
+    "the last round, and patience": ((*DIGITS, "--select", "last", "--patience", "3"), "keeps the best state"),
     "no looks": ((*DIGITS, "--validate-every", 0), "validate_every must be at least 1"),
     "one example per client": ((*DIGITS, "--max-examples", 1), "max_examples"),
 }

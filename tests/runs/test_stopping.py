@@ -10,6 +10,7 @@ import fedmeta as fm
 from fedmeta import pytrees
 from fedmeta.errors import UsageError
 from fedmeta.events import STOP, RoundEnded, RunEnded
+from fedmeta.runs.stopping import Best
 from tests import toys
 
 DATA = toys.classification()
@@ -102,6 +103,29 @@ def test_without_patience_nothing_is_stopped_and_no_best_state_is_kept(states):
     run = train(validate=Script(0.9, *[0.1] * 5))
     assert run.best is None
     assert toys.same_bits(run.phi, states[-1].phi)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_best_round_is_the_result_of_a_run_that_selects_it_and_nothing_stops_it(interrupted, states, tmp_path):
+    figures = (0.1, 0.9, 0.2, 0.2, 0.2, 0.2)
+    if interrupted:
+        train(tmp_path, rounds=3, validate=Script(*figures), select="best")
+    run = train(tmp_path, validate=Script(*figures[3 * interrupted :]), select="best")
+    assert len(run.rows) == 6
+    assert toys.same_bits(run.state, states[-1])
+    assert toys.same_bits(run.phi, states[1].phi)
+    assert toys.same_bits(pytrees.load(tmp_path / "model.safetensors", run.phi), run.phi)
+    last = train(validate=Script(*figures), select="last")
+    assert toys.same_bits(last.phi, states[-1].phi)
+
+
+def test_what_is_selected_is_the_best_or_the_last():
+    with pytest.raises(UsageError, match="select must be 'last' or 'best', not 'first'"):
+        Best("first", None, None)
+    with pytest.raises(UsageError, match="select='best' is about a validation figure: give validate, too"):
+        train(select="best")
+    with pytest.raises(UsageError, match="select='last' has no meaning beside patience"):
+        train(validate=Script(), select="last", patience=2)
 
 
 def test_a_figure_that_is_no_number_is_never_the_best(states):

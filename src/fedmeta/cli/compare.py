@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fedmeta.cli.options import chosen, data_options, run_options
+from fedmeta.cli.options import baseline_option, chosen, data_options, run_options, set_beside
 
 MARK = "comparison.toml"
 """The file that says that a folder holds a comparison."""
@@ -22,28 +22,36 @@ MARK = "comparison.toml"
     help="The algorithms to compare, each with settings that fit the data set.",
 )
 @run_options
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat with so many seeds.")
+@baseline_option
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for everything.")
-def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any) -> None:
+def compare(
+    data: str, algorithms: str, out: Path, seeds: int, baselines: str | None, as_json: bool, **options: Any
+) -> None:
     """Train several algorithms on the same clients and test them on clients that took no part in training.
 
-    After an interruption, the same command continues. The folder gets a run folder for each algorithm,
-    comparison.json, a picture (comparison.png and .svg) and report.html.
+    Below the algorithms stand a constant, a client's own support, each client alone and all data pooled.
+
+    With several seeds, each splits the clients and draws anew; the table has intervals, and says which differences
+    are beyond them. After an interruption, the same command continues. The folder gets a run folder for each
+    algorithm (and seed), comparison.json, a picture (comparison.png and .svg) and report.html.
 
     \b
     Examples:
       fedmeta compare --data digits --out runs/digits
       fedmeta compare --data mnist --classes-per-client 2 --algorithms fedavg,maml --out runs/mnist
+      fedmeta compare --data visits.csv --client hospital --target ill --seeds 5 --out runs/visits
     """
     from rich.console import Console
 
     from fedmeta._files import write_atomically
     from fedmeta.cli.pages import write_pages
     from fedmeta.cli.progress import Display
-    from fedmeta.cli.tables import show
+    from fedmeta.cli.tables import show, show_repeats
     from fedmeta.errors import Interrupted, UsageError
     from fedmeta.events import Event, RunStarted
-    from fedmeta.study.compare import FinishedRun
+    from fedmeta.study.compare import Repeats, save
     from fedmeta.study.compare import compare as compare_runs
     from fedmeta.study.recipe import Recipe
     from fedmeta.study.saved import finish
@@ -54,31 +62,43 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something that is not a comparison; give an empty or a new folder")
     given = chosen(options)
-    recipes = [Recipe.default(data, name, **given) for name in names]
-    whole = recipes[0].data.load()
-    experiments = [recipe.prepare(whole) for recipe in recipes]
-    finished: list[FinishedRun] = []
+    first = given.pop("seed", None) or 0
+    recipes = {
+        seed: [Recipe.default(data, name, **given, seed=seed) for name in names] for seed in range(first, first + seeds)
+    }
+    whole = recipes[first][0].data.load()
+    experiments = {seed: [recipe.prepare(whole) for recipe in some] for seed, some in recipes.items()}
 
     def mark(event: Event) -> None:
         if isinstance(event, RunStarted):
-            text = f"data = {json.dumps(data)}\nalgorithms = {json.dumps(names)}\n"
+            text = f"data = {json.dumps(data)}\nalgorithms = {json.dumps(names)}\nseeds = {seeds}\n"
             write_atomically(out / MARK, text.encode())
 
+    comparisons = []
     with Display() as display:
         try:
-            for name, experiment in zip(names, experiments, strict=True):
-                shown = display.listener(experiment.procedure.algorithm.title)
-                run = experiment.run(out / name, (mark, shown))
-                finished.append(finish(experiment, run))
+            for seed, some in experiments.items():
+                beside = set_beside(some[0], baselines)
+                folder = out if seeds == 1 else out / f"seed-{seed}"
+                finished = []
+                for name, experiment in zip(names, some, strict=True):
+                    title = experiment.procedure.algorithm.title
+                    shown = display.listener(title if seeds == 1 else f"{title}, seed {seed}")
+                    run = experiment.run(folder / name, (mark, shown))
+                    finished.append(finish(experiment, run, beside))
+                comparisons.append(compare_runs(finished))
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command continues where it stopped") from None
-    comparison = compare_runs(finished)
-    comparison.save(out)
-    pages = write_pages(out, finished, comparison)
+    comparison = comparisons[0]
+    found = comparison if seeds == 1 else Repeats(tuple(comparisons))
+    save(out, found)
+    pages = write_pages(out, comparison.runs, comparison)
     if as_json:
-        click.echo(json.dumps(comparison.summary(), indent=1))
+        click.echo(json.dumps(found.summary(), indent=1))
         return
     console = Console()
-    show(console, finished, comparison)
+    show(console, comparison.runs, comparison)
+    if isinstance(found, Repeats):
+        show_repeats(console, found)
     lines = [*pages, f"Figures {out / 'comparison.json'}"]
     console.print("\n" + "\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -10,6 +10,7 @@ from fedmeta.data.schema import Kind, Task
 from fedmeta.errors import UsageError
 from fedmeta.models import MODELS
 from fedmeta.optimisers import OPTIMISERS
+from fedmeta.runs.stopping import SELECT
 from fedmeta.study import spelling
 from fedmeta.transforms import TRANSFORMS
 
@@ -23,6 +24,9 @@ ALGORITHM_OPTIONS = (
     "adapt_epochs",
     "weighting",
 )
+COSTLY = ("mnist", "shakespeare")
+"""The data sets on which to train alone and on pooled data takes as long as the runs themselves."""
+
 DATA_OPTIONS = ("classes_per_client",)
 TABLE_OPTIONS = ("client", "target", "features", "exclude", "kinds", "task", "drop_missing_target", "schema")
 READING_OPTIONS = (
@@ -114,12 +118,18 @@ run_options = _apply(
             help="An option of the model, such as hidden=128 or hidden=64,64.",
         ),
         click.option("--rounds", type=int, help="Rounds in all."),
-        click.option("--cohort-size", type=int, help="Clients in a round.  [default: 4]"),
+        click.option("--cohort-size", type=int, help="Clients in a round.  [default: 16, or all there are; 4 of a named data set]"),
         click.option("--support", type=float, help="The fraction of examples a client adapts on.  [default: 0.2]"),
         click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
         click.option("--max-evaluated", type=int, help="At most so many clients validate, and test.  [default: 1000]"),
         click.option("--validate-every", type=int, help="Rounds between looks at the validation clients."),
+        click.option(
+            "--select",
+            type=click.Choice(SELECT),
+            help="Which round's model is the result: the last one's, or the best one's by the validation clients.  "
+            "[default: best; last of a named data set without --patience]",
+        ),
         click.option(
             "--patience",
             type=int,
@@ -127,7 +137,7 @@ run_options = _apply(
             help="Stop after N looks without a better figure, and keep the best model.  [default: never]",
         ),
         click.option(
-            "--monitor", metavar="NAME", help="The figure that --patience is about.  [default: accuracy or loss]"
+            "--monitor", metavar="NAME", help="The figure that says which is best.  [default: accuracy or loss]"
         ),
         click.option(
             "--transform",
@@ -188,6 +198,22 @@ algorithm_options = _apply(
         ),
     ]
 )
+
+
+baseline_option = click.option(
+    "--baselines",
+    type=click.Choice(["all", "free", "none"]),
+    help="What the figures are set beside: free ones are a constant and a client's own support; all of them train "
+    "the network alone and on pooled data, too.  [default: all, but free for mnist and shakespeare]",
+)
+
+
+def set_beside(experiment: Any, which: str | None) -> dict[str, Any]:
+    """Return the reports of the baselines that were asked for, on the test clients of an experiment."""
+    from fedmeta.study.baselines import FREE, TITLES, baselines
+
+    which = which or ("free" if experiment.data.data in COSTLY else "all")
+    return baselines(experiment, {"all": tuple(TITLES), "free": FREE, "none": ()}[which])
 
 
 def chosen(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,15 @@ import click
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.cli.explain import explain
 from fedmeta.cli.launch import JoinedCommand, process_options
-from fedmeta.cli.options import algorithm_options, chosen, data_options, engine_options, run_options
+from fedmeta.cli.options import (
+    algorithm_options,
+    baseline_option,
+    chosen,
+    data_options,
+    engine_options,
+    run_options,
+    set_beside,
+)
 
 
 @click.command(cls=JoinedCommand, short_help="Train an algorithm and test it on unseen clients.")
@@ -22,6 +30,7 @@ from fedmeta.cli.options import algorithm_options, chosen, data_options, engine_
     "--explain-plan", is_flag=True, help="Measure and show how the run would be computed, without running it."
 )
 @process_options
+@baseline_option
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder.  [required]")
@@ -33,6 +42,7 @@ def train(
     as_json: bool,
     plan: str | None,
     explain_plan: bool,
+    baselines: str | None,
     **options: Any,
 ) -> None:
     """Train an algorithm, then test it on clients that took no part in training.
@@ -60,16 +70,17 @@ def train(
     elif out is None:
         raise UsageError("give the run folder: --out RUN")
     else:
-        _run(recipe.prepare(), out, tensorboard, as_json, given)
+        _run(recipe.prepare(), out, tensorboard, as_json, baselines, given)
 
 
 @click.command(cls=JoinedCommand, short_help="Continue a run that was interrupted.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--rounds", type=int, help="Rounds in all, to train for more than at first.")
 @process_options
+@baseline_option
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
-def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool) -> None:
+def resume(run: Path, rounds: int | None, baselines: str | None, tensorboard: str | None, as_json: bool) -> None:
     """Continue a run that was interrupted; the result is bit for bit that of an uninterrupted run.
 
     \b
@@ -79,10 +90,12 @@ def resume(run: Path, rounds: int | None, tensorboard: str | None, as_json: bool
     """
     from fedmeta.study.saved import read_experiment
 
-    _run(read_experiment(run, rounds), run, tensorboard, as_json)
+    _run(read_experiment(run, rounds), run, tensorboard, as_json, baselines)
 
 
-def _run(experiment: Any, out: Path, tensorboard: str | None, as_json: bool, plan: Any = None) -> None:
+def _run(
+    experiment: Any, out: Path, tensorboard: str | None, as_json: bool, baselines: str | None, plan: Any = None
+) -> None:
     from rich.console import Console
 
     from fedmeta._engine.sharding import is_leader
@@ -94,7 +107,7 @@ def _run(experiment: Any, out: Path, tensorboard: str | None, as_json: bool, pla
     from fedmeta.study.saved import finish
 
     if not is_leader():
-        finish(experiment, experiment.run())
+        finish(experiment, experiment.run(), set_beside(experiment, baselines))
         return
     board = None if tensorboard is None else TensorBoard(tensorboard)
     with Display() as display:
@@ -106,10 +119,10 @@ def _run(experiment: Any, out: Path, tensorboard: str | None, as_json: bool, pla
         finally:
             if board is not None:
                 board.close()
-    finished = finish(experiment, run)
+    finished = finish(experiment, run, set_beside(experiment, baselines))
     pages = write_pages(out, [finished])
     if as_json:
-        click.echo(json.dumps(finished.report.summary(), indent=1))
+        click.echo(json.dumps(finished.summary(), indent=1))
         return
     console = Console()
     show(console, [finished])

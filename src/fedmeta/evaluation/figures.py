@@ -48,6 +48,26 @@ class Figures:
         """The figure that answers are judged by: "accuracy" or "rmse"."""
         return "rmse" if self.confusion is None else "accuracy"
 
+    @property
+    def std(self) -> float:
+        """The standard deviation of the headline over clients."""
+        return float(np.std(self.each[self.headline]))
+
+    @property
+    def worst_tenth(self) -> float:
+        """The mean of the headline over the tenth of the clients (at least one) for which it is worst."""
+        values = np.sort(self.each[self.headline])
+        count = math.ceil(len(values) / 10)
+        return float(np.mean(values[:count] if self.headline in MORE_IS_BETTER else values[-count:]))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them; one that is not finite is None."""
+        found: dict[str, Any] = {
+            "over_examples": {name: finite(value) for name, value in self.over_points.items()},
+            "over_clients": {name: finite(value) for name, value in self.over_clients.items()},
+        }
+        return found if self.confusion is None else {**found, "confusion": self.confusion.tolist()}
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -76,6 +96,10 @@ class Difference:
             return cls(centre, math.nan, math.nan, 1)
         reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
         return cls(centre, centre - reach, centre + reach, len(values))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the difference as JSON can hold it."""
+        return {"mean": finite(self.mean), "low": finite(self.low), "high": finite(self.high), "count": self.count}
 
     @property
     def beyond_chance(self) -> bool:
@@ -118,6 +142,11 @@ def figures(y: Sequence[np.ndarray], predictions: Sequence[Any]) -> Figures:
         over, each = measure(*together), [measure(*client) for client in clients]
         confusion = _confusion(*together) if shape else None
     return Figures(over, {name: np.array([client[name] for client in each]) for name in over}, confusion)
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None where JSON has no number for it."""
+    return value if math.isfinite(value) else None
 
 
 def mean(values: np.ndarray) -> float:

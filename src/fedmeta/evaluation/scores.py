@@ -12,7 +12,7 @@ import numpy as np
 
 from fedmeta._extras import need
 from fedmeta.errors import UsageError
-from fedmeta.evaluation.figures import Difference, Figures, figures
+from fedmeta.evaluation.figures import Difference, Figures, figures, finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Predictions:
     after: tuple[Any, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """The evaluation of phi on clients that took no part in training.
 
@@ -216,19 +216,39 @@ class Report:
             "query_examples": int(self.after.examples.sum()),
             **{
                 point: {
-                    "over_examples": {name: _finite(value) for name, value in scores.pooled.items()},
-                    "over_clients": {name: _finite(value) for name, value in scores.by_client.items()},
-                    "std": _finite(scores.std),
-                    "deciles": [_finite(value) for value in scores.deciles.tolist()],
-                    "bottom_10_percent": _finite(scores.bottom_10_percent),
+                    "over_examples": {name: finite(value) for name, value in scores.pooled.items()},
+                    "over_clients": {name: finite(value) for name, value in scores.by_client.items()},
+                    "std": finite(scores.std),
+                    "deciles": [finite(value) for value in scores.deciles.tolist()],
+                    "bottom_10_percent": finite(scores.bottom_10_percent),
                 }
                 for point, scores in (("before", self.before), ("after", self.after))
             },
-            "curve": [{name: _finite(value) for name, value in row.items()} for row in self._curve()]
+            "curve": [{name: finite(value) for name, value in row.items()} for row in self._curve()]
             if self.steps
             else [],
+            **self._figures(),
         }
 
+    def _figures(self) -> dict[str, Any]:
+        if self.predictions is None:
+            return {}
+        return {
+            "figures": {"before": self.figures_before.summary(), "after": self.figures.summary()},
+            "gain": {self.figures.headline: self.gain.summary()},
+        }
 
-def _finite(value: float | int) -> float | int | None:
-    return value if math.isfinite(value) else None
+    def __repr__(self) -> str:
+        name = self.after.judged_by
+        lines = [
+            f"{'1 client' if len(self.clients) == 1 else f'{len(self.clients):,} clients'}, "
+            f"{int(self.after.examples.sum()):,} query examples"
+            + (f"; {self.left_out} clients with fewer than two examples left out" if self.left_out else "")
+        ]
+        width = max(map(len, self.after.pooled))
+        for metric, value in sorted(self.after.pooled.items(), key=lambda pair: pair[0] != name):
+            lines.append(
+                f"{metric:<{width}}  {self.before.pooled[metric]:.4g} -> {value:.4g} as clients adapt; "
+                f"mean of clients {self.before.by_client[metric]:.4g} -> {self.after.by_client[metric]:.4g}"
+            )
+        return "\n".join(lines)

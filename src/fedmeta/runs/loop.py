@@ -26,7 +26,7 @@ from fedmeta.federation import Federation, ServerState
 from fedmeta.model import Model
 from fedmeta.runs.folder import RunFolder, read_history, saved_plan
 from fedmeta.runs.settings import settings_of
-from fedmeta.runs.stopping import Best, figures_of
+from fedmeta.runs.stopping import Best, Select, figures_of
 from fedmeta.simulation.planning import PlanExplanation, choose_plan, explain
 from fedmeta.simulation.simulator import Simulator
 from fedmeta.transforms import Transform, identity
@@ -43,7 +43,7 @@ class Run:
         rows: one mapping of figures for each round.
         directory: the run folder, if there is one.
         plan: the plan by which the rounds were computed.
-        best: the best state by the validation figure, with `patience`; else None.
+        best: the best state by the validation figure, if that is the result; else None.
     """
 
     state: ServerState
@@ -109,6 +109,7 @@ def train(
     max_examples: int | None = None,
     validate: Callable[[Any], Mapping[str, float]] | None = None,
     validate_every: int = 10,
+    select: Select | None = None,
     patience: int | None = None,
     monitor: str | None = None,
     checkpoint_every: int = 25,
@@ -140,9 +141,11 @@ def train(
         validate: called with phi every `validate_every` rounds and after the last; its figures go into the
             history.
         validate_every: see `validate`.
-        patience: stop after this many validations without a better figure, and keep the best state.
-        monitor: the validation figure for `patience`: more is better, except for names that contain "loss" or "error".
-            By default accuracy, or the loss if there is no accuracy.
+        select: the state that is the result: "last", or the "best" by the validation figure. By default the best one
+            with `patience`, else the last.
+        patience: stop after this many validations without a better figure.
+        monitor: the validation figure for `select` and `patience`: more is better, except for names that contain
+            "loss" or "error". By default accuracy, or the loss if there is no accuracy.
         checkpoint_every: rounds between checkpoints; there is always one after the last round.
         listeners: functions of one event, called in this process, in order. One that returns `fm.events.STOP` after a
             round ends the run there; with several processes, at the next checkpoint.
@@ -175,6 +178,7 @@ def train(
         directory=directory,
         validate=validate,
         validate_every=validate_every,
+        select=select,
         patience=patience,
         monitor=monitor,
         checkpoint_every=checkpoint_every,
@@ -190,6 +194,7 @@ def run(
     directory: str | Path | None = None,
     validate: Callable[[Any], Mapping[str, float]] | None = None,
     validate_every: int = 10,
+    select: Select | None = None,
     patience: int | None = None,
     monitor: str | None = None,
     checkpoint_every: int = 25,
@@ -207,8 +212,10 @@ def run(
         counts[name] = whole_number(name, value)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
-    if patience is not None and validate is None:
-        raise UsageError("patience is about a validation figure: give validate, too")
+    best = Best(select, patience, monitor)
+    if best.keeps and validate is None:
+        name = "select='best'" if patience is None else "patience"
+        raise UsageError(f"{name} is about a validation figure: give validate, too")
     # A later change of the working directory must not move the run.
     directory = None if directory is None else Path(directory).absolute()
     given = simulator.given_plan
@@ -219,7 +226,7 @@ def run(
     listeners = listeners if sharding.is_leader() else ()
     with ExitStack() as stack:
         folder = None
-        state, best = simulator.init(), Best(patience, monitor)
+        state = simulator.init()
         if directory is not None and sharding.is_leader():
             settings = settings_of(simulator, rounds, recipe)
             folder = stack.enter_context(RunFolder(directory, settings))

@@ -1,7 +1,7 @@
 """Early stopping: the best state so far by a validation figure, and when to stop."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +9,31 @@ import jax.numpy as jnp
 from fedmeta.errors import UsageError
 from fedmeta.federation import ServerState
 
+Select = Literal["last", "best"]
+SELECT = get_args(Select)
+
 _LESS = ("loss", "error")
 
 
 class Best:
-    """The best state by a validation figure; without a `patience` it keeps nothing and never stops a run.
+    """The best state by a validation figure; a run that selects its last state keeps none.
 
     Args:
+        select: which state is the result, the best one or the last; None is the best one with `patience`, else the
+            last.
         patience: looks without a better figure after which a run stops; None for never.
         monitor: the figure; by default accuracy, or the loss if there is no accuracy.
+
+    Raises:
+        UsageError: `select` is neither, or is the last state in spite of `patience`.
     """
 
-    def __init__(self, patience: int | None, monitor: str | None):
+    def __init__(self, select: str | None, patience: int | None, monitor: str | None):
+        if select not in (None, *SELECT):
+            raise UsageError(f"select must be {' or '.join(map(repr, SELECT))}, not {select!r}")
+        if select == "last" and patience is not None:
+            raise UsageError("select='last' has no meaning beside patience, which keeps the best state")
+        self.keeps = select == "best" or patience is not None
         self.patience, self.monitor = patience, monitor
         self.state: ServerState | None = None
         self.round, self.value, self._without = 0, float("nan"), 0
@@ -34,7 +47,7 @@ class Best:
 
     def seen(self, state: ServerState, validation: Mapping[str, float]) -> str:
         """Take note of a look at the validation clients; return `stopped`."""
-        if self.patience is None or not validation:
+        if not (self.keeps and validation):
             return ""
         if self._note(int(state.round), validation):
             # A copy: the state's memory is used again.
@@ -47,7 +60,7 @@ class Best:
         Where the state of the best look was not kept, for patience was given later or is about another figure now,
         the looks so far do not count.
         """
-        if self.patience is None:
+        if not self.keeps:
             return
         prefix = "validation_"
         for row in rows:

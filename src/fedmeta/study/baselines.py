@@ -19,7 +19,6 @@ from fedmeta.algorithms.inner import noise
 from fedmeta.data import FederatedDataset, columns
 from fedmeta.evaluation.evaluator import evaluate
 from fedmeta.evaluation.scores import Predictions, Report, Scores
-from fedmeta.model import Model
 from fedmeta.study.experiment import Experiment
 from fedmeta.task import Batch
 
@@ -122,8 +121,10 @@ def pooled(experiment: Experiment) -> Report:
     looks, number = [], jnp.zeros((), jnp.int32)
     for _ in range(POOLED_LOOKS):
         rows = np.stack([next(shuffled) for _ in range(POOLED_STEPS)])
-        x, y = columns.read((train.x, train.y), rows.ravel())
-        x, y = jax.tree.map(lambda part: part.reshape(*rows.shape, *part.shape[1:]), (x, y))
+        x, y = jax.tree.map(
+            lambda part: part.reshape(POOLED_STEPS, size, *part.shape[1:]),
+            columns.read((train.x, train.y), rows.ravel()),
+        )
         params, state, number = steps(params, state, number, x, y)
         looks.append((params, _evaluated(experiment, FedAvg(), params, experiment.validation).after))
     best = looks[_best([scores for _, scores in looks])][0]

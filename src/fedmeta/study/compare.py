@@ -3,13 +3,19 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fedmeta._files import write_atomically
 from fedmeta.errors import UsageError
 from fedmeta.evaluation.evaluator import Report
+from fedmeta.evaluation.figures import MORE_IS_BETTER, Difference, Figures
+from fedmeta.study.baselines import TITLES
 from fedmeta.study.experiment import Experiment
 
 
@@ -20,12 +26,14 @@ class FinishedRun:
     Args:
         experiment: what was run.
         rows: the run's history, a row a round.
-        report: the test.
+        report: the test, with its predictions.
+        baselines: by name, the reports of what the run is set beside, on the same clients.
     """
 
     experiment: Experiment
     rows: Sequence[Mapping[str, Any]]
     report: Report
+    baselines: Mapping[str, Report] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -33,18 +41,30 @@ class FinishedRun:
         return self.experiment.procedure.algorithm.title
 
     @property
+    def adapts(self) -> bool:
+        """Whether a client adapts."""
+        return self.experiment.procedure.algorithm.adapts
+
+    @property
     def measure(self) -> str:
-        """What the run is judged by: "accuracy", or "loss" where there is none."""
-        return self.report.after.judged_by
+        """What the run is judged by: "accuracy" or "rmse"."""
+        return self.report.figures.headline
 
     def validation(self) -> list[tuple[int, int, float]]:
         """Return (round, bytes sent so far, value) for each look at the validation clients."""
         sent, points = 0, []
         for row in self.rows:
             sent += row["bytes_down"] + row["bytes_up"]
-            if f"validation_{self.measure}" in row:
-                points.append((row["round"], sent, row[f"validation_{self.measure}"]))
+            seen = {
+                name.removeprefix("validation_"): value for name, value in row.items() if name.startswith("validation_")
+            }
+            if seen:
+                points.append((row["round"], sent, self.experiment.headline(seen)))
         return points
+
+    def curve(self) -> list[float]:
+        """Return the value over the test clients' data points before adaptation and after each step."""
+        return [self.experiment.headline(scores.pooled) for scores in self.report.steps]
 
     def bytes(self) -> int:
         """Return the bytes sent in the whole run, to the clients and back."""
@@ -55,21 +75,36 @@ class FinishedRun:
         each = [row["flops"] for row in self.rows]
         return None if None in each else sum(each)
 
+    def seconds(self) -> float:
+        """Return the seconds of the whole run."""
+        return sum(row["seconds"] for row in self.rows)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures of the test, and those of the baselines, as JSON can hold them."""
+        beside = {name: report.figures.summary() for name, report in self.baselines.items()}
+        return {**self.report.summary(), "baselines": beside}
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Runs of several algorithms, and what it took each to reach an accuracy that all of them reached.
+    """Runs of several algorithms, and what it took each to reach a figure that all of them reached.
 
     Args:
         runs: in the order that was asked for.
-        target: the highest validation accuracy, in whole percents, that every algorithm reached; for a model
-            without accuracy the lowest loss.
+        target: the highest validation accuracy, in whole percents, that every algorithm reached; of numbers
+            the lowest RMSE.
         cost: by algorithm, (round, bytes) at the first look at the validation clients that reached it.
     """
 
     runs: tuple[FinishedRun, ...]
     target: float
     cost: Mapping[str, tuple[int, int]]
+
+    @property
+    def figures(self) -> dict[str, Figures]:
+        """By title, the figures after adaptation of each algorithm and then of each baseline."""
+        beside = {TITLES[name]: report.figures for name, report in self.runs[0].baselines.items()}
+        return {**{run.title: run.report.figures for run in self.runs}, **beside}
 
     def summary(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
@@ -93,11 +128,72 @@ class Comparison:
                 }
                 for run in self.runs
             },
+            "baselines": {name: report.figures.summary() for name, report in self.runs[0].baselines.items()},
         }
 
-    def save(self, folder: Path) -> None:
-        """Write the figures to comparison.json."""
-        write_atomically(folder / "comparison.json", json.dumps(self.summary(), indent=1).encode())
+
+@dataclass(frozen=True, eq=False)
+class Repeats:
+    """A comparison that was repeated with several seeds, which differ in the split of the clients and in all draws.
+
+    Args:
+        comparisons: one for each seed, of the same algorithms.
+    """
+
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def measure(self) -> str:
+        """What the runs are judged by: "accuracy" or "rmse"."""
+        return self.comparisons[0].runs[0].measure
+
+    @cached_property
+    def values(self) -> dict[str, np.ndarray]:
+        """By title, the measure over data points with each seed, shape [seeds]."""
+        return self._each(lambda figures: figures.over_points[self.measure])
+
+    @cached_property
+    def by_client(self) -> dict[str, np.ndarray]:
+        """By title, the measure over clients with each seed, shape [seeds]."""
+        return self._each(lambda figures: figures.over_clients[self.measure])
+
+    @cached_property
+    def intervals(self) -> dict[str, Difference]:
+        """By title, the mean of `values` and its interval of 95 % over seeds."""
+        return {title: Difference.of(values) for title, values in self.values.items()}
+
+    def differences(self) -> list[tuple[str, str, Difference]]:
+        """Return (better, worse, difference) for each pair, seed by seed, so that what splits share cancels out."""
+        sign = 1 if self.measure in MORE_IS_BETTER else -1
+        found = []
+        for one, other in combinations(self.values, 2):
+            gap = self.values[one] - self.values[other]
+            if sign * gap.mean() < 0:
+                one, other, gap = other, one, -gap
+            found.append((one, other, Difference.of(gap)))
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them."""
+        seeds = {str(each.runs[0].experiment.procedure.seed): each.summary() for each in self.comparisons}
+        return {
+            "seeds": seeds,
+            "measure": self.measure,
+            "intervals": {title: interval.summary() for title, interval in self.intervals.items()},
+            "differences": [
+                {"better": one, "worse": other, **gap.summary(), "beyond_chance": gap.beyond_chance}
+                for one, other, gap in self.differences()
+            ],
+        }
+
+    def _each(self, value: Callable[[Figures], float]) -> dict[str, np.ndarray]:
+        figures = [each.figures for each in self.comparisons]
+        return {title: np.array([value(each[title]) for each in figures]) for title in figures[0]}
+
+
+def save(folder: Path, found: Comparison | Repeats) -> None:
+    """Write the figures to comparison.json."""
+    write_atomically(folder / "comparison.json", json.dumps(found.summary(), indent=1).encode())
 
 
 def compare(runs: Sequence[FinishedRun]) -> Comparison:

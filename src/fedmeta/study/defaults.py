@@ -14,28 +14,40 @@ from fedmeta import random
 from fedmeta.data import FederatedDataset
 from fedmeta.model import Model
 
-TABLE: dict[str, Any] = {"model": "mlp", "model_options": {}, "rounds": 200, "fractions": (0.8, 0.1, 0.1)}
+TABLE: dict[str, Any] = {
+    "model": "mlp",
+    "model_options": {},
+    "rounds": 200,
+    "fractions": (0.8, 0.1, 0.1),
+    "select": "best",
+}
 
 DATA: dict[str, dict[str, Any]] = {
     "digits": {
         "model": "softmax_regression",
         "model_options": {},
         "rounds": 30,
+        "cohort_size": 4,
         "validate_every": 1,
+        "select": "last",
         "fractions": (0.5, 0.25, 0.25),
     },
     "mnist": {
         "model": "leaf_cnn",
         "model_options": {"filters": (16, 32), "hidden": 128},
         "rounds": 200,
+        "cohort_size": 4,
         "validate_every": 5,
+        "select": "last",
     },
     "shakespeare": {
         "model": "char_lstm",
         "model_options": {"hidden": 128, "layers": 1},
         "rounds": 150,
         "max_examples": 50,
+        "cohort_size": 4,
         "validate_every": 25,
+        "select": "last",
     },
 }
 """The network and the budget for each named data set; `TABLE` for any other."""

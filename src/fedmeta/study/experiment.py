@@ -1,5 +1,6 @@
 """An experiment: a procedure on data that were read, with three groups of clients."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from fedmeta.evaluation.evaluator import Report, evaluate
 from fedmeta.runs import loop
 from fedmeta.runs.former import without_rounds
 from fedmeta.runs.procedure import Procedure
+from fedmeta.runs.stopping import Best, Select
 from fedmeta.simulation.planning import PlanExplanation, explain
 from fedmeta.simulation.simulator import Simulator
 from fedmeta.study.dataspec import DataSpec
@@ -24,14 +26,17 @@ class Validation:
 
     Args:
         every: rounds between looks.
+        select: whether phi of the best look is the result, or that of the last round; the last where it is not given
+            and there is no `patience`.
         patience: stop after so many looks without a better figure, and keep the best phi; never where it is not given.
-        monitor: the figure that `patience` is about: accuracy, or the loss, where it is not given.
+        monitor: the figure that `select` and `patience` are about: accuracy, or the loss, where it is not given.
 
     Raises:
         UsageError: a value is out of range.
     """
 
     every: int = 10
+    select: Select | None = None
     patience: int | None = None
     monitor: str | None = None
 
@@ -41,8 +46,10 @@ class Validation:
             if value is not None and value < 1:
                 raise UsageError(f"{said} must be at least 1, not {value}")
             object.__setattr__(self, name, value)
-        if self.monitor is not None and self.patience is None:
-            raise UsageError(f"monitor={self.monitor!r} says what patience is about: give patience, too")
+        if not Best(self.select, self.patience, self.monitor).keeps and self.monitor is not None:
+            raise UsageError(
+                f"monitor={self.monitor!r} says what the best round is: give select='best' or patience, too"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what TOML and JSON can hold; None is left out."""
@@ -112,6 +119,7 @@ class Experiment:
             directory=directory,
             validate=validate,
             validate_every=self.looks.every,
+            select=self.looks.select,
             patience=self.looks.patience,
             monitor=self.looks.monitor,
             listeners=listeners,
@@ -121,6 +129,18 @@ class Experiment:
                 "validation": self.looks.to_dict(),
             },
         )
+
+    def headline(self, scores: Mapping[str, float]) -> float:
+        """Return the figure by which the run is judged, of means over data points: accuracy, or RMSE.
+
+        The RMSE is in the target's units; every network that predicts numbers minimises half the squared error, of a
+        table's in units of the targets' standard deviation.
+        """
+        inputs = self.procedure.inputs
+        if inputs.classes is not None:
+            return scores["accuracy"]
+        spread = 1.0 if inputs.target_scale is None else inputs.target_scale[1]
+        return math.sqrt(2 * scores["loss"]) * spread
 
     def report(
         self,

@@ -1,9 +1,59 @@
 """Numbers as text, the same in the terminal, the picture and the report."""
 
+import math
+
+from fedmeta.evaluation.figures import Difference
+
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auroc": "AUROC",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+}
+"""The figures' names for people."""
+
+SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
+"""The figures that are shown in percent."""
+
 
 def percent(value: float) -> str:
     """Return a share as percent with one digit, for example "93.4 %"."""
     return f"{100 * value:.1f} %"
+
+
+def score(name: str, value: float, *, unit: bool = True) -> str:
+    """Return the value of a figure; a share in percent, anything else with four digits.
+
+    Args:
+        name: one of `NAMES`.
+        value: the value; NaN where it is not defined.
+        unit: whether a share has its sign.
+    """
+    if math.isnan(value):
+        return "-"
+    if name in SHARES:
+        return percent(value) if unit else f"{100 * value:.1f}"
+    return digits(value)
+
+
+def difference(name: str, gap: Difference) -> str:
+    """Return a mean and its interval, for example "+2.1 points (0.4 to 3.8)"."""
+    scale, unit = (100, " points") if name in SHARES else (1, "")
+    show = "{:.1f}".format if name in SHARES else digits
+    interval = "" if math.isnan(gap.low) else f" ({show(scale * gap.low)} to {show(scale * gap.high)})"
+    return f"{'+' if gap.mean > 0 else ''}{show(scale * gap.mean)}{unit}{interval}"
+
+
+def digits(value: float) -> str:
+    """Return a number with four digits; a large one whole, with commas."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
 def megabytes(count: int) -> str:

@@ -20,11 +20,11 @@ from fedmeta.transforms import Transform, identity
 
 log = logging.getLogger("fedmeta.study")
 
-COHORT_SIZE = 4
+COHORT_SIZE = 16
 """Clients in a round where nothing is said, or all there are."""
 
 _DATA = ("client", "target", "features", "table", "fractions", "max_evaluated")
-_LOOKS = {"validate_every": "every", "patience": "patience", "monitor": "monitor"}
+_LOOKS = {"validate_every": "every", "select": "select", "patience": "patience", "monitor": "monitor"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +81,16 @@ class Recipe:
         Args:
             data: a data set's name, a file, or a folder.
             algorithm: the algorithm's name.
-            chosen: fields of a recipe, of `DataSpec` (`data_options` for its options), `validate_every`, `patience` and
-                `monitor`.
+            chosen: fields of a recipe, of `DataSpec` (`data_options` for its options), `validate_every`, `select`,
+                `patience` and `monitor`.
         """
         algorithms.make(algorithm)
         default = defaults.default_settings(data, algorithm)
         chosen = {name: value for name, value in chosen.items() if value is not None}
         steps = chosen.get("algorithm_options", {})
         options = {**default["algorithm_options"], **steps}
+        if "patience" in chosen and "select" not in chosen:
+            default["select"] = None
         for kind in ("inner", "adapt"):
             for given, other in ((f"{kind}_steps", f"{kind}_epochs"), (f"{kind}_epochs", f"{kind}_steps")):
                 if given in steps and other not in steps:

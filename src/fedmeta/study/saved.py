@@ -12,6 +12,7 @@ from fedmeta import pytrees, random
 from fedmeta._engine.sharding import is_leader
 from fedmeta._files import write_atomically
 from fedmeta.errors import CheckpointError, UsageError
+from fedmeta.evaluation.evaluator import Report
 from fedmeta.model import Model
 from fedmeta.runs.inputs import Inputs, tuples
 from fedmeta.runs.loop import Run
@@ -51,13 +52,20 @@ def check_data(saved: SavedRun, experiment: Experiment) -> None:
         )
 
 
-def finish(experiment: Experiment, run: Run) -> FinishedRun:
-    """Test a run that is done on its test clients, and write the figures to evaluation.json."""
-    report = experiment.report(run.phi, experiment.test, plan=run.plan)
+def finish(experiment: Experiment, run: Run, baselines: Mapping[str, Report] | None = None) -> FinishedRun:
+    """Test a run that is done on its test clients, and write the figures to evaluation.json.
+
+    Args:
+        experiment: what was run.
+        run: the run.
+        baselines: what it is set beside.
+    """
+    report = experiment.report(run.phi, experiment.test, predictions=True, plan=run.plan)
+    finished = FinishedRun(experiment, run.rows, report, baselines or {})
     if run.directory is not None and is_leader():
-        text = json.dumps(report.summary(), indent=1)
+        text = json.dumps(finished.summary(), indent=1)
         write_atomically(run.directory / "evaluation.json", text.encode())
-    return FinishedRun(experiment, run.rows, report)
+    return finished
 
 
 def save_client_model(path: Path, run: SavedRun, params: Any) -> None:

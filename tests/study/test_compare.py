@@ -1,33 +1,63 @@
+import json
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.errors import UsageError
-from fedmeta.evaluation.evaluator import Report, Scores
-from fedmeta.study.compare import FinishedRun, compare
+from fedmeta.evaluation.scores import Predictions, Report, Scores
+from fedmeta.study.compare import FinishedRun, Repeats, compare
 from fedmeta.study.formatting import gigaflops, megabytes, percent
 from fedmeta.study.plots import COLOURS, draw
 from fedmeta.study.recipe import Recipe
 from fedmeta.study.report import write_report
+from fedmeta.study.verdict import told, verdict
+
+SPREAD = 3.0
 
 
 @cache
-def experiment_of(algorithm):
-    return Recipe.default("digits", algorithm).prepare()
+def experiment_of(algorithm, numbers=False):
+    experiment = Recipe.default("digits", algorithm).prepare()
+    if not numbers:
+        return experiment
+    inputs = replace(experiment.procedure.inputs, classes=None, target_scale=(5.0, SPREAD))
+    return replace(experiment, procedure=replace(experiment.procedure, inputs=inputs))
 
 
-def finished(algorithm, values, measure="accuracy", sent=10):
+def classified(shares, points=20):
+    """Reports of clients of which these shares of the points are right."""
+    y = [np.zeros(points, int) for _ in shares]
+    logits = [np.where(np.arange(points)[:, None] < round(share * points), [1.0, 0.0], [0.0, 1.0]) for share in shares]
+    return reported({"accuracy": np.array(shares)}, y, logits)
+
+
+def predicted(errors, points=20):
+    """Reports of clients whose predictions are off by so much."""
+    y = [np.arange(points, dtype=np.float64) for _ in errors]
+    return reported({}, y, [one + error for one, error in zip(y, errors, strict=True)])
+
+
+def reported(values, y, answers):
+    count = len(y)
+    scores = Scores({"loss": np.ones(count), **values}, np.array([len(one) for one in y]))
+    kept = Predictions(tuple(y), tuple(answers), tuple(answers))
+    return Report(scores, scores, tuple(f"c{i}" for i in range(count)), np.ones(count, int), (scores, scores), 0, kept)
+
+
+def finished(algorithm, values, numbers=False, sent=10, report=None, **baselines):
     rows = []
     for number, value in enumerate(values, 1):
-        rows.append({"round": number, "bytes_down": sent, "bytes_up": sent, "flops": 5})
+        rows.append({"round": number, "bytes_down": sent, "bytes_up": sent, "flops": 5, "seconds": 0.5})
         if value is not None:
-            rows[-1][f"validation_{measure}"] = value
-    scores = Scores({"loss": np.array([1.0, 2.0]), measure: np.array([0.5, 1.0])}, np.array([3, 1]))
-    report = Report(scores, scores, ("a", "b"), np.array([1, 1]), (scores, scores), 0)
-    return FinishedRun(experiment_of(algorithm), rows, report)
+            # Half the squared error, in units of the targets' variance.
+            seen = {"validation_loss": (value / SPREAD) ** 2 / 2} if numbers else {"validation_accuracy": value}
+            rows[-1] |= seen
+    report = report or (predicted([1.0, 2.0]) if numbers else classified([0.5, 1.0]))
+    return FinishedRun(experiment_of(algorithm, numbers), rows, report, baselines)
 
 
 def test_the_common_target_is_what_every_algorithm_reached():
@@ -53,12 +83,75 @@ def test_an_algorithm_without_a_finite_accuracy_is_compared_all_the_same():
     assert comparison.cost["FedMeta(MAML)"] == (1, 20)
 
 
-def test_without_accuracy_the_common_target_is_a_loss():
-    first = finished("fedavg", [5.0, 2.0, 3.0], "loss")
-    second = finished("maml", [2.5, 1.0, 0.5], "loss")
+def test_of_numbers_the_common_target_is_an_rmse_in_their_units():
+    first = finished("fedavg", [5.0, 2.0, 3.0], numbers=True)
+    second = finished("maml", [2.5, 1.0, 0.5], numbers=True)
     comparison = compare([first, second])
-    assert comparison.target == 2.0
+    assert comparison.target == pytest.approx(2.0)
     assert comparison.cost == {"FedAvg": (2, 40), "FedMeta(MAML)": (2, 40)}
+
+
+def repeated(*shares):
+    """Comparisons of two algorithms and a constant, one for each seed."""
+    return Repeats(
+        tuple(
+            compare(
+                [
+                    finished("fedavg", [one], report=classified([one]), constant=classified([0.1])),
+                    finished("maml", [other], report=classified([other])),
+                ]
+            )
+            for one, other in shares
+        )
+    )
+
+
+def test_intervals_and_differences_are_over_seeds_and_seed_by_seed():
+    repeats = repeated((0.5, 0.6), (0.7, 0.8), (0.4, 0.55))
+    assert repeats.values["FedAvg"] == pytest.approx([0.5, 0.7, 0.4])
+    assert repeats.values["constant"] == pytest.approx([0.1] * 3)
+    low, high = stats.t.interval(0.95, 2, np.mean([0.5, 0.7, 0.4]), stats.sem([0.5, 0.7, 0.4]))
+    interval = repeats.intervals["FedAvg"]
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+    (better, worse, gap), *others = repeats.differences()
+    assert (better, worse) == ("FedMeta(MAML)", "FedAvg")
+    low, high = stats.t.interval(0.95, 2, np.mean([0.1, 0.1, 0.15]), stats.sem([0.1, 0.1, 0.15]))
+    assert (gap.low, gap.high) == pytest.approx((low, high))
+    # Though the two intervals overlap by far, with each split the one is ahead.
+    assert gap.beyond_chance
+    assert [(better, worse) for better, worse, _ in others] == [("FedAvg", "constant"), ("FedMeta(MAML)", "constant")]
+    said = told(repeats)
+    assert said[0].startswith("FedMeta(MAML) is better than FedAvg: +11.7 points (")
+    uncertain = told(repeated((0.5, 0.6), (0.8, 0.4)))
+    assert uncertain[0].startswith("FedAvg is not shown to be better than FedMeta(MAML)")
+    assert json.loads(json.dumps(repeats.summary()))["differences"][0]["beyond_chance"] is True
+
+
+def test_a_model_that_what_costs_nothing_equals_is_told_so_in_words():
+    beside = {"constant": classified([0.8, 0.8]), "support": classified([0.7, 0.7])}
+    assert verdict(finished("fedavg", [0.5], report=classified([0.9, 0.9]), **beside)) == []
+    (one,) = verdict(finished("fedavg", [0.5], report=classified([0.8, 0.8]), **beside))
+    assert one == (
+        "FedAvg is no better than the same answer to all (the most frequent class of the training clients): "
+        "accuracy 80.0 % against 80.0 % over the query examples."
+    )
+    beside = {"constant": predicted([3.0, 3.0]), "support": predicted([1.0, 1.0])}
+    (one,) = verdict(finished("fedavg", [5.0], numbers=True, report=predicted([2.0, 2.0]), **beside))
+    assert one == (
+        "FedAvg is no better than nothing but a client's own support (its mean target): "
+        "RMSE 2.000 against 1.000 over the query examples."
+    )
+
+
+def test_a_model_that_adapting_makes_worse_is_told_so_in_words():
+    good, bad = predicted([1.0, 1.0, 1.0]), predicted([1.5, 2.0, 2.5])
+    kept = replace(good.predictions, after=bad.predictions.after)
+    (one,) = verdict(finished("maml", [1.0], numbers=True, report=replace(bad, predictions=kept)))
+    assert one.startswith("FedMeta(MAML): adapting makes clients worse, by +1.000 (-0.2421 to 2.242) of RMSE")
+    assert one.endswith("which may be chance.")
+    assert verdict(finished("fedavg", [1.0], numbers=True, report=replace(bad, predictions=kept))) == []
+    kept = replace(good.predictions, before=bad.predictions.after)
+    assert verdict(finished("maml", [1.0], numbers=True, report=replace(bad, predictions=kept))) == []
 
 
 def test_operations_that_could_not_be_counted_are_shown_as_such(tmp_path):

@@ -118,7 +118,11 @@ run_options = _apply(
             help="An option of the model, such as hidden=128 or hidden=64,64.",
         ),
         click.option("--rounds", type=int, help="Rounds in all."),
-        click.option("--cohort-size", type=int, help="Clients in a round.  [default: 16, or all there are; 4 of a named data set]"),
+        click.option(
+            "--cohort-size",
+            type=int,
+            help="Clients in a round.  [default: 16, or all there are; 4 of a named data set]",
+        ),
         click.option("--support", type=float, help="The fraction of examples a client adapts on.  [default: 0.2]"),
         click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),

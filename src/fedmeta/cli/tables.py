@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmeta.evaluation.figures import Figures
-from fedmeta.study.baselines import TITLES
+from fedmeta.study.baselines import MEANING, TITLES
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import NAMES, megabytes, score
 from fedmeta.study.verdict import told, verdicts
@@ -90,6 +90,8 @@ def explain(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -
         f"before, after: {name} over all query examples, before and after a client adapts on its support; "
         f"clients, std: mean and standard deviation over clients; worst: the mean over the worst tenth of clients."
     )
+    if runs[0].baselines:
+        text += f" {'; '.join(f'{TITLES[name]}: {MEANING[name]}' for name in runs[0].baselines)}."
     if comparison is not None:
         target = score(runs[0].measure, comparison.target)
         text += f" rounds, MB sent: until the validation clients reached {target}, which they did with every algorithm."

@@ -144,7 +144,7 @@ def figures(y: Sequence[np.ndarray], predictions: Sequence[Any]) -> Figures:
     return Figures(over, {name: np.array([client[name] for client in each]) for name in over}, confusion)
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | int) -> float | int | None:
     """Return the value, or None where JSON has no number for it."""
     return value if math.isfinite(value) else None
 

@@ -25,13 +25,16 @@ from fedmeta.task import Batch
 FREE = ("constant", "support")
 """The baselines that cost nothing."""
 
-TITLES = {
-    "constant": "a constant",
-    "support": "own support's mean",
-    "alone": "each client alone",
-    "pooled": "all data pooled",
+TITLES = {"constant": "constant", "support": "own support", "alone": "alone", "pooled": "pooled"}
+"""The baselines' names for people."""
+
+MEANING = {
+    "constant": "the training clients' mean target or most frequent class, for everyone",
+    "support": "the mean or the most frequent class of a client's own support",
+    "alone": "the same network, trained on a client's support only",
+    "pooled": "the same network, trained on all training clients' data in one place",
 }
-"""The baselines' names for people; of classes, the own support has a majority."""
+"""What they are, in words."""
 
 ALONE_STEPS, ALONE_RATE = 100, 0.01
 """A client alone takes at most so many steps of Adam at this rate, on its whole support set."""

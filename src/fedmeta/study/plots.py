@@ -10,6 +10,7 @@ import numpy as np
 from fedmeta._extras import need
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.study.compare import Comparison, FinishedRun
+from fedmeta.study.formatting import NAMES
 
 # In the order of ALGORITHMS: those of Okabe and Ito, then of Tol, which people with colour blindness can tell apart.
 COLOURS = (
@@ -92,7 +93,7 @@ def _learning(axes: Any, runs: Sequence[FinishedRun], comparison: Comparison | N
             reached = comparison.cost[run.title]
             value = next(value for number, _, value in run.validation() if number == reached[0])
             axes.plot(reached[1] / 1e6, value, marker="o", color=colour, markersize=6)
-    axes.set_title(f"Validation {runs[0].measure} while it learns")
+    axes.set_title(f"Validation {NAMES[runs[0].measure]} while it learns")
     axes.set_xlabel("MB sent, up and down (log scale)")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -103,7 +104,7 @@ def _learning(axes: Any, runs: Sequence[FinishedRun], comparison: Comparison | N
 def _adaptation(axes: Any, runs: Sequence[FinishedRun]) -> None:
     longest = max(len(run.report.steps) for run in runs)
     for run, colour in _coloured(runs):
-        values = [scores.pooled[run.measure] for scores in run.report.steps]
+        values = run.curve()
         if len(values) == 1:
             axes.plot([0, max(longest - 1, 1)], values * 2, color=colour, linestyle="--", linewidth=1.4)
             axes.plot(0, values[0], color=colour, marker="o", markersize=4)
@@ -116,7 +117,7 @@ def _adaptation(axes: Any, runs: Sequence[FinishedRun]) -> None:
 
 def _clients(axes: Any, runs: Sequence[FinishedRun]) -> None:
     for run, colour in _coloured(runs):
-        values = np.sort(run.report.after.values[run.measure])
+        values = np.sort(run.report.figures.each[run.measure])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, linewidth=1.8, drawstyle="steps-mid")
     axes.set_title("Unseen clients, one by one")

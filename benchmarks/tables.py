@@ -87,8 +87,8 @@ def main() -> None:
         return
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", message=".* have fewer than 2 examples")
-    for name in given.only.split(","):
-        for split in range(given.splits):
+    for split in range(given.splits):
+        for name in given.only.split(","):
             if (name, split) not in {(row["table"], row["split"]) for row in rows()}:
                 row = measure(name, split)
                 with KEPT.open("a") as file:

@@ -157,7 +157,22 @@ def test_a_job_that_reports_on_clients_that_took_part(tmp_path):
     file.write_text("\n".join(["writer,a,b,label", *lines]) + "\n")
     table = ["--data", file, "--client", "writer", "--target", "label"]
     # The checks of the job, from what it leaves on the disk.
-    command(["train", *table, "--algorithm", "fedavg-meta", "--rounds", 12, "--validate-every", 4, "--out", run])
+    command(
+        [
+            "train",
+            *table,
+            "--algorithm",
+            "fedavg-meta",
+            "--rounds",
+            12,
+            "--validate-every",
+            4,
+            "--baselines",
+            "free",
+            "--out",
+            run,
+        ]
+    )
     command(["evaluate", run, "--per-client", tmp_path / "clients.csv"])
     tested = [row["client"] for row in csv.DictReader((tmp_path / "clients.csv").read_text().splitlines())]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

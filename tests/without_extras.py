@@ -68,18 +68,19 @@ fm.data.save(data, FOLDER / "data")
 table = FOLDER / "table.csv"
 table.write_text("who,a,y\nc0,1,0\nc0,2,1\n")
 digits = ("--data", "digits", "--rounds", 2)
+FREE = ("--baselines", "free")
 seen = {
     "rounds heard": sum(isinstance(event, fm.events.RoundEnded) for event in heard),
     "query examples": report.summary()["query_examples"],
     "csv": report.per_client_csv(),
     "loaded": fm.digest(loaded) == fm.digest(run.phi),
     "stored": fm.data.open(FOLDER / "data").num_clients,
-    "train": command("train", *digits, "--algorithm", "fedavg", "--out", FOLDER / "run"),
+    "train": command("train", *digits, "--algorithm", "fedavg", "--out", FOLDER / "run", *FREE),
     "evaluate": command("evaluate", FOLDER / "run", "--per-client", FOLDER / "clients.csv"),
-    "compare": command("compare", *digits, "--algorithms", "fedavg", "--out", FOLDER / "compared"),
+    "compare": command("compare", *digits, "--algorithms", "fedavg", "--out", FOLDER / "compared", *FREE),
     "table": command("data", "info", table, "--client", "who", "--target", "y"),
     "tensorboard": command(
-        "train", *digits, "--algorithm", "fedavg", "--out", FOLDER / "board", "--tensorboard", FOLDER / "events"
+        "train", *digits, "--algorithm", "fedavg", "--out", FOLDER / "board", "--tensorboard", FOLDER / "events", *FREE
     ),
     "ledger": command("ledger", "init", FOLDER / "fed"),
     "ledger --help": command("ledger", "--help"),

@@ -17,12 +17,20 @@ class Outcome(NamedTuple):
         return json.loads(self.out)
 
 
+TRAINING = ("train", "compare", "resume")
+
+
 @pytest.fixture
 def fedmeta(capsys):
-    """Run a command as the shell would; return its exit code and what it wrote."""
+    """Run a command as the shell would; return its exit code and what it wrote.
+
+    Where nothing is said of baselines there are the free ones only: the others are trained, too.
+    """
 
     def run(*arguments):
         capsys.readouterr()
+        if arguments[0] in TRAINING and "--baselines" not in arguments:
+            arguments = (*arguments, "--baselines", "free")
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         written = capsys.readouterr()

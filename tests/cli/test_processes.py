@@ -169,7 +169,7 @@ def test_a_wrong_place_is_one_line_and_nothing_starts(fedmeta, train_shop, tmp_p
 
 def train(table, out, rounds):
     columns = ("--data", str(table), "--client", "user", "--target", "label")
-    chosen = ("--algorithm", "fedavg", "--model", "softmax_regression", "--rounds", str(rounds))
+    chosen = ("--algorithm", "fedavg", "--model", "softmax_regression", "--rounds", str(rounds), "--baselines", "free")
     return ("train", *columns, *chosen, "--out", str(out), "--json")
 
 

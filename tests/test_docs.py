@@ -17,6 +17,9 @@ TOUR = ROOT / "docs" / "how-to-ledger.md"
 
 BLOCK = re.compile(r"^```(python|console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+WIDTH = 100
+"""Characters of a line of code that are seen without scrolling in a window of 1,200 pixels, in Furo with
+docs/_static/fedmeta.css: 107 in Liberation Mono, 104 in wider fonts."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = ("https://", "http://", "mailto:", "#")
 
@@ -29,7 +32,7 @@ def blocks(page):
 
 def commands(text):
     """Return the arguments of each `fedmeta` command in a block of a shell."""
-    lines = (line.removeprefix("$ ").removeprefix(".venv/bin/") for line in text.splitlines())
+    lines = (line.removeprefix("$ ").removeprefix(".venv/bin/") for line in text.replace("\\\n", "").splitlines())
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fedmeta ")]
 
 
@@ -89,6 +92,12 @@ def test_every_relative_link_and_image_of_a_page_exists(page):
 def test_links_and_images_are_found():
     assert "docs/tutorial.md" in links(ROOT / "README.md")
     assert "images/digits.png" in links(ROOT / "docs" / "results.md")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent != ROOT], ids=name)
+def test_no_block_of_code_scrolls_sideways(page):
+    lines = [line for block in FENCED.findall(page.read_text("utf-8")) for line in block.splitlines()]
+    assert not [line for line in lines if len(line) > WIDTH]
 
 
 @pytest.mark.parametrize("words", COMMANDS)

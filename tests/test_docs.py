@@ -16,6 +16,10 @@ TOUR = ROOT / "docs" / "how-to-ledger.md"
 """Its commands are played, with a node, in tests/cli/test_tour.py."""
 
 BLOCK = re.compile(r"^```(python|console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN = re.compile(r"```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""What a page says that the block before it prints."""
+WARNED = "fedmeta: warning: "
+VARIES = re.compile(r"\d+\.\d+")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 WIDTH = 100
 """Characters of a line of code that are seen without scrolling in a window of 1,200 pixels, in Furo with
@@ -57,22 +61,60 @@ COMMANDS = [
 ]
 
 
+def folded(text):
+    """Return the lines of an output on a page, those that continue another joined to it, without `...`."""
+    lines = re.sub(r"\n {4,}", " ", text).splitlines()
+    return [plain(line) for line in lines if line.strip() and line != "..."]
+
+
+def plain(text):
+    """Return a text without decimals, which differ between machines, and with single spaces."""
+    return VARIES.sub("#", " ".join(text.split()))
+
+
+def shown(page):
+    """Return by the first line of a block of a shell what the page says that it prints."""
+    text = page.read_text("utf-8")
+    found = {}
+    for match in BLOCK.finditer(text):
+        after = SHOWN.match(text, match.end() - 3)
+        if match[1] == "console" and after:
+            found[text.count("\n", 0, match.start(2)) + 1] = after[1]
+    return found
+
+
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
-def test_the_snippets_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys):
+def test_the_snippets_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     scope = {"__name__": "__main__"}
+    prints = shown(page)
     for kind, line, text in blocks(page):
         if kind == "python":
             # Blank lines before it, so that a traceback names the line of the page.
             exec(compile("\n" * (line - 1) + text, str(page), "exec"), scope)
         elif kind == "console":
-            for words in commands(text):
-                with pytest.raises(SystemExit) as ended:
-                    main(words)
-                assert ended.value.code == 0, capsys.readouterr().err
+            check_what_commands_print(commands(text), folded(prints.get(line, "")), capsys, caplog)
     if page.name == "tutorial.md":
         check_what_the_tutorial_claims(scope)
+
+
+def check_what_commands_print(texts, due, capsys, caplog):
+    """Run commands. They may warn, and be refused, only where the page says so."""
+    warned = [line.removeprefix(WARNED) for line in due if line.startswith(WARNED)]
+    refused = any(line.startswith("fedmeta: ") and not line.startswith(WARNED) for line in due)
+    caplog.clear()
+    said = ""
+    for words in texts:
+        with warnings.catch_warnings():
+            for message in warned:
+                warnings.filterwarnings("default", re.escape(message))
+            with pytest.raises(SystemExit) as ended:
+                main(words)
+        said += "\n".join([*capsys.readouterr(), *caplog.messages])
+        assert ended.value.code == int(refused), said
+    missing = [line for line in due if line not in plain(said)]
+    assert not missing, said
 
 
 def check_what_the_tutorial_claims(scope):

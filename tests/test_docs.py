@@ -23,7 +23,9 @@ VARIES = re.compile(r"\d+\.\d+")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 WIDTH = 100
 """Characters of a line of code that are seen without scrolling in a window of 1,200 pixels, in Furo with
-docs/_static/fedmeta.css: 107 in Liberation Mono, 104 in wider fonts."""
+docs/_static/fedmeta.css: 107 in Liberation Mono, some fewer in wider fonts."""
+SOURCE_WIDTH = 120
+"""The same in a block of the class `from-source`, and the longest line of the source."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = ("https://", "http://", "mailto:", "#")
 
@@ -138,8 +140,19 @@ def test_links_and_images_are_found():
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent != ROOT], ids=name)
 def test_no_block_of_code_scrolls_sideways(page):
-    lines = [line for block in FENCED.findall(page.read_text("utf-8")) for line in block.splitlines()]
-    assert not [line for line in lines if len(line) > WIDTH]
+    fenced = FENCED.findall(page.read_text("utf-8"))
+    assert not [line for block in fenced for line in block.splitlines() if len(line) > WIDTH]
+    included = [block for block in fenced if block.startswith("```{literalinclude}")]
+    assert all("\n:class: from-source\n" in block for block in included)
+
+
+def test_no_help_of_a_command_scrolls_sideways():
+    commands = [("fedmeta", app)]
+    for path, command in commands:
+        if isinstance(command, click.Group):
+            commands += [(f"{path} {name}", inner) for name, inner in command.commands.items()]
+        said = command.get_help(click.Context(command, info_name=path, terminal_width=96))
+        assert not [line for line in said.splitlines() if len(line) > SOURCE_WIDTH], path
 
 
 @pytest.mark.parametrize("words", COMMANDS)

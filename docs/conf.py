@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: everything is local, and every warning is an error (`make docs`)."""
+"""How Sphinx builds these pages: everything is local; a warning is an error (`make docs`)."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,13 @@ author = "The fedmeta authors"
 project_copyright = "The fedmeta authors"
 version = release = fedmeta.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_code", "from_ledger"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "from_code",
+    "from_ledger",
+]
 exclude_patterns = ["_ext"]
 nitpicky = False
 
@@ -30,6 +36,8 @@ napoleon_use_ivar = True
 default_role = "code"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["fedmeta.css"]
 html_title = f"fedmeta {version}"
 html_copy_source = False
 html_show_sphinx = False

@@ -47,7 +47,7 @@ def _command(parent: click.Context, name: str) -> list[nodes.Node]:
     path = context.command_path
     section = nodes.section(ids=[nodes.make_id(path)], names=[path])
     section += nodes.title(text=path)
-    section += nodes.literal_block(text=command.get_help(context), language="text")
+    section += nodes.literal_block(text=command.get_help(context), language="text", classes=["from-source"])
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
             section += _command(context, inner)

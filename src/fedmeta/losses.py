@@ -18,6 +18,14 @@ def softmax_cross_entropy(
     return values.reshape(values.shape[0], -1).mean(axis=1)
 
 
+def huber(predictions: Float[AnyArray, "n ..."], y: Float[AnyArray, "n ..."], delta: float = 1.0) -> Float[Array, " n"]:
+    """Half the squared error up to `delta`, and beyond it the line that goes on from there (Huber, 1964).
+
+    The mean over all axes but the first.
+    """
+    return optax.huber_loss(differences(predictions, y), delta=delta).mean(axis=1)
+
+
 def squared_error(predictions: Float[AnyArray, "n ..."], y: Float[AnyArray, "n ..."]) -> Float[Array, " n"]:
     """Half the squared error, (prediction - y)^2 / 2, the mean over all axes but the first."""
     return (0.5 * jnp.square(differences(predictions, y))).mean(axis=1)

@@ -5,14 +5,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from fedmeta import losses, models
+from fedmeta import losses, metrics, models
 from fedmeta.data import FederatedDataset, read_examples
 from fedmeta.data.columns import Column
 from fedmeta.data.schema import Field, Schema
 from fedmeta.errors import DataError, UnknownName, UsageError
 from fedmeta.model import Model
+
+INPUT_BOUND, ERROR_BOUND = 3.0, 2.0
+"""Standard deviations; see `Inputs.bounded`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Inputs:
         mean: of each feature over the training clients, where a table is standardised; else None.
         std: the standard deviation likewise.
         target_scale: mean and standard deviation of a table's regression targets; else None.
+        bounded: whether a single example can do only so much: a standardised input beyond `INPUT_BOUND` grows as a
+            logarithm, and an error beyond `ERROR_BOUND` standard deviations of the targets counts linearly. Runs of
+            earlier versions are not bounded.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +45,7 @@ class Inputs:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     target_scale: tuple[float, float] | None = None
+    bounded: bool = False
 
     def __post_init__(self):
         if min(self.shape, default=1) < 1:
@@ -85,11 +93,13 @@ class Inputs:
             mean=tuple(mean.tolist()),
             std=tuple(std.tolist()),
             target_scale=scale,
+            bounded=True,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what TOML and JSON can hold; None is left out."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        plain["bounded"] = self.bounded or None
         # Last, as TOML has it, whose order is that of a run that is resumed.
         del plain["schema"]
         if self.schema is not None:
@@ -128,20 +138,28 @@ class Inputs:
         if self.target_scale is None:
             return replace(model, apply=lambda p, x: model.apply(p, standardise(x)))
         centre, spread = self.target_scale
+
+        def loss(predictions: Any, y: Any) -> Any:
+            if self.bounded:
+                return losses.huber(predictions / spread, y / spread, ERROR_BOUND)
+            return losses.squared_error(predictions, y) / spread**2
+
         return replace(
             model,
             apply=lambda p, x: model.apply(p, standardise(x))[..., 0] * spread + centre,
-            loss=lambda predictions, y: losses.squared_error(predictions, y) / spread**2,
+            loss=loss,
+            metrics={**model.metrics, "squared_error": metrics.squared_error},
         )
 
     def _standardise(self) -> Callable[[Any], Any]:
         """Return what puts inputs on the scale of the training clients; a gap, which is 0, becomes their mean."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         gaps = None if self.schema is None else _gaps(self.schema)
+        bound = _bound if self.bounded else lambda x: x
         if gaps is None or not gaps.any():
-            return lambda x: (x - mean) / std
+            return lambda x: bound((x - mean) / std)
         fill = (gaps * np.asarray(self.mean)[:, None]).T.astype(np.float32)
-        return lambda x: (x - mean + x @ fill) / std
+        return lambda x: bound((x - mean + x @ fill) / std)
 
     def read(
         self, path: str, *, need_target: bool, reading: Mapping[str, Any] | None = None
@@ -184,6 +202,12 @@ class Inputs:
         windows = np.lib.stride_tricks.sliding_window_view(codes, context).copy()
         # The last window has no successor in the text: it is what a prediction is for.
         return (windows[:-1], codes[context:]) if need_target else (windows, None)
+
+
+def _bound(x: Any) -> Any:
+    """Return x where it is at most `INPUT_BOUND` from zero, and beyond what grows as a logarithm, with equal slope."""
+    beyond = jnp.maximum(jnp.abs(x) - INPUT_BOUND, 0)
+    return jnp.sign(x) * (jnp.abs(x) - beyond + jnp.log1p(beyond))
 
 
 def _gaps(schema: Schema) -> np.ndarray:

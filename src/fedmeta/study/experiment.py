@@ -133,12 +133,14 @@ class Experiment:
     def headline(self, scores: Mapping[str, float]) -> float:
         """Return the figure by which the run is judged, of means over data points: accuracy, or RMSE.
 
-        The RMSE is in the target's units; every network that predicts numbers minimises half the squared error, of a
-        table's in units of the targets' standard deviation.
+        The RMSE is in the target's units. Where the squared error itself was not measured, the loss is half of it, for
+        a table's targets in units of their variance.
         """
         inputs = self.procedure.inputs
         if inputs.classes is not None:
             return scores["accuracy"]
+        if "squared_error" in scores:
+            return math.sqrt(scores["squared_error"])
         spread = 1.0 if inputs.target_scale is None else inputs.target_scale[1]
         return math.sqrt(2 * scores["loss"]) * spread
 

@@ -202,9 +202,9 @@ def test_a_plan_is_explained_by_its_buckets(fedmeta, train_shop):
 
 
 def test_a_run_goes_on_to_more_rounds_as_if_it_had_been_asked_for_them(fedmeta, train_shop):
-    _, short = train_shop(out="short")
+    _, short = train_shop("--select", "last", out="short")
     assert fedmeta("resume", short, "--rounds", 5).code == 0
-    _, long = train_shop("--rounds", 5, out="long")
+    _, long = train_shop("--select", "last", "--rounds", 5, out="long")
     assert (short / "model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
 
 

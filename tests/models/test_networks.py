@@ -132,6 +132,9 @@ def test_losses_and_metrics_are_their_formulas():
     gaps = predictions[:, 0] - targets
     np.testing.assert_allclose(fm.losses.squared_error(predictions, targets), gaps**2 / 2, rtol=1e-5)
     np.testing.assert_allclose(fm.metrics.squared_error(predictions, targets), gaps**2, rtol=1e-5)
+    line = 0.5 * np.abs(gaps) - 0.5**2 / 2
+    expected = np.where(np.abs(gaps) <= 0.5, gaps**2 / 2, line)
+    np.testing.assert_allclose(fm.losses.huber(predictions, targets, 0.5), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(fm.metrics.absolute_error(predictions, targets), np.abs(gaps), rtol=1e-5)
 
 

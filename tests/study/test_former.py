@@ -26,6 +26,9 @@ __all__ = ["fedmeta", "shop"]
 
 FORMER = Path(__file__).parent / "former"
 COLUMNS = {"client": "user", "target": "label"}
+# What was said then, and what was the default.
+SAID = {"model": "softmax_regression", "rounds": 3, "server": "momentum", "server_lr": 0.1}
+CHOSEN = {**SAID, "cohort_size": 4, "select": "last"}
 
 
 @pytest.fixture
@@ -39,8 +42,14 @@ def former(tmp_path, shop):
 
 
 def recipe_of_today(shop):
-    chosen = {"model": "softmax_regression", "rounds": 3, "server": "momentum", "server_lr": 0.1}
-    return Recipe.default(str(shop), "meta-sgd", **COLUMNS, **chosen)
+    return Recipe.default(str(shop), "meta-sgd", **COLUMNS, **CHOSEN)
+
+
+def experiment_of_today(shop, rounds=3):
+    """In which, as then, a single example can do any amount."""
+    experiment = replace(recipe_of_today(shop), rounds=rounds).prepare()
+    inputs = replace(experiment.procedure.inputs, bounded=False)
+    return replace(experiment, procedure=replace(experiment.procedure, inputs=inputs))
 
 
 def test_the_folder_is_of_the_old_form(former):
@@ -69,7 +78,7 @@ def test_its_procedure_is_the_one_of_today(former, shop):
     def without_schema(procedure):
         return replace(procedure, inputs=replace(procedure.inputs, schema=None))
 
-    old, new = fm.load_run(former).procedure, recipe_of_today(shop).prepare().procedure
+    old, new = fm.load_run(former).procedure, experiment_of_today(shop).procedure
     assert without_schema(old).digest == without_schema(new).digest
     assert old.inputs.schema.features == new.inputs.schema.features
 
@@ -90,14 +99,14 @@ def test_it_goes_on_as_a_run_of_today_would(fedmeta, former, shop, tmp_path):
     done = fedmeta("resume", former, "--rounds", 6)
     assert done.code == 0, done.err
     assert "continues after round 3" in done.err
-    whole = recipe_of_today(shop).prepare().run(tmp_path / "whole")
+    whole = experiment_of_today(shop).run(tmp_path / "whole")
     rows = read_history(former)
     assert [row["round"] for row in rows] == list(range(1, 7))
     # The first rounds are the old program's own.
     for old, new in zip(rows, whole.rows, strict=False):
         assert old["clients"] == new["clients"]
         assert old["loss"] == pytest.approx(new["loss"], rel=1e-5)
-    longer = replace(recipe_of_today(shop), rounds=6).prepare().run()
+    longer = experiment_of_today(shop, rounds=6).run()
     toys.assert_close(fm.load_run(former).phi, jax.tree.map(np.asarray, longer.phi), rtol=1e-4, atol=1e-6)
     assert upgraded(read_settings(former)) == read_settings(former)
 
@@ -114,8 +123,7 @@ def test_what_differs_is_named_by_its_place_of_today(former, shop):
         ({"validate_every": 5}, r"recipe\.validation\.every is 10 there and 5 here"),
         ({"max_evaluated": 5}, r"recipe\.data\.max_evaluated is 1000 there and 5 here"),
     ):
-        chosen = {"model": "softmax_regression", "rounds": 3, "server": "momentum", "server_lr": 0.1, **changed}
-        experiment = Recipe.default(str(shop), "meta-sgd", **COLUMNS, **chosen).prepare()
+        experiment = Recipe.default(str(shop), "meta-sgd", **COLUMNS, **{**CHOSEN, **changed}).prepare()
         with pytest.raises(CheckpointError, match=said):
             experiment.run(former)
 

@@ -2,6 +2,7 @@
 
 import logging
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,3 +61,31 @@ def test_a_rate_that_is_told_is_kept(file):
     assert Recipe.default(str(file), "maml", **chosen).prepare().procedure.algorithm.inner_lr == 0.03
     inner = {"client": "site", "target": "y", "algorithm_options": {"inner": fm.optimisers.momentum(0.01)}}
     assert Recipe.default(str(file), "maml", **inner).prepare().procedure.algorithm.inner is not None
+
+
+def test_what_a_single_example_can_do_is_bounded(file):
+    data = fm.data.from_table(file, client="site", target="y")
+    inputs = Inputs.of(data)
+    model = inputs.model("softmax_regression", {})
+    (layer,) = model.init(jax.random.key(0))
+    params = [{"weight": np.array([[1.0], [0.0]], np.float32), "bias": np.zeros(1, np.float32)}]
+    assert jax.tree.map(np.shape, layer) == jax.tree.map(np.shape, params[0])
+    mean, std, (centre, spread) = inputs.mean[0], inputs.std[0], inputs.target_scale
+    deviations = np.array([-1e6, -4, -3, 0.5, 3, 4, 1e6])
+    x = np.stack([mean + std * deviations, np.full(7, inputs.mean[1])], axis=1).astype(np.float32)
+    seen = (np.asarray(model.predict(params, x)) - centre) / spread
+    kept = np.sign(deviations) * (np.minimum(abs(deviations), 3) + np.log1p(np.maximum(abs(deviations) - 3, 0)))
+    np.testing.assert_allclose(seen, kept, rtol=1e-3, atol=1e-3)
+    errors = np.array([-100.0, -1.0, 0.5, 2.0, 3.0])
+    loss = model.loss(np.float32(centre + spread * errors), np.full(5, centre, np.float32))
+    np.testing.assert_allclose(loss, np.where(abs(errors) <= 2, errors**2 / 2, 2 * abs(errors) - 2), rtol=1e-3)
+
+
+def test_the_rmse_of_a_run_is_in_the_targets_units(file):
+    experiment = Recipe.default(str(file), "maml", client="site", target="y", rounds=3).prepare()
+    report = experiment.report(experiment.run().phi, experiment.test, predictions=True)
+    error = np.concatenate(report.predictions.after) - np.concatenate(report.predictions.y)
+    assert experiment.headline(report.after.pooled) == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+    # A run of an earlier version noted the loss alone, which was half the squared error of scaled targets.
+    spread = experiment.procedure.inputs.target_scale[1]
+    assert experiment.headline({"loss": 2.0}) == pytest.approx(2 * spread)

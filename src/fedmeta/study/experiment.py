@@ -52,8 +52,8 @@ class Validation:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what TOML and JSON can hold; None is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return what TOML and JSON can hold; None is left out, and so is the last round, which is what None means."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value != "last"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

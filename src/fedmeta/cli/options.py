@@ -123,7 +123,11 @@ run_options = _apply(
             type=int,
             help="Clients in a round.  [default: 16, or all there are; 4 of a named data set]",
         ),
-        click.option("--support", type=float, help="The fraction of examples a client adapts on.  [default: 0.2]"),
+        click.option(
+            "--support",
+            type=float,
+            help="The fraction of examples a client adapts on.  [default: 0.5; 0.2 of a named data set]",
+        ),
         click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
         click.option("--max-evaluated", type=int, help="At most so many clients validate, and test.  [default: 1000]"),

@@ -17,7 +17,8 @@ from fedmeta.model import Model
 TABLE: dict[str, Any] = {
     "model": "mlp",
     "model_options": {},
-    "rounds": 200,
+    "rounds": 300,
+    "support": 0.5,
     "fractions": (0.8, 0.1, 0.1),
     "select": "best",
 }
@@ -28,6 +29,7 @@ DATA: dict[str, dict[str, Any]] = {
         "model_options": {},
         "rounds": 30,
         "cohort_size": 4,
+        "support": 0.2,
         "validate_every": 1,
         "select": "last",
         "fractions": (0.5, 0.25, 0.25),
@@ -37,6 +39,7 @@ DATA: dict[str, dict[str, Any]] = {
         "model_options": {"filters": (16, 32), "hidden": 128},
         "rounds": 200,
         "cohort_size": 4,
+        "support": 0.2,
         "validate_every": 5,
         "select": "last",
     },
@@ -46,6 +49,7 @@ DATA: dict[str, dict[str, Any]] = {
         "rounds": 150,
         "max_examples": 50,
         "cohort_size": 4,
+        "support": 0.2,
         "validate_every": 25,
         "select": "last",
     },

@@ -1,4 +1,4 @@
-"""Numbers from the user: Python's, NumPy's and JAX's are all accepted, and become Python's."""
+"""Numbers and names from the user: Python's, NumPy's and JAX's are all accepted, and become Python's."""
 
 import operator
 from typing import Any
@@ -38,3 +38,9 @@ def a_number(name: str, value: Any) -> Any:
         except (TypeError, ValueError):
             pass
     raise UsageError(f"{name} must be a number, not {value!r}")
+
+
+def not_one_text(name: str, value: Any) -> None:
+    """Raise a UsageError if one text is given where a list of texts is meant: it would be a list of its letters."""
+    if isinstance(value, str | bytes):
+        raise UsageError(f"{name} takes a list of names: write {name}=[{value!r}], not {name}={value!r}")

@@ -34,7 +34,8 @@ def from_arrays(
             are; text, booleans, and integers with gaps or below 0 are numbered in sorted order.
         clients: the client of each example, integers or text, shape [examples]. Their names are text: the client 7
             is "7".
-        classes: the number of classes or their names, if these labels may not include all of them.
+        classes: the number of classes or their names, if these labels may not include all of them. With names,
+            labels are such names; an integer is never a place in their list.
         name: the name of the data set.
         features: the names of the columns of `x`, if it is one array of shape [examples, features].
 

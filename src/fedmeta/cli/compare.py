@@ -22,6 +22,7 @@ MARK = "comparison.toml"
     help="The algorithms to compare, each with settings that fit the data set.",
 )
 @run_options
+@click.option("--inner-lr", type=float, help="The learning rate of a client's gradient descent, in every algorithm.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for everything.")
 def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any) -> None:
@@ -45,7 +46,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
     from fedmeta.events import Event, RunStarted
     from fedmeta.study.compare import FinishedRun
     from fedmeta.study.compare import compare as compare_runs
-    from fedmeta.study.recipe import Recipe
+    from fedmeta.study.recipe import Recipe, prepare_all
     from fedmeta.study.saved import finish
 
     names = list(dict.fromkeys(name.strip() for name in algorithms.split(",") if name.strip()))
@@ -55,8 +56,7 @@ def compare(data: str, algorithms: str, out: Path, as_json: bool, **options: Any
         raise UsageError(f"{out} holds something that is not a comparison; give an empty or a new folder")
     given = chosen(options)
     recipes = [Recipe.default(data, name, **given) for name in names]
-    whole = recipes[0].data.load()
-    experiments = [recipe.prepare(whole) for recipe in recipes]
+    experiments = prepare_all(recipes)
     finished: list[FinishedRun] = []
 
     def mark(event: Event) -> None:

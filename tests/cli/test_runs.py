@@ -154,6 +154,15 @@ def test_every_transform_and_aggregator_runs_from_the_command_line(train_shop):
         assert done.code == 0, (words, done.err)
 
 
+def test_the_clients_that_are_named_are_tested_and_the_run_keeps_who_they_are(fedmeta, train_shop):
+    told = ("--fractions", "0.5,0.25,0.25", "--test-clients", "u3,u7", "--validation-clients", "u1", "--json")
+    done, run = train_shop(*told)
+    assert done.code == 0, done.err
+    assert done.json["clients"] == 2
+    assert fedmeta("evaluate", run, "--json").json == done.json
+    assert not {"u1", "u3", "u7"} & {name for row in read_history(run) for name in row["clients"]}
+
+
 def test_scaffold_is_told_which_share_of_the_clients_a_cohort_is(train_shop):
     _, run = train_shop("--algorithm", "scaffold", "--cohort-size", 5)
     assert fm.load_run(run).algorithm.participation == 5 / 10

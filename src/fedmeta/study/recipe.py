@@ -23,7 +23,7 @@ log = logging.getLogger("fedmeta.study")
 COHORT_SIZE = 4
 """Clients in a round where nothing is said, or all there are."""
 
-_DATA = ("client", "target", "features", "table", "fractions", "max_evaluated")
+_DATA = ("client", "target", "features", "table", "fractions", "validation_clients", "test_clients", "max_evaluated")
 _LOOKS = {"validate_every": "every", "patience": "patience", "monitor": "monitor"}
 
 

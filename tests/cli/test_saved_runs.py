@@ -103,7 +103,7 @@ def test_codes_that_are_no_characters_are_refused(fedmeta, tmp_path):
 
     inputs = Inputs((3,), ("a", "b"), characters="ab")
     for x, says in ((np.full((2, 3), 9), "outside 0 to 1"), (np.zeros((2, 3), np.float32), "codes of characters")):
-        np.savez(tmp_path / "x.npz", x=x, y=np.zeros(2, np.int64))
+        np.savez(tmp_path / "x.npz", x=x, y=np.array(["a", "b"]))
         with pytest.raises(DataError, match=says):
             inputs.read(str(tmp_path / "x.npz"), need_target=True)
 

@@ -193,6 +193,15 @@ class Schema:
         return tuple(name for entry in self.columns for name in entry.features)
 
     @property
+    def identifiers(self) -> tuple[str, ...]:
+        """The names of the columns that say which row it is, and whose."""
+        return tuple(
+            entry.name
+            for entry in self.columns
+            if entry.role == "client" or (entry.kind == "identifier" and entry.role != "target")
+        )
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes; None for regression."""
         target = self.role("target")

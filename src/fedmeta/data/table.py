@@ -143,17 +143,55 @@ def read_examples(
         UsageError: a table is given without a schema.
         MissingPackage: the extra `tables` is not installed, which `.npz` files do without.
     """
-    if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".npz":
+    if _is_npz(path):
         return _examples_of_arrays(Path(path), classes, need_target)
+    raw, prepared = _one_clients(path, schema, need_target, reading)
+    return prepared.x, _targets(prepared.y, schema, raw.name) if schema is not None and need_target else None
+
+
+def read_rows(
+    path: Any, schema: Schema | None = None, *, reading: Reading | Mapping[str, Any] | None = None
+) -> tuple[np.ndarray, dict[str, list[Any]]]:
+    """Read examples that shall be predicted, whose targets are not read, and what their file calls them.
+
+    Args:
+        path: as in `read_examples`.
+        schema: likewise.
+        reading: likewise.
+
+    Returns:
+        x as in `read_examples`, a row for each of the file's, in its order; and by name, in the file's order, those of
+        its columns that are the schema's client or identifiers: for each row a text or a whole number, None for a gap.
+        An `.npz` file has none.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else than training had; every problem is named.
+        UsageError: a table is given without a schema.
+        MissingPackage: the extra `tables` is not installed, which `.npz` files do without.
+    """
+    if _is_npz(path):
+        return _examples_of_arrays(Path(path), None, False)[0], {}
+    raw, prepared = _one_clients(path, schema, False, reading)
+    known = () if schema is None else schema.identifiers
+    return prepared.x, {name: _tables(path).row_names(raw.columns[name]) for name in raw.columns if name in known}
+
+
+def _is_npz(path: Any) -> bool:
+    return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".npz"
+
+
+def _one_clients(
+    path: Any, schema: Schema | None, need_target: bool, reading: Reading | Mapping[str, Any] | None
+) -> tuple[Any, Any]:
+    """Return a table and its rows as the schema says, all of one client, whoever the table says it is."""
     if schema is None:
         raise UsageError(f"the model takes arrays without named columns: give {path} as .npz with an array x")
     tables, how = _tables(path), _reading(reading)
     raw = tables.read_table(path, how)
-    # All rows are one client's, whoever the table says it is.
     own = Schema(tuple(_told(entry, how) for entry in schema.columns if entry.role != "client"), schema.task)
     prepared = tables.prepare(raw, own, target=need_target)
     _say(raw)
-    return prepared.x, _targets(prepared.y, schema, raw.name) if need_target else None
+    return raw, prepared
 
 
 def _examples_of_arrays(

@@ -40,6 +40,16 @@ class SavedRun:
         """The network, its loss and its metrics."""
         return self.procedure.network
 
+    @property
+    def memory(self) -> Any:
+        """What a client keeps that has taken no part, or has left what it kept with the run."""
+        return self.algorithm.memory(self.model, random.as_key(random.key_data(self.procedure.seed, "init")))
+
+    @property
+    def params(self) -> Any:
+        """The parameters of a client before it adapts; the model of all of them where the algorithm does not adapt."""
+        return self.algorithm.start(self.phi, self.memory, adapting=True).params
+
 
 def load_run(folder: str | Path) -> SavedRun:
     """Return what a run gave that was started from the command line and is done.

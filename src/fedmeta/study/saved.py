@@ -85,7 +85,10 @@ def read_client_model(path: Path) -> tuple[Model, Inputs, Any]:
     metadata = pytrees.load_metadata(path)
     content = metadata.get("client_model")
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one")
+        raise CheckpointError(
+            f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one, and the folder of a run "
+            "stands for its model"
+        )
     try:
         inputs = Inputs.from_dict(content["inputs"])
         model = inputs.model(content["network"]["name"], tuples(content["network"]["options"]))

@@ -61,7 +61,7 @@ TINY = fm.data.from_arrays(np.arange(10), np.arange(10) % 2, [*("aaabbbccc"), "d
 @pytest.mark.parametrize(
     ("told", "whole", "says"),
     [
-        ({"test_clients": ("aa,h,zz",)}, TEN, r"--test-clients, clients of set: unknown client 'aa': .*'zz'"),
+        ({"test_clients": ("aa,h,zz",)}, TEN, r"--test-clients of set: unknown client 'aa': .*'zz'"),
         ({"validation_clients": ("x",)}, clients("xa", "xb", "c"), r"--validation-clients.*did you mean 'xb' or 'xa'"),
         ({"test_clients": ("a",), "validation_clients": ("b,a",)}, TEN, "'a' is named for validation and for the test"),
         ({}, clients("a", "b"), "training, validation, test need a client each, and set has 2"),

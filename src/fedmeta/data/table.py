@@ -92,6 +92,7 @@ def from_table(
     raw = tables.read_table(table, how)
     if schema is not None:
         known = schema if isinstance(schema, Schema) else Schema.read(schema)
+        known = replace(known, columns=tuple(_told(entry, how) for entry in known.columns))
     else:
         if client is None or target is None:
             raise UsageError(f"{raw.name} is a table: say which columns hold the client and the target")
@@ -222,7 +223,8 @@ def _told(held: Field, how: Reading) -> Field:
         return replace(held, decimal=how.decimal, group=None)
     if how.date_format is not None and held.kind == "date":
         return replace(held, format=how.date_format)
-    return replace(held, missing=(*held.missing, *how.missing)) if how.missing else held
+    more = tuple(mark for mark in how.missing if mark not in held.missing)
+    return replace(held, missing=(*held.missing, *more)) if more else held
 
 
 def _targets(y: np.ndarray | None, schema: Schema, name: str) -> Any:

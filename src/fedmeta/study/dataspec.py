@@ -160,7 +160,11 @@ class DataSpec:
     def _named(self, whole: FederatedDataset, usable: FederatedDataset) -> dict[str, tuple[str, ...]]:
         """Return the clients that are named for a group, by the group."""
         told = {"validation": self.validation_clients, "test": self.test_clients}
-        named = {group: named_clients(whole, texts, f"--{group}-clients") for group, texts in told.items() if texts}
+        named = {
+            group: named_clients(texts, whole.client_ids, f"--{group}-clients of {whole.info.name}")
+            for group, texts in told.items()
+            if texts
+        }
         for group, names in named.items():
             if small := set(names) - set(usable.client_ids):
                 raise UsageError(

@@ -11,25 +11,25 @@ SAID = 3
 """How many unknown names a message speaks of."""
 
 
-def named_clients(data: FederatedDataset, names: Sequence[str], option: str) -> tuple[str, ...]:
-    """Return the clients that an option names, each once, in the order of the data set.
+def named_clients(names: Sequence[str], known: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the clients that a user names, each once, in the order in which they are known.
 
     Args:
-        data: the clients that there are.
         names: each the name of a client; a text that is none is several with commas between them.
-        option: what to call the option in an error.
+        known: the clients that there are.
+        where: the option and the data, for an error.
 
     Raises:
-        UsageError: there is no such client; the message has all unknown names, and those nearest to them.
+        UsageError: there is no such client; the message has the unknown names, and those nearest to them.
     """
-    known = set(data.client_ids)
-    split = ([text] if text in known else [part.strip() for part in text.split(",")] for text in names)
+    there = set(known)
+    split = ([text] if text in there else [part.strip() for part in text.split(",")] for text in names)
     wanted = dict.fromkeys(name for group in split for name in group)
-    if unknown := [name for name in wanted if name not in known]:
-        hints = [f"unknown client {name!r}: {nearest(name, known)}" for name in unknown[:SAID]]
+    if unknown := [name for name in wanted if name not in there]:
+        hints = [f"unknown client {name!r}: {nearest(name, there)}" for name in unknown[:SAID]]
         more = [f"and {len(unknown) - SAID} more that are unknown"] * (len(unknown) > SAID)
-        raise UsageError(f"{option}, clients of {data.info.name}: {'; '.join([*hints, *more])}")
-    return tuple(name for name in data.client_ids if name in wanted)
+        raise UsageError(f"{where}: {'; '.join([*hints, *more])}")
+    return tuple(name for name in known if name in wanted)
 
 
 def without(data: FederatedDataset, names: Sequence[str]) -> FederatedDataset:

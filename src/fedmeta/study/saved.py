@@ -1,6 +1,7 @@
 """What run folders hold, read back; what is written when a run is done; and a client's own model in a file."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,13 @@ from fedmeta.study.dataspec import DataSpec
 from fedmeta.study.experiment import Experiment, Validation
 
 
-def read_experiment(folder: Path, rounds: int | None = None) -> Experiment:
+def read_experiment(folder: Path, rounds: int | None = None, *, all_tested: bool = False) -> Experiment:
     """Return the experiment of a run folder; its data are read again.
 
     Args:
         folder: the run folder.
         rounds: in all, if there shall be more than at first.
+        all_tested: whether all test clients are wanted, also where the run was tested on a sample of them.
 
     Raises:
         UsageError: the folder holds no run, or one that was started from Python.
@@ -39,6 +41,8 @@ def read_experiment(folder: Path, rounds: int | None = None) -> Experiment:
         data, looks = DataSpec.from_dict(recipe["data"]), Validation(**recipe["validation"])
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
+    if all_tested:
+        data = replace(data, max_evaluated=sys.maxsize)
     return Experiment.of(data, procedure if rounds is None else replace(procedure, rounds=rounds), looks)
 
 

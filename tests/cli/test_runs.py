@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import zip_longest
 
+import click
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -14,19 +15,39 @@ from safetensors import safe_open
 import fedmeta as fm
 from fedmeta.aggregators import AGGREGATORS
 from fedmeta.algorithms import ALGORITHMS
-from fedmeta.cli import COMMANDS
+from fedmeta.cli import COMMANDS, app
 from fedmeta.runs.folder import read_history
 from fedmeta.transforms import TRANSFORMS
 from tests import toys
 from tests.examples import cells
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["data", "info"], ["data", "get"]])
-def test_every_command_explains_itself_with_an_example(fedmeta, command):
+def every_command(command=app, words=()):
+    """Return the words of each command and of each group of them."""
+    found = [words]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found += every_command(command.get_command(context, name), (*words, name))
+    return found
+
+
+EVERY = [words for words in every_command() if words]
+
+
+def test_every_command_is_found():
+    assert {words[0] for words in EVERY} == set(COMMANDS)
+    assert {("data", "schema"), ("ledger", "init")} <= set(EVERY)
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_every_command_explains_itself_shortly_asked_too_with_an_example(fedmeta, command):
     done = fedmeta(*command, "--help")
     assert done.code == 0
+    assert done.err == ""
     assert "Example" in done.out
     assert f"fedmeta {command[0]}" in done.out
+    assert fedmeta(*command, "-h") == done
 
 
 def test_a_table_nobody_here_wrote_trains_tests_adapts_and_predicts(fedmeta, train_shop, shop, tmp_path):

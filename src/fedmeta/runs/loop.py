@@ -24,6 +24,7 @@ from fedmeta.errors import UsageError
 from fedmeta.events import Listener, RoundEnded, RunEnded, RunStarted
 from fedmeta.federation import Federation, ServerState
 from fedmeta.model import Model
+from fedmeta.runs import saying
 from fedmeta.runs.folder import RunFolder, read_history, saved_plan
 from fedmeta.runs.settings import settings_of
 from fedmeta.runs.stopping import Best, figures_of
@@ -34,7 +35,7 @@ from fedmeta.transforms import Transform, identity
 ADAM = optimisers.adam(1e-3)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """The result of training.
 
@@ -44,6 +45,7 @@ class Run:
         directory: the run folder, if there is one.
         plan: the plan by which the rounds were computed.
         best: the best state by the validation figure, with `patience`; else None.
+        algorithm: what was trained.
     """
 
     state: ServerState
@@ -51,6 +53,18 @@ class Run:
     directory: Path | None = None
     plan: Plan | None = None
     best: ServerState | None = None
+    algorithm: Algorithm | None = None
+
+    def __str__(self) -> str:
+        title = "Run" if self.algorithm is None else self.algorithm.title
+        lines = [f"{title}, {saying.counted(int(self.state.round))}", *saying.lines_of(self.rows)]
+        if self.best is not None:
+            lines.append(f"best: round {int(self.best.round)}, whose phi is the result")
+        if self.directory is not None:
+            lines.append(f"folder: {self.directory}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
     @property
     def phi(self) -> Any:
@@ -321,7 +335,8 @@ class _Loop:
         except BaseException:
             self.save()
             raise
-        result = Run(self.told, tuple(self.rows), plan=simulator.plan, best=self.best.state)
+        algorithm = simulator.federation.algorithm
+        result = Run(self.told, tuple(self.rows), plan=simulator.plan, best=self.best.state, algorithm=algorithm)
         if folder:
             folder.save_result(result.phi, rounds=int(self.told.round), stopped=stopped)
         self.tell(RunEnded(len(self.rows) if folder else int(self.told.round), stopped))

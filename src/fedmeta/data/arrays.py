@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex
 import jax
 import numpy as np
 
+from fedmeta._settings import not_one_text
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.labels import encode
 from fedmeta.data.plain import to_array, to_plain
@@ -54,6 +55,7 @@ def from_arrays(
         raise DataError(f"x, y and clients need one value per example each, but {said}")
     if len(y) == 0:
         raise DataError(f"{name} holds no examples")
+    not_one_text("features", features)
     if features is not None and set(inputs) != {"x"}:
         raise UsageError(f"features names the columns of one array, but x holds {', '.join(inputs)}")
     if features is not None and inputs["x"].shape[1:] != (len(features),):

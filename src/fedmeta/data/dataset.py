@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from fedmeta import random
+from fedmeta._settings import not_one_text
 from fedmeta.data.columns import Column, native_type, read
 from fedmeta.data.fingerprint import fingerprint
 from fedmeta.data.schema import Schema
@@ -39,6 +40,10 @@ class Info:
     features: tuple[str, ...] | None = None
     characters: str | None = None
     schema: Schema | None = None
+
+    def __post_init__(self):
+        for name in ("classes", "features"):
+            not_one_text(name, getattr(self, name))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import tomli_w
 
+from fedmeta._settings import not_one_text
 from fedmeta.errors import DataError, UnknownName, UsageError
 
 Kind = Literal["number", "category", "boolean", "date", "identifier", "text", "constant"]
@@ -74,6 +75,8 @@ class Field:
 
     def __post_init__(self):
         _check_words(vars(self))
+        for word in ("missing", "categories", "parts"):
+            not_one_text(_WORDS.get(word, word), getattr(self, word), "texts")
         if self.kind == "boolean" and self.type == "string" and not (self.true and self.false):
             raise UsageError(f"the column {self.name!r} is a boolean: give trueValues and falseValues")
         if self.kind == "date" and self.type == "string" and not self.format:

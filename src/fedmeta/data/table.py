@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedmeta._extras import need
+from fedmeta._settings import not_one_text, said
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.labels import encode
@@ -88,6 +89,8 @@ def from_table(
         UsageError: the file is of another kind, a column has two uses, or there are no features.
         MissingPackage: the extra `tables` is not installed, or `excel` for a workbook.
     """
+    if kinds is not None and not isinstance(kinds, Mapping):
+        raise UsageError(f"kinds must be a mapping, such as {{'age': 'number'}}, not {said(kinds)}")
     tables, how = _tables(table), _reading(reading)
     raw = tables.read_table(table, how)
     if schema is not None:
@@ -96,14 +99,15 @@ def from_table(
     else:
         if client is None or target is None:
             raise UsageError(f"{raw.name} is a table: say which columns hold the client and the target")
-        wanted = Wanted(client, target, _listed(features), _listed(exclude) or (), kinds, task, _listed(classes))
+        names = _listed("features", features), _listed("exclude", exclude) or (), _listed("classes", classes)
+        wanted = Wanted(client, target, names[0], names[1], kinds, task, names[2])
         known = tables.infer(raw, replace(wanted, drop_missing_target=drop_missing_target), how)
     uses: tuple[tuple[Role, str | None], ...] = (("client", client), ("target", target))
     for role, column in uses:
         held = known.role(role)
         if held is None or column not in (None, held.name):
-            said = "no" if held is None else f"{held.name!r} as the"
-            raise UsageError(f"the schema has {said} {role} column")
+            there = "no" if held is None else f"{held.name!r} as the"
+            raise UsageError(f"the schema has {there} {role} column")
     prepared = tables.prepare(raw, known, drop_missing_target=drop_missing_target)
     _say(raw)
     y, names = _targets(prepared.y, known, raw.name), known.classes
@@ -144,6 +148,7 @@ def read_examples(
         UsageError: a table is given without a schema.
         MissingPackage: the extra `tables` is not installed, which `.npz` files do without.
     """
+    not_one_text("classes", classes)
     if _is_npz(path):
         return _examples_of_arrays(Path(path), classes, need_target)
     raw, prepared = _one_clients(path, schema, need_target, reading)
@@ -231,16 +236,16 @@ def _targets(y: np.ndarray | None, schema: Schema, name: str) -> Any:
     return encode(np.asarray(y, np.float64), None, f"the target of {name}")[0] if schema.task == "regression" else y
 
 
-def _listed(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return a tuple of names; one text is no list of its letters."""
-    if isinstance(names, str):
-        raise UsageError(f"names are given as a list, such as [{names!r}], not as the text {names!r}")
+def _listed(name: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    not_one_text(name, names)
     return None if names is None else tuple(names)
 
 
 def _reading(given: Reading | Mapping[str, Any] | None) -> Reading:
     if isinstance(given, Reading):
         return given
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"reading must be such as fm.data.Reading(decimal=','), or a mapping, not {said(given)}")
     known = [entry.name for entry in fields(Reading)]
     for word in given or {}:
         if word not in known:

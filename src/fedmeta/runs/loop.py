@@ -16,7 +16,7 @@ from fedmeta._engine import processes, sharding
 from fedmeta._engine.plan import Plan, Precision
 from fedmeta._engine.prefetch import Prefetcher
 from fedmeta._extras import need
-from fedmeta._settings import whole_number
+from fedmeta._settings import a_function, said, whole_number
 from fedmeta.aggregators import Aggregator, weighted_mean
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.data.dataset import FederatedDataset
@@ -221,6 +221,12 @@ def run(
         counts[name] = whole_number(name, value)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    if callable(listeners):
+        raise UsageError(f"listeners takes a list of functions: write listeners=[...] around {said(listeners)}")
+    for listener in listeners:
+        a_function("a listener", listener, "lambda event: print(event)")
+    if validate is not None:
+        a_function("validate", validate, "lambda phi: figures")
     if patience is not None and validate is None:
         raise UsageError("patience is about a validation figure: give validate, too")
     # A later change of the working directory must not move the run.

@@ -33,7 +33,7 @@ def test_other_data_are_read_by_the_schema_of_the_run_without_the_training_data(
     other = fedmeta("evaluate", run, "--data", tmp_path / "next.csv", "--json")
     assert other.code == 0, other.err
     assert other.json == done.json
-    assert "taken part" not in other.err
+    assert "took part" not in other.err
     (tmp_path / "written.csv").write_text(only(text, ("u3", "u7", "u9"), ";", ","))
     told = ("--separator", ";", "--decimal", ",", "--json")
     assert fedmeta("evaluate", run, "--data", tmp_path / "written.csv", *told).json == done.json
@@ -44,8 +44,8 @@ def test_clients_of_other_data_that_have_trained_are_said_aloud(fedmeta, train_s
     done = fedmeta("evaluate", run, "--data", shop, "--json")
     assert done.code == 0, done.err
     assert done.json["clients"] == 12
-    assert f"8 of the 12 clients of {shop}, 'u0' among them, have taken part in training" in done.err
-    assert "taken part" not in fedmeta("evaluate", run, "--data", shop, "--clients", "u3,u1").err
+    assert f"8 of the 12 clients of {shop} took part in training, 'u0' among them" in done.err
+    assert "took part" not in fedmeta("evaluate", run, "--data", shop, "--clients", "u3,u1").err
 
 
 def test_only_the_clients_that_are_named_are_tested(fedmeta, train_shop, shop, tmp_path):

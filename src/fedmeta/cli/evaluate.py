@@ -103,12 +103,12 @@ def _experiment(run: Path, saved: Any, data: str | None, clients: Sequence[str],
 
     if data is None:
         if table:
-            raise UsageError(f"{' and '.join(table)} is about a table that --data names")
+            raise UsageError("how a table is read is told beside --data, which is not given")
         experiment = read_experiment(run, all_tested=bool(clients))
         check_data(saved, experiment)
         return testing.on_own_clients(experiment, clients) if clients else experiment
     experiment = testing.on_other_data(run, data, table, clients)
     if known := testing.seen(experiment.test, read_history(run)):
-        whose = f"{len(known)} of the {experiment.test.num_clients} clients of {data}, {known[0]!r} among them,"
-        click.echo(f"{whose} have taken part in training: their figures are not those of unseen clients", err=True)
+        whose = f"{len(known)} of the {experiment.test.num_clients} clients of {data} took part in training"
+        click.echo(f"{whose}, {known[0]!r} among them: their figures are not those of unseen clients", err=True)
     return experiment

@@ -117,7 +117,7 @@ def to_json(columns: Columns) -> str:
 
 
 def _to_parquet(columns: Columns) -> bytes:
-    pyarrow, parquet = (need(name, "writing Parquet") for name in ("pyarrow", "pyarrow.parquet"))
+    pyarrow, parquet = need("pyarrow", "writing Parquet"), need("pyarrow.parquet", "writing Parquet")
     file = io.BytesIO()
     parquet.write_table(pyarrow.table({name: list(values) for name, values in columns.items()}), file)
     return file.getvalue()

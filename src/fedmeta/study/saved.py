@@ -16,6 +16,7 @@ from fedmeta.errors import CheckpointError, UsageError
 from fedmeta.model import Model
 from fedmeta.runs.inputs import Inputs, tuples
 from fedmeta.runs.loop import Run
+from fedmeta.runs.procedure import Procedure
 from fedmeta.runs.saved import SavedRun, read_procedure
 from fedmeta.study.compare import FinishedRun
 from fedmeta.study.dataspec import DataSpec
@@ -35,15 +36,25 @@ def read_experiment(folder: Path, rounds: int | None = None, *, all_tested: bool
         CheckpointError: run.toml is damaged.
         DataError: the data are absent or damaged.
     """
-    procedure, settings = read_procedure(folder)
-    recipe = settings["recipe"]
-    try:
-        data, looks = DataSpec.from_dict(recipe["data"]), Validation(**recipe["validation"])
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
+    procedure, data, looks = read_recipe(folder)
     if all_tested:
         data = replace(data, max_evaluated=sys.maxsize)
     return Experiment.of(data, procedure if rounds is None else replace(procedure, rounds=rounds), looks)
+
+
+def read_recipe(folder: Path) -> tuple[Procedure, DataSpec, Validation]:
+    """Return what a run folder says of the procedure, of where the data lie and of when the run was looked at.
+
+    Raises:
+        UsageError: the folder holds no run, or one that was started from Python.
+        CheckpointError: run.toml is damaged.
+    """
+    procedure, settings = read_procedure(folder)
+    recipe = settings["recipe"]
+    try:
+        return procedure, DataSpec.from_dict(recipe["data"]), Validation(**recipe["validation"])
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
 
 
 def check_data(saved: SavedRun, experiment: Experiment) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from fedmeta import data as sets
 from fedmeta.data import FederatedDataset
 from fedmeta.data.columns import Column
 from fedmeta.data.kinds_of_files import is_table
-from fedmeta.errors import CheckpointError, DataError, UsageError
+from fedmeta.errors import DataError, UsageError
 from fedmeta.runs.inputs import Inputs
-from fedmeta.runs.saved import read_procedure
 from fedmeta.study.dataspec import DataSpec
-from fedmeta.study.experiment import Experiment, Validation
+from fedmeta.study.experiment import Experiment
 from fedmeta.study.naming import named_clients, only
+from fedmeta.study.saved import read_recipe
 
 
 def on_own_clients(experiment: Experiment, names: Sequence[str]) -> Experiment:
@@ -30,10 +31,10 @@ def on_own_clients(experiment: Experiment, names: Sequence[str]) -> Experiment:
         names, known, f"--clients, of those of {experiment.test.info.name} with two examples or more"
     )
     for kind in ("training", "validation"):
-        if seen := set(chosen) & set(groups[kind].client_ids):
+        if others := set(chosen) & set(groups[kind].client_ids):
             raise UsageError(
-                f"--clients names {min(seen)!r}, a {kind} client of this run, whose figures are not those of an unseen "
-                "client: name some of its test clients, or give new examples of this client with --data FILE"
+                f"--clients names {min(others)!r}, a {kind} client of this run, whose figures are not those of an "
+                "unseen client: name some of its test clients, or give new examples of this client with --data FILE"
             )
     return replace(experiment, test=only(experiment.test, chosen))
 
@@ -53,27 +54,22 @@ def on_other_data(folder: Path, data: str, table: Mapping[str, Any], names: Sequ
         DataError: the data are absent or damaged, or do not fit the run.
         CheckpointError: run.toml is damaged.
     """
-    procedure, settings = read_procedure(folder)
+    procedure, trained, looks = read_recipe(folder)
     inputs = procedure.inputs
-    try:
-        trained = DataSpec.from_dict(settings["recipe"]["data"])
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
-        raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
-    if is_table(data) != (inputs.schema is not None):
-        wanted = (
-            "a table with the columns of its training" if inputs.schema is not None else "a data set without columns"
-        )
+    tabular = data not in sets.names() and is_table(data)
+    if tabular != (inputs.schema is not None):
+        wanted = "a data set without columns" if tabular else "a table with the columns of its training"
         raise UsageError(f"the run in {folder} takes {wanted}, and {data} is none")
-    told = {} if inputs.schema is None else {"client": trained.client, "target": trained.target, "table": table}
-    if inputs.schema is None and table:
-        raise UsageError(f"--{min(table).replace('_', '-')} is for tables, and {data} is none")
+    if table and not tabular:
+        raise UsageError(f"{data} is no table, whose reading could be told")
+    told = {"client": trained.client, "target": trained.target, "table": table} if tabular else {}
     spec = DataSpec.at(data, **told)
     whole = spec.load(inputs.schema)
     _check_alike(inputs, whole, data)
     if names:
         whole = only(whole, named_clients(names, whole.client_ids, f"--clients of {whole.info.name}"))
     nobody = whole.select(np.zeros(0, int))
-    return Experiment(data=spec, procedure=procedure, looks=Validation(), train=nobody, validation=nobody, test=whole)
+    return Experiment(data=spec, procedure=procedure, looks=looks, train=nobody, validation=nobody, test=whole)
 
 
 def seen(clients: FederatedDataset, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -81,7 +81,7 @@ def test_a_part_that_is_something_else_is_named():
     found = subprocess.run([sys.executable, "-c", MISUSE], capture_output=True, text=True, check=True).stdout
     said = [
         "algorithm must be such as fm.MAML(), not the class MAML",
-        "model must be such as fm.models.mlp((4, 8, 3)), not <function",
+        "model must be such as fm.models.mlp((4, 8, 3)), not the function",
         "server must be one of fm.optimisers such as fm.optimisers.adam(1e-3), or an Optax transformation, not",
         "transform must be such as fm.transforms.quantise(8), not 'quantise'",
         "aggregator must be such as fm.aggregators.coordinate_median(), not the class coordinate_median",

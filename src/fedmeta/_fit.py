@@ -58,7 +58,15 @@ def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:
     expected = jax.eval_shape(lambda: algorithm.init(model, _key()))
     if jax.tree.structure(phi) != jax.tree.structure(expected):
         raise UsageError(f"phi is not what {algorithm.title} holds for this model: another algorithm or model made it")
-    for found, right in zip(jax.tree.leaves(phi), jax.tree.leaves(expected), strict=True):
+    for (path, found), right in zip(
+        jax.tree_util.tree_flatten_with_path(phi)[0], jax.tree.leaves(expected), strict=True
+    ):
+        kind = jnp.result_type(found)
+        if not jnp.issubdtype(kind, jnp.floating):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UsageError(
+                f"phi holds {kind}{f' at {name}' if name else ''}, and parameters are floating-point arrays"
+            )
         if np.shape(found) != right.shape:
             raise UsageError(
                 f"phi is of another model: an array has shape {np.shape(found)}, where {right.shape} is right"

@@ -18,6 +18,9 @@ FedmetaError
 import difflib
 from collections.abc import Iterable
 
+LISTED = 30
+"""How many names an error lists."""
+
 
 class FedmetaError(Exception):
     """The root of all errors that fedmeta raises on purpose."""
@@ -31,10 +34,17 @@ class UnknownName(UsageError):
     """There is no such name."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
-        names = sorted(known)
-        near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(names)}"
-        super().__init__(f"unknown {kind} {name!r}: {hint}")
+        super().__init__(f"unknown {kind} {name!r}: {nearest(name, known)}")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return in words which of the known names are meant, perhaps; or which there are, the first `LISTED` of many."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
+    return f"known are {', '.join(names[:LISTED])}{more}"
 
 
 class MissingPackage(UsageError, ImportError):

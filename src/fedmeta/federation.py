@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from fedmeta import _keys, optimisers, random
 from fedmeta._precision import doubles
+from fedmeta._settings import said
 from fedmeta.aggregators import Aggregator, Part, weighted_mean
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.algorithms.inner import apply_updates
@@ -79,11 +80,7 @@ class Federation:
         _check_kind("model", self.model, Model, "fm.models.mlp((4, 8, 3))")
         _check_kind("transform", self.transform, Transform, "fm.transforms.quantise(8)")
         _check_kind("aggregator", self.aggregator, Aggregator, "fm.aggregators.coordinate_median()")
-        if isinstance(self.server, type) or not (hasattr(self.server, "init") and hasattr(self.server, "update")):
-            raise UsageError(
-                "server must be one of fm.optimisers such as fm.optimisers.adam(1e-3), or an Optax transformation, "
-                f"not {self.server!r:.80}"
-            )
+        optimisers.check_optimiser("server", self.server)
 
     @cached_property
     def _key(self) -> Any:
@@ -207,5 +204,4 @@ def _wide(tree: Any) -> Any:
 
 def _check_kind(name: str, value: Any, kind: type, example: str) -> None:
     if not isinstance(value, kind):
-        found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)[:80]
-        raise UsageError(f"{name} must be such as {example}, not {found}")
+        raise UsageError(f"{name} must be such as {example}, not {said(value)}")

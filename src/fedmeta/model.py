@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from fedmeta import losses, metrics
 from fedmeta._extras import need
 from fedmeta._precision import widened
+from fedmeta._settings import a_function, not_one_text
 from fedmeta.errors import UsageError
 from fedmeta.task import Batch
 
@@ -60,8 +61,9 @@ class Model:
             algorithms that treat it apart (`fm.ANIL`, `fm.FedPer`).
 
     Raises:
-        UsageError: `needs` names something else, `metrics` is no mapping from names to functions, or a metric has the
-            name of a column that the library fills.
+        UsageError: `init`, `apply` or `loss` is no function, `needs` names something else, `head` is one text,
+            `metrics` is no mapping from names to functions, or a metric has the name of a column that the library
+            fills.
     """
 
     init: Callable[[Any], Params]
@@ -72,6 +74,9 @@ class Model:
     head: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        a_function("init", self.init, "lambda key: params")
+        a_function("apply", self.apply, "lambda params, x: predictions")
+        a_function("loss", self.loss, "fm.losses.squared_error")
         if isinstance(self.needs, str) or not set(self.needs) <= set(NEEDS):
             raise UsageError(f'a model\'s needs can be ("key",), ("mask",) or ("key", "mask"), not {self.needs!r}')
         given = _usual_metrics(self.loss) if self.metrics is None else self.metrics
@@ -81,7 +86,8 @@ class Model:
         object.__setattr__(self, "metrics", dict(given))
         object.__setattr__(self, "needs", tuple(name for name in NEEDS if name in self.needs))
         if self.head is not None:
-            object.__setattr__(self, "head", (self.head,) if isinstance(self.head, str) else tuple(self.head))
+            not_one_text("head", self.head, "patterns")
+            object.__setattr__(self, "head", tuple(self.head))
 
     def predict(self, params: Params, x: Any, *, key: Any = None, mask: Any = None) -> Any:
         """Return the predictions for inputs, leading axis = examples.

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fedmeta._settings import said
 from fedmeta.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -375,6 +376,16 @@ def _power(base: float, exponent: Any, xp: Any) -> Any:
 
 def _scaled(updates: Any, learning_rate: float) -> Any:
     return jax.tree.map(lambda g: -learning_rate * g, updates)
+
+
+def check_optimiser(name: str, value: Any) -> None:
+    """Raise a UsageError unless a value is an optimiser; a class or a name of one is not."""
+    if isinstance(value, type) or not (hasattr(value, "init") and hasattr(value, "update")):
+        meant = value if isinstance(value, str) and value in OPTIMISERS else "adam"
+        raise UsageError(
+            f"{name} must be one of fm.optimisers such as fm.optimisers.{meant}(1e-3), or an Optax transformation, not "
+            f"{said(value)}"
+        )
 
 
 def _filled(params: Any, value: float) -> Any:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+import fedmeta as fm
 from tests.examples import cells
 
 QUICK = ("--rounds", 12, "--validate-every", 4)
@@ -85,3 +86,13 @@ def test_the_real_files_are_compared(fedmeta, real_data, tmp_path, name):
     for outcome in done.json["algorithms"].values():
         assert outcome["test"]["clients"] > 50
         assert 0 < outcome["test"]["after"]["over_examples"]["accuracy"] < 1
+
+
+def test_every_algorithm_of_a_comparison_has_the_rate_and_the_test_clients_that_are_told(fedmeta, tmp_path):
+    told = ("--inner-lr", 0.02, "--test-clients", "client-03", "--fractions", "0.5,0.3,0.2")
+    names = ("--algorithms", "fomaml,reptile", "--rounds", 1)
+    done = fedmeta("compare", "--data", "digits", *names, *told, "--out", tmp_path, "--json")
+    assert done.code == 0, done.err
+    for name, outcome in done.json["algorithms"].items():
+        assert outcome["test"]["clients"] == 1
+        assert fm.load_run(tmp_path / name).algorithm.inner_lr == 0.02

@@ -42,6 +42,13 @@ MISUSE = {
         ("train", "--data", "digits", "--algorithm", "anil", "--model", "softmax_regression"),
         "adaptable",
     ),
+    "two fractions": ((*DIGITS, "--fractions", "0.5,0.5"), "three positive numbers"),
+    "a fraction that is no number": ((*DIGITS, "--fractions", "half,0.2,0.2"), "0.6,0.2,0.2"),
+    "an unknown test client": ((*DIGITS, "--test-clients", "client-1"), "did you mean 'client-"),
+    "a client in two groups": (
+        (*DIGITS, "--test-clients", "client-01", "--validation-clients", "client-01"),
+        "'client-01' is named for validation and for the test",
+    ),
     "no patience": ((*DIGITS, "--patience", 0), "patience must be at least 1"),
     "a figure without patience": ((*DIGITS, "--monitor", "loss"), "patience"),
     "the last round, and patience": ((*DIGITS, "--select", "last", "--patience", "3"), "keeps the best state"),

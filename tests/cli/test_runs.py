@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import zip_longest
 
+import click
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -14,19 +15,39 @@ from safetensors import safe_open
 import fedmeta as fm
 from fedmeta.aggregators import AGGREGATORS
 from fedmeta.algorithms import ALGORITHMS
-from fedmeta.cli import COMMANDS
+from fedmeta.cli import COMMANDS, app
 from fedmeta.runs.folder import read_history
 from fedmeta.transforms import TRANSFORMS
 from tests import toys
 from tests.examples import cells
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["data", "info"], ["data", "get"]])
-def test_every_command_explains_itself_with_an_example(fedmeta, command):
+def every_command(command=app, words=()):
+    """Return the words of each command and of each group of them."""
+    found = [words]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found += every_command(command.get_command(context, name), (*words, name))
+    return found
+
+
+EVERY = [words for words in every_command() if words]
+
+
+def test_every_command_is_found():
+    assert {words[0] for words in EVERY} == set(COMMANDS)
+    assert {("data", "schema"), ("ledger", "init")} <= set(EVERY)
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_every_command_explains_itself_shortly_asked_too_with_an_example(fedmeta, command):
     done = fedmeta(*command, "--help")
     assert done.code == 0
+    assert done.err == ""
     assert "Example" in done.out
     assert f"fedmeta {command[0]}" in done.out
+    assert fedmeta(*command, "-h") == done
 
 
 def test_a_table_nobody_here_wrote_trains_tests_adapts_and_predicts(fedmeta, train_shop, shop, tmp_path):
@@ -152,6 +173,15 @@ def test_every_transform_and_aggregator_runs_from_the_command_line(train_shop):
         small = ("--model", "softmax_regression", "--rounds", 1, "--cohort-size", 6, "--json")
         done, _ = train_shop(*words, *small, out=f"run{number}")
         assert done.code == 0, (words, done.err)
+
+
+def test_the_clients_that_are_named_are_tested_and_the_run_keeps_who_they_are(fedmeta, train_shop):
+    told = ("--fractions", "0.5,0.25,0.25", "--test-clients", "u3,u7", "--validation-clients", "u1", "--json")
+    done, run = train_shop(*told)
+    assert done.code == 0, done.err
+    assert done.json["clients"] == 2
+    assert fedmeta("evaluate", run, "--json").json == done.json
+    assert not {"u1", "u3", "u7"} & {name for row in read_history(run) for name in row["clients"]}
 
 
 def test_scaffold_is_told_which_share_of_the_clients_a_cohort_is(train_shop):

@@ -4,8 +4,11 @@ import json
 import os
 import stat
 
+import jax
 import numpy as np
 import pytest
+
+import fedmeta as fm
 
 
 def test_a_run_is_not_evaluated_on_data_in_which_its_training_clients_have_changed(fedmeta, train_shop, shop):
@@ -21,6 +24,21 @@ def test_a_run_is_not_evaluated_on_data_in_which_its_training_clients_have_chang
     assert "training clients' data" in resumed.err
     shop.write_text(whole)
     assert fedmeta("evaluate", run).code == 0
+
+
+def test_a_run_is_loaded_used_and_shown_without_its_training_data(train_shop, shop):
+    done, run = train_shop("--model", "softmax_regression")
+    assert done.code == 0, done.err
+    mine = fm.data.from_table(shop, client="user", target="label")["u0"]
+    shop.unlink()
+    saved = fm.load_run(run)
+    own = saved.algorithm.adapt(saved.model, saved.phi, mine, jax.random.key(0))
+    assert saved.model.mean_loss(own, mine) < saved.model.mean_loss(saved.params, mine)
+    said = str(saved).splitlines()
+    assert said[:2] == ["FedMeta(MAML), 3 rounds", "network: softmax_regression, which predicts 2 classes"]
+    assert said[-1] == f"folder: {run}"
+    assert len(said) == 6
+    assert str(saved.phi) not in repr(saved)
 
 
 def test_a_run_that_shall_have_more_rounds_is_not_done_until_it_has_them(fedmeta, train_shop, shop, tmp_path):
@@ -103,7 +121,7 @@ def test_codes_that_are_no_characters_are_refused(fedmeta, tmp_path):
 
     inputs = Inputs((3,), ("a", "b"), characters="ab")
     for x, says in ((np.full((2, 3), 9), "outside 0 to 1"), (np.zeros((2, 3), np.float32), "codes of characters")):
-        np.savez(tmp_path / "x.npz", x=x, y=np.zeros(2, np.int64))
+        np.savez(tmp_path / "x.npz", x=x, y=np.array(["a", "b"]))
         with pytest.raises(DataError, match=says):
             inputs.read(str(tmp_path / "x.npz"), need_target=True)
 

@@ -70,12 +70,22 @@ def test_classes_may_be_more_than_are_seen():
     assert fm.data.from_arrays(x, [0, 5], who, classes=62).num_classes == 62
     assert fm.data.from_arrays(x, [0, 5], who, classes=np.int64(62)).num_classes == 62
     assert fm.data.from_arrays(x, ["b", "a"], who, classes=np.array(["b", "a"]))["c"].y.tolist() == [0, 1]
-    assert fm.data.from_arrays(x, [0, 1], who, classes=("no", "yes"))["c"].y.tolist() == [0, 1]
     assert fm.data.from_arrays(x, ["yes", "no"], who, classes=("no", "yes"))["c"].y.tolist() == [1, 0]
     assert fm.data.from_arrays(x, [0, 0], who, classes=1).num_classes == 1
     assert fm.data.from_arrays(x, ["a", "a"], who, classes=["a"]).info.classes == ("a",)
     assert fm.data.from_arrays(x, [7, 3], who, classes=("3", "7"))["c"].y.tolist() == [1, 0]
     assert fm.data.from_arrays(x, ["", "a"], who, classes=("a", ""))["c"].y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("names", [("no", "yes"), ("0", "yes")])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_an_integer_is_never_a_place_in_a_list_of_names(names, kind):
+    x, who, y = np.zeros((2, 1)), ["c", "c"], np.array([0, 1], kind)
+    says = f"y holds the integer 0, and the classes are {names[0]}, yes: labels are found by their names"
+    with pytest.raises(DataError, match=says):
+        fm.data.from_arrays(x, y, who, classes=names)
+    data = fm.data.from_arrays(x, np.array(names)[y], who, classes=names)
+    assert (data["c"].y.tolist(), data.info.classes) == ([0, 1], names)
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,15 @@ def test_what_is_wrong_in_an_npz_is_said(tmp_path, arrays, message):
         fm.data.read_examples(path, classes=("0", "1"))
 
 
+def test_the_labels_of_an_npz_are_names_and_never_places_in_their_list(tmp_path):
+    path = tmp_path / "labels.npz"
+    np.savez(path, x=np.ones(2), y=np.array([0, 1]))
+    with pytest.raises(DataError, match=r"y of .*labels\.npz holds the integer 0, and the classes are no, yes"):
+        fm.data.read_examples(path, classes=("no", "yes"))
+    np.savez(path, x=np.ones(2), y=np.array(["yes", "no"]))
+    assert fm.data.read_examples(path, classes=("no", "yes"))[1].tolist() == [1, 0]
+
+
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK not a zip")
     np.save(tmp_path / "array.npy", np.ones(3))

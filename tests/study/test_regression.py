@@ -9,7 +9,7 @@ import pytest
 import fedmeta as fm
 from fedmeta.runs.inputs import Inputs
 from fedmeta.study.defaults import safe_inner_rate
-from fedmeta.study.recipe import Recipe
+from fedmeta.study.recipe import Recipe, prepare_all
 from tests.small_tables import table
 
 CLIENTS, EACH = 20, 40
@@ -89,3 +89,21 @@ def test_the_rmse_of_a_run_is_in_the_targets_units(file):
     # A run of an earlier version noted the loss alone, which was half the squared error of scaled targets.
     spread = experiment.procedure.inputs.target_scale[1]
     assert experiment.headline({"loss": 2.0}) == pytest.approx(2 * spread)
+
+
+def test_the_rates_of_several_algorithms_are_said_in_one_line_with_the_option(file, caplog):
+    """Another network has another rate."""
+    told = {"client": "site", "target": "y"}
+    maml, reptile = (Recipe.default(str(file), name, **told) for name in ("maml", "reptile"))
+    anil = Recipe.default(str(file), "anil", **told, model_options={"hidden": 3})
+    for recipes, says in (
+        ([maml, reptile], "the inner rate is {0:g}"),
+        ([maml, anil, reptile], "the inner rate is {0:g} for FedMeta(MAML), Reptile and {1:g} for ANIL"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "fedmeta.study"):
+            experiments = prepare_all(recipes)
+        rates = dict.fromkeys(experiment.procedure.algorithm.inner_lr for experiment in experiments)
+        assert [record.getMessage() for record in caplog.records if record.name == "fedmeta.study"] == [
+            says.format(*rates) + ", at which squared errors do not diverge; --inner-lr says otherwise"
+        ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmeta._engine import sharding
 from fedmeta._engine.rewrite.convolution import Form
-from fedmeta._settings import whole_number
+from fedmeta._settings import said, whole_number
 from fedmeta.errors import UnknownName, UsageError
 
 Precision = Literal["float32", "bfloat16"]
@@ -154,6 +154,12 @@ def most_devices(cohort_size: int) -> int:
     """Return over how many of this process's devices to spread a cohort: no more than reduce the work of each."""
     each = -(-cohort_size // min(jax.local_device_count(), LARGEST, cohort_size))
     return -(-cohort_size // each)
+
+
+def check_plan(plan: Any) -> None:
+    """Raise a UsageError unless it is a plan, or None."""
+    if plan is not None and not isinstance(plan, Plan):
+        raise UsageError(f"plan must be such as fm.Plan(chunk=4), not {said(plan)}")
 
 
 def check_precision(precision: str) -> None:

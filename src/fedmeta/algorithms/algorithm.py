@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from fedmeta import _keys, optimisers
-from fedmeta._settings import a_number, whole_number
+from fedmeta._settings import a_number, not_one_text, whole_number
 from fedmeta.algorithms.inner import QUERY, Descent, InnerLoop, Start, noise
 from fedmeta.errors import UsageError
 from fedmeta.model import Model, Params
@@ -161,10 +161,10 @@ class InnerDescent(Algorithm):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         object.__setattr__(self, "inner_lr", check_rate("inner_lr", self.inner_lr))
         if self.adaptable is not None:
-            patterns = (self.adaptable,) if isinstance(self.adaptable, str) else tuple(self.adaptable)
-            object.__setattr__(self, "adaptable", patterns)
-        if self.inner is not None and not (hasattr(self.inner, "init") and hasattr(self.inner, "update")):
-            raise UsageError(f"inner must be an Optax transformation or one of fm.optimisers, not {self.inner!r:.80}")
+            not_one_text("adaptable", self.adaptable, "patterns")
+            object.__setattr__(self, "adaptable", tuple(self.adaptable))
+        if self.inner is not None:
+            optimisers.check_optimiser("inner", self.inner)
         if 0 in (self.training_loop.steps, self.training_loop.epochs):
             raise UsageError(f"{self.title} needs at least 1 inner step or epoch in training")
         _ = self.adaptation_loop

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fedmeta import pytrees
+from fedmeta._settings import not_one_text
 from fedmeta.algorithms.algorithm import ClientUpdate, InnerDescent, Memory, Phi, check_rate, head
 from fedmeta.algorithms.inner import Start
 from fedmeta.errors import UsageError
@@ -41,8 +42,8 @@ class FedPer(InnerDescent):
         super().__post_init__()
         object.__setattr__(self, "adapt_lr", check_rate("adapt_lr", self.adapt_lr))
         if self.personal is not None:
-            patterns = (self.personal,) if isinstance(self.personal, str) else tuple(self.personal)
-            object.__setattr__(self, "personal", patterns)
+            not_one_text("personal", self.personal, "patterns")
+            object.__setattr__(self, "personal", tuple(self.personal))
 
     def _parts(self, model: Model, params: Any) -> tuple[Any, Any]:
         """Return (head, body)."""

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from fedmeta._settings import whole_number
+from fedmeta._settings import said, whole_number
 from fedmeta.algorithms.algorithm import Algorithm, ClientUpdate, Memory, Phi
 from fedmeta.algorithms.inner import Descent, InnerLoop, Start, apply_updates
 from fedmeta.algorithms.maml import MAML
 from fedmeta.errors import UsageError
 from fedmeta.model import Model
-from fedmeta.optimisers import sgd
+from fedmeta.optimisers import check_optimiser, sgd
 from fedmeta.task import Batch, Task
 
 ROWS = 0x726F7773
@@ -49,9 +49,8 @@ class PerFedAvg(Algorithm):
     def __post_init__(self):
         super().__post_init__()
         if not isinstance(self.of, Algorithm):
-            raise UsageError(f"of must be an algorithm such as fm.MAML(), not {self.of!r:.80}")
-        if not (hasattr(self.local, "init") and hasattr(self.local, "update")):
-            raise UsageError(f"local must be an Optax transformation or one of fm.optimisers, not {self.local!r:.80}")
+            raise UsageError(f"of must be an algorithm such as fm.MAML(), not {said(self.of)}")
+        check_optimiser("local", self.local)
         for name in ("local_steps", "batch_size"):
             value = whole_number(name, getattr(self, name))
             if value is not None and value < 1:

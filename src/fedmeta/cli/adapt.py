@@ -1,4 +1,4 @@
-"""`fedmeta adapt` and `fedmeta predict`: a client's own model, and its predictions."""
+"""`fedmeta adapt`: a client's own model."""
 
 import json
 from pathlib import Path
@@ -52,13 +52,10 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool, **reading: Any) ->
     def probe(params: Any) -> Any:
         return saved.model.scores(params, support)[1]
 
-    # Whoever adapts here has taken no part in training, or has left what it kept with the run.
-    fresh = saved.algorithm.memory(saved.model, random.as_key(random.key_data(saved.procedure.seed, "init")))
-
     def adapted(phi: Any, memory: Any) -> Any:
         return saved.algorithm.descend(saved.model, phi, support, key, probe, memory)
 
-    descent = jax.jit(adapted)(saved.phi, fresh)
+    descent = jax.jit(adapted)(saved.phi, saved.memory)
     if not all(jax.numpy.isfinite(leaf).all() for leaf in jax.tree.leaves(descent.params)):
         raise DataError(f"adapting to {examples} gives parameters that are not finite, so nothing was written")
     save_client_model(out, saved, descent.params)
@@ -72,61 +69,3 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool, **reading: Any) ->
     if not saved.algorithm.adapts:
         click.echo(f"{saved.algorithm.title} does not adapt: this is the global model")
     click.echo(f"Model   {out}")
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--examples", required=True, type=click.Path(dir_okay=False), help="Examples, with or without targets.")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write CSV here.  [default: standard output]",
-)
-@reading_options
-@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of CSV.")
-def predict(model: Path, examples: str, out: Path | None, as_json: bool, **reading: Any) -> None:
-    """Predict with a client's model; one row per example.
-
-    \b
-    Example:
-      fedmeta predict mine.safetensors --examples new.csv
-    """
-    import jax
-    import numpy as np
-
-    from fedmeta._files import write_atomically
-    from fedmeta.errors import UsageError
-    from fedmeta.study.saved import read_client_model
-
-    if out is not None and out.exists() and (out.samefile(model) or out.samefile(examples)):
-        raise UsageError(f"--out {out} would overwrite what is read; give another name")
-    network, inputs, params = read_client_model(model)
-    x, _ = inputs.read(examples, need_target=False, reading=told_of_reading(reading))
-    apply = jax.jit(network.apply)
-    parts = [np.asarray(apply(params, x[first : first + 1024])) for first in range(0, len(x), 1024)]
-    outputs = np.concatenate(parts)
-    if inputs.classes is None:
-        rows = [{"prediction": float(value)} for value in outputs.reshape(len(outputs), -1)[:, 0]]
-    else:
-        shares = np.asarray(jax.nn.softmax(outputs, axis=-1))
-        best = shares.argmax(axis=-1)
-        rows = [
-            {"prediction": inputs.classes[place], "probability": round(float(share[place]), 6)}
-            for place, share in zip(best, shares, strict=True)
-        ]
-    text = json.dumps(rows, indent=1) + "\n" if as_json else _csv(rows)
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        write_atomically(out, text.encode())
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    import csv
-    import io
-
-    file = io.StringIO()
-    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()

@@ -24,6 +24,7 @@ MARK = "comparison.toml"
 @run_options
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat with so many seeds.")
 @baseline_option
+@click.option("--inner-lr", type=float, help="The learning rate of a client's gradient descent, in every algorithm.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for everything.")
 def compare(
@@ -53,7 +54,7 @@ def compare(
     from fedmeta.events import Event, RunStarted
     from fedmeta.study.compare import Repeats, save
     from fedmeta.study.compare import compare as compare_runs
-    from fedmeta.study.recipe import Recipe
+    from fedmeta.study.recipe import Recipe, prepare_all
     from fedmeta.study.saved import finish
 
     names = list(dict.fromkeys(name.strip() for name in algorithms.split(",") if name.strip()))
@@ -63,11 +64,9 @@ def compare(
         raise UsageError(f"{out} holds something that is not a comparison; give an empty or a new folder")
     given = chosen(options)
     first = given.pop("seed", None) or 0
-    recipes = {
-        seed: [Recipe.default(data, name, **given, seed=seed) for name in names] for seed in range(first, first + seeds)
-    }
-    whole = recipes[first][0].data.load()
-    experiments = {seed: [recipe.prepare(whole) for recipe in some] for seed, some in recipes.items()}
+    recipes = [Recipe.default(data, name, **given, seed=seed) for seed in range(first, first + seeds) for name in names]
+    prepared = prepare_all(recipes)
+    experiments = {first + place: prepared[place * len(names) :][: len(names)] for place in range(seeds)}
 
     def mark(event: Event) -> None:
         if isinstance(event, RunStarted):

@@ -104,6 +104,23 @@ data_options = _apply(
         ),
         table_options,
         click.option("--classes-per-client", type=int, help="Leave each client this many of the classes."),
+        click.option(
+            "--fractions",
+            metavar="TRAIN,VALIDATION,TEST",
+            help="How the clients are split among training, validation and test.  [default: 0.8,0.1,0.1]",
+        ),
+        click.option(
+            "--validation-clients",
+            multiple=True,
+            metavar="A,B,...",
+            help="These are the validation clients; may be repeated, once for a name with a comma.",
+        ),
+        click.option(
+            "--test-clients",
+            multiple=True,
+            metavar="A,B,...",
+            help="These are the test clients; all who are not named are split among the other groups.",
+        ),
     ]
 )
 
@@ -240,6 +257,8 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     for name in ("transform", "aggregator"):
         if name in fields:
             fields[name] = getattr(spelling, name)(fields[name])
+    if "fractions" in fields:
+        fields["fractions"] = _fractions(fields["fractions"])
     pairs = fields.pop("model_options", ())
     if pairs:
         recipe["model_options"] = dict(_pair(text) for text in pairs)
@@ -294,6 +313,13 @@ def _lines(part: str) -> range:
     if not (first.strip().isdecimal() and (not last or last.strip().isdecimal())):
         raise UsageError(f"--skip-lines takes numbers of lines, such as 1-3 or 2,17, not {part!r}")
     return range(int(first), int(last or first) + 1)
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--fractions takes three numbers, such as 0.6,0.2,0.2, not {text!r}") from None
 
 
 def _pair(text: str) -> tuple[str, Any]:

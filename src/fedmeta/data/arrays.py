@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex
 import jax
 import numpy as np
 
+from fedmeta._settings import not_one_text
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.labels import encode
 from fedmeta.data.plain import to_array, to_plain
@@ -34,7 +35,8 @@ def from_arrays(
             are; text, booleans, and integers with gaps or below 0 are numbered in sorted order.
         clients: the client of each example, integers or text, shape [examples]. Their names are text: the client 7
             is "7".
-        classes: the number of classes or their names, if these labels may not include all of them.
+        classes: the number of classes or their names, if these labels may not include all of them. With names,
+            labels are such names; an integer is never a place in their list.
         name: the name of the data set.
         features: the names of the columns of `x`, if it is one array of shape [examples, features].
 
@@ -53,6 +55,7 @@ def from_arrays(
         raise DataError(f"x, y and clients need one value per example each, but {said}")
     if len(y) == 0:
         raise DataError(f"{name} holds no examples")
+    not_one_text("features", features)
     if features is not None and set(inputs) != {"x"}:
         raise UsageError(f"features names the columns of one array, but x holds {', '.join(inputs)}")
     if features is not None and inputs["x"].shape[1:] != (len(features),):

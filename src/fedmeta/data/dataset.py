@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from fedmeta import random
+from fedmeta._settings import not_one_text
 from fedmeta.data.columns import Column, native_type, read
 from fedmeta.data.fingerprint import fingerprint
 from fedmeta.data.schema import Schema
@@ -39,6 +40,10 @@ class Info:
     features: tuple[str, ...] | None = None
     characters: str | None = None
     schema: Schema | None = None
+
+    def __post_init__(self):
+        for name in ("classes", "features"):
+            not_one_text(name, getattr(self, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,8 @@ class FederatedDataset:
     @property
     def rows(self) -> np.ndarray:
         """The rows of all clients' examples in the columns, client by client, shape [examples]."""
-        return np.concatenate([np.arange(a, a + n) for a, n in zip(self.starts, self.sizes, strict=True)])
+        before = np.cumsum(self.sizes) - self.sizes
+        return np.repeat(self.starts - before, self.sizes) + np.arange(self.sizes.sum())
 
     @cached_property
     def num_examples(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from fedmeta._settings import not_one_text
 from fedmeta.data.plain import to_plain
 from fedmeta.errors import DataError, UsageError
 
@@ -19,16 +20,16 @@ def encode(
         y: shape [examples, ...]; floats are regression, whether integral or not. Integers 0, 1, ..., n - 1
             stay as they are; text, booleans, and integers with gaps or below 0 become positions in their sorted
             order.
-        classes: how many classes there are, or their names. With names, text and booleans are looked up among
-            them; integers too if all the names are integers; otherwise integers are positions in the list.
+        classes: how many classes there are, or their names. With names, labels are looked up among them by name:
+            integers among names that are all integers, such as "3"; never by a place in the list.
         where: what to call `y` in an error.
 
     Returns:
         float32 of y's shape and None, or int32 of y's shape and the names.
 
     Raises:
-        DataError: a value is missing, empty or not finite, the types are mixed, a label is not among the classes, or
-            there is only one class and `classes` is not given.
+        DataError: a value is missing, empty or not finite, the types are mixed, a label is not among the classes,
+            labels are integers and the classes have other names, or there is only one class and `classes` is not given.
         UsageError: classes are given for floats, or only their number for text; or a name comes twice or is no text.
     """
     known = _known(classes)
@@ -58,6 +59,7 @@ def _known(classes: Any) -> int | tuple[str, ...] | None:
         return None
     if hasattr(classes, "__index__") and np.ndim(classes) == 0:
         return operator.index(classes)
+    not_one_text("classes", classes)
     names = tuple(classes)
     for place, name in enumerate(names):
         if not isinstance(name, str):
@@ -101,18 +103,22 @@ def _refuse_empty(y: np.ndarray, names: Sequence[str], where: str) -> None:
 
 
 def _integers(y: np.ndarray, classes: int | tuple[str, ...] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    if isinstance(classes, tuple) and all(_is_integer(name) for name in classes):
+    if isinstance(classes, tuple):
+        if not all(_is_integer(name) for name in classes) and y.size:
+            raise DataError(
+                f"{where} holds the integer {y.flat[0]}, and the classes are {_listed(classes)}: labels are found by "
+                f"their names, such as {classes[0]!r}, and never by their places in the list"
+            )
         return _look_up(y.astype(str), classes, where), classes
     if classes is None:
         held = np.unique(y)
         if len(held) and not np.array_equal(held, np.arange(len(held))):
             return np.searchsorted(held, y).astype(np.int32), tuple(str(label) for label in held)
         classes = len(held)
-    names = tuple(str(label) for label in range(classes)) if isinstance(classes, int) else classes
-    outside = (y < 0) | (y >= len(names))
+    outside = (y < 0) | (y >= classes)
     if outside.any():
-        raise DataError(f"{where} holds the label {y[outside].flat[0]}, but there are classes 0 to {len(names) - 1}")
-    return y.astype(np.int32), names
+        raise DataError(f"{where} holds the label {y[outside].flat[0]}, but there are classes 0 to {classes - 1}")
+    return y.astype(np.int32), tuple(str(label) for label in range(classes))
 
 
 def _look_up(text: np.ndarray, names: tuple[str, ...], where: str) -> np.ndarray:
@@ -120,9 +126,12 @@ def _look_up(text: np.ndarray, names: tuple[str, ...], where: str) -> np.ndarray
     held, inverse = np.unique(text, return_inverse=True)
     for label in held:
         if str(label) not in places:
-            said = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-            raise DataError(f"{where} holds the label {str(label)!r}, which is none of the classes {said}")
+            raise DataError(f"{where} holds the label {str(label)!r}, which is none of the classes {_listed(names)}")
     return np.array([places[str(label)] for label in held], np.int32)[inverse].reshape(text.shape)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
 
 def _sorted(text: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

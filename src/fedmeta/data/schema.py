@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import tomli_w
 
+from fedmeta._settings import not_one_text
 from fedmeta.errors import DataError, UnknownName, UsageError
 
 Kind = Literal["number", "category", "boolean", "date", "identifier", "text", "constant"]
@@ -74,6 +75,8 @@ class Field:
 
     def __post_init__(self):
         _check_words(vars(self))
+        for word in ("missing", "categories", "parts"):
+            not_one_text(_WORDS.get(word, word), getattr(self, word), "texts")
         if self.kind == "boolean" and self.type == "string" and not (self.true and self.false):
             raise UsageError(f"the column {self.name!r} is a boolean: give trueValues and falseValues")
         if self.kind == "date" and self.type == "string" and not self.format:
@@ -191,6 +194,15 @@ class Schema:
     def features(self) -> tuple[str, ...]:
         """The names of the columns of x."""
         return tuple(name for entry in self.columns for name in entry.features)
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """The names of the columns that say which row it is, and whose."""
+        return tuple(
+            entry.name
+            for entry in self.columns
+            if entry.role == "client" or (entry.kind == "identifier" and entry.role != "target")
+        )
 
     @property
     def classes(self) -> tuple[str, ...] | None:

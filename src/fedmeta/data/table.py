@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedmeta._extras import need
+from fedmeta._settings import not_one_text, said
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.labels import encode
@@ -88,21 +89,25 @@ def from_table(
         UsageError: the file is of another kind, a column has two uses, or there are no features.
         MissingPackage: the extra `tables` is not installed, or `excel` for a workbook.
     """
+    if kinds is not None and not isinstance(kinds, Mapping):
+        raise UsageError(f"kinds must be a mapping, such as {{'age': 'number'}}, not {said(kinds)}")
     tables, how = _tables(table), _reading(reading)
     raw = tables.read_table(table, how)
     if schema is not None:
         known = schema if isinstance(schema, Schema) else Schema.read(schema)
+        known = replace(known, columns=tuple(_told(entry, how) for entry in known.columns))
     else:
         if client is None or target is None:
             raise UsageError(f"{raw.name} is a table: say which columns hold the client and the target")
-        wanted = Wanted(client, target, _listed(features), _listed(exclude) or (), kinds, task, _listed(classes))
+        names = _listed("features", features), _listed("exclude", exclude) or (), _listed("classes", classes)
+        wanted = Wanted(client, target, names[0], names[1], kinds, task, names[2])
         known = tables.infer(raw, replace(wanted, drop_missing_target=drop_missing_target), how)
     uses: tuple[tuple[Role, str | None], ...] = (("client", client), ("target", target))
     for role, column in uses:
         held = known.role(role)
         if held is None or column not in (None, held.name):
-            said = "no" if held is None else f"{held.name!r} as the"
-            raise UsageError(f"the schema has {said} {role} column")
+            there = "no" if held is None else f"{held.name!r} as the"
+            raise UsageError(f"the schema has {there} {role} column")
     prepared = tables.prepare(raw, known, drop_missing_target=drop_missing_target)
     _say(raw)
     y, names = _targets(prepared.y, known, raw.name), known.classes
@@ -143,17 +148,56 @@ def read_examples(
         UsageError: a table is given without a schema.
         MissingPackage: the extra `tables` is not installed, which `.npz` files do without.
     """
-    if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".npz":
+    not_one_text("classes", classes)
+    if _is_npz(path):
         return _examples_of_arrays(Path(path), classes, need_target)
+    raw, prepared = _one_clients(path, schema, need_target, reading)
+    return prepared.x, _targets(prepared.y, schema, raw.name) if schema is not None and need_target else None
+
+
+def read_rows(
+    path: Any, schema: Schema | None = None, *, reading: Reading | Mapping[str, Any] | None = None
+) -> tuple[np.ndarray, dict[str, list[Any]]]:
+    """Read examples that shall be predicted, whose targets are not read, and what their file calls them.
+
+    Args:
+        path: as in `read_examples`.
+        schema: likewise.
+        reading: likewise.
+
+    Returns:
+        x as in `read_examples`, a row for each of the file's, in its order; and by name, in the file's order, those of
+        its columns that are the schema's client or identifiers: for each row a text or a whole number, None for a gap.
+        An `.npz` file has none.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else than training had; every problem is named.
+        UsageError: a table is given without a schema.
+        MissingPackage: the extra `tables` is not installed, which `.npz` files do without.
+    """
+    if _is_npz(path):
+        return _examples_of_arrays(Path(path), None, False)[0], {}
+    raw, prepared = _one_clients(path, schema, False, reading)
+    known = () if schema is None else schema.identifiers
+    return prepared.x, {name: _tables(path).row_names(raw.columns[name]) for name in raw.columns if name in known}
+
+
+def _is_npz(path: Any) -> bool:
+    return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() == ".npz"
+
+
+def _one_clients(
+    path: Any, schema: Schema | None, need_target: bool, reading: Reading | Mapping[str, Any] | None
+) -> tuple[Any, Any]:
+    """Return a table and its rows as the schema says, all of one client, whoever the table says it is."""
     if schema is None:
         raise UsageError(f"the model takes arrays without named columns: give {path} as .npz with an array x")
     tables, how = _tables(path), _reading(reading)
     raw = tables.read_table(path, how)
-    # All rows are one client's, whoever the table says it is.
     own = Schema(tuple(_told(entry, how) for entry in schema.columns if entry.role != "client"), schema.task)
     prepared = tables.prepare(raw, own, target=need_target)
     _say(raw)
-    return prepared.x, _targets(prepared.y, schema, raw.name) if need_target else None
+    return raw, prepared
 
 
 def _examples_of_arrays(
@@ -184,23 +228,24 @@ def _told(held: Field, how: Reading) -> Field:
         return replace(held, decimal=how.decimal, group=None)
     if how.date_format is not None and held.kind == "date":
         return replace(held, format=how.date_format)
-    return replace(held, missing=(*held.missing, *how.missing)) if how.missing else held
+    more = tuple(mark for mark in how.missing if mark not in held.missing)
+    return replace(held, missing=(*held.missing, *more)) if more else held
 
 
 def _targets(y: np.ndarray | None, schema: Schema, name: str) -> Any:
     return encode(np.asarray(y, np.float64), None, f"the target of {name}")[0] if schema.task == "regression" else y
 
 
-def _listed(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return a tuple of names; one text is no list of its letters."""
-    if isinstance(names, str):
-        raise UsageError(f"names are given as a list, such as [{names!r}], not as the text {names!r}")
+def _listed(name: str, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    not_one_text(name, names)
     return None if names is None else tuple(names)
 
 
 def _reading(given: Reading | Mapping[str, Any] | None) -> Reading:
     if isinstance(given, Reading):
         return given
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"reading must be such as fm.data.Reading(decimal=','), or a mapping, not {said(given)}")
     known = [entry.name for entry in fields(Reading)]
     for word in given or {}:
         if word not in known:

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedmeta._settings import not_one_text
 from fedmeta.data.schema import Kind, Task
 
 
@@ -34,6 +35,10 @@ class Reading:
     present: tuple[str, ...] = ()
     date_format: str | None = None
     sheet: str | None = None
+
+    def __post_init__(self):
+        for name in ("names", "missing", "present"):
+            not_one_text(name, getattr(self, name), "texts")
 
 
 @dataclass(frozen=True)

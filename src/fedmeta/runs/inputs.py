@@ -12,6 +12,7 @@ from fedmeta import losses, metrics, models
 from fedmeta.data import FederatedDataset, read_examples
 from fedmeta.data.columns import Column
 from fedmeta.data.schema import Field, Schema
+from fedmeta.data.table import read_rows
 from fedmeta.errors import DataError, UnknownName, UsageError
 from fedmeta.model import Model
 
@@ -173,6 +174,23 @@ class Inputs:
         if Path(path).suffix.lower() == ".txt":
             return self._read_text(path, need_target=need_target)
         x, y = read_examples(path, self.schema, classes=self.classes, need_target=need_target, reading=reading)
+        return self._checked(path, x), y
+
+    def read_rows(
+        self, path: str, *, reading: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, list[Any]]]:
+        """Read what shall be predicted, as `fedmeta.data.table.read_rows`, from a file as `read` takes it.
+
+        Raises:
+            UsageError: the kind of file does not fit.
+            DataError: the file does not hold what training had.
+        """
+        if Path(path).suffix.lower() == ".txt":
+            return self._read_text(path, need_target=False)[0], {}
+        x, identifiers = read_rows(path, self.schema, reading=reading)
+        return self._checked(path, x), identifiers
+
+    def _checked(self, path: str, x: np.ndarray) -> np.ndarray:
         if x.shape[1:] != self.shape:
             raise DataError(f"{path} has inputs of shape {x.shape[1:]}, and the model takes {self.shape}")
         if self.characters is not None:
@@ -180,7 +198,7 @@ class Inputs:
                 raise DataError(f"{path} has inputs of type {x.dtype}, and the model takes codes of characters")
             if x.min() < 0 or x.max() >= len(self.characters):
                 raise DataError(f"{path} has codes outside 0 to {len(self.characters) - 1}, the model's characters")
-        return x, y
+        return x
 
     def _read_text(self, path: str, *, need_target: bool) -> tuple[np.ndarray, np.ndarray | None]:
         if self.characters is None:

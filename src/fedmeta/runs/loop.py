@@ -16,7 +16,7 @@ from fedmeta._engine import processes, sharding
 from fedmeta._engine.plan import Plan, Precision
 from fedmeta._engine.prefetch import Prefetcher
 from fedmeta._extras import need
-from fedmeta._settings import whole_number
+from fedmeta._settings import a_function, said, whole_number
 from fedmeta.aggregators import Aggregator, weighted_mean
 from fedmeta.algorithms.algorithm import Algorithm
 from fedmeta.data.dataset import FederatedDataset
@@ -24,6 +24,7 @@ from fedmeta.errors import UsageError
 from fedmeta.events import Listener, RoundEnded, RunEnded, RunStarted
 from fedmeta.federation import Federation, ServerState
 from fedmeta.model import Model
+from fedmeta.runs import saying
 from fedmeta.runs.folder import RunFolder, read_history, saved_plan
 from fedmeta.runs.settings import settings_of
 from fedmeta.runs.stopping import Best, Select, figures_of
@@ -34,7 +35,7 @@ from fedmeta.transforms import Transform, identity
 ADAM = optimisers.adam(1e-3)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """The result of training.
 
@@ -44,6 +45,7 @@ class Run:
         directory: the run folder, if there is one.
         plan: the plan by which the rounds were computed.
         best: the best state by the validation figure, if that is the result; else None.
+        algorithm: what was trained.
     """
 
     state: ServerState
@@ -51,6 +53,18 @@ class Run:
     directory: Path | None = None
     plan: Plan | None = None
     best: ServerState | None = None
+    algorithm: Algorithm | None = None
+
+    def __str__(self) -> str:
+        title = "Run" if self.algorithm is None else self.algorithm.title
+        lines = [f"{title}, {saying.counted(int(self.state.round))}", *saying.lines_of(self.rows)]
+        if self.best is not None:
+            lines.append(f"best: round {int(self.best.round)}, whose phi is the result")
+        if self.directory is not None:
+            lines.append(f"folder: {self.directory}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
     @property
     def phi(self) -> Any:
@@ -212,6 +226,12 @@ def run(
         counts[name] = whole_number(name, value)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    if callable(listeners):
+        raise UsageError(f"listeners takes a list of functions: write listeners=[...] around {said(listeners)}")
+    for listener in listeners:
+        a_function("a listener", listener, "lambda event: print(event)")
+    if validate is not None:
+        a_function("validate", validate, "lambda phi: figures")
     best = Best(select, patience, monitor)
     if best.keeps and validate is None:
         name = "select='best'" if patience is None else "patience"
@@ -328,7 +348,8 @@ class _Loop:
         except BaseException:
             self.save()
             raise
-        result = Run(self.told, tuple(self.rows), plan=simulator.plan, best=self.best.state)
+        algorithm = simulator.federation.algorithm
+        result = Run(self.told, tuple(self.rows), plan=simulator.plan, best=self.best.state, algorithm=algorithm)
         if folder:
             folder.save_result(result.phi, rounds=int(self.told.round), stopped=stopped)
         self.tell(RunEnded(len(self.rows) if folder else int(self.told.round), stopped))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from fedmeta import pytrees, random
 from fedmeta.algorithms import Algorithm
 from fedmeta.errors import CheckpointError, UsageError
 from fedmeta.model import Model
-from fedmeta.runs.folder import read_settings
+from fedmeta.runs import saying
+from fedmeta.runs.folder import read_history, read_settings
 from fedmeta.runs.former import upgraded
 from fedmeta.runs.procedure import Procedure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SavedRun:
     """What a run gave.
 
@@ -24,11 +26,40 @@ class SavedRun:
         procedure: what was learned, and how.
         phi: the result, arrays of NumPy; of the best round where the run was stopped early.
         data_sha256: the digest of the training clients' data.
+        folder: the run folder.
+        rounds: how many rounds are done.
+        stopped: why there are no more, or "" if those were all that were asked for.
     """
 
     procedure: Procedure
     phi: Any
     data_sha256: str
+    folder: Path
+    rounds: int
+    stopped: str = ""
+
+    def __str__(self) -> str:
+        classes = self.procedure.inputs.classes
+        predicts = "a number" if classes is None else f"{len(classes)} classes"
+        lines = [
+            f"{self.algorithm.title}, {saying.counted(self.rounds)}",
+            f"network: {self.procedure.model}, which predicts {predicts}",
+            *saying.lines_of(self.rows),
+        ]
+        if self.stopped:
+            lines.append(f"stopped: {self.stopped}")
+        return "\n".join([*lines, f"folder: {self.folder}"])
+
+    __repr__ = __str__
+
+    @cached_property
+    def rows(self) -> tuple[Mapping[str, Any], ...]:
+        """One mapping of figures for each round, as the folder has them; none where it has no history.
+
+        Raises:
+            CheckpointError: the history is damaged.
+        """
+        return tuple(read_history(self.folder))
 
     @property
     def algorithm(self) -> Algorithm:
@@ -39,6 +70,16 @@ class SavedRun:
     def model(self) -> Model:
         """The network, its loss and its metrics."""
         return self.procedure.network
+
+    @property
+    def memory(self) -> Any:
+        """What a client keeps that has taken no part, or has left what it kept with the run."""
+        return self.algorithm.memory(self.model, random.as_key(random.key_data(self.procedure.seed, "init")))
+
+    @property
+    def params(self) -> Any:
+        """The parameters of a client before it adapts; the model of all of them where the algorithm does not adapt."""
+        return self.algorithm.start(self.phi, self.memory, adapting=True).params
 
 
 def load_run(folder: str | Path) -> SavedRun:
@@ -58,13 +99,15 @@ def load_run(folder: str | Path) -> SavedRun:
     try:
         digest = str(settings["run"]["data_sha256"])
         # More rounds may be asked for than the result was written for.
-        asked = pytrees.load_metadata(file)["settings"]["run"]["rounds"] if file.exists() else 0
+        result = pytrees.load_metadata(file) if file.exists() else {}
+        asked = result["settings"]["run"]["rounds"] if result else 0
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{folder} is damaged: {error!r}") from error
     if asked != procedure.rounds:
         raise UsageError(f"the run in {folder} is not done: fedmeta resume {folder}")
     like = jax.eval_shape(lambda: procedure.algorithm.init(procedure.network, random.default_key()))
-    return SavedRun(procedure, pytrees.load(file, like), digest)
+    rounds, stopped = int(result.get("rounds", asked)), str(result.get("stopped", ""))
+    return SavedRun(procedure, pytrees.load(file, like), digest, folder.absolute(), rounds, stopped)
 
 
 def read_procedure(folder: Path) -> tuple[Procedure, dict[str, Any]]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedmeta._engine import autotune, sharding
-from fedmeta._engine.plan import Plan, default_plan
+from fedmeta._engine.plan import Plan, check_plan, default_plan
 from fedmeta.events import Listener, PlanMeasured
 from fedmeta.simulation.simulator import Simulator
 
@@ -62,6 +62,7 @@ def choose_plan(simulator: Simulator, given: Plan | None, rounds: int, listeners
 
 def explain(simulator: Simulator, plan: Plan | None = None, listeners: Sequence[Listener] = ()) -> PlanExplanation:
     """Return the fastest of the plans that were measured before or are measured now; or measure the given plan."""
+    check_plan(plan)
     stopwatch = autotune.Stopwatch(lambda candidate: _compiled(simulator, candidate))
 
     def trial(candidate: Plan) -> autotune.Trial:

@@ -16,12 +16,12 @@ from fedmeta._engine.cohort import Cohort, client_key
 from fedmeta._engine.cohort_sharding import CohortSharding
 from fedmeta._engine.forks import check_not_forked
 from fedmeta._engine.padding import PaddingBuckets
-from fedmeta._engine.plan import Plan, Precision, check_precision, default_plan
+from fedmeta._engine.plan import Plan, Precision, check_plan, check_precision, default_plan
 from fedmeta._engine.program import RoundResult, finite_program, round_program
 from fedmeta._engine.rewrite.interpreter import Traced
 from fedmeta._engine.tracing import message_bytes, task_like, traced_update, update_flops
 from fedmeta._fit import check_fit, drawn_sizes, usable_clients
-from fedmeta._settings import whole_number
+from fedmeta._settings import said, whole_number
 from fedmeta.data.dataset import FederatedDataset, check_support
 from fedmeta.errors import Diverged, UsageError
 from fedmeta.federation import Federation, ServerState
@@ -112,15 +112,16 @@ class Simulator:
     ):
         check_not_forked()
         if not isinstance(federation, Federation):
-            raise UsageError(f"the simulator takes a fm.Federation, not {federation!r:.80}")
+            raise UsageError(f"the simulator takes a fm.Federation, not {said(federation)}")
         if not isinstance(data, FederatedDataset):
-            raise UsageError(f"data must be a data set of fm.data, such as fm.data.load('digits'), not {data!r:.80}")
+            raise UsageError(f"data must be a data set of fm.data, such as fm.data.load('digits'), not {said(data)}")
         self.federation, self.data, self.support = federation, data, support
         self.cohort_size = whole_number("cohort_size", cohort_size)
         self.seed = whole_number("seed", seed)
         self.max_examples = whole_number("max_examples", max_examples)
         check_support(support)
         check_precision(precision)
+        check_plan(plan)
         self.precision: Precision = precision
         check_fit(federation.model, data)
         self.usable = usable_clients(data, self.max_examples)

@@ -17,7 +17,6 @@ from fedmeta import optimisers, random
 from fedmeta.algorithms import FedAvg, FedAvgMeta
 from fedmeta.algorithms.inner import noise
 from fedmeta.data import FederatedDataset, columns
-from fedmeta.evaluation.evaluator import evaluate
 from fedmeta.evaluation.scores import Predictions, Report, Scores
 from fedmeta.study.experiment import Experiment
 from fedmeta.task import Batch
@@ -90,9 +89,11 @@ def alone(experiment: Experiment) -> Report:
     adam = optimisers.adam(ALONE_RATE)
     algorithm = FedAvgMeta(inner=adam, inner_steps=1, inner_batch_size=None, adapt_steps=ALONE_STEPS)
     phi = _new(experiment)
-    steps = _evaluated(experiment, algorithm, phi, experiment.validation, curve=True).steps
+    steps = experiment.report(phi, experiment.validation, algorithm=algorithm).steps
     best = _best(list(steps[1:])) + 1
-    return _evaluated(experiment, replace(algorithm, adapt_steps=best), phi, experiment.test, predictions=True)
+    return experiment.report(
+        phi, experiment.test, algorithm=replace(algorithm, adapt_steps=best), curve=False, predictions=True
+    )
 
 
 def pooled(experiment: Experiment) -> Report:
@@ -129,9 +130,9 @@ def pooled(experiment: Experiment) -> Report:
             columns.read((train.x, train.y), rows.ravel()),
         )
         params, state, number = steps(params, state, number, x, y)
-        looks.append((params, _evaluated(experiment, FedAvg(), params, experiment.validation).after))
+        looks.append((params, experiment.report(params, experiment.validation, algorithm=FedAvg(), curve=False).after))
     best = looks[_best([scores for _, scores in looks])][0]
-    return _evaluated(experiment, FedAvg(), best, experiment.test, predictions=True)
+    return experiment.report(best, experiment.test, algorithm=FedAvg(), curve=False, predictions=True)
 
 
 def _batches(rows: np.ndarray, size: int, draw: np.random.Generator) -> Any:
@@ -175,30 +176,6 @@ def _answered(experiment: Experiment, answer: Constant) -> Report:
     scores = Scores({name: np.array(each) for name, each in values.items()}, np.array([len(y) for y in targets]))
     kept = Predictions(tuple(targets), tuple(answers), tuple(answers))
     return Report(scores, scores, tuple(test.client_ids), np.array(supports), (), 0, kept)
-
-
-def _evaluated(
-    experiment: Experiment,
-    algorithm: Any,
-    phi: Any,
-    clients: FederatedDataset,
-    *,
-    curve: bool = False,
-    predictions: bool = False,
-) -> Report:
-    procedure = experiment.procedure
-    return evaluate(
-        algorithm,
-        procedure.network,
-        phi,
-        clients,
-        procedure.support,
-        procedure.seed,
-        max_examples=procedure.max_examples,
-        curve=curve,
-        predictions=predictions,
-        precision=procedure.precision,
-    )
 
 
 def _new(experiment: Experiment) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmeta._engine.plan import Plan
 from fedmeta._settings import whole_number
+from fedmeta.algorithms import Algorithm
 from fedmeta.data import FederatedDataset
 from fedmeta.errors import UsageError
 from fedmeta.evaluation.evaluator import Report, evaluate
@@ -149,7 +150,7 @@ class Experiment:
         phi: Any,
         clients: FederatedDataset,
         *,
-        support: float | None = None,
+        algorithm: Algorithm | None = None,
         curve: bool = True,
         predictions: bool = False,
         plan: Plan | None = None,
@@ -159,18 +160,18 @@ class Experiment:
         Args:
             phi: what the server holds.
             clients: one of the three groups.
-            support: the fraction of a client's examples that it adapts on; as in training where it is not given.
+            algorithm: how a client adapts; as in training where it is not given.
             curve: also measure after each adaptation step.
             predictions: also keep what is answered, for `report.figures`.
             plan: how the engine computes the clients.
         """
         procedure = self.procedure
         return evaluate(
-            procedure.algorithm,
+            procedure.algorithm if algorithm is None else algorithm,
             procedure.network,
             phi,
             clients,
-            procedure.support if support is None else support,
+            procedure.support,
             procedure.seed,
             max_examples=procedure.max_examples,
             curve=curve,

@@ -1,7 +1,7 @@
 """A recipe: what a user asks for, with defaults for the rest; the data make a procedure of it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ log = logging.getLogger("fedmeta.study")
 COHORT_SIZE = 16
 """Clients in a round where nothing is said, or all there are."""
 
-_DATA = ("client", "target", "features", "table", "fractions", "max_evaluated")
+_DATA = ("client", "target", "features", "table", "fractions", "validation_clients", "test_clients", "max_evaluated")
 _LOOKS = {"validate_every": "every", "select": "select", "patience": "patience", "monitor": "monitor"}
 
 
@@ -117,19 +117,21 @@ class Recipe:
             UsageError: the recipe does not fit the data.
             DataError: the data are absent or damaged.
         """
-        whole = self.data.load() if whole is None else whole
+        return prepare_all([self], whole)[0]
+
+    def _prepared(self, whole: FederatedDataset) -> tuple[Experiment, float | None]:
+        """Return the experiment, and the inner rate if it was chosen by the data."""
         train = self.data.split(whole, self.seed, self.max_examples).train
         inputs = Inputs.of(train)
         procedure = self._procedure(inputs, train.num_clients)
         # A network that does not fit is found before anything is written.
         network = procedure.network
-        told = {"inner", "inner_lr", "local"} & self.algorithm_options.keys()
+        told, rate = {"inner", "inner_lr", "local"} & self.algorithm_options.keys(), None
         if inputs.target_scale is not None and not told:
             rate = defaults.safe_inner_rate(network, train, inputs.target_scale[1], self.seed)
-            log.warning("the inner rate is %g, at which squared errors do not diverge; --inner-lr says otherwise", rate)
             safe = replace(self, algorithm_options={**self.algorithm_options, "inner_lr": rate})
             procedure = safe._procedure(inputs, train.num_clients)
-        return Experiment.of(self.data, procedure, self.looks, whole)
+        return Experiment.of(self.data, procedure, self.looks, whole), rate
 
     def _procedure(self, inputs: Inputs, clients: int | None) -> Procedure:
         """Return the procedure for so many training clients; they are not known while names and values are checked."""
@@ -163,3 +165,25 @@ class Recipe:
             inner = {name: options.pop(name) for name in list(options) if name not in own}
             options["of"] = algorithms.make(options["of"], **inner)
         return algorithms.make(self.algorithm, **options)
+
+
+def prepare_all(recipes: Sequence[Recipe], whole: FederatedDataset | None = None) -> list[Experiment]:
+    """Return the experiments of recipes for the same data, which are read once unless they are given.
+
+    What the data settle for several of them is said once.
+
+    Raises:
+        UsageError: a recipe does not fit the data.
+        DataError: the data are absent or damaged.
+    """
+    whole = recipes[0].data.load() if whole is None else whole
+    prepared = [recipe._prepared(whole) for recipe in recipes]
+    chosen: dict[float, list[str]] = {}
+    for experiment, rate in prepared:
+        if rate is not None:
+            chosen.setdefault(rate, []).append(experiment.procedure.algorithm.title)
+    if chosen:
+        of = {rate: f" for {', '.join(titles)}" if len(chosen) > 1 else "" for rate, titles in chosen.items()}
+        said = " and ".join(f"{rate:g}{titles}" for rate, titles in of.items())
+        log.warning("the inner rate is %s, at which squared errors do not diverge; --inner-lr says otherwise", said)
+    return [experiment for experiment, _ in prepared]

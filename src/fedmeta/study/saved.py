@@ -1,6 +1,7 @@
 """What run folders hold, read back; what is written when a run is done; and a client's own model in a file."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,31 +17,45 @@ from fedmeta.evaluation.evaluator import Report
 from fedmeta.model import Model
 from fedmeta.runs.inputs import Inputs, tuples
 from fedmeta.runs.loop import Run
+from fedmeta.runs.procedure import Procedure
 from fedmeta.runs.saved import SavedRun, read_procedure
 from fedmeta.study.compare import FinishedRun
 from fedmeta.study.dataspec import DataSpec
 from fedmeta.study.experiment import Experiment, Validation
 
 
-def read_experiment(folder: Path, rounds: int | None = None) -> Experiment:
+def read_experiment(folder: Path, rounds: int | None = None, *, all_tested: bool = False) -> Experiment:
     """Return the experiment of a run folder; its data are read again.
 
     Args:
         folder: the run folder.
         rounds: in all, if there shall be more than at first.
+        all_tested: whether all test clients are wanted, also where the run was tested on a sample of them.
 
     Raises:
         UsageError: the folder holds no run, or one that was started from Python.
         CheckpointError: run.toml is damaged.
         DataError: the data are absent or damaged.
     """
+    procedure, data, looks = read_recipe(folder)
+    if all_tested:
+        data = replace(data, max_evaluated=sys.maxsize)
+    return Experiment.of(data, procedure if rounds is None else replace(procedure, rounds=rounds), looks)
+
+
+def read_recipe(folder: Path) -> tuple[Procedure, DataSpec, Validation]:
+    """Return what a run folder says of the procedure, of where the data lie and of when the run was looked at.
+
+    Raises:
+        UsageError: the folder holds no run, or one that was started from Python.
+        CheckpointError: run.toml is damaged.
+    """
     procedure, settings = read_procedure(folder)
     recipe = settings["recipe"]
     try:
-        data, looks = DataSpec.from_dict(recipe["data"]), Validation(**recipe["validation"])
+        return procedure, DataSpec.from_dict(recipe["data"]), Validation(**recipe["validation"])
     except (KeyError, TypeError, AttributeError, UsageError) as error:
         raise CheckpointError(f"{folder / 'run.toml'} is damaged: {error!r}") from error
-    return Experiment.of(data, procedure if rounds is None else replace(procedure, rounds=rounds), looks)
 
 
 def check_data(saved: SavedRun, experiment: Experiment) -> None:
@@ -93,7 +108,10 @@ def read_client_model(path: Path) -> tuple[Model, Inputs, Any]:
     metadata = pytrees.load_metadata(path)
     content = metadata.get("client_model")
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one")
+        raise CheckpointError(
+            f"{path} is not a client's model: fedmeta adapt RUN --examples FILE writes one, and the folder of a run "
+            "stands for its model"
+        )
     try:
         inputs = Inputs.from_dict(content["inputs"])
         model = inputs.model(content["network"]["name"], tuples(content["network"]["options"]))

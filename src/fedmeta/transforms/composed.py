@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedmeta._arrays import is_float, wide, wide_type
+from fedmeta._settings import said
 from fedmeta.errors import UsageError
 from fedmeta.transforms.transform import Body, Memory, Transform, key_of, over_floats
 
@@ -34,7 +35,7 @@ class chain(Transform):
         given = tuple(part for some in (*each, parts) for part in (some if isinstance(some, tuple | list) else (some,)))
         for part in given:
             if not isinstance(part, Transform):
-                raise UsageError(f"a part of a chain must be a transform, not {part!r}")
+                raise UsageError(f"a part of a chain must be a transform such as quantise(8), not {said(part)}")
         if not given:
             raise UsageError("a chain needs at least one part; identity() sends a tree as it is")
         object.__setattr__(self, "parts", given)
@@ -98,7 +99,7 @@ class error_feedback(Transform):
 
     def __post_init__(self):
         if not isinstance(self.of, Transform):
-            raise UsageError(f"of must be a transform, not {self.of!r}")
+            raise UsageError(f"of must be a transform such as top_k(0.1), not {said(self.of)}")
 
     def init(self, like: Any) -> Memory:
         """Return zeros like the tree, and the memory of `of`."""

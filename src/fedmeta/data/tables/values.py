@@ -1,5 +1,7 @@
 """A column's values, read as its field in the schema says; what does not fit is a problem."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -45,6 +47,11 @@ def spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), pa.string())])
     return column.cast(pa.string()) if kind != "string" else column
+
+
+def row_names(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column of identifiers as whole numbers where the source has such, else as text; None in gaps."""
+    return (column if type_of(column) == "integer" else spelled(column)).to_pylist()
 
 
 def text_and_gaps(raw: RawTable, held: Field) -> tuple[pa.ChunkedArray, np.ndarray]:

@@ -123,7 +123,7 @@ def test_codes_that_are_no_characters_are_refused(fedmeta, tmp_path):
     for x, says in ((np.full((2, 3), 9), "outside 0 to 1"), (np.zeros((2, 3), np.float32), "codes of characters")):
         np.savez(tmp_path / "x.npz", x=x, y=np.array(["a", "b"]))
         with pytest.raises(DataError, match=says):
-            inputs.read(str(tmp_path / "x.npz"), need_target=True)
+            inputs.read(str(tmp_path / "x.npz"))
 
 
 def test_a_run_says_with_which_versions_it_was_made(train_shop):
@@ -140,3 +140,19 @@ def test_a_report_names_markup_like_any_other_folder(fedmeta, train_shop):
     assert done.code == 0, done.err
     assert f"{run}/model.safetensors" in done.out.replace("\n", "")
     assert json.loads((run / "evaluation.json").read_text())["clients"] == 1
+
+
+def test_rows_without_a_target_are_left_out_of_what_a_client_adapts_on_if_that_is_said(fedmeta, train_shop, tmp_path):
+    _, run = train_shop()
+    whole = "spent,visits,member,label\n5000,3,True,yes\n4000,5,False,no\n"
+    (tmp_path / "whole.csv").write_text(whole)
+    (tmp_path / "gap.csv").write_text(whole + "4500,2,True,\n")
+    refused = fedmeta("adapt", run, "--examples", tmp_path / "gap.csv", "--out", tmp_path / "gap.safetensors")
+    assert refused.code == 1
+    assert "--drop-missing-target" in refused.err
+    words = ("--examples", tmp_path / "gap.csv", "--drop-missing-target", "--out", tmp_path / "gap.safetensors")
+    done = fedmeta("adapt", run, *words)
+    assert done.code == 0, done.err
+    assert "1 row without a target left out" in done.err
+    fedmeta("adapt", run, "--examples", tmp_path / "whole.csv", "--out", tmp_path / "whole.safetensors")
+    assert (tmp_path / "gap.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

@@ -24,9 +24,10 @@ from fedmeta.cli.options import reading_options, told_of_reading
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the client's model goes.",
 )
+@click.option("--drop-missing-target", is_flag=True, help="Leave out rows of a table without a target.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
-def adapt(run: Path, examples: str, out: Path, as_json: bool, **reading: Any) -> None:
+def adapt(run: Path, examples: str, out: Path, drop_missing_target: bool, as_json: bool, **reading: Any) -> None:
     """Adapt the result of a run to a client's own examples, and write the client's model.
 
     The examples are a table with the columns that training had, an .npz file with arrays x and
@@ -45,7 +46,8 @@ def adapt(run: Path, examples: str, out: Path, as_json: bool, **reading: Any) ->
     from fedmeta.task import Batch
 
     saved = load_run(run)
-    x, y = saved.procedure.inputs.read(examples, need_target=True, reading=told_of_reading(reading))
+    told = told_of_reading(reading)
+    x, y = saved.procedure.inputs.read(examples, drop_missing_target=drop_missing_target, reading=told)
     support = Batch(x, y)
     key = random.as_key(random.key_data(saved.procedure.seed, "adapt"))
 

@@ -128,6 +128,7 @@ def read_examples(
     *,
     classes: Sequence[str] | None = None,
     need_target: bool = True,
+    drop_missing_target: bool = False,
     reading: Reading | Mapping[str, Any] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the examples of one client: a table with the columns that training had, or an `.npz` file.
@@ -137,6 +138,7 @@ def read_examples(
         schema: of the training, which a table needs; a client column is not read.
         classes: the names of the classes of an `.npz` file; None for regression.
         need_target: whether targets are read; examples without them are refused then.
+        drop_missing_target: leave out rows of a table without a target, in place of refusing them.
         reading: how a file is to be read, where that is told.
 
     Returns:
@@ -151,7 +153,7 @@ def read_examples(
     not_one_text("classes", classes)
     if _is_npz(path):
         return _examples_of_arrays(Path(path), classes, need_target)
-    raw, prepared = _one_clients(path, schema, need_target, reading)
+    raw, prepared = _one_clients(path, schema, reading, target=need_target, drop_missing_target=drop_missing_target)
     return prepared.x, _targets(prepared.y, schema, raw.name) if schema is not None and need_target else None
 
 
@@ -177,7 +179,7 @@ def read_rows(
     """
     if _is_npz(path):
         return _examples_of_arrays(Path(path), None, False)[0], {}
-    raw, prepared = _one_clients(path, schema, False, reading)
+    raw, prepared = _one_clients(path, schema, reading, target=False)
     known = () if schema is None else schema.identifiers
     return prepared.x, {name: _tables(path).row_names(raw.columns[name]) for name in raw.columns if name in known}
 
@@ -187,7 +189,7 @@ def _is_npz(path: Any) -> bool:
 
 
 def _one_clients(
-    path: Any, schema: Schema | None, need_target: bool, reading: Reading | Mapping[str, Any] | None
+    path: Any, schema: Schema | None, reading: Reading | Mapping[str, Any] | None, **prepared_as: bool
 ) -> tuple[Any, Any]:
     """Return a table and its rows as the schema says, all of one client, whoever the table says it is."""
     if schema is None:
@@ -195,7 +197,7 @@ def _one_clients(
     tables, how = _tables(path), _reading(reading)
     raw = tables.read_table(path, how)
     own = Schema(tuple(_told(entry, how) for entry in schema.columns if entry.role != "client"), schema.task)
-    prepared = tables.prepare(raw, own, target=need_target)
+    prepared = tables.prepare(raw, own, **prepared_as)
     _say(raw)
     return raw, prepared
 

@@ -163,17 +163,24 @@ class Inputs:
         return lambda x: bound((x - mean + x @ fill) / std)
 
     def read(
-        self, path: str, *, need_target: bool, reading: Mapping[str, Any] | None = None
+        self, path: str, *, drop_missing_target: bool = False, reading: Mapping[str, Any] | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Read a user's examples: a CSV, Parquet or `.npz` file, or a `.txt` file for a model of text.
+        """Read a user's examples with their targets: a table or `.npz` file, or a `.txt` file for a model of text.
+
+        Args:
+            path: the file.
+            drop_missing_target: leave out rows of a table without a target, in place of refusing them.
+            reading: how a table is to be read, where that is told.
 
         Raises:
             UsageError: the kind of file does not fit.
             DataError: the file does not hold what training had.
         """
         if Path(path).suffix.lower() == ".txt":
-            return self._read_text(path, need_target=need_target)
-        x, y = read_examples(path, self.schema, classes=self.classes, need_target=need_target, reading=reading)
+            return self._read_text(path, need_target=True)
+        x, y = read_examples(
+            path, self.schema, classes=self.classes, drop_missing_target=drop_missing_target, reading=reading
+        )
         return self._checked(path, x), y
 
     def read_rows(

@@ -311,9 +311,8 @@ def _target(raw: RawTable, name: str, column: Profile, wanted: Wanted, signs: Si
             question = kinds.Decision(
                 held,
                 question=(
-                    f"the target column {name!r} holds numbers, but {{words}} in {{places}}: leave the rows out, or "
-                    "say "
-                    "--task classification if these are classes"
+                    f"the target column {name!r} holds numbers, but {{words}} in {{places}}: if that marks a gap, say "
+                    "--missing {first} --drop-missing-target, or --task classification if these are classes"
                 ),
                 misfits=best.pattern,
             )

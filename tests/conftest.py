@@ -8,8 +8,11 @@ from importlib.machinery import PathFinder
 
 from beartype.claw import beartype_package
 
-# What the tests measure and compile is neither read from the user's cache nor left there.
-os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+# What the tests measure and compile is neither read from the user's cache nor left there; the workers share it.
+if not WORKER:
+    os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
 
 # Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing, nor do the
 # emitters of fused loops, which take as long as all the rest. It must be said before JAX starts.
@@ -49,7 +52,8 @@ sys.meta_path.insert(0, _Plain())
 
 
 def pytest_unconfigure():
-    shutil.rmtree(os.environ["FEDMETA_CACHE"], ignore_errors=True)
+    if not WORKER:
+        shutil.rmtree(os.environ["FEDMETA_CACHE"], ignore_errors=True)
 
 
 # Compilation makes the first example of a property slow; the same examples everywhere make a failure repeatable.

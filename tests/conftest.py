@@ -8,11 +8,10 @@ from importlib.machinery import PathFinder
 
 from beartype.claw import beartype_package
 
-WORKER = "PYTEST_XDIST_WORKER" in os.environ
-
 # What the tests measure and compile is neither read from the user's cache nor left there; the workers share it.
-if not WORKER:
-    os.environ["FEDMETA_CACHE"] = tempfile.mkdtemp(prefix="fedmeta-tests-")
+os.environ["FEDMETA_CACHE"] = (
+    os.environ["FEDMETA_CACHE"] if "PYTEST_XDIST_WORKER" in os.environ else tempfile.mkdtemp(prefix="fedmeta-tests-")
+)
 
 # Nearly all of the suite's time is compilation, and on networks this small the later passes gain nothing, nor do the
 # emitters of fused loops, which take as long as all the rest. It must be said before JAX starts.
@@ -52,7 +51,7 @@ sys.meta_path.insert(0, _Plain())
 
 
 def pytest_unconfigure():
-    if not WORKER:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ["FEDMETA_CACHE"], ignore_errors=True)
 
 

@@ -30,7 +30,7 @@ COLOURS = (
 # Likewise, so that no two are alike in grey.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
 _DASHES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
-INK, QUIET, GRID = "#1c1c1d", "#66676a", "#e4e4e5"
+INK, QUIET, GRID, PAPER = "#1c1c1d", "#66676a", "#e4e4e5", "#fefefe"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -119,7 +119,7 @@ def learning(axes: Any, runs: Sequence[FinishedRun], comparison: Comparison | No
             reached, sent = comparison.cost[run.title]
             value = next((value for number, _, value in looks[run.title] if number == reached), math.nan)
             colour, marker, _ = mark(run)
-            axes.plot(sent / 1e6, value, marker=marker, color=colour, markersize=8, markeredgecolor="white")
+            axes.plot(sent / 1e6, value, marker=marker, color=colour, markersize=8, markeredgecolor=PAPER)
     scaled(axes, runs[0].measure)
     over_bytes(axes, [sent for points in looks.values() for _, sent, _ in points])
 
@@ -159,6 +159,8 @@ def line(axes: Any, run: FinishedRun, x: Values, y: Values, **more: Any) -> None
     values = np.asarray(y, float)
     form = {"color": colour, "linestyle": dash, "marker": marker, "markersize": 5, "linewidth": 1.6, "label": run.title}
     form |= {"markevery": max(1, len(x) // 8), **more}
+    if not np.isfinite(values).any():
+        form["markevery"] = None
     axes.plot(x, np.where(np.isfinite(values), values, np.nan), **form)
 
 
@@ -232,12 +234,15 @@ def _beside(axes: Any, run: FinishedRun) -> None:
 
 
 def _apart(places: Sequence[float], gap: float) -> list[float]:
-    """Return ascending places, moved so that no two are nearer than the gap."""
-    moved: list[float] = []
-    for place in places:
-        moved.append(max(place, moved[-1] + gap) if moved else place)
-    shift = sum(moved) / len(moved) - sum(places) / len(places)
-    return [place - shift for place in moved]
+    """Return ascending places, of which those that are nearer than the gap have moved apart."""
+    moved = list(places)
+    for _ in range(20):
+        for place in range(1, len(moved)):
+            short = gap - (moved[place] - moved[place - 1])
+            if short > 0:
+                moved[place - 1] -= short / 2
+                moved[place] += short / 2
+    return moved
 
 
 def _as_percent() -> Any:

@@ -128,7 +128,8 @@ def _of_several(comparison: Comparison) -> list[str]:
         shown = [f"{run.title} with {score(name, run.report.figures.over_points[name])}" for run in others]
         last = f", last {shown[-1]}" if len(others) > 1 else ""
         first += f"; next is {shown[0]}{last}"
-        gap = Difference.of(sign * (best[0].report.figures.each[name] - others[0].report.figures.each[name]))
+        ahead = [run.report.figures.each[name] for run in (best[0], others[0])]
+        gap = Difference.between(*ahead[::sign])
         if gap.count > 1 and math.isfinite(gap.low):
             sure = "beyond chance for these clients" if gap.low > 0 else "which may be chance"
             sentences.append(

@@ -60,6 +60,7 @@ def _content(found: FinishedRun | Comparison | Repeats, command: str | None) -> 
     every = [run for each in repeats.comparisons for run in each.runs] if repeats else runs
     first = runs[0].experiment
     classification = runs[0].report.figures.confusion is not None
+    signs, symbols = panels.swatches(runs)
     return {
         "title": _title(runs, Path(first.data.data).name),
         "result": result(found),
@@ -67,7 +68,8 @@ def _content(found: FinishedRun | Comparison | Repeats, command: str | None) -> 
         "facts": _facts(runs, repeats),
         "single": len(runs) == 1,
         "adapts": any(run.adapts for run in runs),
-        "swatches": panels.swatches(runs),
+        "swatches": signs,
+        "symbols": symbols,
         "quality": tables.quality(runs),
         "seeds": tables.seeds(repeats) if repeats else [],
         "interval_panels": [panels.intervals(repeats)] if repeats else [],

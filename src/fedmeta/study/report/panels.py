@@ -13,15 +13,16 @@ from fedmeta._extras import need
 from fedmeta.study import plots
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import NAMES, SHARES
-from fedmeta.study.plots import COLOURS, GRID, INK, POINTS, QUIET, STYLE, line, mark
+from fedmeta.study.plots import COLOURS, GRID, INK, PAPER, POINTS, QUIET, STYLE, line, mark
 
 _VARIABLES = {
     INK: "var(--ink)",
     QUIET: "var(--quiet)",
     GRID: "var(--line)",
+    PAPER: "var(--paper)",
     **{colour: f"var(--c{place})" for place, colour in enumerate(COLOURS)},
 }
-_CELLS = 40
+_CELLS = 32
 """Of more than `POINTS` points, those in the same cell of so many by so many are drawn as one that is larger."""
 
 
@@ -38,8 +39,8 @@ class Panel:
     svg: str
 
 
-def swatches(runs: Sequence[FinishedRun]) -> dict[str, str]:
-    """Return by title how each algorithm is drawn, as a small SVG element."""
+def swatches(runs: Sequence[FinishedRun]) -> tuple[dict[str, str], str]:
+    """Return by title how each algorithm is drawn, as a small SVG element, and what all of these refer to."""
 
     def of(run: FinishedRun) -> Callable[[Any], None]:
         def draw(axes: Any) -> None:
@@ -50,7 +51,12 @@ def swatches(runs: Sequence[FinishedRun]) -> dict[str, str]:
 
         return draw
 
-    return {run.title: _svg(of(run), f"k{place}", size=(0.7, 0.2)) for place, run in enumerate(runs)}
+    signs, symbols = {}, []
+    for place, run in enumerate(runs):
+        text = _svg(of(run), f"sign{place}", size=(0.7, 0.2))
+        symbols.append(text.replace("<svg", f'<symbol id="sign{place}"', 1).replace("</svg>", "</symbol>"))
+        signs[run.title] = f'<svg aria-hidden="true"><use href="#sign{place}"/></svg>'
+    return signs, f'<svg class="symbols" aria-hidden="true">{"".join(symbols)}</svg>'
 
 
 def learning(runs: Sequence[FinishedRun], comparison: Comparison | None) -> list[Panel]:
@@ -155,7 +161,9 @@ def intervals(repeats: Repeats) -> Panel:
             values = values[np.isfinite(values)]
             axes.plot(values, [place - 0.25] * len(values), linestyle="", marker="|", color=QUIET, markersize=6)
             if math.isfinite(interval.low) and math.isfinite(interval.high):
-                axes.plot([interval.low, interval.high], [place, place], color=colour, linewidth=2.5)
+                ends = np.array([interval.low, interval.high])
+                ends = ends.clip(0, 1) if repeats.measure in SHARES else ends
+                axes.plot(ends, [place, place], color=colour, linewidth=2.5)
             if math.isfinite(interval.mean):
                 axes.plot(interval.mean, place, marker=marker, color=colour, markersize=7)
         axes.set_yticks(range(len(titles)), titles)
@@ -279,6 +287,10 @@ def _svg(draw: Callable[[Any], None], salt: str, size: tuple[float, float] = (4.
     text = re.sub(r"px 'DejaVu Sans'[^;\"]*", "px system-ui, sans-serif", text)
     text = re.sub(r'<svg ([^>]*?)width="[^"]*"|(<svg [^>]*?)height="[^"]*"', r"<svg \1\2", text, count=1)
     text = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", text, count=1)
+    # Points lie within the axes.
+    text = re.sub(r'<g clip-path="url\(#\w+\)">\s*(<use [^>]*/>)\s*</g>', r"\1", text)
     for colour, variable in _VARIABLES.items():
         text = re.sub(colour + r"\b", variable, text, flags=re.IGNORECASE)
+    # A hundredth of a point is more than a screen shows.
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
     return re.sub(r"\n\s*", "\n", text).replace("xlink:href", "href")

@@ -206,8 +206,8 @@ def gains(runs: Sequence[FinishedRun]) -> Table | None:
     for run in runs:
         if not run.adapts:
             continue
-        change = sign * (run.report.figures.each[name] - run.report.figures_before.each[name])
-        sides = [f"{int(np.sum(side)):,}" for side in (change > 0, change == 0, change < 0)]
+        after, before = sign * run.report.figures.each[name], sign * run.report.figures_before.each[name]
+        sides = [f"{int(np.sum(side)):,}" for side in (after > before, after == before, after < before)]
         gain = run.report.gain
         rows.append(Row(run.title, [difference(name, gain), *sides, "yes" if gain.beyond_chance else "no"]))
     if not rows:
@@ -240,7 +240,7 @@ def clients(runs: Sequence[FinishedRun]) -> Table:
         note = f"{SHOWN:,} of {count:,} clients: those that {headings[-1]} serves worst."
     rows = [
         Row(
-            short(report.clients[place]),
+            short(report.clients[place], 40),
             [
                 f"{int(report.support_examples[place]):,}",
                 f"{int(report.after.examples[place]):,}",

@@ -15,7 +15,7 @@ from fedmeta.evaluation.scores import Predictions, Report, Scores
 from fedmeta.study.compare import FinishedRun, Repeats, compare
 from fedmeta.study.formatting import counted, duration, interval, listed, short
 from fedmeta.study.recipe import Recipe
-from fedmeta.study.report import tables, write_report
+from fedmeta.study.report import panels, tables, write_report
 from fedmeta.study.verdict import result
 from tests.study.test_compare import classified, finished, predicted
 
@@ -185,6 +185,18 @@ def test_classes_that_are_many_are_shown_as_confused_pairs(tmp_path):
     seen, page = read(tmp_path, finished("fedavg", [0.5], report=report))
     assert "Confused most" in seen
     assert 'class="matrix"' not in page
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5001], [0.5, 0.501, 0.502], [1e-7, 1e-3, 1e6], [123456.1, 123456.2]])
+def test_the_labels_of_an_axis_do_not_repeat(numbers, values):
+    values = values if numbers else [min(value, 1.0) for value in values]
+    run = finished("maml", values, numbers=numbers, sent=1234)
+    for panel in [*panels.learning([run], None), *panels.adapting([run])]:
+        labels = re.findall(r"<text[^>]*>([^<]*)</text>", panel.svg)
+        assert labels
+        # The two axes may have a label in common, and no more than that.
+        assert all(labels.count(label) <= 2 for label in labels), (panel.title, labels)
 
 
 def test_an_algorithm_that_does_not_adapt_is_said_not_to(tmp_path):

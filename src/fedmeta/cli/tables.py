@@ -10,7 +10,7 @@ from rich.table import Table
 from fedmeta.evaluation.figures import Figures
 from fedmeta.study.baselines import MEANING, TITLES
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
-from fedmeta.study.formatting import NAMES, counted, interval, megabytes, score
+from fedmeta.study.formatting import NAMES, counted, interval, megabytes, score, titled
 from fedmeta.study.verdict import leaders, result, verdicts
 
 
@@ -172,7 +172,7 @@ def _say(console: Console, sentences: Sequence[str]) -> None:
 
 
 def _heading(name: str) -> str:
-    return f"{NAMES[name][0].upper()}{NAMES[name][1:]}{' in %' if name == 'accuracy' else ''}"
+    return f"{titled(name)}{' in %' if name == 'accuracy' else ''}"
 
 
 def _who(run: FinishedRun) -> str:

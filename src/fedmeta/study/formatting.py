@@ -22,6 +22,11 @@ SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
 """The figures that are shown in percent."""
 
 
+def titled(name: str) -> str:
+    """Return the name of a figure as a title begins with it, for example "Accuracy" or "RMSE"."""
+    return f"{NAMES[name][0].upper()}{NAMES[name][1:]}"
+
+
 def percent(value: float) -> str:
     """Return a share as percent with one digit, for example "93.4 %"."""
     return f"{100 * value:.1f} %"

@@ -11,7 +11,7 @@ from fedmeta._extras import need
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.study.baselines import TITLES
 from fedmeta.study.compare import Comparison, FinishedRun
-from fedmeta.study.formatting import NAMES, SHARES
+from fedmeta.study.formatting import NAMES, SHARES, titled
 
 # In the order of ALGORITHMS: those of Okabe and Ito, then of Tol, which people with colour blindness can tell apart.
 COLOURS = (
@@ -86,12 +86,13 @@ def draw(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> A
         learning(parts[0], runs, comparison)
         adaptation(parts[1], runs)
         clients(parts[2], runs)
-        name = NAMES[runs[0].measure]
-        for axes, title in zip(
-            parts,
-            (f"Validation {name} while it learns", "Unseen clients, as they adapt", "Unseen clients, one by one"),
-            strict=True,
-        ):
+        name, heading = NAMES[runs[0].measure], titled(runs[0].measure)
+        titles = (
+            f"Validation {name} by bytes sent",
+            f"{heading} as unseen clients adapt",
+            f"{heading} of each unseen client",
+        )
+        for axes, title in zip(parts, titles, strict=True):
             axes.set_title(title)
         handles, labels = parts[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
@@ -119,7 +120,15 @@ def learning(axes: Any, runs: Sequence[FinishedRun], comparison: Comparison | No
             reached, sent = comparison.cost[run.title]
             value = next((value for number, _, value in looks[run.title] if number == reached), math.nan)
             colour, marker, _ = mark(run)
-            axes.plot(sent / 1e6, value, marker=marker, color=colour, markersize=8, markeredgecolor=PAPER)
+            axes.plot(
+                sent / 1e6,
+                value,
+                marker=marker,
+                color=colour,
+                markersize=10,
+                markeredgecolor=PAPER,
+                markeredgewidth=0.7,
+            )
     scaled(axes, runs[0].measure)
     over_bytes(axes, [sent for points in looks.values() for _, sent, _ in points])
 
@@ -159,7 +168,7 @@ def line(axes: Any, run: FinishedRun, x: Values, y: Values, **more: Any) -> None
     values = np.asarray(y, float)
     form = {"color": colour, "linestyle": dash, "marker": marker, "markersize": 5, "linewidth": 1.6, "label": run.title}
     form |= {"markevery": max(1, len(x) // 8), **more}
-    if not np.isfinite(values).any():
+    if np.isfinite(values).sum() < 3:
         form["markevery"] = None
     axes.plot(x, np.where(np.isfinite(values), values, np.nan), **form)
 
@@ -203,6 +212,9 @@ def over_bytes(axes: Any, sent: Sequence[int]) -> None:
 
 def whole(axes: Any) -> None:
     """Let the x axis have whole numbers only."""
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim(low - 0.5, high + 0.5)
     axes.xaxis.set_major_locator(need("matplotlib.ticker", "a picture").MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(_plain())
 

@@ -12,7 +12,7 @@ import numpy as np
 from fedmeta._extras import need
 from fedmeta.study import plots
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
-from fedmeta.study.formatting import NAMES, SHARES
+from fedmeta.study.formatting import NAMES, SHARES, titled
 from fedmeta.study.plots import COLOURS, GRID, INK, PAPER, POINTS, QUIET, STYLE, line, mark
 
 _VARIABLES = {
@@ -78,9 +78,11 @@ def learning(runs: Sequence[FinishedRun], comparison: Comparison | None) -> list
 def adapting(runs: Sequence[FinishedRun]) -> list[Panel]:
     """Return what adaptation does step by step, the spread over clients, and each client before and after."""
     measure = runs[0].measure
-    found = [Panel("Unseen clients, as they adapt", _svg(lambda axes: plots.adaptation(axes, runs), "steps"))]
+    found = [
+        Panel(f"{titled(measure)} as unseen clients adapt", _svg(lambda axes: plots.adaptation(axes, runs), "steps"))
+    ]
     found.append(
-        Panel("Unseen clients, one by one, after adapting", _svg(lambda axes: plots.clients(axes, runs), "each"))
+        Panel(f"{titled(measure)} of each unseen client", _svg(lambda axes: plots.clients(axes, runs), "each"))
     )
     for place, run in enumerate(run for run in runs if run.adapts):
         before, after = run.report.figures_before.each[measure], run.report.figures.each[measure]
@@ -292,5 +294,5 @@ def _svg(draw: Callable[[Any], None], salt: str, size: tuple[float, float] = (4.
     for colour, variable in _VARIABLES.items():
         text = re.sub(colour + r"\b", variable, text, flags=re.IGNORECASE)
     # A hundredth of a point is more than a screen shows.
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), text)
     return re.sub(r"\n\s*", "\n", text).replace("xlink:href", "href")

@@ -22,6 +22,7 @@ from fedmeta.study.formatting import (
     megabytes,
     score,
     short,
+    titled,
 )
 from fedmeta.study.verdict import leaders
 
@@ -288,7 +289,7 @@ def steps(runs: Sequence[FinishedRun]) -> Table | None:
 
 def heading(name: str) -> str:
     """Return the name of a figure with its unit, for a table of that figure alone."""
-    return f"{NAMES[name][0].upper()}{NAMES[name][1:]}{', %' if name in SHARES else ''}"
+    return f"{titled(name)}{', %' if name in SHARES else ''}"
 
 
 def number(value: Any) -> str:

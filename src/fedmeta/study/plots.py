@@ -215,7 +215,7 @@ def whole(axes: Any) -> None:
     low, high = axes.get_xlim()
     if high - low < 1:
         axes.set_xlim(low - 0.5, high + 0.5)
-    axes.xaxis.set_major_locator(need("matplotlib.ticker", "a picture").MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(need("matplotlib.ticker", "a picture").MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(_plain())
 
 

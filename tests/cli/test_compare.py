@@ -1,9 +1,17 @@
+import html
+import io
 import json
+import shlex
 
 import pytest
+from rich.console import Console
 
 import fedmeta as fm
+from fedmeta.cli import tables
+from fedmeta.study.baselines import TITLES
+from fedmeta.study.compare import Repeats, compare
 from tests.examples import cells
+from tests.study.test_compare import classified, finished, predicted
 
 QUICK = ("--rounds", 12, "--validate-every", 4)
 
@@ -96,3 +104,57 @@ def test_every_algorithm_of_a_comparison_has_the_rate_and_the_test_clients_that_
     for name, outcome in done.json["algorithms"].items():
         assert outcome["test"]["clients"] == 1
         assert fm.load_run(tmp_path / name).algorithm.inner_lr == 0.02
+
+
+def runs_of(numbers):
+    """Runs whose figures are as wide as they come, beside all baselines."""
+    make = (lambda: predicted([123456.7, 0.00123, 1e12])) if numbers else (lambda: classified([1.0, 0.5, 0.0]))
+    beside = {name: make() for name in TITLES}
+    return [
+        finished(name, [0.5, 0.25], numbers=numbers, sent=10**10, report=make(), **beside)
+        for name in ("fedavg", "maml", "meta-sgd", "per-fedavg")
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("numbers", [False, True])
+def test_no_number_in_a_table_is_cut_off(width, numbers):
+    def lines(show, *what, at):
+        console = Console(width=at, file=io.StringIO(), force_terminal=False)
+        show(console, *what)
+        return console.file.getvalue().splitlines()
+
+    runs = runs_of(numbers)
+    repeats = Repeats(tuple(compare(runs_of(numbers)) for _ in range(3)))
+    for show, *what in (
+        (tables.show, runs, compare(runs)),
+        (tables.show, runs[:1]),
+        (tables.show_repeats, repeats),
+    ):
+        narrow, wide = (lines(show, *what, at=columns) for columns in (width, 1000))
+        assert max(map(len, narrow)) <= width
+        assert "…" not in "".join(narrow)
+        for title in (run.title for run in what[0]) if what[0] is not repeats else repeats.values:
+            every = [number for line in wide if line.split("  ")[0].strip() == title for number in line.split()]
+            shown = [number for line in narrow if line.split("  ")[0].strip() == title for number in line.split()]
+            assert every
+            assert set(every) <= set(shown)
+
+
+def test_the_report_has_the_command_that_repeats_it(fedmeta, tmp_path):
+    out = tmp_path / "a folder"
+    words = ("compare", "--data", "digits", "--algorithms", "fedavg", *QUICK, "--baselines", "free", "--out", out)
+    done = fedmeta(*words)
+    assert done.code == 0, done.err
+    page = html.unescape((out / "report.html").read_text())
+    assert shlex.join(["fedmeta", *map(str, words)]) in page
+
+
+def test_the_report_of_several_seeds_has_their_intervals(fedmeta, tmp_path):
+    some = ("--algorithms", "fedavg,maml", "--seeds", 2, "--baselines", "free")
+    done = fedmeta("compare", "--data", "digits", *some, *QUICK, "--out", tmp_path)
+    assert done.code == 0, done.err
+    assert "best in the mean over 2 seeds" in " ".join(done.out.split())
+    page = (tmp_path / "report.html").read_text()
+    assert "2 seeds: means and intervals" in page
+    assert "Differences, seed by seed" in page

@@ -160,7 +160,7 @@ def test_operations_that_could_not_be_counted_are_shown_as_such(tmp_path):
     assert (counted.flops(), other.flops()) == (10, None)
     comparison = compare([counted, other])
     assert comparison.summary()["algorithms"]["maml"]["flops"] is None
-    write_report(tmp_path / "report.html", [counted, other], comparison)
+    write_report(tmp_path / "report.html", comparison)
     assert "<td>not counted</td>" in (tmp_path / "report.html").read_text()
     assert gigaflops(2 * 10**9) == "2"
 

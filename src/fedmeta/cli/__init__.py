@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _check_text(arguments)
-        code = app.main(arguments, prog_name="fedmeta", standalone_mode=False)
+        code = app.main(arguments, prog_name="fedmeta", standalone_mode=False, obj=tuple(arguments))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         code = 2

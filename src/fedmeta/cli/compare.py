@@ -91,7 +91,7 @@ def compare(
     comparison = comparisons[0]
     found = comparison if seeds == 1 else Repeats(tuple(comparisons))
     save(out, found)
-    pages = write_pages(out, comparison.runs, comparison)
+    pages = write_pages(out, found)
     if as_json:
         click.echo(json.dumps(found.summary(), indent=1))
         return

@@ -1,6 +1,7 @@
-"""Tables for the terminal."""
+"""Tables for the terminal; where it is narrow, several in place of one, so that no number is cut off."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
@@ -9,108 +10,160 @@ from rich.table import Table
 from fedmeta.evaluation.figures import Figures
 from fedmeta.study.baselines import MEANING, TITLES
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
-from fedmeta.study.formatting import NAMES, megabytes, score
-from fedmeta.study.verdict import told, verdicts
+from fedmeta.study.formatting import NAMES, counted, interval, megabytes, score, titled
+from fedmeta.study.verdict import leaders, result, verdicts
 
 
-def score_table(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> Table:
-    """Return what each algorithm gives to clients that took no part in training, and below what costs nothing gives."""
-    name = runs[0].measure
-    table = _table(f"{_heading(name)} on {_who(runs[0])}")
-    for heading in ("before", "after", "clients", "std", "worst"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if comparison is not None:
-        table.add_column("rounds", justify="right", no_wrap=True)
-        table.add_column("MB sent", justify="right", no_wrap=True)
+@dataclass(frozen=True)
+class _Columns:
+    """Columns that belong together: in one table if there is room, else in one of their own.
 
-    def cells(figures: Figures) -> list[str]:
-        values = (figures.over_points[name], figures.over_clients[name], figures.std, figures.worst_tenth)
-        return [score(name, value, unit=False) for value in values]
+    Args:
+        title: what they are.
+        headings: of the columns.
+        cells: by column, then by row.
+    """
 
-    best = (max if name == "accuracy" else min)(run.report.figures.over_points[name] for run in runs)
-    for run in runs:
-        figures = run.report.figures
-        row = [score(name, run.report.figures_before.over_points[name], unit=False), *cells(figures)]
-        if comparison is not None:
-            rounds, sent = comparison.cost[run.title]
-            row += [str(rounds), megabytes(sent)]
-        bold = figures.over_points[name] == best and len(runs) > 1
-        table.add_row(run.title, *row, style="bold" if bold else "", end_section=run is runs[-1])
-    for kind, report in runs[0].baselines.items():
-        table.add_row(TITLES[kind], "", *cells(report.figures))
-    return table
-
-
-def seeds_table(repeats: Repeats) -> Table:
-    """Return the means over seeds with their intervals, of each algorithm and each baseline."""
-    first = repeats.comparisons[0]
-    name, seeds = repeats.measure, len(repeats.comparisons)
-    table = _table(f"{_heading(name)} on unseen clients, {seeds} seeds")
-    for heading in ("mean", "95 % interval", "clients", "lowest", "highest"):
-        table.add_column(heading, justify="right", no_wrap=True)
-
-    def show(value: float) -> str:
-        return score(name, value, unit=False)
-
-    for title, interval in repeats.intervals.items():
-        values = repeats.values[title]
-        table.add_row(
-            title,
-            show(interval.mean),
-            f"{show(interval.low)} to {show(interval.high)}",
-            show(float(repeats.by_client[title].mean())),
-            show(values.min()),
-            show(values.max()),
-            end_section=title == first.runs[-1].title,
-        )
-    return table
-
-
-def figures_table(run: FinishedRun) -> Table:
-    """Return every figure of one run, before and after adaptation, over data points and over clients."""
-    table = _table("All figures")
-    for heading in ("before", "after", "before (clients)", "after (clients)"):
-        table.add_column(heading, justify="right")
-    before, after = run.report.figures_before, run.report.figures
-    for name in after.over_points:
-        values = (
-            before.over_points[name],
-            after.over_points[name],
-            before.over_clients[name],
-            after.over_clients[name],
-        )
-        table.add_row(NAMES[name], *(score(name, value) for value in values))
-    return table
-
-
-def explain(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> str:
-    """Return what the columns mean."""
-    name = NAMES[runs[0].measure]
-    text = (
-        f"before, after: {name} over all query examples, before and after a client adapts on its support; "
-        f"clients, std: mean and standard deviation over clients; worst: the mean over the worst tenth of clients."
-    )
-    if runs[0].baselines:
-        text += f" {'; '.join(f'{TITLES[name]}: {MEANING[name]}' for name in runs[0].baselines)}."
-    if comparison is not None:
-        target = score(runs[0].measure, comparison.target)
-        text += f" rounds, MB sent: until the validation clients reached {target}, which they did with every algorithm."
-    return text
+    title: str
+    headings: Sequence[str]
+    cells: Sequence[Sequence[str]]
 
 
 def show(console: Console, runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> None:
     """Print the table, what it means, and in words what a reader must not miss."""
-    console.print(score_table(runs, comparison))
+    beside = [TITLES[kind] for kind in runs[0].baselines]
+    best = {run.title for run in leaders(runs)} if len(runs) > 1 else set()
+    parts = [_quality(runs), *([] if comparison is None else [_cost(runs, comparison)])]
+    _print(console, [*(run.title for run in runs), *beside], parts, best, lines_below=len(runs))
     if len(runs) == 1:
-        console.print(figures_table(runs[0]))
-    console.print(explain(runs, comparison), style="dim", highlight=False)
+        names = list(runs[0].report.figures.over_points)
+        _print(console, [NAMES[name] for name in names], [_all_figures(runs[0], names)])
+    console.print(explain(runs, comparison), style="dim")
     _say(console, verdicts(runs))
 
 
 def show_repeats(console: Console, repeats: Repeats) -> None:
-    """Print the table over seeds, and which differences are beyond the interval."""
-    console.print(seeds_table(repeats))
-    _say(console, told(repeats))
+    """Print the table over seeds, and in words which differences are beyond the interval."""
+    first = repeats.comparisons[0]
+    _print(console, list(repeats.values), [_seeds(repeats)], lines_below=len(first.runs))
+    _say(console, result(repeats))
+
+
+def explain(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> Table:
+    """Return what the columns and the baselines mean."""
+    name = NAMES[runs[0].measure]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    grid.add_row("before, after", f"{name} over all query examples, before and after adapting")
+    grid.add_row("clients, std, worst", "mean, deviation and worst tenth of the clients, after")
+    if comparison is not None:
+        target = score(runs[0].measure, comparison.target)
+        grid.add_row("rounds, MB sent", f"until the validation clients reached {target}")
+    for kind in runs[0].baselines:
+        grid.add_row(TITLES[kind], MEANING[kind])
+    return grid
+
+
+def _quality(runs: Sequence[FinishedRun]) -> _Columns:
+    """Return what each algorithm gives to unseen clients, and below what costs nothing gives."""
+    name = runs[0].measure
+
+    def cells(before: Figures | None, figures: Figures) -> list[str]:
+        values = (figures.over_points[name], figures.over_clients[name], figures.std, figures.worst_tenth)
+        first = "" if before is None else score(name, before.over_points[name], unit=False)
+        return [first, *(score(name, value, unit=False) for value in values)]
+
+    rows = [cells(run.report.figures_before, run.report.figures) for run in runs]
+    rows += [cells(None, report.figures) for report in runs[0].baselines.values()]
+    headings = ("before", "after", "clients", "std", "worst")
+    return _Columns(f"{_heading(name)} on {_who(runs[0])}", headings, [*zip(*rows, strict=True)])
+
+
+def _cost(runs: Sequence[FinishedRun], comparison: Comparison) -> _Columns:
+    """Return what it took each algorithm to reach the common target."""
+    costs = [comparison.cost[run.title] for run in runs]
+    target = score(runs[0].measure, comparison.target)
+    cells = [[f"{rounds:,}" for rounds, _ in costs], [megabytes(sent) for _, sent in costs]]
+    return _Columns(f"Until the validation clients reached {target}", ("rounds", "MB sent"), cells)
+
+
+def _seeds(repeats: Repeats) -> _Columns:
+    """Return the means over seeds with their intervals, of each algorithm and each baseline."""
+    name = repeats.measure
+    rows = []
+    for title, mean in repeats.intervals.items():
+        values, by_client = repeats.values[title], repeats.by_client[title]
+        ends = [score(name, float(value), unit=False) for value in (by_client.mean(), values.min(), values.max())]
+        rows.append([score(name, mean.mean, unit=False), interval(name, mean, unit=False), *ends])
+    title = f"{_heading(name)} on unseen clients, {counted(len(repeats.comparisons), 'seed')}"
+    return _Columns(title, ("mean", "95 % interval", "clients", "lowest", "highest"), [*zip(*rows, strict=True)])
+
+
+def _all_figures(run: FinishedRun, names: Sequence[str]) -> _Columns:
+    """Return every figure of one run, before and after adaptation, over data points and over clients."""
+    before, after = run.report.figures_before, run.report.figures
+    cells = [
+        [score(name, values[name]) for name in names]
+        for values in (before.over_points, after.over_points, before.over_clients, after.over_clients)
+    ]
+    return _Columns("All figures", ("before", "after", "before (clients)", "after (clients)"), cells)
+
+
+def _print(
+    console: Console, heads: Sequence[str], parts: Sequence[_Columns], bold: Collection[str] = (), lines_below: int = 0
+) -> None:
+    """Print one table of all parts if the console is wide enough, else one of each, or several.
+
+    Args:
+        console: where.
+        heads: the rows' names.
+        parts: their cells.
+        bold: the rows that stand out.
+        lines_below: after how many rows there is a line; a part may have no more rows than these.
+    """
+    together = _Columns(
+        parts[0].title, [h for part in parts for h in part.headings], [c for part in parts for c in part.cells]
+    )
+
+    def table(part: _Columns) -> Table:
+        return _table(part, heads, bold, lines_below, tight=console.width < 80)
+
+    if _fits(console, table(together)):
+        console.print(table(together))
+        return
+    for part in parts:
+        left = list(zip(part.headings, part.cells, strict=True))
+        while left:
+            count = len(left)
+            while count > 1 and not _fits(console, table(_Columns(part.title, *zip(*left[:count], strict=True)))):
+                count -= 1
+            console.print(table(_Columns(part.title, *zip(*left[:count], strict=True))))
+            left = left[count:]
+
+
+def _table(part: _Columns, heads: Sequence[str], bold: Collection[str], lines_below: int, tight: bool) -> Table:
+    table = Table(
+        title=part.title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1),
+        pad_edge=False,
+        collapse_padding=tight,
+    )
+    table.add_column("", no_wrap=True)
+    for heading in part.headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place in range(max(len(column) for column in part.cells)):
+        cells = [column[place] if place < len(column) else "" for column in part.cells]
+        style = "bold" if heads[place] in bold else ""
+        table.add_row(heads[place], *cells, style=style, end_section=place + 1 == lines_below)
+    return table
+
+
+def _fits(console: Console, table: Table) -> bool:
+    return console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width
 
 
 def _say(console: Console, sentences: Sequence[str]) -> None:
@@ -118,19 +171,11 @@ def _say(console: Console, sentences: Sequence[str]) -> None:
         console.print("\n" + "\n".join(sentences), highlight=False, markup=False)
 
 
-def _table(title: str) -> Table:
-    table = Table(
-        title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False
-    )
-    table.add_column("")
-    return table
-
-
 def _heading(name: str) -> str:
-    return f"{NAMES[name][0].upper()}{NAMES[name][1:]}{' in %' if name == 'accuracy' else ''}"
+    return f"{titled(name)}{' in %' if name == 'accuracy' else ''}"
 
 
 def _who(run: FinishedRun) -> str:
     report = run.report
-    clients = "1 unseen client" if len(report.clients) == 1 else f"{len(report.clients):,} unseen clients"
-    return f"{clients}, {int(report.after.examples.sum()):,} query examples"
+    examples = counted(int(report.after.examples.sum()), "query example")
+    return f"{counted(len(report.clients), 'unseen client')}, {examples}"

@@ -120,7 +120,7 @@ def _run(
             if board is not None:
                 board.close()
     finished = finish(experiment, run, set_beside(experiment, baselines))
-    pages = write_pages(out, [finished])
+    pages = write_pages(out, finished)
     if as_json:
         click.echo(json.dumps(finished.summary(), indent=1))
         return

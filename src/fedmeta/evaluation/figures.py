@@ -51,7 +51,8 @@ class Figures:
     @property
     def std(self) -> float:
         """The standard deviation of the headline over clients."""
-        return float(np.std(self.each[self.headline]))
+        with np.errstate(invalid="ignore"):
+            return float(np.std(self.each[self.headline]))
 
     @property
     def worst_tenth(self) -> float:
@@ -94,8 +95,16 @@ class Difference:
         centre = float(values.mean())
         if len(values) == 1:
             return cls(centre, math.nan, math.nan, 1)
-        reach = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+        with np.errstate(invalid="ignore"):
+            spread = values.std(ddof=1)
+        reach = float(stats.t.ppf(0.975, len(values) - 1) * spread / np.sqrt(len(values)))
         return cls(centre, centre - reach, centre + reach, len(values))
+
+    @classmethod
+    def between(cls, one: np.ndarray, other: np.ndarray) -> "Difference":
+        """Return the mean of one minus the other, pair by pair, shape [count]; two infinite ones count as NaN."""
+        with np.errstate(invalid="ignore"):
+            return cls.of(one - other)
 
     def summary(self) -> dict[str, Any]:
         """Return the difference as JSON can hold it."""

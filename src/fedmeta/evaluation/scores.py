@@ -132,7 +132,7 @@ class Report:
     def gain(self) -> Difference:
         """What adapting changes of a client's `figures.headline` in the mean, each client counting the same."""
         name = self.figures.headline
-        return Difference.of(self.figures.each[name] - self.figures_before.each[name])
+        return Difference.between(self.figures.each[name], self.figures_before.each[name])
 
     def _kept(self) -> Predictions:
         if self.predictions is None:

@@ -1,6 +1,7 @@
 """Numbers as text, the same in the terminal, the picture and the report."""
 
 import math
+import unicodedata
 
 from fedmeta.evaluation.figures import Difference
 
@@ -19,6 +20,11 @@ NAMES = {
 
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "calibration_error")
 """The figures that are shown in percent."""
+
+
+def titled(name: str) -> str:
+    """Return the name of a figure as a title begins with it, for example "Accuracy" or "RMSE"."""
+    return f"{NAMES[name][0].upper()}{NAMES[name][1:]}"
 
 
 def percent(value: float) -> str:
@@ -49,10 +55,20 @@ def difference(name: str, gap: Difference) -> str:
     return f"{'+' if gap.mean > 0 else ''}{show(scale * gap.mean)}{unit}{interval}"
 
 
+def interval(name: str, mean: Difference, *, unit: bool = True) -> str:
+    """Return the interval of a figure's mean, for example "93.1 % to 97.0 %"; one of shares ends at 0 and 100 %."""
+    if math.isnan(mean.low):
+        return "-"
+    low, high = (max(mean.low, 0.0), min(mean.high, 1.0)) if name in SHARES else (mean.low, mean.high)
+    return f"{score(name, low, unit=unit)} to {score(name, high, unit=unit)}"
+
+
 def digits(value: float) -> str:
-    """Return a number with four digits; a large one whole, with commas."""
+    """Return a number with four digits; a large one whole, with commas, a very large one with its power of ten."""
     if not math.isfinite(value):
         return str(value)
+    if abs(value) >= 1e9:
+        return f"{value:.3e}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
@@ -67,3 +83,32 @@ def gigaflops(count: int | None) -> str:
     if count is None:
         return "not counted"
     return f"{count / 1e9:,.3g}" if count < 1e12 else f"{count / 1e9:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, for example "1.2 s", "3 min 20 s" or "2 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, for example "1 client" or "1,200 clients"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(words: list[str]) -> str:
+    """Return words as a list in a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def short(name: object, length: int = 60) -> str:
+    """Return a name of the data's as one line that can be shown: what is long loses its middle, signs that have no
+    picture become �."""
+    text = str(name)
+    if len(text) > length:
+        text = f"{text[: length * 2 // 3 - 1]}…{text[-(length // 3) :]}"
+    return "".join("�" if unicodedata.category(sign) in ("Cc", "Cs", "Co", "Cn") else sign for sign in text)

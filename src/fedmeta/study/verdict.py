@@ -1,11 +1,13 @@
 """What the figures say, in words, where a reader must not miss it."""
 
+import math
 from collections.abc import Sequence
 
 from fedmeta.evaluation.figures import MORE_IS_BETTER, Difference
 from fedmeta.evaluation.scores import Report
-from fedmeta.study.compare import FinishedRun, Repeats
-from fedmeta.study.formatting import NAMES, difference, score
+from fedmeta.study.baselines import TITLES
+from fedmeta.study.compare import Comparison, FinishedRun, Repeats
+from fedmeta.study.formatting import NAMES, counted, difference, interval, listed, score
 
 BESIDE = {
     "constant": ("the same answer to all", "the most frequent class of the training clients", "their mean target"),
@@ -40,6 +42,23 @@ def verdicts(runs: Sequence[FinishedRun]) -> list[str]:
     return [sentence for run in runs for sentence in verdict(run)]
 
 
+def result(found: FinishedRun | Comparison | Repeats) -> list[str]:
+    """Return the result in one to three sentences: who is best, and by how much."""
+    if isinstance(found, FinishedRun):
+        return [*_of_one(found), *_beside(found)]
+    return _of_seeds(found) if isinstance(found, Repeats) else _of_several(found)
+
+
+def leaders(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Return the runs with the best figure over data points: one, or several that are equal; none if none is finite."""
+    values = [run.report.figures.over_points[run.measure] for run in runs]
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return []
+    best = (max if runs[0].measure in MORE_IS_BETTER else min)(finite)
+    return [run for run, value in zip(runs, values, strict=True) if value == best]
+
+
 def told(repeats: Repeats) -> list[str]:
     """Return a sentence for each two algorithms: which is better, and whether that is beyond the interval."""
     titles = {run.title for run in repeats.comparisons[0].runs}
@@ -71,3 +90,89 @@ def _size(gap: Difference) -> Difference:
     if gap.mean >= 0:
         return gap
     return Difference(-gap.mean, -gap.high, -gap.low, gap.count)
+
+
+def _of_one(run: FinishedRun) -> list[str]:
+    name = run.measure
+    before, after = (part.over_points[name] for part in (run.report.figures_before, run.report.figures))
+    where = f"on {_tested(run)}"
+    if not run.adapts:
+        return [f"{run.title} has {NAMES[name]} {score(name, after)} {where}; it does not adapt."]
+    sentences = [
+        f"{run.title} has {NAMES[name]} {score(name, after)} {where} after they adapt, {score(name, before)} before."
+    ]
+    if run.report.gain.count > 1:
+        sentences.append(
+            f"Adapting changes a client's {NAMES[name]} by {difference(name, run.report.gain)} in the mean."
+        )
+    return sentences
+
+
+def _of_several(comparison: Comparison) -> list[str]:
+    runs, name = comparison.runs, comparison.runs[0].measure
+    if len(runs) == 1:
+        return result(runs[0])
+    best = leaders(runs)
+    if not best:
+        return [f"No algorithm has a finite {NAMES[name]} on {_tested(runs[0])}."]
+    value = best[0].report.figures.over_points[name]
+    first = (
+        f"{listed([run.title for run in best])} {'is' if len(best) == 1 else 'are'} best: {NAMES[name]} "
+        f"{score(name, value)} on {_tested(runs[0])}"
+    )
+    sentences = []
+    sign = 1 if name in MORE_IS_BETTER else -1
+    others = [run for run in runs if run not in best and math.isfinite(run.report.figures.over_points[name])]
+    others.sort(key=lambda run: -sign * run.report.figures.over_points[name])
+    if others:
+        shown = [f"{run.title} with {score(name, run.report.figures.over_points[name])}" for run in others]
+        last = f", last {shown[-1]}" if len(others) > 1 else ""
+        first += f"; next is {shown[0]}{last}"
+        ahead = [run.report.figures.each[name] for run in (best[0], others[0])]
+        gap = Difference.between(*ahead[::sign])
+        if gap.count > 1 and math.isfinite(gap.low):
+            sure = "beyond chance for these clients" if gap.low > 0 else "which may be chance"
+            sentences.append(
+                f"Client by client, {best[0].title} is ahead of {others[0].title} by {difference(name, gap)} in the "
+                f"mean, {sure}; this is one seed."
+            )
+    return [f"{first}.", *sentences, *_beside(runs[0])]
+
+
+def _of_seeds(repeats: Repeats) -> list[str]:
+    name, count = repeats.measure, len(repeats.comparisons)
+    titles = [run.title for run in repeats.comparisons[0].runs]
+    means = {title: repeats.intervals[title] for title in titles if math.isfinite(repeats.intervals[title].mean)}
+    if not means:
+        return [f"No algorithm has a finite {NAMES[name]} with every seed."]
+    best = (max if name in MORE_IS_BETTER else min)(means, key=lambda title: means[title].mean)
+    mean = means[best]
+    between = f" ({interval(name, mean)})" if mean.count > 1 else ""
+    sentences = [
+        f"{best} is best in the mean over {counted(count, 'seed')}: {NAMES[name]} {score(name, mean.mean)}{between}."
+    ]
+    gaps = {other: gap for one, other, gap in repeats.differences() if one == best and other in titles}
+    sure = [f"{other} ({difference(name, gap)})" for other, gap in gaps.items() if gap.beyond_chance]
+    unsure = [f"{other} ({difference(name, gap)})" for other, gap in gaps.items() if not gap.beyond_chance]
+    if sure:
+        sentences.append(f"Seed by seed it is better than {listed(sure)}.")
+    if unsure:
+        sentences.append(f"It is not shown to be better than {listed(unsure)}.")
+    return sentences
+
+
+def _beside(run: FinishedRun) -> list[str]:
+    """Return which of the baselines is best."""
+    name = run.measure
+    values = {kind: report.figures.over_points[name] for kind, report in run.baselines.items()}
+    values = {kind: value for kind, value in values.items() if math.isfinite(value)}
+    if not values:
+        return []
+    best = (max if name in MORE_IS_BETTER else min)(values, key=lambda kind: values[kind])
+    return [f"The best baseline is “{TITLES[best]}” with {score(name, values[best])}."]
+
+
+def _tested(run: FinishedRun) -> str:
+    report = run.report
+    examples = counted(int(report.after.examples.sum()), "query example")
+    return f"{counted(len(report.clients), 'unseen client')} ({examples})"

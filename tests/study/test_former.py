@@ -28,7 +28,7 @@ FORMER = Path(__file__).parent / "former"
 COLUMNS = {"client": "user", "target": "label"}
 # What was said then, and what was the default.
 SAID = {"model": "softmax_regression", "rounds": 3, "server": "momentum", "server_lr": 0.1}
-CHOSEN = {**SAID, "cohort_size": 4, "select": "last"}
+CHOSEN = {**SAID, "cohort_size": 4, "support": 0.2, "select": "last"}
 
 
 @pytest.fixture

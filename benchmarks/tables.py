@@ -59,15 +59,12 @@ WHOLE = {"task": "regression"}
 
 TABLES = {
     "egsingle by child": Table("mlmRev", "egsingle", "childid", "math"),
-    "egsingle by school": Table("mlmRev", "egsingle", "schoolid", "math"),
     "wagepan": Table("wooldridge", "wagepan", "nr", "lwage"),
     "Males": Table("plm", "Males", "nr", "wage"),
     "Chem97 by school": Table("mlmRev", "Chem97", "school", "score", WHOLE),
     "Exam": Table("mlmRev", "Exam", "school", "normexam"),
     "Hsb82": Table("mlmRev", "Hsb82", "school", "mAch"),
     "ScotsSec": Table("mlmRev", "ScotsSec", "primary", "attain", WHOLE),
-    "nlschools": Table("MASS", "nlschools", "class", "lang", WHOLE),
-    "Gcsemv": Table("mlmRev", "Gcsemv", "school", "written", {"drop_missing_target": True}),
     "LaborSupply": Table("plm", "LaborSupply", "id", "lnhr"),
     "PSID7682": Table("AER", "PSID7682", "id", "wage", WHOLE),
     "RiceFarms": Table("plm", "RiceFarms", "id", "goutput", WHOLE),

@@ -14,7 +14,7 @@ from fedmeta.study.formatting import gigaflops, megabytes, percent
 from fedmeta.study.plots import COLOURS, draw
 from fedmeta.study.recipe import Recipe
 from fedmeta.study.report import write_report
-from fedmeta.study.verdict import told, verdict
+from fedmeta.study.verdict import result, verdict
 
 SPREAD = 3.0
 
@@ -120,10 +120,16 @@ def test_intervals_and_differences_are_over_seeds_and_seed_by_seed():
     # Though the two intervals overlap by far, with each split the one is ahead.
     assert gap.beyond_chance
     assert [(better, worse) for better, worse, _ in others] == [("FedAvg", "constant"), ("FedMeta(MAML)", "constant")]
-    said = told(repeats)
-    assert said[0].startswith("FedMeta(MAML) is better than FedAvg: +11.7 points (")
-    uncertain = told(repeated((0.5, 0.6), (0.8, 0.4)))
-    assert uncertain[0].startswith("FedAvg is not shown to be better than FedMeta(MAML)")
+    assert result(repeats)[1].startswith("Seed by seed it is better than FedAvg (+11.7 points (")
+    uncertain = result(repeated((0.5, 0.6), (0.8, 0.4)))
+    assert uncertain[0].startswith("FedAvg is best in the mean over 2 seeds")
+    assert uncertain[1].startswith("It is not shown to be better than FedMeta(MAML)")
+    assert len(uncertain) == 2
+    useless = result(repeated((0.05, 0.6), (0.1, 0.4)))
+    assert useless[-1] == (
+        "FedAvg is no better than always answering the most frequent class of the training clients: accuracy 7.5 % "
+        "against 10.0 % in the mean over seeds."
+    )
     assert json.loads(json.dumps(repeats.summary()))["differences"][0]["beyond_chance"] is True
 
 
@@ -132,14 +138,13 @@ def test_a_model_that_what_costs_nothing_equals_is_told_so_in_words():
     assert verdict(finished("fedavg", [0.5], report=classified([0.9, 0.9]), **beside)) == []
     (one,) = verdict(finished("fedavg", [0.5], report=classified([0.8, 0.8]), **beside))
     assert one == (
-        "FedAvg is no better than the same answer to all (the most frequent class of the training clients): "
-        "accuracy 80.0 % against 80.0 % over the query examples."
+        "FedAvg is no better than always answering the most frequent class of the training clients: "
+        "accuracy 80.0 % against 80.0 %."
     )
     beside = {"constant": predicted([3.0, 3.0]), "support": predicted([1.0, 1.0])}
     (one,) = verdict(finished("fedavg", [5.0], numbers=True, report=predicted([2.0, 2.0]), **beside))
     assert one == (
-        "FedAvg is no better than nothing but a client's own support (its mean target): "
-        "RMSE 2.000 against 1.000 over the query examples."
+        "FedAvg is no better than always answering the mean target of a client's own support: RMSE 2.000 against 1.000."
     )
 
 
@@ -147,7 +152,7 @@ def test_a_model_that_adapting_makes_worse_is_told_so_in_words():
     good, bad = predicted([1.0, 1.0, 1.0]), predicted([1.5, 2.0, 2.5])
     kept = replace(good.predictions, after=bad.predictions.after)
     (one,) = verdict(finished("maml", [1.0], numbers=True, report=replace(bad, predictions=kept)))
-    assert one.startswith("FedMeta(MAML): adapting makes clients worse, by +1.000 (-0.2421 to 2.242) of RMSE")
+    assert one.startswith("FedMeta(MAML): adapting makes clients worse, by 1.000 (-0.2421 to 2.242) of RMSE")
     assert one.endswith("which may be chance.")
     assert verdict(finished("fedavg", [1.0], numbers=True, report=replace(bad, predictions=kept))) == []
     kept = replace(good.predictions, before=bad.predictions.after)

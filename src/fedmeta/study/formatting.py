@@ -47,12 +47,12 @@ def score(name: str, value: float, *, unit: bool = True) -> str:
     return digits(value)
 
 
-def difference(name: str, gap: Difference) -> str:
+def difference(name: str, gap: Difference, *, signed: bool = True) -> str:
     """Return a mean and its interval, for example "+2.1 points (0.4 to 3.8)"."""
     scale, unit = (100, " points") if name in SHARES else (1, "")
     show = "{:.1f}".format if name in SHARES else digits
     interval = "" if math.isnan(gap.low) else f" ({show(scale * gap.low)} to {show(scale * gap.high)})"
-    return f"{'+' if gap.mean > 0 else ''}{show(scale * gap.mean)}{unit}{interval}"
+    return f"{'+' if gap.mean > 0 and signed else ''}{show(scale * gap.mean)}{unit}{interval}"
 
 
 def interval(name: str, mean: Difference, *, unit: bool = True) -> str:

@@ -10,10 +10,10 @@ from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import NAMES, counted, difference, interval, listed, score
 
 BESIDE = {
-    "constant": ("the same answer to all", "the most frequent class of the training clients", "their mean target"),
-    "support": ("nothing but a client's own support", "its most frequent class", "its mean target"),
+    "constant": ("the most frequent class of the training clients", "the mean target of the training clients"),
+    "support": ("the most frequent class of a client's own support", "the mean target of a client's own support"),
 }
-"""Of each baseline that costs nothing: what it is, and its answer of classes and of numbers."""
+"""What each baseline that costs nothing answers, of classes and of numbers."""
 
 
 def verdict(run: FinishedRun) -> list[str]:
@@ -25,14 +25,15 @@ def verdict(run: FinishedRun) -> list[str]:
     sentences = [
         _no_better(run.title, name, figures.over_points[name], run.baselines[beside], beside)
         for beside in BESIDE
-        if beside in run.baselines and not _better(name, figures.over_points[name], run.baselines[beside])
+        if beside in run.baselines
+        and not _ahead(name, figures.over_points[name], run.baselines[beside].figures.over_points[name])
     ]
     gain = run.report.gain
     if run.adapts and gain.count and (gain.mean < 0) == (name in MORE_IS_BETTER) and gain.mean != 0:
         sure = "" if gain.beyond_chance else ", which may be chance"
+        by = difference(name, _size(gain), signed=False)
         sentences.append(
-            f"{run.title}: adapting makes clients worse, by {difference(name, _size(gain))} of {NAMES[name]} in the "
-            f"mean over clients{sure}."
+            f"{run.title}: adapting makes clients worse, by {by} of {NAMES[name]} in the mean over clients{sure}."
         )
     return sentences
 
@@ -59,30 +60,17 @@ def leaders(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     return [run for run, value in zip(runs, values, strict=True) if value == best]
 
 
-def told(repeats: Repeats) -> list[str]:
-    """Return a sentence for each two algorithms: which is better, and whether that is beyond the interval."""
-    titles = {run.title for run in repeats.comparisons[0].runs}
-    name, seeds = repeats.measure, len(repeats.comparisons)
-    return [
-        f"{one} is {'' if gap.beyond_chance else 'not shown to be '}better than {other}: "
-        f"{difference(name, _size(gap))} of {NAMES[name]}, seed by seed ({seeds} seeds)."
-        for one, other, gap in repeats.differences()
-        if titles & {one, other}
-    ]
-
-
-def _better(name: str, value: float, beside: Report) -> bool:
-    other = beside.figures.over_points[name]
+def _ahead(name: str, value: float, other: float) -> bool:
     return value > other if name in MORE_IS_BETTER else value < other
 
 
 def _no_better(title: str, name: str, value: float, beside: Report, kind: str) -> str:
-    what, of_classes, of_numbers = BESIDE[kind]
-    answer = of_classes if beside.figures.confusion is not None else of_numbers
-    return (
-        f"{title} is no better than {what} ({answer}): {NAMES[name]} {score(name, value)} against "
-        f"{score(name, beside.figures.over_points[name])} over the query examples."
-    )
+    other = beside.figures.over_points[name]
+    return f"{_always(title, name, kind)}: {NAMES[name]} {score(name, value)} against {score(name, other)}."
+
+
+def _always(title: str, name: str, kind: str) -> str:
+    return f"{title} is no better than always answering {BESIDE[kind][name == 'rmse']}"
 
 
 def _size(gap: Difference) -> Difference:
@@ -158,6 +146,12 @@ def _of_seeds(repeats: Repeats) -> list[str]:
         sentences.append(f"Seed by seed it is better than {listed(sure)}.")
     if unsure:
         sentences.append(f"It is not shown to be better than {listed(unsure)}.")
+    for title in titles:
+        for kind in BESIDE:
+            free = repeats.intervals.get(TITLES[kind])
+            if free is not None and not _ahead(name, repeats.intervals[title].mean, free.mean):
+                values = f"{score(name, repeats.intervals[title].mean)} against {score(name, free.mean)}"
+                sentences.append(f"{_always(title, name, kind)}: {NAMES[name]} {values} in the mean over seeds.")
     return sentences
 
 

@@ -202,7 +202,7 @@ def test_a_run_out_of_patience_is_done_and_its_best_state_is_the_result(fedmeta,
     assert len(rows) == best + 1 + 2 < 40
     assert f"stopped after round {len(rows)}: no better validation loss than that of round {best + 1}" in done.err
     # Its result is that of a run that ended with the best round.
-    short, other = train_shop("--rounds", best + 1, "--server-lr", 0.5, "--validate-every", 1, out="short")
+    short, other = train_shop("--rounds", best + 1, "--server-lr", 0.5, "--select", "last", out="short")
     assert short.code == 0
     assert toys.same_bits(fm.load_run(run).phi, fm.load_run(other).phi)
     assert fedmeta("evaluate", run, "--json").json == fedmeta("evaluate", other, "--json").json
@@ -225,10 +225,10 @@ def test_evaluation_takes_other_steps_of_whatever_adapts(fedmeta, train_shop):
 def test_a_plan_is_explained_by_its_buckets(fedmeta, train_shop):
     done, run = train_shop("--explain-plan", "--json")
     assert done.code == 0, done.err
-    assert done.json["buckets"] == [{"support": 3, "query": 12}]
+    assert done.json["buckets"] == [{"support": 8, "query": 7}]
     assert done.json["flops_per_client"] > 0
     assert not run.exists()
-    assert "3 + 12 support and query examples" in train_shop("--explain-plan")[0].out
+    assert "8 + 7 support and query examples" in train_shop("--explain-plan")[0].out
 
 
 def test_a_run_goes_on_to_more_rounds_as_if_it_had_been_asked_for_them(fedmeta, train_shop):

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedmeta.evaluation.figures import Figures
-from fedmeta.study.baselines import MEANING, TITLES
+from fedmeta.study.baselines import TITLES, meaning
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import NAMES, counted, interval, megabytes, score, titled
 from fedmeta.study.verdict import leaders, result, verdicts
@@ -61,7 +61,7 @@ def explain(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -
         target = score(runs[0].measure, comparison.target)
         grid.add_row("rounds, MB sent", f"until the validation clients reached {target}")
     for kind in runs[0].baselines:
-        grid.add_row(TITLES[kind], MEANING[kind])
+        grid.add_row(TITLES[kind], meaning(kind, numbers=runs[0].measure == "rmse"))
     return grid
 
 

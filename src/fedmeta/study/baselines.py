@@ -27,13 +27,18 @@ FREE = ("constant", "support")
 TITLES = {"constant": "constant", "support": "own support", "alone": "alone", "pooled": "pooled"}
 """The baselines' names for people."""
 
-MEANING = {
-    "constant": "the training clients' mean target or most frequent class, for everyone",
-    "support": "the mean or the most frequent class of a client's own support",
+_MEANING = {
+    "constant": "the {} of the training clients",
+    "support": "the {} of a client's own support",
     "alone": "the same network, trained on a client's support only",
     "pooled": "the same network, trained on all training clients' data in one place",
 }
-"""What they are, in words."""
+
+
+def meaning(name: str, *, numbers: bool) -> str:
+    """Return in words what a baseline is, of numbers or of classes."""
+    return _MEANING[name].format("mean target" if numbers else "most frequent class")
+
 
 ALONE_STEPS, ALONE_RATE = 100, 0.01
 """A client alone takes at most so many steps of Adam at this rate, on its whole support set."""

@@ -5,15 +5,9 @@ from collections.abc import Sequence
 
 from fedmeta.evaluation.figures import MORE_IS_BETTER, Difference
 from fedmeta.evaluation.scores import Report
-from fedmeta.study.baselines import TITLES
+from fedmeta.study.baselines import FREE, TITLES, meaning
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import NAMES, counted, difference, interval, listed, score
-
-BESIDE = {
-    "constant": ("the most frequent class of the training clients", "the mean target of the training clients"),
-    "support": ("the most frequent class of a client's own support", "the mean target of a client's own support"),
-}
-"""What each baseline that costs nothing answers, of classes and of numbers."""
 
 
 def verdict(run: FinishedRun) -> list[str]:
@@ -24,7 +18,7 @@ def verdict(run: FinishedRun) -> list[str]:
     figures, name = run.report.figures, run.measure
     sentences = [
         _no_better(run.title, name, figures.over_points[name], run.baselines[beside], beside)
-        for beside in BESIDE
+        for beside in FREE
         if beside in run.baselines
         and not _ahead(name, figures.over_points[name], run.baselines[beside].figures.over_points[name])
     ]
@@ -70,7 +64,7 @@ def _no_better(title: str, name: str, value: float, beside: Report, kind: str) -
 
 
 def _always(title: str, name: str, kind: str) -> str:
-    return f"{title} is no better than always answering {BESIDE[kind][name == 'rmse']}"
+    return f"{title} is no better than always answering {meaning(kind, numbers=name == 'rmse')}"
 
 
 def _size(gap: Difference) -> Difference:
@@ -147,7 +141,7 @@ def _of_seeds(repeats: Repeats) -> list[str]:
     if unsure:
         sentences.append(f"It is not shown to be better than {listed(unsure)}.")
     for title in titles:
-        for kind in BESIDE:
+        for kind in FREE:
             free = repeats.intervals.get(TITLES[kind])
             if free is not None and not _ahead(name, repeats.intervals[title].mean, free.mean):
                 values = f"{score(name, repeats.intervals[title].mean)} against {score(name, free.mean)}"

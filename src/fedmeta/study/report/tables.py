@@ -8,7 +8,7 @@ import numpy as np
 
 from fedmeta.evaluation.figures import Figures
 from fedmeta.evaluation.scores import Report
-from fedmeta.study.baselines import MEANING, TITLES
+from fedmeta.study.baselines import TITLES, meaning
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import (
     NAMES,
@@ -90,7 +90,7 @@ def quality(runs: Sequence[FinishedRun]) -> Table:
         for run in runs
     ]
     rows += [
-        Row(TITLES[kind], cells(None, report.figures), "beside", MEANING[kind])
+        Row(TITLES[kind], cells(None, report.figures), "beside", meaning(kind, numbers=name == "rmse"))
         for kind, report in runs[0].baselines.items()
     ]
     return Table(

@@ -29,7 +29,8 @@ def test_classification_is_what_scikit_learn_says(sizes, classes, seed):
     for place, (targets, scores) in enumerate(
         [(np.concatenate(y), np.concatenate(logits)), *zip(y, logits, strict=True)]
     ):
-        shares = np.exp(special.log_softmax(scores.astype(np.float64), axis=1))
+        # What is equal but for the noise of float64 is equal.
+        shares = np.round(special.softmax(scores.astype(np.float64), axis=1), 12)
         given_ = scores.argmax(axis=1)
         present = sorted(set(targets) | set(given_))
         some = [c for c in labels if 0 < (targets == c).sum() < len(targets)]
@@ -98,8 +99,32 @@ def test_a_client_of_one_class_has_no_auroc_and_is_left_out_of_the_mean():
     assert found.over_clients["auroc"] == 1.0
 
 
+def test_the_order_of_what_is_nearly_certain_counts():
+    """In float64 all of these shares are 1."""
+    y, gaps = np.array([0, 1, 0, 1]), np.array([45.0, 60.0, 50.0, 70.0])
+    logits = np.stack([np.zeros(4), gaps], axis=1)
+    assert figures([y], [logits]).over_points["auroc"] == 1.0
+    assert figures([1 - y], [logits]).over_points["auroc"] == 0.0
+
+
+def test_a_point_without_an_answer_is_the_last_of_its_class():
+    y, logits = np.array([0, 0, 1, 1]), np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [np.nan, 0.0]])
+    found = figures([y], [logits]).over_points["auroc"]
+    assert found == pytest.approx(0.5), "half of the pairs have the lost point"
+
+
+def test_a_model_that_is_sure_and_right_loses_nothing():
+    found = figures([np.array([0, 1])], [np.array([[99.0, 0.0], [0.0, 99.0]])]).over_points["log_loss"]
+    assert str(found) == "0.0"
+
+
+def test_predictions_may_have_an_axis_of_one_more_than_the_targets():
+    y, answers = np.arange(4.0), np.array([1.0, 1.0, 2.0, 5.0])
+    assert figures([y], [answers[:, None]]).over_points == figures([y], [answers]).over_points
+
+
 def test_answers_of_another_form_have_no_figures():
-    with pytest.raises(fm.errors.UsageError, match="predictions of shape"):
+    with pytest.raises(fm.errors.UsageError, match="as many predictions as targets"):
         figures([np.zeros(3, np.float32)], [np.zeros((3, 2), np.float32)])
     with pytest.raises(fm.errors.UsageError, match="one array"):
         figures([np.zeros(3, np.float32)], [{"a": np.zeros(3)}])

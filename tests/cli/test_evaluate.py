@@ -120,3 +120,13 @@ def test_data_without_columns_must_be_of_the_kind_of_the_training(fedmeta, tmp_p
         assert done.code == 1
         assert name in done.err
         assert "the run was trained on" in done.err
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 clients have fewer than 2 examples")
+def test_a_client_with_one_row_is_left_out_of_what_the_model_is_set_beside_too(fedmeta, train_shop, shop, tmp_path):
+    _, run = train_shop(*SMALL)
+    (tmp_path / "next.csv").write_text(only(shop.read_text(), ("u3", "u7")) + "5000.0,3,True,yes,single\n")
+    done = fedmeta("evaluate", run, "--data", tmp_path / "next.csv", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["clients"], done.json["left_out"]) == (2, 1)
+    assert done.json["baselines"]["support"]["over_examples"]["accuracy"] > 0

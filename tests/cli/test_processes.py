@@ -212,6 +212,12 @@ def test_ctrl_c_stops_all_and_leaves_a_run_that_goes_on(fedmeta, shop, tmp_path)
     again = start("resume", str(run), "--rounds", str(done + 1), "--processes", "2")
     _, err = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, err
+    # Only the leader knows the best round from before; all test its model.
+    written = json.loads((run / "evaluation.json").read_text())
+    tested = fedmeta("evaluate", run, "--json").json
+    assert written["best_round"] == tested["best_round"] is not None
+    for point in ("before", "after"):
+        assert written[point]["over_examples"] == pytest.approx(tested[point]["over_examples"], rel=1e-4)
 
 
 def test_ctrl_c_while_they_start_is_one_line(shop, tmp_path):

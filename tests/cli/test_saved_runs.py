@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
+from fedmeta.runs.folder import read_history
 
 
 def test_a_run_is_not_evaluated_on_data_in_which_its_training_clients_have_changed(fedmeta, train_shop, shop):
@@ -37,7 +38,7 @@ def test_a_run_is_loaded_used_and_shown_without_its_training_data(train_shop, sh
     said = str(saved).splitlines()
     assert said[:2] == ["FedMeta(MAML), 3 rounds", "network: softmax_regression, which predicts 2 classes"]
     assert said[-1] == f"folder: {run}"
-    assert len(said) == 6
+    assert len(said) == 7
     assert str(saved.phi) not in repr(saved)
 
 
@@ -156,3 +157,34 @@ def test_rows_without_a_target_are_left_out_of_what_a_client_adapts_on_if_that_i
     assert "on 2 examples" in done.out
     fedmeta("adapt", run, "--examples", tmp_path / "whole.csv", "--out", tmp_path / "whole.safetensors")
     assert (tmp_path / "gap.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_numbers_that_are_no_table_are_trained_on_and_tested(fedmeta, tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(60, 3)).astype(np.float32)
+    fm.data.save(fm.data.from_arrays(x, x.sum(axis=1), [f"c{i // 6}" for i in range(60)]), tmp_path / "set")
+    words = ("--algorithm", "maml", "--rounds", 2, "--out", tmp_path / "run", "--json")
+    done = fedmeta("train", "--data", tmp_path / "set", *words)
+    assert done.code == 0, done.err
+    assert done.json["figures"]["after"]["over_examples"]["rmse"] > 0
+
+
+def test_the_round_that_was_selected_is_said(fedmeta, train_shop):
+    done, run = train_shop("--rounds", 6, "--validate-every", 1)
+    rounds = {row["round"]: row["validation_accuracy"] for row in read_history(run)}
+    best = max(rounds, key=rounds.get)
+    assert f"Tested as after round {best}, the best by the validation clients" in " ".join(done.out.split())
+    assert fm.load_run(run).best == best
+    assert f"the result is that of round {best}" in str(fm.load_run(run))
+    assert json.loads((run / "evaluation.json").read_text())["best_round"] == best
+    last, other = train_shop("--rounds", 2, "--select", "last", out="last")
+    assert "Tested as after" not in last.out
+    assert fm.load_run(other).best is None
+
+
+def test_a_comparison_over_seeds_has_a_folder_of_its_own(fedmeta, tmp_path):
+    words = ("compare", "--data", "digits", "--algorithms", "fedavg", "--rounds", 1, "--out", tmp_path / "out")
+    assert fedmeta(*words).code == 0
+    refused = fedmeta(*words, "--seeds", 2)
+    assert refused.code == 2
+    assert "holds a comparison with --seeds 1; give another folder for --seeds 2" in refused.err

@@ -30,8 +30,12 @@ def experiment_of(algorithm, numbers=False):
 
 def classified(shares, points=20):
     """Reports of clients of which these shares of the points are right."""
-    y = [np.zeros(points, int) for _ in shares]
-    logits = [np.where(np.arange(points)[:, None] < round(share * points), [1.0, 0.0], [0.0, 1.0]) for share in shares]
+    sizes = points if isinstance(points, tuple) else (points,) * len(shares)
+    y = [np.zeros(size, int) for size in sizes]
+    logits = [
+        np.where(np.arange(size)[:, None] < round(share * size), [1.0, 0.0], [0.0, 1.0])
+        for share, size in zip(shares, sizes, strict=True)
+    ]
     return reported({"accuracy": np.array(shares)}, y, logits)
 
 
@@ -122,7 +126,7 @@ def test_intervals_and_differences_are_over_seeds_and_seed_by_seed():
     assert [(better, worse) for better, worse, _ in others] == [("FedAvg", "constant"), ("FedMeta(MAML)", "constant")]
     assert result(repeats)[1].startswith("Seed by seed it is better than FedAvg (+11.7 points (")
     uncertain = result(repeated((0.5, 0.6), (0.8, 0.4)))
-    assert uncertain[0].startswith("FedAvg is best in the mean over 2 seeds")
+    assert uncertain[0].startswith("FedAvg is best, with accuracy 65.0 % (")
     assert uncertain[1].startswith("It is not shown to be better than FedMeta(MAML)")
     assert len(uncertain) == 2
     useless = result(repeated((0.05, 0.6), (0.1, 0.4)))
@@ -146,6 +150,27 @@ def test_a_model_that_what_costs_nothing_equals_is_told_so_in_words():
     assert one == (
         "FedAvg is no better than always answering the mean target of a client's own support: RMSE 2.000 against 1.000."
     )
+
+
+def test_who_is_ahead_client_by_client_is_said_as_it_is():
+    """A large client decides the figure over data points, and the small ones the mean over clients."""
+    sizes, ahead, behind = (300, 20, 20, 20), (0.9, 0.5, 0.5, 0.5), (0.7, 0.6, 0.65, 0.6)
+    runs = [
+        finished(name, [0.5], report=classified(shares, points=sizes))
+        for name, shares in (("maml", ahead), ("fedavg", behind))
+    ]
+    sentences = result(compare(runs))
+    assert sentences[0].startswith("FedMeta(MAML) is best")
+    assert sentences[1].startswith("But client by client, FedAvg is ahead of FedMeta(MAML) by +")
+    assert "which may be chance" in sentences[1]
+
+
+def test_a_figure_that_is_not_finite_is_none_in_json():
+    lost = predicted([np.inf, 1.0])
+    runs = [finished("fedavg", [np.inf], numbers=True, report=lost), finished("maml", [2.0], numbers=True, report=lost)]
+    found = compare(runs)
+    assert json.loads(json.dumps(found.summary(), allow_nan=False))["common_target"] is None
+    json.dumps(Repeats((found, found)).summary(), allow_nan=False)
 
 
 def test_a_model_that_adapting_makes_worse_is_told_so_in_words():

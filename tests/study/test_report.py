@@ -247,7 +247,7 @@ def test_seeds_are_reported_with_intervals_and_differences(tmp_path):
     repeats = repeated()
     seen, _ = read(tmp_path, repeats)
     assert result(repeats) == [
-        "FedMeta(MAML) is best in the mean over 3 seeds: accuracy 65.0 % (32.1 % to 97.9 %).",
+        "FedMeta(MAML) is best, with accuracy 65.0 % (32.1 % to 97.9 %) in the mean over 3 seeds.",
         "Seed by seed it is better than FedAvg (+11.7 points (4.5 to 18.8)).",
     ]
     assert "FedAvg+11.7 points (4.5 to 18.8)yes" in seen

@@ -41,6 +41,7 @@ def adapt(run: Path, examples: str, out: Path, drop_missing_target: bool, as_jso
 
     from fedmeta import random
     from fedmeta.errors import DataError
+    from fedmeta.evaluation.figures import finite
     from fedmeta.runs.saved import load_run
     from fedmeta.study.saved import save_client_model
     from fedmeta.task import Batch
@@ -63,7 +64,7 @@ def adapt(run: Path, examples: str, out: Path, drop_missing_target: bool, as_jso
     save_client_model(out, saved, descent.params)
     scores = {name: [float(values[0]), float(values[-1])] for name, values in descent.probes.items()}
     if as_json:
-        points = {name: {"before": before, "after": after} for name, (before, after) in scores.items()}
+        points = {name: {"before": finite(one), "after": finite(other)} for name, (one, other) in scores.items()}
         click.echo(json.dumps({"model": str(out), "examples": len(x), **points}, indent=1))
         return
     said = ", ".join(f"{name} {before:.3f} -> {after:.3f}" for name, (before, after) in scores.items())

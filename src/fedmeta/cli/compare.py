@@ -1,6 +1,7 @@
 """`fedmeta compare`: several algorithms on one data set, with the same budget."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def compare(
         raise UsageError("--algorithms names no algorithm")
     if out.exists() and not (out / MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something that is not a comparison; give an empty or a new folder")
+    if (out / MARK).is_file() and (held := tomllib.loads((out / MARK).read_text()).get("seeds", 1)) != seeds:
+        raise UsageError(f"{out} holds a comparison with --seeds {held}; give another folder for --seeds {seeds}")
     given = chosen(options)
     first = given.pop("seed", None) or 0
     recipes = [Recipe.default(data, name, **given, seed=seed) for seed in range(first, first + seeds) for name in names]
@@ -96,7 +99,7 @@ def compare(
         click.echo(json.dumps(found.summary(), indent=1))
         return
     console = Console()
-    show(console, comparison.runs, comparison)
+    show(console, comparison.runs, comparison, f"seed {first}" if seeds > 1 else "")
     if isinstance(found, Repeats):
         show_repeats(console, found)
     lines = [*pages, f"Figures {out / 'comparison.json'}"]

@@ -82,9 +82,9 @@ def evaluate(
         other["algorithm"] = longer(saved.algorithm)
     experiment = replace(experiment, procedure=replace(experiment.procedure, **other))
     report = experiment.report(saved.phi, experiment.test, predictions=True)
-    # The training clients' mean is not known where the training data are not there.
+    # A constant is that of the training clients' targets, which are not there for other data.
     beside = FREE if experiment.train.num_clients else ("support",)
-    finished = FinishedRun(experiment, read_history(run), report, baselines(experiment, beside))
+    finished = FinishedRun(experiment, read_history(run), report, baselines(experiment, beside), saved.best)
     if per_client is not None:
         write_atomically(per_client, report.per_client_csv().encode())
     if as_json:

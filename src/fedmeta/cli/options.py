@@ -107,7 +107,8 @@ data_options = _apply(
         click.option(
             "--fractions",
             metavar="TRAIN,VALIDATION,TEST",
-            help="How the clients are split among training, validation and test.  [default: 0.8,0.1,0.1]",
+            help="How the clients are split among training, validation and test.  [default: 0.8,0.1,0.1; "
+            "0.5,0.25,0.25 of digits]",
         ),
         click.option(
             "--validation-clients",
@@ -138,12 +139,12 @@ run_options = _apply(
         click.option(
             "--cohort-size",
             type=int,
-            help="Clients in a round.  [default: 16, or all there are; 4 of a named data set]",
+            help="Clients in a round.  [default: 16, or all there are; 4 of digits, mnist and shakespeare]",
         ),
         click.option(
             "--support",
             type=float,
-            help="The fraction of examples a client adapts on.  [default: 0.5; 0.2 of a named data set]",
+            help="The fraction of examples a client adapts on.  [default: 0.5; 0.2 of digits, mnist and shakespeare]",
         ),
         click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
@@ -153,7 +154,7 @@ run_options = _apply(
             "--select",
             type=click.Choice(SELECT),
             help="Which round's model is the result: the last one's, or the best one's by the validation clients.  "
-            "[default: best; last of a named data set without --patience]",
+            "[default: best; last of digits, mnist and shakespeare without --patience]",
         ),
         click.option(
             "--patience",

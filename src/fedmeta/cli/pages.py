@@ -36,7 +36,7 @@ def write_pages(folder: Path, found: FinishedRun | Comparison | Repeats) -> list
 
 
 def _command() -> str | None:
-    """Return the command that is at work, as a shell reads it."""
+    """Return the command that is at work, as a shell reads it; None for one that does not repeat what it shows."""
     context = click.get_current_context(silent=True)
     words = None if context is None else context.find_root().obj
-    return None if words is None else shlex.join(["fedmeta", *words])
+    return None if not words or words[0] == "resume" else shlex.join(["fedmeta", *words])

@@ -11,7 +11,7 @@ from fedmeta.evaluation.figures import Figures
 from fedmeta.study.baselines import TITLES, meaning
 from fedmeta.study.compare import Comparison, FinishedRun, Repeats
 from fedmeta.study.formatting import NAMES, counted, interval, megabytes, score, titled
-from fedmeta.study.verdict import leaders, result, verdicts
+from fedmeta.study.verdict import chosen, leaders, result, verdicts
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,24 @@ class _Columns:
     cells: Sequence[Sequence[str]]
 
 
-def show(console: Console, runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> None:
-    """Print the table, what it means, and in words what a reader must not miss."""
+def show(console: Console, runs: Sequence[FinishedRun], comparison: Comparison | None = None, which: str = "") -> None:
+    """Print the table, what it means, and in words what a reader must not miss.
+
+    Args:
+        console: where.
+        runs: one, or several that are compared.
+        comparison: of several.
+        which: of several comparisons this is, such as "seed 0".
+    """
     beside = [TITLES[kind] for kind in runs[0].baselines]
     best = {run.title for run in leaders(runs)} if len(runs) > 1 else set()
-    parts = [_quality(runs), *([] if comparison is None else [_cost(runs, comparison)])]
+    parts = [_quality(runs, which), *([] if comparison is None else [_cost(runs, comparison)])]
     _print(console, [*(run.title for run in runs), *beside], parts, best, lines_below=len(runs))
     if len(runs) == 1:
         names = list(runs[0].report.figures.over_points)
         _print(console, [NAMES[name] for name in names], [_all_figures(runs[0], names)])
     console.print(explain(runs, comparison), style="dim")
-    _say(console, verdicts(runs))
+    _say(console, [*chosen(runs), *verdicts(runs)])
 
 
 def show_repeats(console: Console, repeats: Repeats) -> None:
@@ -65,7 +72,7 @@ def explain(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -
     return grid
 
 
-def _quality(runs: Sequence[FinishedRun]) -> _Columns:
+def _quality(runs: Sequence[FinishedRun], which: str) -> _Columns:
     """Return what each algorithm gives to unseen clients, and below what costs nothing gives."""
     name = runs[0].measure
 
@@ -77,7 +84,8 @@ def _quality(runs: Sequence[FinishedRun]) -> _Columns:
     rows = [cells(run.report.figures_before, run.report.figures) for run in runs]
     rows += [cells(None, report.figures) for report in runs[0].baselines.values()]
     headings = ("before", "after", "clients", "std", "worst")
-    return _Columns(f"{_heading(name)} on {_who(runs[0])}", headings, [*zip(*rows, strict=True)])
+    title = f"{_heading(name)} on {_who(runs[0])}{f', {which}' if which else ''}"
+    return _Columns(title, headings, [*zip(*rows, strict=True)])
 
 
 def _cost(runs: Sequence[FinishedRun], comparison: Comparison) -> _Columns:

@@ -123,7 +123,7 @@ def figures(y: Sequence[np.ndarray], predictions: Sequence[Any]) -> Figures:
 
     Args:
         y: each client's targets, shape [points, ...]: numbers of classes, or numbers to predict.
-        predictions: each client's answers: logits [points, ..., classes], or numbers of the shape of the targets.
+        predictions: each client's answers: logits [points, ..., classes], or as many numbers as there are targets.
 
     Raises:
         UsageError: the answers are neither.
@@ -133,12 +133,12 @@ def figures(y: Sequence[np.ndarray], predictions: Sequence[Any]) -> Figures:
         raise UsageError("figures need predictions that are one array, not several in a dict or a tuple")
     if target.dtype.kind in "iu" and answer.ndim == target.ndim + 1:
         measure, shape = _classification, answer.shape[-1:]
-    elif target.dtype.kind == "f" and answer.shape[1:] == target.shape[1:]:
+    elif target.dtype.kind == "f" and math.prod(answer.shape[1:]) == math.prod(target.shape[1:]):
         measure, shape = _regression, ()
     else:
         raise UsageError(
-            "figures need a logit of each class where targets are whole numbers, and else predictions of the shape of "
-            f"the targets: targets are {target.dtype} of shape {target.shape}, predictions of shape {answer.shape}"
+            "figures need a logit of each class where targets are whole numbers, and else as many predictions as "
+            f"targets: targets are {target.dtype} of shape {target.shape}, predictions of shape {answer.shape}"
         )
     clients = [
         (one.reshape(-1), np.asarray(other, np.float64).reshape(-1, *shape))
@@ -184,12 +184,12 @@ def _classification(y: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     # A class that is neither held nor given says nothing.
     nothing: Any = math.nan
     # From the shares themselves it would end at 36, the logarithm of what float64 tells from zero.
-    loss = -np.mean(logarithms[np.arange(len(y)), y]) if known.all() else math.inf
+    loss = np.mean(-logarithms[np.arange(len(y)), y]) if known.all() else math.inf
     return {
         "accuracy": float(metrics.accuracy_score(y, given)),
         "balanced_accuracy": float(metrics.balanced_accuracy_score(y, given)),
         "macro_f1": float(metrics.f1_score(y, given, labels=labels, average="macro", zero_division=nothing)),
-        "auroc": _auroc(y, shares),
+        "auroc": _auroc(y, _odds(logarithms), known),
         "log_loss": float(loss),
         "calibration_error": _calibration_error(y == given, shares.max(axis=1)),
     }
@@ -205,19 +205,37 @@ def _given(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return known, np.where(known, logits.argmax(axis=1), -1)
 
 
-def _auroc(y: np.ndarray, shares: np.ndarray) -> float:
+def _odds(logarithms: np.ndarray) -> np.ndarray:
+    """Return the logarithm of each class's odds against the rest, from the logarithms of the shares.
+
+    Its order is that of the shares, also where a share is so near to 1 that float64 has no other number between.
+    """
+    rows, top = np.arange(len(logarithms)), logarithms.argmax(axis=1)
+    others = logarithms.copy()
+    others[rows, top] = -np.inf
+    with np.errstate(divide="ignore"):
+        odds = logarithms - np.log1p(-np.exp(np.minimum(others, -0.5)))
+    odds[rows, top] = logarithms[rows, top] - special.logsumexp(others, axis=1)
+    # What differs by the noise of float64 alone is equal.
+    return np.round(odds, 9)
+
+
+def _auroc(y: np.ndarray, odds: np.ndarray, known: np.ndarray) -> float:
     """Return the mean, over the classes that some but not all points are of, of one class's AUROC against the rest.
+
+    A point without a finite answer is the last of its class, and before all others for every other class.
 
     By ranks, for all classes at once: scikit-learn's function, class by class and client by client, takes as long as
     all the other figures five times over.
     """
-    held = np.bincount(y, minlength=shares.shape[1])
+    held = np.bincount(y, minlength=odds.shape[1])
     classes = np.flatnonzero((held > 0) & (held < len(y)))
     if not len(classes):
         return math.nan
     of = y[:, None] == classes
     count = held[classes]
-    ranks = np.where(of, stats.rankdata(shares[:, classes], axis=0), 0.0).sum(axis=0)
+    answers = np.where(known[:, None], odds[:, classes], np.where(of, -np.inf, np.inf))
+    ranks = np.where(of, stats.rankdata(answers, axis=0), 0.0).sum(axis=0)
     return float(np.mean((ranks - count * (count + 1) / 2) / (count * (len(y) - count))))
 
 

@@ -128,7 +128,7 @@ class RunFolder:
         return self._kept.get("memory")
 
     def best(self, like: Any) -> Any:
-        """Return the best state of a run that stops early, as it was at the last checkpoint, or None."""
+        """Return the best state of a run that selects it, as it was at the last checkpoint, or None."""
         name = self._kept.get("best")
         return None if name is None else pytrees.load(self.path / "checkpoint" / name, like)
 
@@ -138,7 +138,7 @@ class RunFolder:
         Args:
             state: the server's state.
             memory: the mark of the clients' memory.
-            best: the best state so far, of a run that stops early.
+            best: the best state so far, of a run that selects it.
 
         Raises:
             RunError: the file system refuses; the previous checkpoint is kept.
@@ -163,15 +163,16 @@ class RunFolder:
             if other.name != kept.get("best"):
                 other.unlink(missing_ok=True)
 
-    def save_result(self, phi: Any, *, rounds: int, stopped: str = "") -> None:
+    def save_result(self, phi: Any, *, rounds: int, stopped: str = "", best: int | None = None) -> None:
         """Write phi to model.safetensors, with the run's settings in the file's metadata.
 
         Args:
             phi: the result.
             rounds: how many rounds are done.
             stopped: why there are no more, or "".
+            best: the round whose phi it is, where the best one was selected.
         """
-        metadata = {"settings": self.settings, "rounds": rounds, "stopped": stopped}
+        metadata = {"settings": self.settings, "rounds": rounds, "stopped": stopped, "best": best}
         pytrees.save(self.path / "model.safetensors", phi, metadata)
 
     @property

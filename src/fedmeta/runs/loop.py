@@ -159,7 +159,7 @@ def train(
             with `patience`, else the last.
         patience: stop after this many validations without a better figure.
         monitor: the validation figure for `select` and `patience`: more is better, except for names that contain
-            "loss" or "error". By default accuracy, or the loss if there is no accuracy.
+            "loss", "error", "rmse" or "mae". By default accuracy, or the loss if there is no accuracy.
         checkpoint_every: rounds between checkpoints; there is always one after the last round.
         listeners: functions of one event, called in this process, in order. One that returns `fm.events.STOP` after a
             round ends the run there; with several processes, at the next checkpoint.
@@ -349,9 +349,14 @@ class _Loop:
             self.save()
             raise
         algorithm = simulator.federation.algorithm
-        result = Run(self.told, tuple(self.rows), plan=simulator.plan, best=self.best.state, algorithm=algorithm)
+        best = self.best.state
+        if self.best.keeps and sharding.several():
+            # Only process 0 has what was best before it was resumed.
+            best = sharding.broadcast(sharding.to_host(self.told if best is None else best))
+        result = Run(self.told, tuple(self.rows), plan=simulator.plan, best=best, algorithm=algorithm)
         if folder:
-            folder.save_result(result.phi, rounds=int(self.told.round), stopped=stopped)
+            chosen = None if best is None else int(best.round)
+            folder.save_result(result.phi, rounds=int(self.told.round), stopped=stopped, best=chosen)
         self.tell(RunEnded(len(self.rows) if folder else int(self.told.round), stopped))
         return result
 

@@ -24,11 +24,12 @@ class SavedRun:
 
     Args:
         procedure: what was learned, and how.
-        phi: the result, arrays of NumPy; of the best round where the run was stopped early.
+        phi: the result, arrays of NumPy.
         data_sha256: the digest of the training clients' data.
         folder: the run folder.
         rounds: how many rounds are done.
         stopped: why there are no more, or "" if those were all that were asked for.
+        best: the round that phi is of, where the best one by the validation clients was selected; else None.
     """
 
     procedure: Procedure
@@ -37,6 +38,7 @@ class SavedRun:
     folder: Path
     rounds: int
     stopped: str = ""
+    best: int | None = None
 
     def __str__(self) -> str:
         classes = self.procedure.inputs.classes
@@ -46,6 +48,8 @@ class SavedRun:
             f"network: {self.procedure.model}, which predicts {predicts}",
             *saying.lines_of(self.rows),
         ]
+        if self.best is not None:
+            lines.append(f"the result is that of round {self.best}, the best by the validation clients")
         if self.stopped:
             lines.append(f"stopped: {self.stopped}")
         return "\n".join([*lines, f"folder: {self.folder}"])
@@ -107,7 +111,8 @@ def load_run(folder: str | Path) -> SavedRun:
         raise UsageError(f"the run in {folder} is not done: fedmeta resume {folder}")
     like = jax.eval_shape(lambda: procedure.algorithm.init(procedure.network, random.default_key()))
     rounds, stopped = int(result.get("rounds", asked)), str(result.get("stopped", ""))
-    return SavedRun(procedure, pytrees.load(file, like), digest, folder.absolute(), rounds, stopped)
+    phi = pytrees.load(file, like)
+    return SavedRun(procedure, phi, digest, folder.absolute(), rounds, stopped, result.get("best"))
 
 
 def read_procedure(folder: Path) -> tuple[Procedure, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """A run in a few lines that a person reads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,5 +36,7 @@ def _figures(row: Mapping[str, Any], prefix: str = "") -> str:
         for name, value in row.items()
         if name not in _BESIDE and name.startswith(_VALIDATION) == bool(prefix)
     }
-    said = (f"{name} {'not finite' if value is None else format(value, '.4g')}" for name, value in chosen.items())
+    said = (
+        f"{name} {format(value, '.4g') if math.isfinite(value) else 'not finite'}" for name, value in chosen.items()
+    )
     return ", ".join(said)

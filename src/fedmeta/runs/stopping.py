@@ -12,7 +12,7 @@ from fedmeta.federation import ServerState
 Select = Literal["last", "best"]
 SELECT = get_args(Select)
 
-_LESS = ("loss", "error")
+_LESS = ("loss", "error", "rmse", "mae")
 
 
 class Best:

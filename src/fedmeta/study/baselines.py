@@ -168,8 +168,11 @@ def _answered(experiment: Experiment, answer: Constant) -> Report:
     procedure, test = experiment.procedure, experiment.test
     model = procedure.network
     targets, answers, supports, values = [], [], [], {}
-    for place in range(test.num_clients):
-        support, query = test.split_at(place, procedure.support, procedure.seed, max_examples=procedure.max_examples)
+    usable = np.flatnonzero(test.sizes >= 2)
+    for place in usable:
+        support, query = test.split_at(
+            int(place), procedure.support, procedure.seed, max_examples=procedure.max_examples
+        )
         y = columns.read(test.y, query)
         given = np.asarray(answer(columns.read(test.y, support)), np.float32)
         given = np.broadcast_to(given, (*y.shape[: y.ndim - given.ndim + (test.num_classes is not None)], *given.shape))
@@ -180,7 +183,8 @@ def _answered(experiment: Experiment, answer: Constant) -> Report:
         supports.append(len(support))
     scores = Scores({name: np.array(each) for name, each in values.items()}, np.array([len(y) for y in targets]))
     kept = Predictions(tuple(targets), tuple(answers), tuple(answers))
-    return Report(scores, scores, tuple(test.client_ids), np.array(supports), (), 0, kept)
+    names = tuple(str(name) for name in test.ids[usable])
+    return Report(scores, scores, names, np.array(supports), (), test.num_clients - len(usable), kept)
 
 
 def _new(experiment: Experiment) -> Any:

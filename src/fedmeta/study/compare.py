@@ -14,7 +14,7 @@ import numpy as np
 from fedmeta._files import write_atomically
 from fedmeta.errors import UsageError
 from fedmeta.evaluation.evaluator import Report
-from fedmeta.evaluation.figures import MORE_IS_BETTER, Difference, Figures
+from fedmeta.evaluation.figures import MORE_IS_BETTER, Difference, Figures, finite
 from fedmeta.study.baselines import TITLES
 from fedmeta.study.experiment import Experiment
 
@@ -28,12 +28,14 @@ class FinishedRun:
         rows: the run's history, a row a round.
         report: the test, with its predictions.
         baselines: by name, the reports of what the run is set beside, on the same clients.
+        best: the round that was selected, the best by the validation clients; None where that is the last.
     """
 
     experiment: Experiment
     rows: Sequence[Mapping[str, Any]]
     report: Report
     baselines: Mapping[str, Report] = field(default_factory=dict)
+    best: int | None = None
 
     @property
     def title(self) -> str:
@@ -82,7 +84,7 @@ class FinishedRun:
     def summary(self) -> dict[str, Any]:
         """Return the figures of the test, and those of the baselines, as JSON can hold them."""
         beside = {name: report.figures.summary() for name, report in self.baselines.items()}
-        return {**self.report.summary(), "baselines": beside}
+        return {**self.report.summary(), "baselines": beside, "best_round": self.best}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,7 @@ class Comparison:
             "cohort_size": procedure.cohort_size,
             "support": procedure.support,
             "seed": procedure.seed,
-            "common_target": self.target,
+            "common_target": finite(self.target),
             "algorithms": {
                 run.experiment.procedure.algorithm.name: {
                     "procedure_sha256": run.experiment.procedure.digest,
@@ -124,6 +126,7 @@ class Comparison:
                     "bytes_to_target": self.cost[run.title][1],
                     "bytes": run.bytes(),
                     "flops": run.flops(),
+                    "best_round": run.best,
                     "test": run.report.summary(),
                 }
                 for run in self.runs
@@ -167,10 +170,10 @@ class Repeats:
         sign = 1 if self.measure in MORE_IS_BETTER else -1
         found = []
         for one, other in combinations(self.values, 2):
-            gap = self.values[one] - self.values[other]
-            if sign * gap.mean() < 0:
-                one, other, gap = other, one, -gap
-            found.append((one, other, Difference.of(gap)))
+            gap = Difference.between(self.values[one], self.values[other])
+            if sign * gap.mean < 0:
+                one, other, gap = other, one, Difference.between(self.values[other], self.values[one])
+            found.append((one, other, gap))
         return found
 
     def summary(self) -> dict[str, Any]:

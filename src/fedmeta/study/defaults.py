@@ -22,6 +22,7 @@ TABLE: dict[str, Any] = {
     "fractions": (0.8, 0.1, 0.1),
     "select": "best",
 }
+"""The network and the budget where nothing was tuned: tables, folders and drawn data."""
 
 DATA: dict[str, dict[str, Any]] = {
     "digits": {
@@ -152,10 +153,10 @@ def default_settings(data: str, algorithm: str) -> dict[str, Any]:
 def safe_inner_rate(model: Model, data: FederatedDataset, scale: float, seed: int) -> float:
     """Return an inner rate at which gradient descent on a scaled squared error does not diverge, at a new model.
 
-    The loss is the mean of ((f(x) - y) / scale)^2, and its Hessian, as far as f is linear in them, the mean of
-    2 g g^T with g the gradient of f(x) / scale. Its largest eigenvalue is at most its trace, the mean of 2 |g|^2, and
-    descent is stable below 2 over that eigenvalue; this is half of what the trace allows. For a linear model |g|^2 is
-    1 + |x|^2.
+    The loss is half the mean of ((f(x) - y) / scale)^2, and its Hessian, as far as f is linear in them, the mean of
+    g g^T with g the gradient of f(x) / scale. Its largest eigenvalue is at most its trace, the mean of |g|^2, and
+    descent is stable below 2 over that eigenvalue; this is a quarter of what the trace allows. For a linear model
+    |g|^2 is 1 + |x|^2.
 
     Args:
         model: predicts one number for each example.

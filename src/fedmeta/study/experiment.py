@@ -49,7 +49,8 @@ class Validation:
             object.__setattr__(self, name, value)
         if not Best(self.select, self.patience, self.monitor).keeps and self.monitor is not None:
             raise UsageError(
-                f"monitor={self.monitor!r} says what the best round is: give select='best' or patience, too"
+                f"monitor={self.monitor!r} says which round is best: say that it is the result (select='best'), or "
+                "give patience"
             )
 
     def to_dict(self) -> dict[str, Any]:

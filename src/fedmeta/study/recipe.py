@@ -178,12 +178,17 @@ def prepare_all(recipes: Sequence[Recipe], whole: FederatedDataset | None = None
     """
     whole = recipes[0].data.load() if whole is None else whole
     prepared = [recipe._prepared(whole) for recipe in recipes]
-    chosen: dict[float, list[str]] = {}
+    chosen: dict[str, list[float]] = {}
     for experiment, rate in prepared:
         if rate is not None:
-            chosen.setdefault(rate, []).append(experiment.procedure.algorithm.title)
+            chosen.setdefault(experiment.procedure.algorithm.title, []).append(rate)
     if chosen:
-        of = {rate: f" for {', '.join(titles)}" if len(chosen) > 1 else "" for rate, titles in chosen.items()}
-        said = " and ".join(f"{rate:g}{titles}" for rate, titles in of.items())
+        spans: dict[str, list[str]] = {}
+        for title, rates in chosen.items():
+            low, high = min(rates), max(rates)
+            spans.setdefault(f"{low:g}" if low == high else f"{low:g} to {high:g}, by seed", []).append(title)
+        said = " and ".join(
+            span + (f" for {', '.join(titles)}" if len(spans) > 1 else "") for span, titles in spans.items()
+        )
         log.warning("the inner rate is %s, at which squared errors do not diverge; --inner-lr says otherwise", said)
     return [experiment for experiment, _ in prepared]

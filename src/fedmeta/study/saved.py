@@ -76,7 +76,8 @@ def finish(experiment: Experiment, run: Run, baselines: Mapping[str, Report] | N
         baselines: what it is set beside.
     """
     report = experiment.report(run.phi, experiment.test, predictions=True, plan=run.plan)
-    finished = FinishedRun(experiment, run.rows, report, baselines or {})
+    best = None if run.best is None else int(run.best.round)
+    finished = FinishedRun(experiment, run.rows, report, baselines or {}, best)
     if run.directory is not None and is_leader():
         text = json.dumps(finished.summary(), indent=1)
         write_atomically(run.directory / "evaluation.json", text.encode())

@@ -23,13 +23,19 @@ def verdict(run: FinishedRun) -> list[str]:
         and not _ahead(name, figures.over_points[name], run.baselines[beside].figures.over_points[name])
     ]
     gain = run.report.gain
-    if run.adapts and gain.count and (gain.mean < 0) == (name in MORE_IS_BETTER) and gain.mean != 0:
+    if run.adapts and math.isfinite(gain.mean) and (gain.mean < 0) == (name in MORE_IS_BETTER) and gain.mean != 0:
         sure = "" if gain.beyond_chance else ", which may be chance"
         by = difference(name, _size(gain), signed=False)
         sentences.append(
             f"{run.title}: adapting makes clients worse, by {by} of {NAMES[name]} in the mean over clients{sure}."
         )
     return sentences
+
+
+def chosen(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return a sentence about the rounds that were selected by the validation clients, if any were."""
+    rounds = [f"{run.best}{f' ({run.title})' if len(runs) > 1 else ''}" for run in runs if run.best is not None]
+    return [f"Tested as after round {listed(rounds)}, the best by the validation clients."] if rounds else []
 
 
 def verdicts(runs: Sequence[FinishedRun]) -> list[str]:
@@ -110,13 +116,17 @@ def _of_several(comparison: Comparison) -> list[str]:
         shown = [f"{run.title} with {score(name, run.report.figures.over_points[name])}" for run in others]
         last = f", last {shown[-1]}" if len(others) > 1 else ""
         first += f"; next is {shown[0]}{last}"
-        ahead = [run.report.figures.each[name] for run in (best[0], others[0])]
-        gap = Difference.between(*ahead[::sign])
+        pair = [best[0], others[0]]
+        gap = Difference.between(*[run.report.figures.each[name] for run in pair][::sign])
+        but = ""
+        if gap.mean < 0:
+            # Large clients may decide the mean over examples.
+            pair, gap, but = pair[::-1], Difference(-gap.mean, -gap.high, -gap.low, gap.count), "But client"
         if gap.count > 1 and math.isfinite(gap.low):
-            sure = "beyond chance for these clients" if gap.low > 0 else "which may be chance"
+            sure = "beyond chance for these clients" if gap.beyond_chance else "which may be chance"
             sentences.append(
-                f"Client by client, {best[0].title} is ahead of {others[0].title} by {difference(name, gap)} in the "
-                f"mean, {sure}; this is one seed."
+                f"{but or 'Client'} by client, {pair[0].title} is ahead of {pair[1].title} by {difference(name, gap)} "
+                f"in the mean, {sure}; this is one seed."
             )
     return [f"{first}.", *sentences, *_beside(runs[0])]
 
@@ -130,10 +140,10 @@ def _of_seeds(repeats: Repeats) -> list[str]:
     best = (max if name in MORE_IS_BETTER else min)(means, key=lambda title: means[title].mean)
     mean = means[best]
     between = f" ({interval(name, mean)})" if mean.count > 1 else ""
-    sentences = [
-        f"{best} is best in the mean over {counted(count, 'seed')}: {NAMES[name]} {score(name, mean.mean)}{between}."
-    ]
-    gaps = {other: gap for one, other, gap in repeats.differences() if one == best and other in titles}
+    ahead = f"has {NAMES[name]}" if len(titles) == 1 else f"is best, with {NAMES[name]}"
+    sentences = [f"{best} {ahead} {score(name, mean.mean)}{between} in the mean over {counted(count, 'seed')}."]
+    trained = {*titles, *(TITLES[kind] for kind in TITLES if kind not in FREE)}
+    gaps = {other: gap for one, other, gap in repeats.differences() if one == best and other in trained}
     sure = [f"{other} ({difference(name, gap)})" for other, gap in gaps.items() if gap.beyond_chance]
     unsure = [f"{other} ({difference(name, gap)})" for other, gap in gaps.items() if not gap.beyond_chance]
     if sure:

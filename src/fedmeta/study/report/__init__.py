@@ -171,15 +171,14 @@ def _settings(runs: Iterable[FinishedRun]) -> tables.Table:
     plain = {"transform": identity(), "aggregator": weighted_mean()}
     rows = []
     for run in runs:
-        procedure, looks = run.experiment.procedure, run.experiment.looks
+        procedure = run.experiment.procedure
         parts = {name: getattr(procedure, name) for name in plain}
         changed = [f"{name} {spelled(part)}" for name, part in parts.items() if part != plain[name]]
-        best = looks.select == "best" or (looks.select is None and looks.patience is not None)
         cells = [
             _options(described(procedure.algorithm)) or "defaults",
             "; ".join([spelled(procedure.server), *changed]),
             f"{procedure.model}{_in_brackets(_options(procedure.model_options))}",
-            "best by the validation clients" if best else "the last",
+            "the last" if run.best is None else f"{run.best}, the best by the validation clients",
         ]
         rows.append(tables.Row(run.title, cells))
     headings = ("", "its settings", "server", "network", "round whose model was tested")

@@ -230,7 +230,7 @@ def _curve(
     )
 
 
-_MEASURED = ("accuracy", "loss")
+_MEASURED = ("accuracy", "loss", "squared_error")
 
 
 def _pairs(

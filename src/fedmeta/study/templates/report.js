@@ -2,7 +2,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   const value = (row, place) => {
     const text = row.cells[place].textContent.trim(), plain = text.replace(/,/g, "");
-    if (/^[+-]?(inf|\d)/.test(plain)) return plain.includes("inf") ? (plain[0] === "-" ? -Infinity : Infinity) : parseFloat(plain);
+    if (/^[+-]?(inf$|\d)/.test(plain)) return plain.includes("inf") ? (plain[0] === "-" ? -Infinity : Infinity) : parseFloat(plain);
     return text === "-" || text === "" ? NaN : text;
   };
   heads.forEach((head, place) => {

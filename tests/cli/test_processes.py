@@ -212,12 +212,23 @@ def test_ctrl_c_stops_all_and_leaves_a_run_that_goes_on(fedmeta, shop, tmp_path)
     again = start("resume", str(run), "--rounds", str(done + 1), "--processes", "2")
     _, err = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, err
-    # Only the leader knows the best round from before; all test its model.
-    written = json.loads((run / "evaluation.json").read_text())
-    tested = fedmeta("evaluate", run, "--json").json
-    assert written["best_round"] == tested["best_round"] is not None
-    for point in ("before", "after"):
-        assert written[point]["over_examples"] == pytest.approx(tested[point]["over_examples"], rel=1e-4)
+
+
+def test_all_processes_test_the_model_of_the_best_round_which_the_leader_alone_has_kept(fedmeta, shop, tmp_path):
+    run = tmp_path / "run"
+    # So many test clients that each process has some.
+    told = ("--validate-every", 1, "--server", "sgd", "--server-lr", 30, "--fractions", "0.1,0.1,0.8")
+    alone = fedmeta(*train(shop, run, 8), *told)
+    assert alone.code == 0, alone.err
+    assert alone.json["best_round"] < 8
+    again = start("resume", str(run), "--processes", "2", "--baselines", "free", "--json")
+    out, err = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, err
+    together = json.loads(out)
+    assert together["best_round"] == alone.json["best_round"]
+    for figure in ("accuracy", "loss"):
+        found, expected = (each["after"]["over_examples"][figure] for each in (together, alone.json))
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_ctrl_c_while_they_start_is_one_line(shop, tmp_path):

@@ -60,7 +60,7 @@ hypothesis.settings.register_profile(
     "fedmeta",
     deadline=None,
     derandomize=True,
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("fedmeta")

@@ -13,5 +13,5 @@ def cells(some, every):
 
 
 def examples(count, **options):
-    """Return settings: so many examples, the same ones each time; in `make soak` many times as many, and others."""
-    return settings(max_examples=count * max(TIMES, 1), derandomize=not TIMES, **options)
+    """Return settings: half as many examples, the same each time; in `make soak` many times as many, and others."""
+    return settings(max_examples=count * TIMES or (count + 1) // 2, derandomize=not TIMES, **options)

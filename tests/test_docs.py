@@ -151,7 +151,7 @@ def test_no_help_of_a_command_scrolls_sideways():
     for path, command in commands:
         if isinstance(command, click.Group):
             commands += [(f"{path} {name}", inner) for name, inner in command.commands.items()]
-        said = command.get_help(click.Context(command, info_name=path, terminal_width=96))
+        said = command.get_help(click.Context(command, info_name=path, terminal_width=96, **app.context_settings))
         assert not [line for line in said.splitlines() if len(line) > SOURCE_WIDTH], path
 
 
@@ -163,4 +163,4 @@ def test_a_command_on_a_page_exists_with_its_options(words):
         found = command.get_command(context, first)
         assert found is not None, first
         command = found
-    command.make_context(command.name, list(words))
+    command.make_context(command.name, list(words), **app.context_settings)

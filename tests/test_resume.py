@@ -15,7 +15,7 @@ from fedmeta import pytrees
 from fedmeta.errors import CheckpointError
 from fedmeta.simulation import memory
 from tests import interrupted_run, toys
-from tests.examples import cells
+from tests.examples import TIMES, cells
 
 ROOT = Path(__file__).parents[1]
 ALGORITHM = fm.MAML(inner_lr=0.2)
@@ -181,6 +181,7 @@ def test_fewer_rounds_than_are_done_are_refused_and_the_run_stays_as_it_is(model
     assert contents(tmp_path) == uninterrupted[1]
 
 
+@pytest.mark.skipif(not TIMES, reason="compiled as users do, which takes long: a part of `make soak`")
 def test_what_users_run_resumes_bit_for_bit_too(tmp_path):
     """With the compiler's own settings, which the rest of this suite does not use, and a process for each part."""
     as_users = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -298,7 +298,7 @@ def test_every_query_transaction_and_action_can_be_reached():
 def test_every_command_has_an_example_that_names_it_and_no_option_twice():
     for path, command in commands():
         name = " ".join(path)
-        text = command.get_help(click.Context(command, info_name=name))
+        text = command.get_help(click.Context(command, info_name=name, help_option_names=["-h", "--help"]))
         assert f"fedmeta ledger {name}" in text, name
         names = [one.name for one in command.params]
         assert len(names) == len(set(names)), name

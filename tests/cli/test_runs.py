@@ -205,7 +205,9 @@ def test_a_run_out_of_patience_is_done_and_its_best_state_is_the_result(fedmeta,
     short, other = train_shop("--rounds", best + 1, "--server-lr", 0.5, "--select", "last", out="short")
     assert short.code == 0
     assert toys.same_bits(fm.load_run(run).phi, fm.load_run(other).phi)
-    assert fedmeta("evaluate", run, "--json").json == fedmeta("evaluate", other, "--json").json
+    tested = fedmeta("evaluate", run, "--json").json
+    assert tested["best_round"] == best + 1
+    assert {**tested, "best_round": None} == fedmeta("evaluate", other, "--json").json
     assert fedmeta("adapt", run, "--examples", shop, "--out", tmp_path / "m.safetensors").code == 0
     again = fedmeta("resume", run)
     assert again.code == 0

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from tests.examples import cells
 
 import fedmeta as fm
 
@@ -34,7 +35,7 @@ TABLES = {
 }
 """By package and name: the client, the target, and the option that the message names."""
 
-LARGEST = 20_000
+LARGEST = cells(5_000, 20_000)
 """Rows that are read of a table, so that the tests stay short."""
 
 

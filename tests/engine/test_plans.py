@@ -74,7 +74,10 @@ def test_every_plan_gives_what_a_loop_over_clients_gives(plan, usually, one_by_o
     assert toys.same_bits(planned.train(plan).state, run.state)
 
 
-@pytest.mark.parametrize("plan", [Plan(chunk=3), Plan(chunk=2, low_rank=False), Plan(chunk=5, convolution="im2col")])
+SOME = [Plan(chunk=3), Plan(chunk=2, low_rank=False), Plan(chunk=5, convolution="im2col")]
+
+
+@pytest.mark.parametrize("plan", cells(SOME[-1:], SOME), ids=str)
 def test_displacements_by_any_plan_are_those_of_a_loop_over_clients(plan):
     algorithm = fm.FedAvg(inner_lr=0.2, inner_epochs=1, inner_batch_size=4, weighting="examples")
     run = planned.train(plan, algorithm=algorithm)

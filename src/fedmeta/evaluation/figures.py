@@ -177,21 +177,23 @@ def _regression(y: np.ndarray, given: np.ndarray) -> dict[str, float]:
 
 
 def _classification(y: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    labels = np.arange(logits.shape[1])
     known, given = _given(logits)
     logarithms = special.log_softmax(np.where(known[:, None], logits, 0.0), axis=1)
-    shares = np.exp(logarithms)
-    # A class that is neither held nor given says nothing.
-    nothing: Any = math.nan
     # From the shares themselves it would end at 36, the logarithm of what float64 tells from zero.
     loss = np.mean(-logarithms[np.arange(len(y)), y]) if known.all() else math.inf
+    labels = np.arange(logits.shape[1])
+    # The figures of one table, in which -1 stands for no answer: each of scikit-learn's functions would make it anew.
+    table = metrics.confusion_matrix(y, given, labels=np.append(labels, -1))[:-1]
+    right, held, answered = np.diag(table), table.sum(axis=1), table[:, :-1].sum(axis=0)
+    # A class that is neither held nor given says nothing.
+    some = held + answered > 0
     return {
-        "accuracy": float(metrics.accuracy_score(y, given)),
-        "balanced_accuracy": float(metrics.balanced_accuracy_score(y, given)),
-        "macro_f1": float(metrics.f1_score(y, given, labels=labels, average="macro", zero_division=nothing)),
+        "accuracy": float(right.sum() / len(y)),
+        "balanced_accuracy": float(np.mean(right[held > 0] / held[held > 0])),
+        "macro_f1": float(np.mean(2 * right[some] / (held + answered)[some])),
         "auroc": _auroc(y, _odds(logarithms), known),
         "log_loss": float(loss),
-        "calibration_error": _calibration_error(y == given, shares.max(axis=1)),
+        "calibration_error": _calibration_error(y == given, np.exp(logarithms.max(axis=1))),
     }
 
 

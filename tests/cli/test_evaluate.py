@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
+from fedmeta.study.baselines import TITLES
 
 SPLIT = ("--fractions", "0.5,0.25,0.25", "--test-clients", "u3,u7,u9", "--validation-clients", "u1", "--json")
 SMALL = ("--model", "softmax_regression", *SPLIT)
@@ -130,3 +131,14 @@ def test_a_client_with_one_row_is_left_out_of_what_the_model_is_set_beside_too(f
     assert done.code == 0, done.err
     assert (done.json["clients"], done.json["left_out"]) == (2, 1)
     assert done.json["baselines"]["support"]["over_examples"]["accuracy"] > 0
+
+
+def test_a_run_is_set_beside_what_is_asked_for(fedmeta, train_shop, shop):
+    _, run = train_shop(*SMALL)
+    for said, names in (("free", ["constant", "support"]), ("none", []), ("all", [*TITLES])):
+        assert list(fedmeta("evaluate", run, "--baselines", said, "--json").json["baselines"]) == names
+    other = ("evaluate", run, "--data", shop, "--json")
+    assert fedmeta(*other, "--baselines", "none").json["baselines"] == {}
+    refused = fedmeta(*other, "--baselines", "all")
+    assert refused.code == 2
+    assert "--baselines all trains on the training clients, which are not there beside --data" in refused.err

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fedmeta.govern import keyfile
 from fedmeta.govern.client import Client
 from fedmeta.govern.transactions import SetProfile
+from tests.examples import TIMES
 from tests.waiting import PATIENCE
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to-ledger.md"
@@ -54,6 +57,7 @@ def pass_time(folder, node, term):
             client.send(SetProfile("South", "", b""))
 
 
+@pytest.mark.skipif(not TIMES, reason="a reader's hour in a minute: a part of `make soak`")
 def test_the_tour_comes_out_as_the_page_says(tmp_path):
     bin = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}

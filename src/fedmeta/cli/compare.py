@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fedmeta.cli.options import baseline_option, chosen, data_options, run_options, set_beside
+from fedmeta.cli.options import OF_TRAINING, baseline_option, chosen, data_options, run_options, set_beside
 
 MARK = "comparison.toml"
 """The file that says that a folder holds a comparison."""
@@ -24,7 +24,7 @@ MARK = "comparison.toml"
 )
 @run_options
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat with so many seeds.")
-@baseline_option
+@baseline_option(OF_TRAINING)
 @click.option("--inner-lr", type=float, help="The learning rate of a client's gradient descent, in every algorithm.")
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder for everything.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fedmeta.cli.options import reading_options, told_of_reading
+from fedmeta.cli.options import baseline_option, reading_options, set_beside, told_of_reading
 
 
 @click.command(short_help="Test a run on unseen clients.")
@@ -33,6 +33,7 @@ from fedmeta.cli.options import reading_options, told_of_reading
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a row for each client to this CSV file.",
 )
+@baseline_option("free; of --data a client's own support")
 @click.option("--drop-missing-target", is_flag=True, help="Leave out rows of --data without a target.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Write the figures as JSON to standard output.")
@@ -43,6 +44,7 @@ def evaluate(
     support: float | None,
     adapt_steps: int | None,
     per_client: Path | None,
+    baselines: str | None,
     as_json: bool,
     **table: Any,
 ) -> None:
@@ -66,7 +68,6 @@ def evaluate(
     from fedmeta.cli.tables import show
     from fedmeta.runs.folder import read_history
     from fedmeta.runs.saved import load_run
-    from fedmeta.study.baselines import FREE, baselines
     from fedmeta.study.compare import FinishedRun
 
     def longer(algorithm: Any) -> Any:
@@ -82,15 +83,25 @@ def evaluate(
         other["algorithm"] = longer(saved.algorithm)
     experiment = replace(experiment, procedure=replace(experiment.procedure, **other))
     report = experiment.report(saved.phi, experiment.test, predictions=True)
-    # A constant is that of the training clients' targets, which are not there for other data.
-    beside = FREE if experiment.train.num_clients else ("support",)
-    finished = FinishedRun(experiment, read_history(run), report, baselines(experiment, beside), saved.best)
+    finished = FinishedRun(experiment, read_history(run), report, _beside(experiment, baselines), saved.best)
     if per_client is not None:
         write_atomically(per_client, report.per_client_csv().encode())
     if as_json:
         click.echo(json.dumps(finished.summary(), indent=1))
         return
     show(Console(), [finished])
+
+
+def _beside(experiment: Any, which: str | None) -> dict[str, Any]:
+    """Return the baselines that were asked for; of other data those that need no training clients."""
+    from fedmeta.errors import UsageError
+    from fedmeta.study.baselines import baselines
+
+    if experiment.train.num_clients:
+        return set_beside(experiment, which or "free")
+    if which == "all":
+        raise UsageError("--baselines all trains on the training clients, which are not there beside --data")
+    return baselines(experiment, () if which == "none" else ("support",))
 
 
 def _told(table: dict[str, Any]) -> dict[str, Any]:

@@ -226,12 +226,22 @@ algorithm_options = _apply(
 )
 
 
-baseline_option = click.option(
-    "--baselines",
-    type=click.Choice(["all", "free", "none"]),
-    help="What the figures are set beside: free ones are a constant and a client's own support; all of them train "
-    "the network alone and on pooled data, too.  [default: all, but free for mnist and shakespeare]",
-)
+def baseline_option(default: str) -> Callable[[Any], Any]:
+    """Return the option that says what figures are set beside.
+
+    Args:
+        default: what it is where nothing is said, in words.
+    """
+    return click.option(
+        "--baselines",
+        type=click.Choice(["all", "free", "none"]),
+        help="What the figures are set beside: free ones are a constant and a client's own support; all of them train "
+        f"the network alone and on pooled data, too.  [default: {default}]",
+    )
+
+
+OF_TRAINING = "all, but free for mnist and shakespeare"
+"""The default of `baseline_option` where a run is trained."""
 
 
 def set_beside(experiment: Any, which: str | None) -> dict[str, Any]:

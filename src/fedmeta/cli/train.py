@@ -10,6 +10,7 @@ from fedmeta.algorithms import ALGORITHMS
 from fedmeta.cli.explain import explain
 from fedmeta.cli.launch import JoinedCommand, process_options
 from fedmeta.cli.options import (
+    OF_TRAINING,
     algorithm_options,
     baseline_option,
     chosen,
@@ -30,7 +31,7 @@ from fedmeta.cli.options import (
     "--explain-plan", is_flag=True, help="Measure and show how the run would be computed, without running it."
 )
 @process_options
-@baseline_option
+@baseline_option(OF_TRAINING)
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run folder.  [required]")
@@ -77,7 +78,7 @@ def train(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--rounds", type=int, help="Rounds in all, to train for more than at first.")
 @process_options
-@baseline_option
+@baseline_option(OF_TRAINING)
 @click.option("--tensorboard", type=click.Path(file_okay=False), help="Also write TensorBoard's event files here.")
 @click.option("--json", "as_json", is_flag=True, help="Write the test's figures as JSON to standard output.")
 def resume(run: Path, rounds: int | None, baselines: str | None, tensorboard: str | None, as_json: bool) -> None:

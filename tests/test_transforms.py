@@ -29,6 +29,7 @@ from fedmeta.transforms import (
     top_k,
 )
 from tests import toys
+from tests.examples import cells
 
 SPARSE = chain(top_k(0.25), quantise(4))
 CASES = [
@@ -52,7 +53,7 @@ CASES = [
 ]
 LOSSY = [quantise(2), quantise(8), top_k(0.25), SPARSE, fixed_point(4, 8), fixed_point(20, 24)]
 HALF = [np.float16, ml_dtypes.bfloat16]
-FLOATS = [np.float32, ml_dtypes.bfloat16]
+FLOATS = cells([np.float32], [np.float32, ml_dtypes.bfloat16])
 KEY = jax.random.key(5)
 
 

@@ -290,3 +290,11 @@ def test_names_numbers_and_times_are_written_for_people():
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
     assert interval("accuracy", Difference(0.97, 0.92, 1.02, 3)) == "92.0 % to 100.0 %"
     assert interval("rmse", Difference(2.0, -1.0, 5.0, 3)) == "-1.000 to 5.000"
+
+
+def test_a_curve_of_numbers_is_the_rmse_and_not_what_a_bounded_loss_gives():
+    run = finished("maml", [1.0, 2.0], numbers=True)
+    rows = [{**row, "validation_squared_error": error} for row, error in zip(run.rows, (9.0, 25.0), strict=True)]
+    run = replace(run, rows=rows)
+    _, values = panels._curve(run, "validation_", lambda run, seen: run.experiment.headline(seen))
+    assert values == [3.0, 5.0] == [value for *_, value in run.validation()]

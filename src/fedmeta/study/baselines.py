@@ -74,10 +74,9 @@ def own_support(experiment: Experiment) -> Report:
     The shares count the training clients' as one more example, which decides where classes come equally often.
     """
     train = experiment.train
-    whole = columns.read(train.y, train.rows)
     if train.num_classes is None:
         return _answered(experiment, _constant(train))
-    prior = np.exp(_constant(train)(whole))
+    prior = np.exp(_constant(train)(columns.read(train.y, train.rows)))
 
     def shares(support: np.ndarray) -> np.ndarray:
         counts = np.bincount(support.ravel(), minlength=len(prior)) + prior

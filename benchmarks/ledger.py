@@ -24,14 +24,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedmeta.govern import merkle
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.audit import verify_ledger
+from fedmeta.govern.client.audit import verify_ledger
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import rebuild
-from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, Genesis
-from fedmeta.govern.records import Member
-from fedmeta.govern.signatures import Key, digest, verify
+from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, Genesis
+from fedmeta.govern.state.records import Member
+from fedmeta.govern.wire import merkle
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import Key, digest, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "build" / "bench"

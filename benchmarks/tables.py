@@ -55,7 +55,7 @@ class Table(NamedTuple):
 
 
 WHOLE = {"task": "regression"}
-"""Said of targets that are whole numbers, as the message about them asks."""
+"""LedgerEvent of targets that are whole numbers, as the message about them asks."""
 
 TABLES = {
     "egsingle by child": Table("mlmRev", "egsingle", "childid", "math"),

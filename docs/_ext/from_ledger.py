@@ -12,22 +12,22 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from tables import literal, literals, prose, table
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS
-from fedmeta.govern.events import EVENTS
-from fedmeta.govern.execute import RULES, authenticate
-from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis
-from fedmeta.govern.header import Header
-from fedmeta.govern.http import Limits, create_app
-from fedmeta.govern.parameters import TABLE
-from fedmeta.govern.record import LAYOUTS
-from fedmeta.govern.records import Cut, KeyPeriod, Seat
-from fedmeta.govern.rules.actions import ACTIONS
+from fedmeta.govern.machine.execute import RULES, authenticate
+from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis
+from fedmeta.govern.machine.header import Header
+from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.faults import KINDS
-from fedmeta.govern.schema import Check
-from fedmeta.govern.transactions import TRANSACTIONS, Propose
+from fedmeta.govern.rules.proposal_actions import ACTIONS
+from fedmeta.govern.server import Limits, create_app
+from fedmeta.govern.state.parameters import TABLE
+from fedmeta.govern.state.records import Cut, KeyPeriod, Seat
 from fedmeta.govern.views.queries import QUERIES, Query
+from fedmeta.govern.wire.events import EVENTS
+from fedmeta.govern.wire.layout import LAYOUTS
+from fedmeta.govern.wire.schema import Check
+from fedmeta.govern.wire.transactions import TRANSACTIONS, Propose
 
 PARTS = (KeyPeriod, Seat, Cut)
 FIRST = (FirstMember, FirstCandidate, FirstDelegation, FirstRecipe)

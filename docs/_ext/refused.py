@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import REFUSALS
+from fedmeta.govern.rules.context import Context
 
 
 def refusals(function: Callable[..., Any], skip: Iterable[Callable[..., Any]] = ()) -> set[str]:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from fedmeta.cli import main
-from fedmeta.govern import keyfile
-from fedmeta.govern.client import Client
-from fedmeta.govern.transactions import SetProfile
+from fedmeta.govern.client import keyfile
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.wire.transactions import SetProfile
 from tests.cli.conftest import Outcome
 from tests.waiting import PATIENCE
 

@@ -13,12 +13,12 @@ import pytest
 
 import fedmeta.cli.ledger as package
 from fedmeta.cli.ledger import ledger
-from fedmeta.govern import keyfile
-from fedmeta.govern.client import Client
-from fedmeta.govern.genesis import decode_genesis
-from fedmeta.govern.rules.actions import ACTIONS
-from fedmeta.govern.transactions import TRANSACTIONS
+from fedmeta.govern.client import keyfile
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.machine.genesis import decode_genesis
+from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.views.queries import QUERIES
+from fedmeta.govern.wire.transactions import TRANSACTIONS
 from tests.cli.serving import MEMBERS, address, end, federation, gathered, make, run, served, start
 
 SOURCES = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))

@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from fedmeta.govern import keyfile
-from fedmeta.govern.signatures import Key
+from fedmeta.govern.client import keyfile
+from fedmeta.govern.wire.signatures import Key
 from tests.cli.serving import SHORT, end, federation, gathered, make, run, served, start
 
 NOWHERE = ("--node", "http://127.0.0.1:1")

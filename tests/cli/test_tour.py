@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmeta.govern import keyfile
-from fedmeta.govern.client import Client
-from fedmeta.govern.transactions import SetProfile
+from fedmeta.govern.client import keyfile
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.wire.transactions import SetProfile
 from tests.examples import TIMES
 from tests.waiting import PATIENCE
 

@@ -1,9 +1,9 @@
 """Plays rounds on the small ledger by calling the rules, a block at a time; nothing is signed but receipts."""
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.records import Attestation, Candidate, Manifest, Recipe, Round, Term
 from fedmeta.govern.rules import election, rounds
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Attestation, Candidate, Manifest, Recipe, Round, Term
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import CHAIN, RECIPE, key
 from tests.govern.small import context, later
 

@@ -1,15 +1,15 @@
 """A federation in memory: it signs, makes blocks, plays whole rounds, and checks the invariants after every block."""
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.block import Block
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import Event, TransactionRefused
-from fedmeta.govern.execute import ENDINGS, Execution, execute
-from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
-from fedmeta.govern.invariants import check_invariants
-from fedmeta.govern.parameters import Parameters
-from fedmeta.govern.records import Attestation, Chain, Manifest, Member, Recipe, Round, Term, Update
-from fedmeta.govern.signatures import Key, digest
+from fedmeta.govern.machine.execute import ENDINGS, Execution, execute
+from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.parameters import Parameters
+from fedmeta.govern.state.records import Attestation, Chain, Manifest, Member, Recipe, Round, Term, Update
+from fedmeta.govern.views.invariants import check_invariants
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.events import Event, TransactionRefused
+from fedmeta.govern.wire.signatures import Key, digest
 
 CHAIN = "play"
 TIME = 1_700_000_000_000

@@ -4,11 +4,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.genesis import Genesis, start
-from fedmeta.govern.records import Delegation
+from fedmeta.govern.machine.genesis import Genesis, start
 from fedmeta.govern.rules import stake
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.records import Delegation
 from tests.govern import playing
 
 HOSPITALS = ("ada", "bern", "cork", "delft")

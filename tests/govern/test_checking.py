@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from beartype.roar import BeartypeCallHintViolation
 
-from fedmeta.govern.header import Header
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.machine.header import Header
+from fedmeta.govern.wire.signatures import digest
 
 
 def test_a_function_does_not_take_what_its_annotations_exclude():

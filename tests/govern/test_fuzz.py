@@ -6,17 +6,13 @@ from functools import lru_cache
 import pytest
 from hypothesis import given
 
-from fedmeta.govern import codec
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.application import Application
-from fedmeta.govern.audit import export, load, verify_ledger
-from fedmeta.govern.block import Block
+from fedmeta.govern.client.audit import export, load, verify_ledger
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS, InvalidGenesis, Malformed, Refused, StateError, StoreError
-from fedmeta.govern.events import ProposalExecuted, TransactionApplied, TransactionRefused
-from fedmeta.govern.execute import execute
-from fedmeta.govern.genesis import decode_genesis, encode_genesis, start
-from fedmeta.govern.header import (
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.execute import execute
+from fedmeta.govern.machine.genesis import decode_genesis, encode_genesis, start
+from fedmeta.govern.machine.header import (
     Header,
     decode_header,
     decode_leaf,
@@ -26,14 +22,18 @@ from fedmeta.govern.header import (
     event_leaves,
     sign_header,
 )
-from fedmeta.govern.invariants import check_invariants
-from fedmeta.govern.merkle import Proof
-from fedmeta.govern.record import decode_record, encode_record
-from fedmeta.govern.records import Chain
 from fedmeta.govern.rules import candidates
-from fedmeta.govern.signatures import digest
-from fedmeta.govern.snapshot import cut, decode_manifest, encode_manifest, restore, take
-from fedmeta.govern.state import State
+from fedmeta.govern.state.records import Chain
+from fedmeta.govern.state.snapshot import cut, decode_manifest, encode_manifest, restore, take
+from fedmeta.govern.state.state import State
+from fedmeta.govern.views.invariants import check_invariants
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.events import ProposalExecuted, TransactionApplied, TransactionRefused
+from fedmeta.govern.wire.layout import decode_record, encode_record
+from fedmeta.govern.wire.merkle import Proof
+from fedmeta.govern.wire.signatures import digest
 from tests.examples import examples
 from tests.govern.attacks.means import LIE, TRUTH, rotation, signed
 from tests.govern.engines.story import story

@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE
 NAMES = {
     "Client",
     "Outcome",
-    "Said",
+    "LedgerEvent",
     "transactions",
     "Key",
     "load_key",
@@ -114,7 +114,7 @@ HEAVY = ("fastapi", "uvicorn", "starlette", "pydantic", "httpx", "jax", "numpy",
     ("statement", "allowed"),
     [
         ("import fedmeta.govern", ()),
-        ("import fedmeta.govern.codec", ()),
+        ("import fedmeta.govern.wire.codec", ()),
         ("from fedmeta.govern import Key, transactions, Genesis, execute, start, LightClient, errors, query", ()),
         ("from fedmeta.govern import EmbeddedEngine, verify_ledger", ("sqlite3",)),
         ("from fedmeta.govern import Client", ("httpx",)),

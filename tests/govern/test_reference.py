@@ -9,18 +9,18 @@ from pathlib import Path
 import cbor2
 import pytest
 
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import REFUSALS, Refused
-from fedmeta.govern.events import EVENTS
-from fedmeta.govern.header import Header, encode_header, sign_header
-from fedmeta.govern.parameters import TABLE, Parameters, check_parameters
-from fedmeta.govern.records import Member
+from fedmeta.govern.machine.header import Header, encode_header, sign_header
 from fedmeta.govern.rules import beacon
-from fedmeta.govern.rules.actions import ACTIONS
 from fedmeta.govern.rules.faults import KINDS
-from fedmeta.govern.signatures import Key, verify
-from fedmeta.govern.transactions import TRANSACTIONS
+from fedmeta.govern.rules.proposal_actions import ACTIONS
+from fedmeta.govern.state.parameters import TABLE, Parameters, check_parameters
+from fedmeta.govern.state.records import Member
 from fedmeta.govern.views.queries import QUERIES
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import EVENTS
+from fedmeta.govern.wire.signatures import Key, verify
+from fedmeta.govern.wire.transactions import TRANSACTIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "ledger.md").read_text("utf-8")

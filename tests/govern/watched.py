@@ -4,11 +4,10 @@ from collections import Counter
 from dataclasses import asdict
 from fractions import Fraction
 
-from fedmeta.govern import events as ev
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.genesis import start
-from fedmeta.govern.parameters import Parameters
-from fedmeta.govern.records import (
+from fedmeta.govern.machine.genesis import start
+from fedmeta.govern.rules.stake import INDEX_SCALE
+from fedmeta.govern.state.parameters import Parameters
+from fedmeta.govern.state.records import (
     Candidate,
     Delegation,
     Fault,
@@ -19,8 +18,9 @@ from fedmeta.govern.records import (
     Term,
     Unbonding,
 )
-from fedmeta.govern.rules.stake import INDEX_SCALE
 from fedmeta.govern.views.holdings import holdings
+from fedmeta.govern.wire import events as ev
+from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import Play
 from tests.oracles.election import Standing, elect, powers
 from tests.oracles.ledger import Economy

@@ -4,7 +4,7 @@ What a program needs stands here; it is imported when it is asked for, so that n
 
 | to                                          | there is                                                         |
 |---------------------------------------------|------------------------------------------------------------------|
-| ask a node, and send transactions to it     | `Client`, `Outcome`, `Said`, `transactions`                      |
+| ask a node, and send transactions to it     | `Client`, `Outcome`, `LedgerEvent`, `transactions`               |
 | sign                                        | `Key`, `load_key`, `save_key`                                    |
 | check what a node says                      | `LightClient`, `verify_record`, `verify_transaction`,            |
 |                                             | `verify_event`                                                   |
@@ -20,39 +20,37 @@ What a program needs stands here; it is imported when it is asked for, so that n
 """
 
 import importlib
-import importlib.util
-import sys
-import types
 import typing
 
 from fedmeta import _extras
 
 if typing.TYPE_CHECKING:
-    from fedmeta.govern import errors, transactions
-    from fedmeta.govern.audit import verify_ledger
-    from fedmeta.govern.block import Block
-    from fedmeta.govern.client import Client, Outcome, Said
+    from fedmeta.govern import errors
+    from fedmeta.govern.client.audit import verify_ledger
+    from fedmeta.govern.client.client import Client, LedgerEvent, Outcome
+    from fedmeta.govern.client.keyfile import load as load_key
+    from fedmeta.govern.client.keyfile import save as save_key
+    from fedmeta.govern.client.light import LightClient, verify_event, verify_record, verify_transaction
     from fedmeta.govern.engines.embedded import EmbeddedEngine
     from fedmeta.govern.errors import GovernError, NodeError, ProofError, Refused, StoreError, Unacknowledged
-    from fedmeta.govern.execute import Execution, execute
-    from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
-    from fedmeta.govern.http import Limits, create_app
-    from fedmeta.govern.keyfile import load as load_key
-    from fedmeta.govern.keyfile import save as save_key
-    from fedmeta.govern.light import LightClient, verify_event, verify_record, verify_transaction
-    from fedmeta.govern.parameters import Parameters
-    from fedmeta.govern.serve import listen, serve
-    from fedmeta.govern.signatures import Key
-    from fedmeta.govern.state import State
+    from fedmeta.govern.machine.execute import Execution, execute
+    from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+    from fedmeta.govern.server import Limits, create_app
+    from fedmeta.govern.server.serve import listen, serve
+    from fedmeta.govern.state.parameters import Parameters
+    from fedmeta.govern.state.state import State
     from fedmeta.govern.views.explain import explain
     from fedmeta.govern.views.queries import query
+    from fedmeta.govern.wire import transactions
+    from fedmeta.govern.wire.block import Block
+    from fedmeta.govern.wire.signatures import Key
 
 _extras.need_extra("ledger", "the ledger")
 
 __all__ = [
     "Client",
     "Outcome",
-    "Said",
+    "LedgerEvent",
     "transactions",
     "Key",
     "load_key",
@@ -89,34 +87,35 @@ __all__ = [
     "StoreError",
 ]
 
+_MODULES = {"errors": "errors", "transactions": "wire.transactions"}
 _HOMES = {
-    "Client": "client",
-    "Outcome": "client",
-    "Said": "client",
-    "Key": "signatures",
-    "load_key": "keyfile:load",
-    "save_key": "keyfile:save",
-    "LightClient": "light",
-    "verify_record": "light",
-    "verify_transaction": "light",
-    "verify_event": "light",
-    "Genesis": "genesis",
-    "FirstMember": "genesis",
-    "FirstCandidate": "genesis",
-    "FirstDelegation": "genesis",
-    "FirstRecipe": "genesis",
-    "Parameters": "parameters",
+    "Client": "client.client",
+    "Outcome": "client.client",
+    "LedgerEvent": "client.client",
+    "Key": "wire.signatures",
+    "load_key": "client.keyfile:load",
+    "save_key": "client.keyfile:save",
+    "LightClient": "client.light",
+    "verify_record": "client.light",
+    "verify_transaction": "client.light",
+    "verify_event": "client.light",
+    "Genesis": "machine.genesis",
+    "FirstMember": "machine.genesis",
+    "FirstCandidate": "machine.genesis",
+    "FirstDelegation": "machine.genesis",
+    "FirstRecipe": "machine.genesis",
+    "Parameters": "state.parameters",
     "EmbeddedEngine": "engines.embedded",
-    "verify_ledger": "audit",
-    "create_app": "http",
-    "Limits": "http",
-    "listen": "serve",
-    "serve": "serve",
-    "start": "genesis",
-    "execute": "execute",
-    "Block": "block",
-    "Execution": "execute",
-    "State": "state",
+    "verify_ledger": "client.audit",
+    "create_app": "server",
+    "Limits": "server",
+    "listen": "server.serve",
+    "serve": "server.serve",
+    "start": "machine.genesis",
+    "execute": "machine.execute",
+    "Block": "wire.block",
+    "Execution": "machine.execute",
+    "State": "state.state",
     "query": "views.queries",
     "explain": "views.explain",
     "GovernError": "errors",
@@ -130,11 +129,11 @@ _HOMES = {
 
 def __getattr__(name: str) -> typing.Any:
     """Import what is asked for: whoever needs a key only does not wait for a web server."""
-    if name in _HOMES:
+    if name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    elif name in _HOMES:
         home, _, own = _HOMES[name].partition(":")
         value = getattr(importlib.import_module(f"{__name__}.{home}"), own or name)
-    elif not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
-        value = importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -143,14 +142,3 @@ def __getattr__(name: str) -> typing.Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Face(types.ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        # An import of fedmeta.govern.execute would put the module where the function of the same name belongs.
-        if isinstance(value, types.ModuleType) and name in _HOMES and value.__name__ == f"{__name__}.{name}":
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face

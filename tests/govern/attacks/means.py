@@ -1,19 +1,12 @@
 """What an attacker does and what it has: forged transactions, evidence against itself, all its units."""
 
-from fedmeta.govern import codec
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import TransactionRefused
-from fedmeta.govern.records import (
-    Candidate,
-    Challenge,
-    Delegation,
-    Member,
-    Proposal,
-    Unbonding,
-)
 from fedmeta.govern.rules import faults
 from fedmeta.govern.rules.stake import value_of
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Member, Proposal, Unbonding
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import TransactionRefused
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import CHAIN
 
 TRUTH, LIE = digest(b"the truth"), digest(b"a lie")

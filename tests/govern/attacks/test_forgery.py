@@ -6,14 +6,14 @@ from dataclasses import replace
 import cbor2
 import pytest
 
-from fedmeta.govern import codec
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import InvalidGenesis, Malformed
-from fedmeta.govern.events import FaultProven, TransactionRefused
-from fedmeta.govern.execute import attempt, begin, execute
-from fedmeta.govern.genesis import start
+from fedmeta.govern.machine.execute import attempt, begin, execute
+from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.rules import members
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import FaultProven, TransactionRefused
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import (
     LIE,
     codes,

@@ -2,13 +2,9 @@
 
 from dataclasses import replace
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.records import (
-    Challenge,
-    Fault,
-    Proposal,
-)
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Challenge, Fault, Proposal
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import LIE, TRUTH, pool, wealth
 from tests.govern.playing import CHAIN, Play, key
 

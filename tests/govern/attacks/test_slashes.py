@@ -2,16 +2,11 @@
 
 import pytest
 
-from fedmeta.govern import codec
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.records import (
-    Attestation,
-    Fault,
-    Round,
-    Term,
-)
 from fedmeta.govern.rules import members
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Attestation, Fault, Round, Term
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import LIE, TRUTH, codes, pool, prove, rotate, rotation, two_manifests, wealth
 from tests.govern.playing import CHAIN, SHORT, Play, key
 

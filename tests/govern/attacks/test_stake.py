@@ -4,19 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import SuperNodePaid
-from fedmeta.govern.genesis import start
-from fedmeta.govern.invariants import check_seats, supply_parts
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import (
-    Proposal,
-    Term,
-    Vote,
-)
+from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.rules.proposals import count_votes
 from fedmeta.govern.rules.stake import INDEX_SCALE, SHARES_PER_UNIT, THINNEST, give_voters
-from fedmeta.govern.schema import MAX_AMOUNT
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Proposal, Term, Vote
+from fedmeta.govern.views.invariants import check_seats, supply_parts
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import SuperNodePaid
+from fedmeta.govern.wire.schema import MAX_AMOUNT
 from tests.govern.attacks.means import codes, wealth
 from tests.govern.playing import SHORT, YEAR, Play, federation
 

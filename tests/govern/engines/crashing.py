@@ -15,18 +15,18 @@ import threading
 import time
 from pathlib import Path
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.audit import verify_ledger
-from fedmeta.govern.block import Block
+from fedmeta.govern.client.audit import verify_ledger
 from fedmeta.govern.engines import store as stores
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import needed, whole
 from fedmeta.govern.engines.store import Place, Store
-from fedmeta.govern.execute import execute
-from fedmeta.govern.genesis import Genesis, start
-from fedmeta.govern.records import Candidate, Delegation, Member
-from fedmeta.govern.signatures import digest
-from fedmeta.govern.state import State
+from fedmeta.govern.machine.execute import execute
+from fedmeta.govern.machine.genesis import Genesis, start
+from fedmeta.govern.state.records import Candidate, Delegation, Member
+from fedmeta.govern.state.state import State
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
 from tests.waiting import PATIENCE
 

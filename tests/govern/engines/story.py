@@ -2,8 +2,8 @@
 
 from functools import lru_cache
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import CHAIN, Play, key
 
 

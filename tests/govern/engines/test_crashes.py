@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.audit import export, load, verify_ledger
+from fedmeta.govern.client.audit import export, load, verify_ledger
 from fedmeta.govern.engines import store as stores
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import rebuild
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, GovernError, StoreError
+from fedmeta.govern.wire import transactions as tx
 from tests.govern.engines.crashing import ROOT, Torment, Victim, Violation, Witness, small
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
 from tests.waiting import PATIENCE
@@ -371,8 +371,8 @@ def test_a_ledger_for_which_there_is_no_room_is_not_made(tmp_path, monkeypatch):
 
 FULL = """
 import contextlib, os, sys
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.audit import verify_ledger
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.client.audit import verify_ledger
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import StoreError
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key

@@ -4,16 +4,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.audit import verify_ledger
+from fedmeta.govern.client.audit import verify_ledger
+from fedmeta.govern.client.light import LightClient, verify_record
 from fedmeta.govern.engines import embedded
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
 from fedmeta.govern.engines.replay import rebuild
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import Damaged, KeyFileError, NodeError, Refused
-from fedmeta.govern.light import LightClient, verify_record
-from fedmeta.govern.records import Delegation
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Delegation
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
 from tests.waiting import PATIENCE
 

@@ -1,13 +1,13 @@
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.application import Application
-from fedmeta.govern.block import Block
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.memory import MemoryEngine
 from fedmeta.govern.errors import InvalidBlock, Refused
-from fedmeta.govern.genesis import start
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.genesis import start
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import story
 from tests.govern.playing import CHAIN, TIME, federation, key
 

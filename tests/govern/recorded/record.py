@@ -7,12 +7,12 @@ purpose: ledgers that were made before cannot be executed again then.
 from pathlib import Path
 from typing import NamedTuple
 
-from fedmeta.govern import codec
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.block import Block
-from fedmeta.govern.genesis import Genesis, decode_genesis, encode_genesis
-from fedmeta.govern.records import Candidate, Challenge, Delegation, Fault, Proposal, Redelegation
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.machine.genesis import Genesis, decode_genesis, encode_genesis
+from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Fault, Proposal, Redelegation
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import rotate
 from tests.govern.playing import MODEL, RECIPE, STAKES, Play, federation, key
 

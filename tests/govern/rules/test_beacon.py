@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta.govern.rules.beacon import advance, draw
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.wire.signatures import digest
 
 names = st.lists(st.text("abcdefgh", min_size=1, max_size=4), unique=True, max_size=30)
 beacons = st.binary(min_size=32, max_size=32)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.records import Candidate, Delegation
 from fedmeta.govern.rules import candidates
+from fedmeta.govern.state.records import Candidate, Delegation
+from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import TIME, YEAR
 from tests.govern.small import context, later, refuses
 

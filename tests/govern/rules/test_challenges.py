@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import ChallengeDecided, DutyDone, DutyMissed
-from fedmeta.govern.parameters import Parameters
-from fedmeta.govern.records import Candidate, Challenge, Cut, Fault, Manifest, Member, Round, Term, Unbonding
 from fedmeta.govern.rules import candidates, members
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.parameters import Parameters
+from fedmeta.govern.state.records import Candidate, Challenge, Fault, Manifest, Member, Round, Term, Unbonding
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import ChallengeDecided, DutyDone, DutyMissed
+from fedmeta.govern.wire.parts import Cut
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import STAKES, Play
 
 TRUTH = digest(b"the truth")

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fedmeta.govern.application import Application
-from fedmeta.govern.block import Block
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import LeaderChosen
-from fedmeta.govern.genesis import start
-from fedmeta.govern.parameters import check_parameters
-from fedmeta.govern.records import Candidate, Chain, Delegation, Member, Round, Seat, Term
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.rules import candidates, election, members
-from fedmeta.govern.signatures import digest
-from fedmeta.govern.state import State
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.parameters import check_parameters
+from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member, Round, Term
+from fedmeta.govern.state.state import State
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.events import LeaderChosen
+from fedmeta.govern.wire.parts import Seat
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import TIME, Play, federation
 from tests.govern.small import context as small_context
 

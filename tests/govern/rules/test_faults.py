@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import DutyMissed, FaultProven, ManifestStruck, SlashAnnulled
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Challenge, Fault, Manifest, Member, Term, Unbonding
 from fedmeta.govern.rules import faults
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Candidate, Challenge, Fault, Manifest, Member, Term, Unbonding
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import DutyMissed, FaultProven, ManifestStruck, SlashAnnulled
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import CHAIN, Play, key
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.records import (
+from fedmeta.govern.rules import members, proposals
+from fedmeta.govern.state.records import (
     Candidate,
     Challenge,
     Delegation,
@@ -16,8 +16,8 @@ from fedmeta.govern.records import (
     Redelegation,
     Unbonding,
 )
-from fedmeta.govern.rules import members, proposals
-from fedmeta.govern.signatures import Key, digest
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import Key, digest
 from tests.govern.playing import CHAIN, key
 from tests.govern.small import context, later, refuses
 

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern import codec
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.context import Context
-from fedmeta.govern.invariants import supply_parts
-from fedmeta.govern.parameters import Parameters
-from fedmeta.govern.records import Candidate, Delegation, Fault, Member, Proposal, Recipe, Vote
-from fedmeta.govern.rules import actions, candidates, proposals
-from fedmeta.govern.rules.actions import ACTIONS, read_action
+from fedmeta.govern.rules import candidates, proposals
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.rules.proposal_actions import ACTIONS, read_action
 from fedmeta.govern.rules.proposals import Tally, count_votes, end_block, verdict
-from fedmeta.govern.state import State
+from fedmeta.govern.state.parameters import Parameters
+from fedmeta.govern.state.records import Candidate, Delegation, Fault, Member, Proposal, Recipe, Vote
+from fedmeta.govern.state.state import State
+from fedmeta.govern.views.invariants import supply_parts
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import MODEL, RECIPE, key
 from tests.govern.small import HOSPITALS, later, refuses
 from tests.govern.small import context as small_context

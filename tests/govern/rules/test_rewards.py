@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.invariants import supply_parts
-from fedmeta.govern.records import Attestation, Manifest, Round, Seat
 from fedmeta.govern.rules import rewards, stake
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Attestation, Manifest, Round
+from fedmeta.govern.views.invariants import supply_parts
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.parts import Seat
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.game import Game
 from tests.govern.small import HOSPITALS, context
 

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.records import Manifest, Member, Recipe, Round, Update
 from fedmeta.govern.rules import candidates, members, rounds
 from fedmeta.govern.rules.beacon import draw
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.records import Manifest, Member, Recipe, Round, Update
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.game import AGGREGATE, NEXT_MODEL, PHASES, Game
 from tests.govern.playing import CHAIN, MODEL, RECIPE, key
 from tests.govern.small import HOSPITALS, refuses

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import ModelAdvanced
-from fedmeta.govern.execute import execute
-from fedmeta.govern.invariants import supply_parts
-from fedmeta.govern.records import (
+from fedmeta.govern.machine.execute import execute
+from fedmeta.govern.rules import candidates, members, rounds
+from fedmeta.govern.rules.beacon import advance, draw
+from fedmeta.govern.rules.pruning import prune
+from fedmeta.govern.state.records import (
     Attestation,
     Challenge,
     Fault,
@@ -19,10 +19,10 @@ from fedmeta.govern.records import (
     Verdict,
     Vote,
 )
-from fedmeta.govern.rules import candidates, members, rounds
-from fedmeta.govern.rules.beacon import advance, draw
-from fedmeta.govern.rules.pruning import prune
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.views.invariants import supply_parts
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import ModelAdvanced
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.game import NEXT_MODEL, Game
 from tests.govern.playing import MODEL, RECIPE, Play, key
 from tests.govern.small import HOSPITALS, later

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Cut, Delegation, Fault, Member, Redelegation, Unbonding
 from fedmeta.govern.rules import stake
 from fedmeta.govern.rules.slashing import cut_stake, give_back
 from fedmeta.govern.rules.stake import value_of
-from fedmeta.govern.state import Draft
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Candidate, Delegation, Fault, Member, Redelegation, Unbonding
+from fedmeta.govern.state.state import Draft
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.parts import Cut
 from tests.govern.playing import Play
 
 

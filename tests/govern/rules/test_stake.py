@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.events import PoolClosed, RedelegationEnded, RewardsClaimed, RewardsSettled, UnbondingCompleted
-from fedmeta.govern.parameters import MILLION, check_parameters
-from fedmeta.govern.records import Candidate, Challenge, Delegation, Fault, Member, Redelegation, Unbonding
 from fedmeta.govern.rules import stake
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.state.parameters import MILLION, check_parameters
+from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Fault, Member, Redelegation, Unbonding
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import PoolClosed, RedelegationEnded, RewardsClaimed, RewardsSettled, UnbondingCompleted
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import PARAMETERS, SHORT, Play
 from tests.govern.small import HOSPITALS, context, settle_all
 

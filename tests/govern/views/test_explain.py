@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import Refused, StateError
-from fedmeta.govern.events import SuperNodePaid
-from fedmeta.govern.records import Candidate, Delegation, Fault, Manifest, Member, Round, Unbonding
 from fedmeta.govern.rules import faults, rewards, stake
+from fedmeta.govern.state.records import Candidate, Delegation, Fault, Manifest, Member, Round, Unbonding
 from fedmeta.govern.views.explain import explain
 from fedmeta.govern.views.explanation import WHYS, mixed
 from fedmeta.govern.views.holdings import holdings
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import SuperNodePaid
 from tests.govern.playing import TIME, Play
 
 

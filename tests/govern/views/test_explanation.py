@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import ContributorPaid, PoolReturned, SuperNodePaid
-from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Delegation, Member, Term, Unbonding
+from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
 from fedmeta.govern.rules import faults, slashing, stake
+from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.rewards import lower_median
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Candidate, Delegation, Member, Term, Unbonding
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import ContributorPaid, PoolReturned, SuperNodePaid
 from tests.govern.playing import MODEL, RECIPE, Play, key
 from tests.govern.small import settle_all
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Proposal
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Proposal
 from fedmeta.govern.views import fairness
 from fedmeta.govern.views.fairness import Nakamoto, Overlap, gini, nakamoto
+from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import Play
 
 amounts = st.lists(st.integers(0, 10**15), min_size=1, max_size=12)

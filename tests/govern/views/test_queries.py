@@ -1,10 +1,10 @@
 import pytest
 
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import REFUSALS, Refused
-from fedmeta.govern.parameters import TABLE
-from fedmeta.govern.records import Candidate, Chain, Delegation, Member
+from fedmeta.govern.state.parameters import TABLE
+from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member
 from fedmeta.govern.views.queries import QUERIES, query
+from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import CHAIN, RECIPE, Play, key
 from tests.govern.small import refuses
 

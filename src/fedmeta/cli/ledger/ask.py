@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import UNITS, Way, digest_of, reading, whole
+from fedmeta.cli.ledger.options import UNITS, Connection, digest_of, reading, whole
 from fedmeta.cli.ledger.rounds import going_on
 from fedmeta.errors import UnknownName, UsageError
 
 
 @click.command(short_help="Where the ledger stands.")
 @reading
-def status(way: Way) -> None:
+def status(way: Connection) -> None:
     """Say where the ledger stands: its height, its term, its round, and who has a part in them.
 
     \b
@@ -49,7 +49,7 @@ def status(way: Way) -> None:
 @click.command(short_help="Who aggregates in a term.")
 @click.argument("number", required=False, type=UNITS)
 @reading
-def term(way: Way, number: int | None) -> None:
+def term(way: Connection, number: int | None) -> None:
     """Show who was elected for term NUMBER, or for the present one, and with how much power.
 
     The term after the present one is elected as well.
@@ -89,7 +89,7 @@ def term(way: Way, number: int | None) -> None:
 @click.argument("member")
 @click.option("--term", metavar="N", type=UNITS, help="What term N brought.  [default: all terms]")
 @reading
-def explain(way: Way, member: str, term: int | None) -> None:
+def explain(way: Connection, member: str, term: int | None) -> None:
     """Explain why MEMBER has what it has: each payment and each loss with its arithmetic, down to the unit.
 
     \b
@@ -106,7 +106,7 @@ def explain(way: Way, member: str, term: int | None) -> None:
 
 @click.command(short_help="Where all units lie.")
 @reading
-def supply(way: Way) -> None:
+def supply(way: Connection) -> None:
     """Say where all units lie; the parts add up to the supply.
 
     \b
@@ -126,7 +126,7 @@ def supply(way: Way) -> None:
 @click.command(short_help="List the parameters, or say what one means.")
 @click.argument("name", required=False)
 @reading
-def parameters(way: Way, name: str | None) -> None:
+def parameters(way: Connection, name: str | None) -> None:
     """List the parameters, or say what the one called NAME means; `propose parameters` changes them.
 
     \b
@@ -155,7 +155,7 @@ def parameters(way: Way, name: str | None) -> None:
 
 @click.command(short_help="List the recipes.")
 @reading
-def recipes(way: Way) -> None:
+def recipes(way: Connection) -> None:
     """List the recipes, with the model that each has reached.
 
     \b
@@ -179,7 +179,7 @@ def recipes(way: Way) -> None:
 
 @click.command(short_help="How fair and how concentrated the federation is.")
 @reading
-def fairness(way: Way) -> None:
+def fairness(way: Connection) -> None:
     """Say how evenly stake, rewards and power lie, how many it takes to stop or to decide, and who votes alike.
 
     A Gini coefficient of 0 % is all alike, one near 100 % is all with one.
@@ -216,7 +216,7 @@ def fairness(way: Way) -> None:
 @click.command(short_help="A block: its header, its transactions and its events.")
 @click.argument("height", required=False, type=UNITS)
 @reading
-def block(way: Way, height: int | None) -> None:
+def block(way: Connection, height: int | None) -> None:
     """Show the block of a HEIGHT, or the last one.
 
     \b
@@ -246,7 +246,7 @@ def block(way: Way, height: int | None) -> None:
 @click.command(short_help="A transaction, and what it did.")
 @click.argument("digest")
 @reading
-def transaction(way: Way, digest: str) -> None:
+def transaction(way: Connection, digest: str) -> None:
     """Show the transaction of a DIGEST, 64 hexadecimal digits, and what it did.
 
     \b
@@ -275,7 +275,7 @@ def transaction(way: Way, digest: str) -> None:
 @click.option("--follow", is_flag=True, help="Go on with every new block, until Ctrl-C.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only events of this kind; may be repeated.")
 @reading
-def events(way: Way, first: int | None, follow: bool, kinds: tuple[str, ...]) -> None:
+def events(way: Connection, first: int | None, follow: bool, kinds: tuple[str, ...]) -> None:
     """List the events of the blocks, by default of the last 10; with --json one in each line.
 
     \b
@@ -305,7 +305,7 @@ def events(way: Way, first: int | None, follow: bool, kinds: tuple[str, ...]) ->
     help="The genesis that is trusted.  [default: the node's word]",
 )
 @reading
-def proof(way: Way, kind: str, key: tuple[str, ...], genesis: Path | None) -> None:
+def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None) -> None:
     """Fetch the record of a KIND and a KEY, and check here that it is in what the sequencer has signed.
 
     \b
@@ -313,9 +313,9 @@ def proof(way: Way, kind: str, key: tuple[str, ...], genesis: Path | None) -> No
       fedmeta ledger proof member north --genesis fed/genesis.cbor
       fedmeta ledger proof delegation north east --genesis fed/genesis.cbor
     """
-    from fedmeta.govern.client import Client
-    from fedmeta.govern.genesis import decode_genesis
-    from fedmeta.govern.record import plain
+    from fedmeta.govern.client.client import Client
+    from fedmeta.govern.machine.genesis import decode_genesis
+    from fedmeta.govern.wire.layout import plain
 
     trusted = None if genesis is None else decode_genesis(genesis.read_bytes())
     with Client(way.node, genesis=trusted) as client:
@@ -332,8 +332,8 @@ def proof(way: Way, kind: str, key: tuple[str, ...], genesis: Path | None) -> No
 
 def _typed(kind: str, key: tuple[str, ...]) -> list[Any]:
     """Return a record's key of its texts."""
-    import fedmeta.govern.records  # noqa: F401  its records fill the table
-    from fedmeta.govern.record import LAYOUTS
+    import fedmeta.govern.state.records  # noqa: F401  its records fill the table
+    from fedmeta.govern.wire.layout import LAYOUTS
 
     if kind not in LAYOUTS:
         raise UnknownName("kind of record", kind, LAYOUTS)

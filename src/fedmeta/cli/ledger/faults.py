@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import UNITS, Shown, Way, reading, signing
+from fedmeta.cli.ledger.options import UNITS, Connection, Shown, reading, signing
 from fedmeta.cli.ledger.rounds import computed
 from fedmeta.cli.ledger.sending import deliver, read_transaction, send
-from fedmeta.govern import transactions as tx
 from fedmeta.govern.errors import Refused
+from fedmeta.govern.wire import transactions as tx
 
 LATEST = 50
 """Faults and challenges that a list goes back."""
@@ -32,7 +32,7 @@ def fault() -> None:
 @fault.command("show")
 @click.argument("number", required=False, type=UNITS)
 @reading
-def show_fault(way: Way, number: int | None) -> None:
+def show_fault(way: Connection, number: int | None) -> None:
     """List the latest faults, or show fault NUMBER and what was slashed for it.
 
     \b
@@ -62,7 +62,7 @@ def show_fault(way: Way, number: int | None) -> None:
         _show_fault(found[0])
 
 
-def _some(way: Way, what: str, number: int | None) -> list[dict[str, Any]]:
+def _some(way: Connection, what: str, number: int | None) -> list[dict[str, Any]]:
     """Return the fault or the challenge of a number, or the latest that are not forgotten."""
     with way.reader() as client:
         if number is not None:
@@ -99,7 +99,7 @@ def _show_fault(one: dict[str, Any]) -> None:
 @click.argument("first", metavar="FIRST")
 @click.argument("second", metavar="SECOND")
 @signing
-def manifests(way: Way, first: str, second: str) -> None:
+def manifests(way: Connection, first: str, second: str) -> None:
     """Prove that a leader signed two manifests for one attempt at a round.
 
     FIRST and SECOND are the signed transactions: files, hex, or the digest of one that is on the ledger.
@@ -116,7 +116,7 @@ def manifests(way: Way, first: str, second: str) -> None:
 @click.argument("round", type=UNITS)
 @click.argument("member")
 @signing
-def left_out(way: Way, round: int, member: str) -> None:
+def left_out(way: Connection, round: int, member: str) -> None:
     """Prove that the manifest of ROUND left out the update that MEMBER had committed.
 
     \b
@@ -140,7 +140,7 @@ def challenge() -> None:
 @challenge.command("show")
 @click.argument("number", required=False, type=UNITS)
 @reading
-def show_challenge(way: Way, number: int | None) -> None:
+def show_challenge(way: Connection, number: int | None) -> None:
     """List the latest challenges, or show challenge NUMBER with its panel and the verdicts.
 
     \b
@@ -178,7 +178,7 @@ def show_challenge(way: Way, number: int | None) -> None:
 @click.argument("accused")
 @computed
 @signing
-def open_challenge(way: Way, round: int, accused: str, aggregate: bytes, model: bytes) -> None:
+def open_challenge(way: Connection, round: int, accused: str, aggregate: bytes, model: bytes) -> None:
     """Say that ACCUSED revealed a wrong result of ROUND, for a deposit; the standbys execute it again.
 
     \b
@@ -192,7 +192,7 @@ def open_challenge(way: Way, round: int, accused: str, aggregate: bytes, model: 
 @click.argument("number", type=UNITS)
 @computed
 @signing
-def judge(way: Way, number: int, aggregate: bytes, model: bytes) -> None:
+def judge(way: Connection, number: int, aggregate: bytes, model: bytes) -> None:
     """Say, as a standby on the panel of challenge NUMBER, what one's own execution gave.
 
     \b

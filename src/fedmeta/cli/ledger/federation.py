@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmeta.errors import DataError, UnknownName
-from fedmeta.govern.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
-from fedmeta.govern.parameters import TABLE
-from fedmeta.govern.signatures import Key, digest
+from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+from fedmeta.govern.state.parameters import TABLE
+from fedmeta.govern.wire.signatures import Key, digest
 
 SEQUENCER = "sequencer"
 """What the sequencer's key file is named; no member can be named so."""

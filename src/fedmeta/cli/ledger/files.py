@@ -13,7 +13,7 @@ from fedmeta.cli.ledger.folder import Folder, check_genesis, making
 from fedmeta.errors import DataError
 
 if TYPE_CHECKING:
-    from fedmeta.govern.audit import Audit
+    from fedmeta.govern.client.audit import Audit
     from fedmeta.govern.engines.replay import Progress
 
 DATABASE = b"SQLite format 3\0"
@@ -44,7 +44,7 @@ def verify(ledger: Path, trusted: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from fedmeta.govern.errors import Damaged
-    from fedmeta.govern.genesis import decode_genesis
+    from fedmeta.govern.machine.genesis import decode_genesis
 
     if trusted is None and ledger.is_dir():
         trusted = Folder(ledger).genesis
@@ -75,7 +75,7 @@ def _facts(found: "Audit") -> dict[str, object]:
 
 
 def _audit(path: Path) -> "Audit":
-    from fedmeta.govern.audit import load, verify_ledger
+    from fedmeta.govern.client.audit import load, verify_ledger
 
     database = _database(path)
     if database != path or _begins(path, DATABASE):
@@ -125,7 +125,7 @@ def export_(ledger: Path, file: Path) -> None:
     Example:
       fedmeta ledger export fed fed.ledger
     """
-    from fedmeta.govern.audit import export
+    from fedmeta.govern.client.audit import export
 
     height = export(_database(ledger), file)
     show.write(f"{file} holds the ledger up to block {height:,}")
@@ -141,10 +141,10 @@ def import_(file: Path, folder: Path) -> None:
     Example:
       fedmeta ledger import fed.ledger copy
     """
-    from fedmeta.govern.audit import load
+    from fedmeta.govern.client.audit import load
     from fedmeta.govern.engines.replay import read_genesis
     from fedmeta.govern.engines.store import Store
-    from fedmeta.govern.genesis import encode_genesis
+    from fedmeta.govern.machine.genesis import encode_genesis
 
     if not file.is_file():
         raise DataError(f"there is no file {file}")

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fedmeta.errors import DataError, UsageError
-from fedmeta.govern.disk import flush
+from fedmeta.govern.engines.disk import flush
 from fedmeta.govern.errors import WrongChain
-from fedmeta.govern.signatures import Key
+from fedmeta.govern.wire.signatures import Key
 
 if TYPE_CHECKING:
     from fedmeta.cli.ledger.federation import Federation
-    from fedmeta.govern.genesis import Genesis
+    from fedmeta.govern.machine.genesis import Genesis
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Folder:
 
     def read_genesis(self) -> "Genesis":
         """Return the folder's genesis; raises `DataError` if there is none."""
-        from fedmeta.govern.genesis import decode_genesis
+        from fedmeta.govern.machine.genesis import decode_genesis
 
         if not self.genesis.is_file():
             raise DataError(f"{self.path} is no ledger's folder: it has no {self.genesis.name}")
@@ -147,10 +147,10 @@ def check_free(path: Path) -> None:
 
 
 def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | None) -> None:
-    from fedmeta.govern import keyfile
+    from fedmeta.govern.client import keyfile
     from fedmeta.govern.engines.store import Store
-    from fedmeta.govern.genesis import encode_genesis, start
-    from fedmeta.govern.header import event_leaves
+    from fedmeta.govern.machine.genesis import encode_genesis, start
+    from fedmeta.govern.machine.header import event_leaves
 
     genesis = encode_genesis(made.genesis)
     folder.description.write_bytes(text)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import HASH, Shown, Way, load_key, passphrase, reading, signing
+from fedmeta.cli.ledger.options import HASH, Connection, Shown, load_key, passphrase, reading, signing
 from fedmeta.cli.ledger.sending import deliver, send
-from fedmeta.govern import transactions as tx
+from fedmeta.govern.wire import transactions as tx
 
 if TYPE_CHECKING:
-    from fedmeta.govern.client import Client
+    from fedmeta.govern.client.client import Client
 
 
 @click.group(cls=Shown, short_help="List members and what they hold; keys, profiles, leaving.")
@@ -31,7 +31,7 @@ def members() -> None:
 @click.option("--after", metavar="NAME", help="List the members after this name.")
 @click.option("--limit", metavar="N", type=click.IntRange(1, 1000), help="List so many at most.  [default: 100]")
 @reading
-def show_(way: Way, name: str | None, after: str | None, limit: int | None) -> None:
+def show_(way: Connection, name: str | None, after: str | None, limit: int | None) -> None:
     """List the members with what they hold in units, or show all about the one called NAME.
 
     \b
@@ -64,7 +64,7 @@ def show_(way: Way, name: str | None, after: str | None, limit: int | None) -> N
     show.write(show.table("", headings, rows))
 
 
-def _show_one(way: Way, member: dict[str, Any], balance: dict[str, Any]) -> None:
+def _show_one(way: Connection, member: dict[str, Any], balance: dict[str, Any]) -> None:
     if way.as_json:
         show.write_json({**member, "balance": balance})
         return
@@ -103,7 +103,7 @@ def _show_one(way: Way, member: dict[str, Any], balance: dict[str, Any]) -> None
 @members.command()
 @click.argument("new", metavar="NEW-KEY", type=click.Path(path_type=Path))
 @signing
-def rotate(way: Way, new: Path) -> None:
+def rotate(way: Connection, new: Path) -> None:
     """Sign with the key in the file NEW-KEY from the next block on; `key new` makes one.
 
     What the old key signed stays valid, as evidence too.
@@ -125,7 +125,7 @@ def rotate(way: Way, new: Path) -> None:
 @click.option("--address", help="Where its node is.")
 @click.option("--tls", metavar="HASH|FILE", type=HASH, help="SHA-256 of its node's TLS key, or the file it is of.")
 @signing
-def profile(way: Way, title: str | None, address: str | None, tls: bytes | None) -> None:
+def profile(way: Connection, title: str | None, address: str | None, tls: bytes | None) -> None:
     """Change the member's full name, its node's address or its TLS key; what is not given stays.
 
     \b
@@ -148,7 +148,7 @@ def _present(client: "Client", name: str) -> dict[str, Any]:
 
 @members.command()
 @signing
-def leave(way: Way) -> None:
+def leave(way: Connection) -> None:
     """Leave the federation, with nothing staked, on its way out or left to claim.
 
     \b
@@ -183,8 +183,8 @@ def new(file: Path, protect: bool) -> None:
     Example:
       fedmeta ledger key new ours.pem --passphrase
     """
-    from fedmeta.govern import keyfile
-    from fedmeta.govern.signatures import Key
+    from fedmeta.govern.client import keyfile
+    from fedmeta.govern.wire.signatures import Key
 
     made = Key.generate()
     keyfile.save(file, made, passphrase(f"Passphrase for {file}", confirm=True) if protect else None)

@@ -76,9 +76,9 @@ def serve(folder: Path, host: str, port: int, proxy: str, key: Path | None, prun
     if prune and not options["snapshot_every"]:
         raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     from fedmeta.govern.engines.embedded import EmbeddedEngine
-    from fedmeta.govern.http.app import create_app
-    from fedmeta.govern.serve import listen
-    from fedmeta.govern.serve import serve as run
+    from fedmeta.govern.server.app import create_app
+    from fedmeta.govern.server.serve import listen
+    from fedmeta.govern.server.serve import serve as run
 
     place = Folder(folder)
     genesis = place.read_genesis()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.errors import UsageError
-from fedmeta.govern.signatures import Key
+from fedmeta.govern.wire.signatures import Key
 
 if TYPE_CHECKING:
-    from fedmeta.govern.client import Client
+    from fedmeta.govern.client.client import Client
 
 HOST, PORT = "127.0.0.1", 7878
 """Where `fedmeta ledger serve` listens."""
@@ -32,7 +32,7 @@ HEX = re.compile("[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Connection:
     """How a command reaches the ledger, and as whom."""
 
     node: str
@@ -44,13 +44,13 @@ class Way:
 
     def reader(self) -> "Client":
         """Return a client that asks."""
-        from fedmeta.govern.client import Client
+        from fedmeta.govern.client.client import Client
 
         return Client(self.node)
 
     def signer(self) -> "Client":
         """Return a client that signs; raises `UsageError` without a key, and `KeyFileError` for one that is no use."""
-        from fedmeta.govern.client import Client
+        from fedmeta.govern.client.client import Client
 
         return Client(self.node, self.private(), self.name)
 
@@ -105,19 +105,19 @@ _sign_only = click.option(
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of one that asks; it takes them as its first argument, a `Way`."""
+    """Give a command the options of one that asks; it takes them as its first argument, a `Connection`."""
 
     @_node
     @_json
     @functools.wraps(command)
     def asked(node: str, as_json: bool, **rest: Any) -> None:
-        command(Way(node, as_json), **rest)
+        command(Connection(node, as_json), **rest)
 
     return asked
 
 
 def signing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of one that sends a transaction; it takes them as its first argument, a `Way`."""
+    """Give a command the options of one that sends a transaction; its first argument is the `Connection`."""
 
     @_node
     @_key
@@ -128,7 +128,7 @@ def signing(command: Callable[..., None]) -> Callable[..., None]:
     def signed(
         node: str, as_json: bool, key_file: Path | None, as_member: str | None, sign_only: Path | None, **rest: Any
     ) -> None:
-        command(Way(node, as_json, key_file, as_member, sign_only), **rest)
+        command(Connection(node, as_json, key_file, as_member, sign_only), **rest)
 
     return signed
 
@@ -141,14 +141,14 @@ def keyed(command: Callable[..., None]) -> Callable[..., None]:
     @_member
     @functools.wraps(command)
     def signed(node: str, key_file: Path | None, as_member: str | None, **rest: Any) -> None:
-        command(Way(node, False, key_file, as_member), **rest)
+        command(Connection(node, False, key_file, as_member), **rest)
 
     return signed
 
 
 def load_key(path: Path) -> Key:
     """Return the key in a file, asking for its passphrase where it has one; raises `KeyFileError`."""
-    from fedmeta.govern import keyfile
+    from fedmeta.govern.client import keyfile
 
     return keyfile.load(path, passphrase(f"Passphrase of {path}") if _encrypted(path) else None)
 

@@ -5,9 +5,9 @@ from typing import Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import HASH, PUBLIC_KEY, UNITS, Way, numbers, reading, signing
+from fedmeta.cli.ledger.options import HASH, PUBLIC_KEY, UNITS, Connection, numbers, reading, signing
 from fedmeta.cli.ledger.sending import send
-from fedmeta.govern import transactions as tx
+from fedmeta.govern.wire import transactions as tx
 
 CHOICES = ("yes", "no", "abstain", "veto")
 
@@ -24,7 +24,7 @@ def propose() -> None:
     """
 
 
-def _propose(way: Way, title: str, kind: str, /, **values: Any) -> None:
+def _propose(way: Connection, title: str, kind: str, /, **values: Any) -> None:
     send(way, tx.Propose(title, {"kind": kind, **values}))
 
 
@@ -32,7 +32,7 @@ def _propose(way: Way, title: str, kind: str, /, **values: Any) -> None:
 @click.argument("changes", metavar="NAME=VALUE...", nargs=-1, required=True)
 @_title
 @signing
-def parameters(way: Way, changes: tuple[str, ...], title: str) -> None:
+def parameters(way: Connection, changes: tuple[str, ...], title: str) -> None:
     """Change one parameter, or several at once that must fit together; `fedmeta ledger parameters` lists them.
 
     \b
@@ -54,7 +54,7 @@ def parameters(way: Way, changes: tuple[str, ...], title: str) -> None:
 @click.option("--full-name", default="", help="The member's full name.")
 @_title
 @signing
-def admit(way: Way, member: str, organisation: str, public: bytes, full_name: str, title: str) -> None:
+def admit(way: Connection, member: str, organisation: str, public: bytes, full_name: str, title: str) -> None:
     """Admit MEMBER of ORGANISATION, with the public key that `fedmeta ledger key new` wrote, in hex.
 
     \b
@@ -68,7 +68,7 @@ def admit(way: Way, member: str, organisation: str, public: bytes, full_name: st
 @click.argument("member")
 @_title
 @signing
-def remove(way: Way, member: str, title: str) -> None:
+def remove(way: Connection, member: str, title: str) -> None:
     """Remove MEMBER; its stake is put on its way out.
 
     \b
@@ -83,7 +83,7 @@ def remove(way: Way, member: str, title: str) -> None:
 @click.argument("amount", type=UNITS)
 @_title
 @signing
-def spend(way: Way, member: str, amount: int, title: str) -> None:
+def spend(way: Connection, member: str, amount: int, title: str) -> None:
     """Pay MEMBER an AMOUNT out of the treasury.
 
     \b
@@ -97,7 +97,7 @@ def spend(way: Way, member: str, amount: int, title: str) -> None:
 @click.argument("fault", type=UNITS)
 @_title
 @signing
-def annul(way: Way, fault: int, title: str) -> None:
+def annul(way: Connection, fault: int, title: str) -> None:
     """Undo the slash of fault number FAULT, out of the treasury.
 
     \b
@@ -114,7 +114,7 @@ def annul(way: Way, fault: int, title: str) -> None:
 @click.option("--retire", is_flag=True, help="Take it out of use instead.")
 @_title
 @signing
-def recipe(way: Way, digest: bytes, model: bytes, name: str, retire: bool, title: str) -> None:
+def recipe(way: Connection, digest: bytes, model: bytes, name: str, retire: bool, title: str) -> None:
     """Register RECIPE, a hash or a file, to be trained; or set a known one to another model.
 
     \b
@@ -128,7 +128,7 @@ def recipe(way: Way, digest: bytes, model: bytes, name: str, retire: bool, title
 @click.argument("number", required=False, type=UNITS)
 @click.option("--after", metavar="N", type=UNITS, help="List those after this number.")
 @reading
-def proposals(way: Way, number: int | None, after: int | None) -> None:
+def proposals(way: Connection, number: int | None, after: int | None) -> None:
     """List the proposals with the present count of votes, or show proposal NUMBER.
 
     \b
@@ -187,7 +187,7 @@ def _action(action: dict[str, Any]) -> str:
 @click.argument("proposal", type=UNITS)
 @click.argument("choice", type=click.Choice(CHOICES))
 @signing
-def vote(way: Way, proposal: int, choice: str) -> None:
+def vote(way: Connection, proposal: int, choice: str) -> None:
     """Vote on a PROPOSAL with one's stake; a candidate carries the stake behind it that does not vote itself.
 
     \b

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import HASH, UNITS, Shown, Way, keyed, numbers, reading, signing
+from fedmeta.cli.ledger.options import HASH, UNITS, Connection, Shown, keyed, numbers, reading, signing
 from fedmeta.cli.ledger.sending import deliver, write_new
 from fedmeta.errors import DataError, UsageError
-from fedmeta.govern import transactions as tx
+from fedmeta.govern.wire import transactions as tx
 
 if TYPE_CHECKING:
-    from fedmeta.govern.client import Client
+    from fedmeta.govern.client.client import Client
 
 EXPECTED = {
     "opening": "{leader} is to open it",
@@ -59,7 +59,7 @@ def going_on(found: dict[str, Any]) -> str:
 @round.command("show")
 @click.argument("number", required=False, type=UNITS)
 @reading
-def show_(way: Way, number: int | None) -> None:
+def show_(way: Connection, number: int | None) -> None:
     """Show round NUMBER, or the latest one: its updates, its manifest, and what the super nodes revealed.
 
     \b
@@ -131,7 +131,7 @@ def _latest(client: "Client", phase: str) -> dict[str, Any]:
 @round.command("open")
 @click.option("--recipe", metavar="HASH|FILE", type=HASH, help="The recipe.  [default: the only active one]")
 @signing
-def open_(way: Way, recipe: bytes | None) -> None:
+def open_(way: Connection, recipe: bytes | None) -> None:
     """Open the round with a recipe and the model that it has reached, as the leader.
 
     \b
@@ -154,7 +154,7 @@ def open_(way: Way, recipe: bytes | None) -> None:
 @click.option("--examples", type=UNITS, required=True, help="How many examples the member says it is of.")
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="A new file for it.")
 @keyed
-def receipt(way: Way, member: str, update: bytes, examples: int, out: Path | None) -> None:
+def receipt(way: Connection, member: str, update: bytes, examples: int, out: Path | None) -> None:
     """Sign, as a super node, that MEMBER's update has come and is stored; the member commits with it.
 
     \b
@@ -194,7 +194,7 @@ def receipt(way: Way, member: str, update: bytes, examples: int, out: Path | Non
     help="A super node's receipt; once for each, at least f + 1.",
 )
 @signing
-def update(way: Way, update: bytes, examples: int, receipts: tuple[Path, ...]) -> None:
+def update(way: Connection, update: bytes, examples: int, receipts: tuple[Path, ...]) -> None:
     """Commit to an update, as a member of the cohort, with receipts of super nodes that have it.
 
     \b
@@ -221,7 +221,7 @@ def _receipt(path: Path, due: dict[str, Any]) -> tuple[str, bytes]:
 @computed
 @click.option("--leave-out", metavar="MEMBER", multiple=True, help="Leave a member's update out: a fault.")
 @signing
-def manifest(way: Way, aggregate: bytes, model: bytes, leave_out: tuple[str, ...]) -> None:
+def manifest(way: Connection, aggregate: bytes, model: bytes, leave_out: tuple[str, ...]) -> None:
     """Say which updates were aggregated and what it gave, as the leader: all that were committed.
 
     \b
@@ -253,7 +253,7 @@ def manifest(way: Way, aggregate: bytes, model: bytes, leave_out: tuple[str, ...
     help="A new file for what `reveal` needs.  [default: round-NUMBER-NAME.json]",
 )
 @signing
-def attest(way: Way, aggregate: bytes, model: bytes, scores: tuple[str, ...], opening: Path | None) -> None:
+def attest(way: Connection, aggregate: bytes, model: bytes, scores: tuple[str, ...], opening: Path | None) -> None:
     """Commit to a result and to scores, as a super node; a file keeps what opens it, readable by its owner only.
 
     Keep the file: who commits and does not reveal is slashed.
@@ -304,7 +304,7 @@ def attest(way: Way, aggregate: bytes, model: bytes, scores: tuple[str, ...], op
 @round.command()
 @click.argument("opening", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @signing
-def reveal(way: Way, opening: Path) -> None:
+def reveal(way: Connection, opening: Path) -> None:
     """Open a commitment with the FILE that `attest` kept.
 
     \b

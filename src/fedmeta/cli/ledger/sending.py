@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import HEX, Way, reading
+from fedmeta.cli.ledger.options import HEX, Connection, reading
 from fedmeta.errors import DataError, UsageError
-from fedmeta.govern import disk
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.engines import disk
+from fedmeta.govern.wire.signatures import digest
 
 if TYPE_CHECKING:
-    from fedmeta.govern.client import Client
+    from fedmeta.govern.client.client import Client
 
 LARGEST = 1 << 17
 """Bytes that are read of a file with a transaction, in hex."""
 
 
-def send(way: Way, body: object) -> None:
+def send(way: Connection, body: object) -> None:
     """Sign a transaction, send it and write what it did; or only sign it, where that is what was asked for."""
     with way.signer() as client:
         deliver(way, client, body)
 
 
-def deliver(way: Way, client: "Client", body: object) -> None:
+def deliver(way: Connection, client: "Client", body: object) -> None:
     """Do as `send` does, by a client that is there already."""
     if way.sign_only is None:
         show.write_outcome(client.send(body), way.as_json)
@@ -69,7 +69,7 @@ def read_transaction(text: str, client: "Client") -> bytes:
 @click.command("send", short_help="Send a transaction that was signed before.")
 @click.argument("transaction", metavar="FILE|HEX")
 @reading
-def send_signed(way: Way, transaction: str) -> None:
+def send_signed(way: Connection, transaction: str) -> None:
     """Send a transaction that was signed before, with --sign-only or elsewhere.
 
     \b

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from fedmeta.govern.client import Outcome, Said
+    from fedmeta.govern.client.client import LedgerEvent, Outcome
 
 SHORT = 12
 """Digits of a hash that are shown."""
@@ -158,7 +158,7 @@ def write_outcome(outcome: "Outcome", as_json: bool) -> None:
             click.echo(f"  {event_line(said)}")
 
 
-def event_line(said: "Said") -> str:
+def event_line(said: "LedgerEvent") -> str:
     """Return an event in a line."""
     return told(said.kind, said.fields)
 
@@ -167,7 +167,7 @@ def told(kind: str, fields: Mapping[str, Any]) -> str:
     """Return what happened in a line."""
     from dataclasses import fields as fields_of
 
-    from fedmeta.govern.events import EVENTS
+    from fedmeta.govern.wire.events import EVENTS
 
     # On the way their order was lost: the encoding has one of its own.
     known = [one.name for one in fields_of(EVENTS[kind])] if kind in EVENTS else []

@@ -5,9 +5,9 @@ from typing import Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import UNITS, Shown, Way, reading, signing
+from fedmeta.cli.ledger.options import UNITS, Connection, Shown, reading, signing
 from fedmeta.cli.ledger.sending import send
-from fedmeta.govern import transactions as tx
+from fedmeta.govern.wire import transactions as tx
 
 
 @click.group()
@@ -23,7 +23,7 @@ def stake() -> None:
 @stake.command()
 @click.argument("amount", type=UNITS)
 @signing
-def bond(way: Way, amount: int) -> None:
+def bond(way: Connection, amount: int) -> None:
     """Stake AMOUNT on oneself, as a candidate.
 
     \b
@@ -37,7 +37,7 @@ def bond(way: Way, amount: int) -> None:
 @click.argument("candidate")
 @click.argument("amount", type=UNITS)
 @signing
-def delegate(way: Way, candidate: str, amount: int) -> None:
+def delegate(way: Connection, candidate: str, amount: int) -> None:
     """Stake AMOUNT on a candidate.
 
     \b
@@ -51,7 +51,7 @@ def delegate(way: Way, candidate: str, amount: int) -> None:
 @click.argument("candidate")
 @click.argument("amount", type=UNITS)
 @signing
-def undelegate(way: Way, candidate: str, amount: int) -> None:
+def undelegate(way: Connection, candidate: str, amount: int) -> None:
     """Take AMOUNT back from a candidate, or from oneself; it is paid after the unbonding period.
 
     \b
@@ -66,7 +66,7 @@ def undelegate(way: Way, candidate: str, amount: int) -> None:
 @click.argument("destination")
 @click.argument("amount", type=UNITS)
 @signing
-def redelegate(way: Way, source: str, destination: str, amount: int) -> None:
+def redelegate(way: Connection, source: str, destination: str, amount: int) -> None:
     """Move AMOUNT from one candidate to another at once.
 
     \b
@@ -81,7 +81,7 @@ def redelegate(way: Way, source: str, destination: str, amount: int) -> None:
 @click.argument("height", type=UNITS)
 @click.argument("amount", type=UNITS)
 @signing
-def cancel(way: Way, candidate: str, height: int, amount: int) -> None:
+def cancel(way: Connection, candidate: str, height: int, amount: int) -> None:
     """Put AMOUNT that was undelegated at HEIGHT back to its candidate.
 
     \b
@@ -93,7 +93,7 @@ def cancel(way: Way, candidate: str, height: int, amount: int) -> None:
 
 @stake.command()
 @signing
-def claim(way: Way) -> None:
+def claim(way: Connection) -> None:
     """Take all rewards that are owed.
 
     \b
@@ -118,7 +118,7 @@ def candidate() -> None:
 @candidate.command("show")
 @click.argument("name", required=False)
 @reading
-def show_(way: Way, name: str | None) -> None:
+def show_(way: Connection, name: str | None) -> None:
     """List the candidates, or show the one called NAME.
 
     \b
@@ -180,7 +180,7 @@ def _standing(one: dict[str, Any]) -> str:
 @candidate.command()
 @click.option("--commission", metavar="PPM", type=UNITS, default=0, show_default=True, help="Of the voters' rewards.")
 @signing
-def register(way: Way, commission: int) -> None:
+def register(way: Connection, commission: int) -> None:
     """Stand for election, or again after retiring.
 
     \b
@@ -193,7 +193,7 @@ def register(way: Way, commission: int) -> None:
 @candidate.command("commission")
 @click.argument("commission", type=UNITS)
 @signing
-def set_commission(way: Way, commission: int) -> None:
+def set_commission(way: Connection, commission: int) -> None:
     """Change the commission, within the cap and the yearly rate.
 
     \b
@@ -205,7 +205,7 @@ def set_commission(way: Way, commission: int) -> None:
 
 @candidate.command()
 @signing
-def retire(way: Way) -> None:
+def retire(way: Connection) -> None:
     """Stand for no further election.
 
     \b
@@ -217,7 +217,7 @@ def retire(way: Way) -> None:
 
 @candidate.command()
 @signing
-def unjail(way: Way) -> None:
+def unjail(way: Connection) -> None:
     """Stand for election again after the time in jail.
 
     \b

@@ -8,16 +8,16 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fedmeta.govern import merkle
-from fedmeta.govern.application import Application, Commit
-from fedmeta.govern.block import Block
 from fedmeta.govern.engines.replay import Resumed, read_genesis, resume
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import KeyFileError, NodeError, Refused
-from fedmeta.govern.genesis import Genesis, Origin, encode_genesis, origin_of, start
-from fedmeta.govern.header import Header, SignedHeader, decode_leaf, event_leaves, sign_header
-from fedmeta.govern.signatures import Key, digest
-from fedmeta.govern.snapshot import Manifest
+from fedmeta.govern.machine.application import Application, Commit
+from fedmeta.govern.machine.genesis import Genesis, Origin, encode_genesis, origin_of, start
+from fedmeta.govern.machine.header import Header, SignedHeader, decode_leaf, event_leaves, sign_header
+from fedmeta.govern.state.snapshot import Manifest
+from fedmeta.govern.wire import merkle
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.signatures import Key, digest
 
 POOL_COUNT = 4_000
 POOL_BYTES = 1 << 25

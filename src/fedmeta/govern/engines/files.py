@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fedmeta.govern.disk import flush
+from fedmeta.govern.engines.disk import flush
 from fedmeta.govern.errors import Damaged, NewerSchema, StoreError, StoreLocked
 
 APPLICATION_ID = 0x66656467

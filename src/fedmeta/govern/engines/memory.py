@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedmeta.govern.application import Application, Finalized
-from fedmeta.govern.block import Block
 from fedmeta.govern.errors import InvalidBlock, Refused
-from fedmeta.govern.genesis import Genesis, start
-from fedmeta.govern.signatures import digest
+from fedmeta.govern.machine.application import Application, Finalized
+from fedmeta.govern.machine.genesis import Genesis, start
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.signatures import digest
 
 
 class MemoryEngine:

@@ -4,16 +4,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fedmeta.govern.application import Application, Commit, Finalized
-from fedmeta.govern.block import Block
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError, WrongChain
-from fedmeta.govern.execute import Execution
-from fedmeta.govern.genesis import Genesis, Origin, decode_genesis, origin_of, start
-from fedmeta.govern.header import Header, SignedHeader, check_link, check_roots, event_leaves
-from fedmeta.govern.records import Chain
-from fedmeta.govern.snapshot import Manifest, restore
-from fedmeta.govern.state import State
+from fedmeta.govern.machine.application import Application, Commit, Finalized
+from fedmeta.govern.machine.execute import Execution
+from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
+from fedmeta.govern.machine.header import Header, SignedHeader, check_link, check_roots, event_leaves
+from fedmeta.govern.state.records import Chain
+from fedmeta.govern.state.snapshot import Manifest, restore
+from fedmeta.govern.state.state import State
+from fedmeta.govern.wire.block import Block
 
 Progress = Callable[[int, int], None]
 """Is called with the height that was done, and the last one."""

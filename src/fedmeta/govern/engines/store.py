@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from fedmeta.govern import codec
 from fedmeta.govern.engines.files import APPLICATION_ID, SCHEMA, check_file, connect, guard, locked, new_file, reading
 from fedmeta.govern.errors import Damaged, Malformed
-from fedmeta.govern.header import SignedHeader, decode_header, encode_header
-from fedmeta.govern.signatures import digest
-from fedmeta.govern.snapshot import MAX_SLOTS, Manifest, decode_manifest, encode_manifest
-from fedmeta.govern.state import Change
+from fedmeta.govern.machine.header import SignedHeader, decode_header, encode_header
+from fedmeta.govern.state.snapshot import MAX_SLOTS, Manifest, decode_manifest, encode_manifest
+from fedmeta.govern.state.state import Change
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.signatures import digest
 
 CHECKPOINT_PAGES = 8192
 """How many pages the log holds before they are brought into the file."""

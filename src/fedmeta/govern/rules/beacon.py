@@ -7,8 +7,8 @@ stake. Nobody else has a choice, and nobody knows the next cohort before the rev
 from collections.abc import Iterable, Iterator
 from itertools import count
 
-from fedmeta.govern import codec
-from fedmeta.govern.signatures import tagged
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.signatures import tagged
 
 _WORD = 8
 """Bytes of one random number."""

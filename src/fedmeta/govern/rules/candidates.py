@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import (
+from fedmeta.govern.rules import election, stake
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.records import Candidate
+from fedmeta.govern.wire.events import (
     CandidateJailed,
     CandidateRegistered,
     CandidateRetired,
@@ -12,9 +14,7 @@ from fedmeta.govern.events import (
     CandidateUnjailed,
     CommissionSet,
 )
-from fedmeta.govern.records import Candidate
-from fedmeta.govern.rules import election, stake
-from fedmeta.govern.transactions import Register, Retire, SetCommission, Unjail
+from fedmeta.govern.wire.transactions import Register, Retire, SetCommission, Unjail
 
 YEAR = 31_536_000_000
 """365 days in milliseconds, over which a commission may rise by `commission_rise`."""

@@ -3,13 +3,14 @@
 from collections import Counter
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import ChallengeDecided, ChallengeOpened, VerdictGiven
-from fedmeta.govern.records import Attestation, Challenge, Round, Seat, Term, Verdict
 from fedmeta.govern.rules import faults
+from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.election import with_powers
-from fedmeta.govern.transactions import Judge, OpenChallenge
+from fedmeta.govern.state.records import Attestation, Challenge, Round, Term, Verdict
+from fedmeta.govern.wire.events import ChallengeDecided, ChallengeOpened, VerdictGiven
+from fedmeta.govern.wire.parts import Seat
+from fedmeta.govern.wire.transactions import Judge, OpenChallenge
 
 
 def open_challenge(context: Context, name: str, body: OpenChallenge) -> None:

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import LeaderChosen, SeatReplaced, StandbyDropped, TermElected, TermStarted
-from fedmeta.govern.parameters import MILLION, Parameters
-from fedmeta.govern.records import Candidate, Member, Round, Seat, Term
 from fedmeta.govern.rules import stake
+from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.pruning import prune
+from fedmeta.govern.state.parameters import MILLION, Parameters
+from fedmeta.govern.state.records import Candidate, Member, Round, Term
+from fedmeta.govern.wire.events import LeaderChosen, SeatReplaced, StandbyDropped, TermElected, TermStarted
+from fedmeta.govern.wire.parts import Seat
 
 
 def elect(context: Context, number: int) -> Term:

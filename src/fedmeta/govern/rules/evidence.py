@@ -1,11 +1,11 @@
 """Evidence: what anyone may submit to prove a fault."""
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.records import Manifest, Round, Update
 from fedmeta.govern.rules import faults, members, rounds
-from fedmeta.govern.signatures import verify
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.records import Manifest, Round, Update
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import verify
 
 
 def report_manifests(context: Context, name: str, body: tx.ReportManifests) -> None:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import DutyDone, DutyMissed, FaultProven, SlashAnnulled
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Fault, Round, Term
 from fedmeta.govern.rules import candidates
+from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.slashing import cut_stake, give_back
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Fault, Round, Term
+from fedmeta.govern.wire.events import DutyDone, DutyMissed, FaultProven, SlashAnnulled
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import BadSignature, Refused
-from fedmeta.govern.events import CandidateRetired, KeyRotated, MemberAdmitted, MemberLeft, MemberRemoved, ProfileSet
-from fedmeta.govern.records import (
+from fedmeta.govern.rules import election, stake
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.records import (
     Candidate,
     Challenge,
     Delegation,
@@ -18,9 +18,16 @@ from fedmeta.govern.records import (
     Term,
     Unbonding,
 )
-from fedmeta.govern.rules import election, stake
-from fedmeta.govern.signatures import check_public_key, verify
-from fedmeta.govern.transactions import Leave, RotateKey, SetProfile, possession
+from fedmeta.govern.wire.events import (
+    CandidateRetired,
+    KeyRotated,
+    MemberAdmitted,
+    MemberLeft,
+    MemberRemoved,
+    ProfileSet,
+)
+from fedmeta.govern.wire.signatures import check_public_key, verify
+from fedmeta.govern.wire.transactions import Leave, RotateKey, SetProfile, possession
 
 MAX_KEYS = 16
 """The most keys of one member that evidence can still be about; further rotations wait."""

@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedmeta.govern import codec
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import ProposalClosed, ProposalExecuted, ProposalOpened, VoteCast
-from fedmeta.govern.parameters import MILLION, Parameters
-from fedmeta.govern.records import Candidate, Delegation, Member, Proposal, Vote
 from fedmeta.govern.rules import stake
-from fedmeta.govern.rules.actions import ACTIONS, Action, read_action
-from fedmeta.govern.state import Draft, State
-from fedmeta.govern.transactions import CastVote, Propose
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.rules.proposal_actions import ACTIONS, Action, read_action
+from fedmeta.govern.state.parameters import MILLION, Parameters
+from fedmeta.govern.state.records import Candidate, Delegation, Member, Proposal, Vote
+from fedmeta.govern.state.state import Draft, State
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.events import ProposalClosed, ProposalExecuted, ProposalOpened, VoteCast
+from fedmeta.govern.wire.transactions import CastVote, Propose
 
 __all__ = ["ACTIONS", "Action", "Tally", "cast_vote", "count_votes", "end_block", "propose", "verdict"]
 

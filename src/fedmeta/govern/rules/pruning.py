@@ -1,8 +1,7 @@
 """What the ledger forgets: records to which nothing can refer, once the unbonding period has passed over them."""
 
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import RecordsForgotten
-from fedmeta.govern.records import (
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.records import (
     Attestation,
     Challenge,
     Fault,
@@ -14,6 +13,7 @@ from fedmeta.govern.records import (
     Verdict,
     Vote,
 )
+from fedmeta.govern.wire.events import RecordsForgotten
 
 
 def prune(context: Context) -> None:

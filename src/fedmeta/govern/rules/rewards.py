@@ -8,11 +8,12 @@ stake earns more behind a smaller super node, and stake gains by moving there.
 
 from collections.abc import Iterable
 
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import ContributorPaid, PoolReturned, PoolShared, SuperNodePaid
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Attestation, Manifest, Round, Seat, Term
 from fedmeta.govern.rules import stake
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Attestation, Manifest, Round, Term
+from fedmeta.govern.wire.events import ContributorPaid, PoolReturned, PoolShared, SuperNodePaid
+from fedmeta.govern.wire.parts import Seat
 
 
 def pay(context: Context, round: Round) -> None:

@@ -7,10 +7,14 @@ with the block in which everyone has done its part, or with the block of its dea
 from dataclasses import replace
 from itertools import pairwise
 
-from fedmeta.govern import transactions as tx
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import (
+from fedmeta.govern.rules import faults, members
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.rules.round_phases import begin, can_open, close, hand_on, retry, schedule, strike
+from fedmeta.govern.rules.settlement import conclude, settle
+from fedmeta.govern.state.records import Attestation, Manifest, Recipe, Round, Term, Update
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import (
     AttestationCommitted,
     AttestationRevealed,
     LeaderMissed,
@@ -18,11 +22,7 @@ from fedmeta.govern.events import (
     RoundOpened,
     UpdateCommitted,
 )
-from fedmeta.govern.records import Attestation, Manifest, Recipe, Round, Term, Update
-from fedmeta.govern.rules import faults, members
-from fedmeta.govern.rules.course import begin, can_open, close, hand_on, retry, schedule, strike
-from fedmeta.govern.rules.settlement import conclude, settle
-from fedmeta.govern.signatures import verify
+from fedmeta.govern.wire.signatures import verify
 
 __all__ = ["attest", "commit_update", "end_block", "open_round", "post_manifest", "reveal", "schedule", "strike"]
 

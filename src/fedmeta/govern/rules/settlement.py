@@ -3,12 +3,12 @@
 from collections import Counter
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
-from fedmeta.govern.events import ModelAdvanced, RoundFinal
-from fedmeta.govern.records import Attestation, Manifest, Recipe, Round, Term
 from fedmeta.govern.rules import faults, rewards
-from fedmeta.govern.rules.course import close, schedule
-from fedmeta.govern.transactions import result
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.rules.round_phases import close, schedule
+from fedmeta.govern.state.records import Attestation, Manifest, Recipe, Round, Term
+from fedmeta.govern.wire.events import ModelAdvanced, RoundFinal
+from fedmeta.govern.wire.transactions import result
 
 
 def conclude(context: Context, round: Round) -> Round:

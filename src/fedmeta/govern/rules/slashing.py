@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
-from fedmeta.govern.records import Cut, Delegation, Fault, Redelegation, Unbonding
+from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.stake import drop_shares, reduce_unbonding, value_of
+from fedmeta.govern.state.records import Delegation, Fault, Redelegation, Unbonding
+from fedmeta.govern.wire.parts import Cut
 
 
 def cut_stake(context: Context, name: str, snapshot: int, numerator: int, denominator: int) -> tuple[Cut, ...]:

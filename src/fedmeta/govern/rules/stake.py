@@ -8,9 +8,10 @@ whoever asks; what rounding leaves in a pool goes to the treasury when its last 
 
 from dataclasses import replace
 
-from fedmeta.govern.context import Context
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.events import (
+from fedmeta.govern.rules.context import Context
+from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Redelegation, Unbonding
+from fedmeta.govern.wire.events import (
     PoolClosed,
     Redelegated,
     RedelegationEnded,
@@ -22,8 +23,7 @@ from fedmeta.govern.events import (
     UnbondingCompleted,
     Unstaked,
 )
-from fedmeta.govern.records import Candidate, Challenge, Delegation, Redelegation, Unbonding
-from fedmeta.govern.transactions import Bond, CancelUnbonding, Claim, Delegate, Redelegate, Undelegate
+from fedmeta.govern.wire.transactions import Bond, CancelUnbonding, Claim, Delegate, Redelegate, Undelegate
 
 INDEX_SCALE = 2**128
 """Rewards per share are kept in this fraction of a unit; the shares of a pool stay below 2**80.

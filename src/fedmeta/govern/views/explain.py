@@ -11,10 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 from fedmeta.govern.errors import StateError
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Chain, Challenge, Delegation, Proposal
 from fedmeta.govern.rules.stake import INDEX_SCALE
-from fedmeta.govern.state import State
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Candidate, Chain, Challenge, Delegation, Proposal
+from fedmeta.govern.state.state import State
 from fedmeta.govern.views.explanation import Check, Explanation, Line, Move, Part, Settlement, mixed
 from fedmeta.govern.views.holdings import holdings
 

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 from typing import NamedTuple
 
-from fedmeta.govern.parameters import MILLION
-from fedmeta.govern.records import Candidate, Delegation, Member, Proposal, Seat, Vote
 from fedmeta.govern.rules.stake import value_of
-from fedmeta.govern.state import State
+from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.records import Candidate, Delegation, Member, Proposal, Vote
+from fedmeta.govern.state.state import State
+from fedmeta.govern.wire.parts import Seat
 
 
 class Nakamoto(NamedTuple):

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.records import Candidate, Challenge, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.rules.stake import accrued, value_of
-from fedmeta.govern.state import State
+from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Member, Proposal, Unbonding
+from fedmeta.govern.state.state import State
 
 
 @dataclass(frozen=True, slots=True)

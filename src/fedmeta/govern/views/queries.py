@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedmeta.govern import codec
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.invariants import supply_parts
-from fedmeta.govern.parameters import TABLE, Parameters
-from fedmeta.govern.record import plain
-from fedmeta.govern.records import (
+from fedmeta.govern.rules.candidates import allowed_rise
+from fedmeta.govern.rules.members import key_at
+from fedmeta.govern.rules.proposals import count_votes
+from fedmeta.govern.rules.stake import value_of
+from fedmeta.govern.state.parameters import TABLE, Parameters
+from fedmeta.govern.state.records import (
     Attestation,
     Candidate,
     Chain,
@@ -28,13 +29,12 @@ from fedmeta.govern.records import (
     Verdict,
     Vote,
 )
-from fedmeta.govern.rules.candidates import allowed_rise
-from fedmeta.govern.rules.members import key_at
-from fedmeta.govern.rules.proposals import count_votes
-from fedmeta.govern.rules.stake import value_of
-from fedmeta.govern.state import State
+from fedmeta.govern.state.state import State
 from fedmeta.govern.views import fairness
 from fedmeta.govern.views.holdings import holdings
+from fedmeta.govern.views.invariants import supply_parts
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.layout import plain
 
 PAGE = 100
 """How many entries a list gives, unless asked for fewer or more."""

@@ -1,0 +1,151 @@
+"""What an engine signs: the header of a block, chained to the one before and in the end to the genesis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmeta.govern.errors import Malformed, ProofError
+from fedmeta.govern.wire import codec, merkle
+from fedmeta.govern.wire.events import Event, encode_event
+from fedmeta.govern.wire.schema import MAX_COUNT, is_name
+from fedmeta.govern.wire.signatures import Key, digest, verify
+
+_DOMAIN = b"fedmeta header\0"
+_SHAPE = (str, int, int, bytes, bytes, bytes, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A block in a few hashes; `time` is in milliseconds since 1970, the hashes have 32 bytes."""
+
+    chain_id: str
+    height: int
+    time: int
+    previous: bytes
+    """The hash of the header before; at height 1 the digest of the genesis."""
+    transactions_root: bytes
+    """The RFC 6962 root over the block's transactions."""
+    events_root: bytes
+    """The RFC 6962 root over `event_leaves`."""
+    app_hash: bytes
+    """The root of the state after the block."""
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the encoding: what the next header names."""
+        return digest(encode_header(self))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedHeader:
+    """A header and the sequencer's signature over it."""
+
+    header: Header
+    signature: bytes
+
+    def check(self, chain_id: str, sequencer: bytes) -> None:
+        """Raise `ProofError` unless the header is of this chain and signed by this public key."""
+        if self.header.chain_id != chain_id:
+            raise ProofError(f"the header is of chain {self.header.chain_id!r}: it must be of {chain_id!r}")
+        if not verify(sequencer, _message(self.header), self.signature):
+            raise ProofError(
+                f"the signature on the header of block {self.header.height} is not by the sequencer {sequencer.hex()}"
+            )
+
+
+def sign_header(key: Key, header: Header) -> SignedHeader:
+    """Return the header with a key's signature."""
+    return SignedHeader(header, key.sign(_message(header)))
+
+
+def event_leaves(events: Sequence[Event]) -> list[bytes]:
+    """Return the canonical bytes of each event: the leaves of the events' root."""
+    return [codec.encode(encode_event(event)) for event in events]
+
+
+def decode_leaf(leaf: bytes) -> tuple[str, dict[str, Any]]:
+    """Return kind and fields of the event that the bytes encode; raises `Malformed` for anything else."""
+    value = codec.decode(leaf, limit=max(1, len(leaf)))
+    if type(value) is not list or tuple(map(type, value)) != (str, dict):
+        raise Malformed("an event is a list of its kind and a map of its fields")
+    return value[0], value[1]
+
+
+def check_link(header: Header, before: Header | None, genesis: bytes) -> None:
+    """Raise `ProofError` unless the header follows the one before, or the genesis of this digest if there is none."""
+    height, time, previous = (before.height, before.time, before.hash) if before else (0, 0, genesis)
+    if header.height != height + 1:
+        raise ProofError(f"header {header.height} cannot follow height {height}: {height + 1} is next")
+    if header.previous != previous:
+        named = f"block {height}" if before else "the genesis"
+        raise ProofError(
+            f"header {header.height} names {header.previous.hex()} as the one before: {named} is {previous.hex()}"
+        )
+    if header.time < time:
+        raise ProofError(
+            f"header {header.height} has time {header.time}: it must not be before {time}, block {height}'s"
+        )
+
+
+def check_roots(header: Header, transactions: Sequence[bytes], events: Sequence[bytes]) -> None:
+    """Raise `ProofError` unless these are the header's transactions and the leaves of its events."""
+    for what, leaves, due in (
+        ("transactions", transactions, header.transactions_root),
+        ("events", events, header.events_root),
+    ):
+        if (found := merkle.root(leaves)) != due:
+            raise ProofError(
+                f"the root of the {what} of block {header.height} is {found.hex()}: its header says {due.hex()}"
+            )
+
+
+def encode_header(header: Header) -> bytes:
+    """Return the header in its one encoding."""
+    return codec.encode(_values(header))
+
+
+def decode_header(data: bytes) -> Header:
+    """Return the header that the bytes encode; raises `Malformed` for anything else."""
+    return _header(codec.decode(data))
+
+
+def encode_signed(signed: SignedHeader) -> bytes:
+    """Return the signed header in its one encoding."""
+    return codec.encode([_values(signed.header), signed.signature])
+
+
+def decode_signed(data: bytes) -> SignedHeader:
+    """Return the signed header that the bytes encode; raises `Malformed` for anything else."""
+    value = codec.decode(data)
+    if type(value) is not list or len(value) != 2 or type(value[1]) is not bytes or len(value[1]) != 64:
+        raise Malformed("a signed header is a list of the header and a signature of 64 bytes")
+    return SignedHeader(_header(value[0]), value[1])
+
+
+def _header(value: Any) -> Header:
+    if type(value) is not list or tuple(map(type, value)) != _SHAPE:
+        raise Malformed("a header is a list of chain id, height, time and four hashes")
+    chain_id, height, time, *hashes = value
+    if not is_name(chain_id):
+        raise Malformed(f"a header's chain id must be a name, not {chain_id[:40]!r}")
+    if not 1 <= height <= MAX_COUNT or not 0 <= time <= MAX_COUNT:
+        raise Malformed(f"a header's height must be from 1 and its time from 0 to {MAX_COUNT}: {height}, {time}")
+    if any(len(one) != 32 for one in hashes):
+        raise Malformed("a header's hashes must have 32 bytes")
+    return Header(*value)
+
+
+def _values(header: Header) -> list[Any]:
+    return [
+        header.chain_id,
+        header.height,
+        header.time,
+        header.previous,
+        header.transactions_root,
+        header.events_root,
+        header.app_hash,
+    ]
+
+
+def _message(header: Header) -> bytes:
+    return _DOMAIN + encode_header(header)

@@ -1,0 +1,234 @@
+"""A node: an engine behind an event loop. It makes the blocks, and wakes those who wait for them."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
+from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.server.json import block_messages, json_form
+from fedmeta.govern.server.limits import Limits
+from fedmeta.govern.state.records import Member
+
+T = TypeVar("T")
+
+log = logging.getLogger("fedmeta.ledger")
+
+_STARTS = ("transaction-applied", "transaction-refused")
+
+
+class Node:
+    """What the routes of a node share; its methods belong to one event loop.
+
+    Args:
+        engine: It must be open, with the sequencer's key if blocks are to be made; whoever opened it closes it.
+        limits: What is taken from whom.
+        block_interval: Seconds from one look at what waits for a block to the next.
+        empty_interval: Seconds after which a block is made though nothing waits; `block_interval` if None.
+        snapshot_every: Blocks from one snapshot to the next; 0 for none.
+        prune: Whether blocks that nothing needs any more are deleted after each snapshot.
+    """
+
+    def __init__(
+        self,
+        engine: EmbeddedEngine,
+        limits: Limits,
+        block_interval: float = 1,
+        empty_interval: float | None = None,
+        snapshot_every: int = 0,
+        prune: bool = False,
+    ):
+        self.engine = engine
+        self.limits = limits
+        self.fault = ""
+        """Why no block could be written lately; empty if all is well."""
+        self.waiting = 0
+        """Requests that wait for a block."""
+        self.receipts: dict[bytes, Receipt] = {}
+        """What waits for a block, by digest."""
+        self.streams: Counter[str] = Counter()
+        """Event streams by peer."""
+        self.explaining = asyncio.Semaphore(1)
+        """An explanation goes through all blocks: one at a time."""
+        self._block_interval = block_interval
+        self._empty_interval = block_interval if empty_interval is None else empty_interval
+        self._snapshot_every = snapshot_every
+        self._prune = prune
+        self._news = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._pending: Counter[str] = Counter()
+        self._latest: tuple[int, bytes] = (-1, b"")
+        self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
+        # One thread writes: what it does in turn is never interleaved.
+        self._writer = ThreadPoolExecutor(1, "ledger-writer")
+        self._readers = ThreadPoolExecutor(2, "ledger-reader")
+
+    async def read(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a function that reads the engine, beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, partial(function, *arguments))
+
+    async def submit(self, raw: bytes, member: str) -> Receipt:
+        """Let a transaction of a member wait for its block; raises `Refused`."""
+        return await self._write(self._submit, raw, member)
+
+    async def sequence(self, member: str) -> int:
+        """Return the number that a member's next transaction must carry; raises `Refused` for who is no member."""
+        return await self._write(self._sequence, member)
+
+    async def run(self) -> None:
+        """Make blocks until `stop`; what waits then still gets its block. A fault that is not the disk's ends it."""
+        try:
+            await self._run()
+        finally:
+            self.abandon()
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        last = clock()
+        while not self._stopped.is_set():
+            began = clock()
+            empty = began - last >= self._empty_interval
+            if await self._produce(empty):
+                last = began
+            # Once the node closes, nobody is made to wait.
+            one, rest = (self._stopped, 0.05) if self.closing else (self._closing, self._block_interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(rest - (clock() - began), 0)):
+                    await one.wait()
+        await self._produce(False)
+
+    def stop(self) -> None:
+        """End `run`, after the last block."""
+        self._closing.set()
+        self._stopped.set()
+
+    def abandon(self) -> None:
+        """Let every request that waits for a block be answered that its transaction still waits."""
+        for receipt in list(self.receipts.values()):
+            receipt.future.cancel()
+
+    def close(self) -> None:
+        """Let the threads go; the engine stays open."""
+        self._writer.shutdown()
+        self._readers.shutdown()
+
+    @property
+    def closing(self) -> bool:
+        """Whether event streams are to end, and blocks are made without delay."""
+        return self._closing.is_set()
+
+    def end_streams(self) -> None:
+        """Let every event stream end, and give every transaction its block at once, so that the server can end."""
+        self._closing.set()
+        self._announce()
+
+    @property
+    def news(self) -> asyncio.Event:
+        """What will be set by the next block; take it before looking for a block that may be there already."""
+        return self._news
+
+    async def messages(self, height: int) -> bytes:
+        """Return a block's server-sent events, height 0 being genesis; nothing if they were pruned."""
+        if self._latest[0] == height:
+            return self._latest[1]
+        found = await self.read(self._messages, height)
+        # All that follow the chain want the same block at the same time.
+        if height == self.engine.height:
+            self._latest = (height, found)
+        return found
+
+    def outcome(self, applied: Applied) -> dict[str, Any]:
+        """Return what a transaction did, with its events."""
+        height, said = self._said
+        if height != applied.height:
+            # All that waited for a block ask for its events.
+            said = [pair for _, events in self.engine.events(applied.height, applied.height) for pair in events]
+            self._said = applied.height, said
+        return {
+            "digest": applied.digest,
+            "height": applied.height,
+            "position": applied.position,
+            "events": [{"kind": kind, "fields": fields} for kind, fields in _of_transaction(said, applied.position)],
+        }
+
+    def _submit(self, raw: bytes, member: str) -> Receipt:
+        receipt = self.engine.submit(raw)
+        self._pending[member] += 1
+        self.receipts[receipt.digest] = receipt
+        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest))
+        return receipt
+
+    def _answered(self, member: str, digest: bytes, _: "Future[Applied]") -> None:
+        del self.receipts[digest]
+        self._pending[member] -= 1
+        if not self._pending[member]:
+            del self._pending[member]
+
+    def _sequence(self, name: str) -> int:
+        member = self.engine.read(lambda application: application.state.get(Member, name))
+        if member is None:
+            raise Refused("unknown-member", f"nobody named {name!r} is a member")
+        return member.sequence + self._pending[name]
+
+    def _messages(self, height: int) -> bytes:
+        for _, events in self.engine.events(height, height):
+            signed = self.engine.header(height)
+            header = {"time": self.engine.origin.time} if signed is None else json_form(signed.header)
+            return block_messages(height, events, {**header, "height": height, "events": len(events)})
+        return b""
+
+    async def _produce(self, empty: bool) -> bool:
+        """Make a block of what waits, or an empty one if that is due; return whether one was made."""
+        if not (empty or self.engine.pending):
+            return False
+        try:
+            signed = await self._write(self.engine.produce, time.time_ns() // 10**6, empty)
+            if signed is not None:
+                self._announce()
+                if log.isEnabledFor(logging.INFO):
+                    await self._write(self._tell, signed.header.height)
+                if self._snapshot_every and signed.header.height % self._snapshot_every == 0:
+                    await self._write(self._snapshot)
+        except StoreError as error:
+            if str(error) != self.fault:
+                log.error("no block can be written: %s", error)
+            self.fault = str(error)
+            return False
+        self.fault = ""
+        return signed is not None
+
+    def _tell(self, height: int) -> None:
+        block = self.engine.block(height)
+        if block is not None and block.transactions:
+            log.info("block %d: transactions %d", height, len(block.transactions))
+
+    def _snapshot(self) -> None:
+        self.engine.snapshot()
+        if self._prune:
+            self.engine.prune()
+
+    def _announce(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _write(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, partial(function, *arguments))
+
+
+def _of_transaction(events: list[tuple[str, dict[str, Any]]], position: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events of one transaction of a block."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    inside = False
+    for kind, fields in events:
+        if kind in _STARTS or kind == "block-ending":
+            inside = kind in _STARTS and fields["index"] == position
+        if inside:
+            found.append((kind, fields))
+    return found

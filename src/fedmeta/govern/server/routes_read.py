@@ -1,0 +1,326 @@
+"""The routes by which a node is asked: what was, what is, and what proves it."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from starlette.responses import Response
+
+from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
+from fedmeta.govern.errors import Refused, StateError
+from fedmeta.govern.machine.genesis import encode_genesis
+from fedmeta.govern.machine.header import SignedHeader, encode_signed
+from fedmeta.govern.server.explaining import explained
+from fedmeta.govern.server.json import json_form, to_json
+from fedmeta.govern.server.models import (
+    BlockModel,
+    ExplanationModel,
+    GenesisModel,
+    HeaderModel,
+    Problem,
+    ProofModel,
+    QueryModel,
+    StatusModel,
+    TransactionModel,
+)
+from fedmeta.govern.server.node import Node
+from fedmeta.govern.server.problems import no_answer, problem
+from fedmeta.govern.server.stream import EventStream
+from fedmeta.govern.views import queries
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.layout import LAYOUTS
+from fedmeta.govern.wire.schema import MAX_COUNT
+
+router = APIRouter()
+
+CBOR = "application/cbor"
+
+_BINARY: dict[str, Any] = {"description": "In JSON, or in canonical CBOR if that is accepted.", "content": {CBOR: {}}}
+_TEXT: dict[str, Any] = {"description": "In JSON, or as text if text/plain is accepted.", "content": {"text/plain": {}}}
+_NO: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (400, 404, 429, 503)}
+_OLD: dict[int | str, dict[str, Any]] = {410: {"model": Problem, "description": "It was pruned."}, **_NO}
+_Any = dict[str, Any] | list[Any]
+_Height = Annotated[int, Path(ge=1, le=MAX_COUNT, description="Of the block; the first has 1.")]
+
+
+@router.get("/status", summary="Where the node is", responses={200: {"model": StatusModel}, **_NO})
+async def status(request: Request) -> Response:
+    """Return the chain, its last block, its term and round, and how the node is."""
+    node: Node = request.app.state.node
+    return _json(await node.read(_status, node))
+
+
+def _status(node: Node) -> dict[str, Any]:
+    engine = node.engine
+    chain, app_hash = engine.read(lambda application: (application.chain, application.app_hash))
+    return {
+        "chain_id": chain.chain_id,
+        "height": chain.height,
+        "time": chain.time,
+        "app_hash": app_hash,
+        "genesis": engine.origin.digest,
+        "sequencer": engine.origin.sequencer,
+        "term": chain.term,
+        "round": chain.round,
+        "first_block": engine.first,
+        "pending": engine.pending,
+        "fault": node.fault,
+        "version": version("fedmeta"),
+    }
+
+
+@router.get(
+    "/genesis", summary="What the ledger began with", responses={200: {"model": GenesisModel, **_BINARY}, **_NO}
+)
+async def genesis(request: Request) -> Response:
+    """Return the genesis; the SHA-256 of its canonical CBOR is the chain's true name."""
+    node: Node = request.app.state.node
+    found = await node.read(lambda: node.engine.genesis)
+    return _either(request, lambda: encode_genesis(found), lambda: {**json_form(found), "digest": found.digest})
+
+
+@router.get("/blocks/{height}", summary="A block", responses={200: {"model": BlockModel, **_BINARY}, **_OLD})
+async def block(request: Request, height: _Height) -> Response:
+    """Return a block whole; in CBOR it is a list of the signed header's bytes and the list of transactions."""
+    node: Node = request.app.state.node
+    signed, found, events = await node.read(_block, node.engine, height)
+    if signed is None:
+        return _absent(node, height)
+    if found is None:
+        return _pruned(await node.read(_first, node.engine), height)
+    return _either(
+        request,
+        lambda: codec.encode([encode_signed(signed), list(found.transactions)]),
+        lambda: {
+            "header": _header(signed),
+            "transactions": list(found.transactions),
+            "events": [{"kind": kind, "fields": fields} for kind, fields in events],
+        },
+    )
+
+
+def _block(engine: EmbeddedEngine, height: int) -> tuple[Any, Any, list[Any]]:
+    events = [pair for _, found in engine.events(height, height) for pair in found]
+    return engine.header(height), engine.block(height), events
+
+
+@router.get("/headers/{height}", summary="A signed header", responses={200: {"model": HeaderModel, **_BINARY}, **_NO})
+async def header(request: Request, height: _Height) -> Response:
+    """Return the signed header of a block; headers are never pruned."""
+    node: Node = request.app.state.node
+    signed = await node.read(node.engine.header, height)
+    if signed is None:
+        return _absent(node, height)
+    return _either(request, partial(encode_signed, signed), partial(_header, signed))
+
+
+@router.get(
+    "/transactions/{digest}", summary="A transaction in a block", responses={200: {"model": TransactionModel}, **_NO}
+)
+async def transaction(
+    request: Request,
+    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of its bytes, in hex.")],
+) -> Response:
+    """Return a transaction that was applied, and what it did."""
+    node: Node = request.app.state.node
+    found = await node.read(_transaction, node, bytes.fromhex(digest))
+    if found is None:
+        return problem(404, "not-found", f"no block that is kept has a transaction {digest}")
+    return _json(found)
+
+
+def _transaction(node: Node, digest: bytes) -> dict[str, Any] | None:
+    place = node.engine.transaction(digest)
+    found = None if place is None else node.engine.block(place.height)
+    if place is None or found is None:
+        return None
+    raw = found.transactions[place.position]
+    signed = tx.decode(raw)
+    return {
+        **node.outcome(Applied(digest, place.height, place.position)),
+        "member": signed.member,
+        "sequence": signed.sequence,
+        "kind": signed.kind,
+        "body": signed.body,
+        "raw": raw,
+    }
+
+
+@router.get("/query", summary="What can be asked", responses={200: {"model": list[QueryModel]}, **_NO})
+async def query_names(request: Request) -> Response:
+    """Return every query's name, with its meaning and its arguments: their types, and defaults where they have one."""
+    return _json(
+        [
+            {
+                "name": name,
+                "meaning": one.meaning,
+                "arguments": {key: kind.__name__ for key, kind in one.arguments.items()},
+                "optional": one.optional,
+            }
+            for name, one in queries.QUERIES.items()
+        ]
+    )
+
+
+@router.get("/query/{name}", summary="Ask about the present state", responses={200: {"model": _Any}, **_NO})
+async def query(
+    request: Request, name: Annotated[str, Path(description="One of those that `/query` lists.")]
+) -> Response:
+    """Answer a query; its arguments are the parameters of the address."""
+    node: Node = request.app.state.node
+    try:
+        arguments = {key: _argument(name, key, value) for key, value in request.query_params.items()}
+        return _json(await node.read(node.engine.query, name, arguments))
+    except Refused as error:
+        return no_answer(error)
+
+
+def _argument(name: str, key: str, value: str) -> str | int:
+    found = queries.QUERIES.get(name)
+    if found is None or found.arguments.get(key) is not int:
+        return value
+    return _whole(value, key)
+
+
+@router.get(
+    "/explain/{member}",
+    summary="Why a member was paid what",
+    responses={200: {"model": ExplanationModel, **_TEXT}, **_NO},
+)
+async def explain(
+    request: Request,
+    member: Annotated[str, Path(description="The member's name.")],
+    term: Annotated[int | None, Query(ge=1, le=MAX_COUNT, description="The term; all if absent.")] = None,
+) -> Response:
+    """Return why a member's holdings changed: each term of the sum, with its arithmetic, and a check of the whole."""
+    node: Node = request.app.state.node
+    async with node.explaining:
+        try:
+            found = await node.read(explained, node.engine, member, term)
+        except Refused as error:
+            return no_answer(error)
+        except StateError as error:
+            # Blocks were pruned while they were read.
+            return problem(503, "busy", str(error), retry_after=1)
+    if "text/plain" in request.headers.get("accept", ""):
+        return Response(found.render() + "\n", media_type="text/plain")
+    return _json(found.to_value())
+
+
+@router.get("/proof/{kind}", summary="A record and its proof", responses={200: {"model": ProofModel, **_BINARY}, **_NO})
+async def proof(
+    request: Request,
+    kind: Annotated[str, Path(description="Of the record, such as `member`.")],
+    key: Annotated[
+        list[str] | None, Query(description="The values of the record's key, in order; bytes in hex.")
+    ] = None,
+) -> Response:
+    """Return a record with the proof that it is in the ledger.
+
+    In CBOR it is a list of the signed header's bytes and of the proof: leaf, index, size and path.
+    """
+    node: Node = request.app.state.node
+    try:
+        record, found, signed = await node.read(node.engine.prove, kind, *_key(kind, key or []))
+    except Refused as error:
+        return no_answer(error)
+    except StateError as error:
+        return problem(404, "not-found", str(error))
+    if signed is None:
+        return problem(404, "not-found", "there is no block yet: the genesis proves itself")
+    return _either(
+        request,
+        lambda: codec.encode([encode_signed(signed), found.to_value()]),
+        lambda: {"kind": kind, "record": record, "header": _header(signed), **json_form(found)},
+    )
+
+
+def _key(kind: str, parts: list[str]) -> list[Any]:
+    """Return a record's key of its texts; raises `Refused` for one that cannot be."""
+    found = LAYOUTS.get(kind)
+    if found is None:
+        raise Refused("not-found", f"no record is of kind {kind[:40]!r}: there are {', '.join(sorted(LAYOUTS))}")
+    if len(parts) != len(found.key):
+        wanted = ", ".join(found.key) or "nothing"
+        raise Refused("bad-value", f"the key of a {kind} has {len(found.key)} values: {wanted}, not {len(parts)}")
+    return [_typed(kind, part, name) for kind, part, name in zip(found.key_types, parts, found.key, strict=True)]
+
+
+def _typed(kind: type, text: str, name: str) -> Any:
+    if kind is int:
+        return _whole(text, name)
+    if kind is bytes:
+        try:
+            return bytes.fromhex(text)
+        except ValueError as error:
+            raise Refused("bad-value", f"{name} is {text[:80]!r}: it must be in hex") from error
+    return text
+
+
+def _whole(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 16):
+        raise Refused("bad-value", f"{name} is {text[:40]!r}: it must be a whole number")
+    return int(text)
+
+
+@router.get(
+    "/events",
+    summary="Follow the events",
+    response_class=Response,
+    responses={
+        200: {"description": "Server-sent events, without end.", "content": {"text/event-stream": {}}},
+        **_OLD,
+    },
+)
+async def events(
+    request: Request,
+    from_height: Annotated[
+        int | None, Query(ge=0, le=MAX_COUNT, description="The first block; 0 is genesis. The next one if absent.")
+    ] = None,
+    last_event_id: Annotated[str | None, Header(description="The last block that came whole; goes before.")] = None,
+) -> Response:
+    """Stream the events of every block from a height on: `event` is the kind, `data` the JSON of height and fields.
+
+    A block ends with an event `block`, which holds the header; only that one has an `id`, the height. Who reconnects
+    with it in `Last-Event-ID` gets the next block, and after a break within a block that block again.
+    """
+    node: Node = request.app.state.node
+    height = node.engine.height + 1 if from_height is None else from_height
+    if last_event_id:
+        height = _whole(last_event_id, "Last-Event-ID") + 1
+    first = await node.read(_first, node.engine)
+    if height < first > 1:
+        return _pruned(first, height)
+    if height > node.engine.height + 1:
+        return _absent(node, height - 1)
+    return EventStream(node, height, request.state.peer)
+
+
+def _header(signed: SignedHeader) -> dict[str, Any]:
+    return {**json_form(signed.header), "hash": signed.header.hash.hex(), "signature": signed.signature.hex()}
+
+
+def _absent(node: Node, height: int) -> Response:
+    return problem(404, "not-found", f"there is no block {height} yet: the last one is {node.engine.height}")
+
+
+def _first(engine: EmbeddedEngine) -> int:
+    return engine.first
+
+
+def _pruned(first: int, height: int) -> Response:
+    return problem(410, "pruned", f"block {height} was pruned: the oldest that is kept is {first}")
+
+
+def _either(request: Request, binary: Callable[[], bytes], value: Callable[[], Any]) -> Response:
+    """Return CBOR to who accepts it, and JSON to all others."""
+    if CBOR in request.headers.get("accept", ""):
+        return Response(binary(), media_type=CBOR)
+    return _json(value())
+
+
+def _json(value: Any) -> Response:
+    return Response(to_json(value), media_type="application/json")

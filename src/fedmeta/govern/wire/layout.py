@@ -1,0 +1,230 @@
+"""How a kind of state record is declared, and its one byte form.
+
+A record is a frozen dataclass under `record`, which names its kind, its key and the fields that can be searched by.
+Its bytes are the canonical CBOR of the list of its kind and its fields' values, in the order of declaration. A field
+is a str, an int, a bool, bytes, a tuple of such, a `part`, or one of these or None.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from fedmeta.errors import UsageError
+from fedmeta.govern.errors import Malformed, StateError
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.hints import field_types, taken_apart
+
+C = TypeVar("C", bound=type)
+
+_SCALARS = (str, int, bool, bytes)
+_Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the records of one kind are laid out: their class, key, searchable fields and fields, and their form."""
+
+    cls: type
+    kind: str
+    key: tuple[str, ...]
+    key_types: tuple[type, ...]
+    """Of each field of the key: str, int or bytes."""
+    index: tuple[str, ...]
+    names: tuple[str, ...]
+    key_of: Callable[[Any], tuple]
+    """The key of a record."""
+    encode: Callable[[Any], bytes]
+    """The canonical bytes of a record."""
+    build: Callable[[list], Any]
+    """The record of its decoded fields."""
+
+
+LAYOUTS: dict[str, Layout] = {}
+"""Every kind of record that is declared."""
+
+_BY_CLASS: dict[type, Layout] = {}
+_PARTS: dict[type, tuple[_Convert, _Convert]] = {}
+
+
+def record(kind: str, *, key: tuple[str, ...], index: tuple[str, ...] = ()) -> Callable[[C], C]:
+    """Declare a frozen dataclass as the records of `kind`, one for each value of the `key` fields (`()`: a singleton).
+
+    `index` names the fields that `State.where` can search by. Raises `UsageError` for a declaration that cannot hold.
+    """
+
+    def declare(cls: C) -> C:
+        hints = field_types(cls)
+        names = tuple(hints)
+        if kind in LAYOUTS:
+            raise UsageError(f"two records of kind {kind!r}: {LAYOUTS[kind].cls.__name__} and {cls.__name__}")
+        for name in (*key, *index):
+            if name not in names:
+                raise UsageError(f"record {kind!r} has no field {name!r}: its fields are {', '.join(names)}")
+        for name in key:
+            if hints[name] not in (str, int, bytes):
+                raise UsageError(f"the key field {name!r} of record {kind!r} must be a str, an int or bytes")
+        put, take = _fields_form(kind, cls, names, hints)
+        shared = tuple(at for at, name in enumerate(names) if hints[name] is str and name in {*key, *index})
+
+        def encode(value: Any) -> bytes:
+            return codec.encode([kind, *put(value)])
+
+        def build(values: list) -> Any:
+            for at in shared:
+                # The same few names fill the keys of many records: one object of each is enough.
+                if type(values[at]) is str:
+                    values[at] = sys.intern(values[at])
+            return take(values)
+
+        layout = Layout(
+            cls, kind, key, tuple(hints[name] for name in key), index, names, _tuple_getter(key), encode, build
+        )
+        LAYOUTS[kind] = _BY_CLASS[cls] = layout
+        return cls
+
+    return declare
+
+
+def part(cls: C) -> C:
+    """Declare a frozen dataclass as a value inside records; its form is the list of its fields' values."""
+    hints = field_types(cls)
+    names = tuple(hints)
+    put, take = _fields_form(cls.__name__, cls, names, hints)
+
+    def enter(value: Any) -> list:
+        if type(value) is not cls:
+            raise Malformed(f"a {cls.__name__} is due, not a {type(value).__name__}")
+        return list(put(value))
+
+    def leave(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(names):
+            raise Malformed(f"a {cls.__name__} is a list of {len(names)} values")
+        return take(value)
+
+    _PARTS[cls] = (enter, leave)
+    return cls
+
+
+def layout(cls: type) -> Layout:
+    """Return how the records of a class are laid out; raises `StateError` for a class that is no record."""
+    found = _BY_CLASS.get(cls)
+    if found is None:
+        raise StateError(f"{cls.__name__} is not declared as a record")
+    return found
+
+
+def key_of(value: Any) -> tuple:
+    """Return the key of a record, a tuple."""
+    return layout(type(value)).key_of(value)
+
+
+def encode_record(value: Any) -> bytes:
+    """Return the canonical bytes of a record; raises `Malformed` if a field is not of its declared type."""
+    return layout(type(value)).encode(value)
+
+
+def decode_record(data: bytes) -> Any:
+    """Return the record whose canonical bytes are `data`; raises `Malformed` if there is none."""
+    value = codec.decode(data, limit=max(len(data), 1))
+    if type(value) is not list or not value or type(value[0]) is not str:
+        raise Malformed("a record is a list that begins with its kind")
+    found = LAYOUTS.get(value[0])
+    if found is None:
+        raise Malformed(f"no record is of kind {value[0]!r}")
+    if len(value) != len(found.names) + 1:
+        raise Malformed(f"a record of kind {found.kind!r} has {len(found.names)} fields, not {len(value) - 1}")
+    del value[0]
+    return found.build(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a record, a part or an event as a map of its fields, and what it holds likewise; tuples become lists."""
+    if isinstance(value, (tuple, list)):
+        return [plain(one) for one in value]
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def _fields_form(what: str, cls: type, names: tuple[str, ...], hints: dict[str, Any]) -> tuple[_Convert, _Convert]:
+    """Return how the fields of a class are taken out for the codec, and how an instance is made of a list of them."""
+    get = _tuple_getter(names)
+    due = tuple(hints[name] for name in names)
+    forms = [_form(hint) for hint in due]
+    plain = all(hint in _SCALARS for hint in due)
+
+    def wrong(error: Malformed, name: str) -> Malformed:
+        return Malformed(f"{what}.{name}: {error}")
+
+    def convert(values: Any, side: int) -> list:
+        result = []
+        for name, form, value in zip(names, forms, values, strict=True):
+            try:
+                result.append(form[side](value))
+            except Malformed as error:
+                raise wrong(error, name) from error
+        return result
+
+    def put(value: Any) -> Any:
+        values = get(value)
+        return values if plain and tuple(map(type, values)) == due else convert(values, 0)
+
+    def take(values: list) -> Any:
+        return cls(*(values if plain and tuple(map(type, values)) == due else convert(values, 1)))
+
+    return put, take
+
+
+def _tuple_getter(names: tuple[str, ...]) -> Callable[[Any], tuple]:
+    if not names:
+        return lambda value: ()
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda value: (get(value),)
+
+
+def _form(hint: Any) -> tuple[_Convert, _Convert]:
+    """Return how a value of a type goes into the codec, and how it comes back."""
+    if hint in _SCALARS:
+        return _exact(hint), _exact(hint)
+    if hint in _PARTS:
+        return _PARTS[hint]
+    layer, inner = taken_apart(hint)
+    if layer == "optional":
+        enter, leave = _form(inner[0])
+        return (lambda value: None if value is None else enter(value)), (
+            lambda value: None if value is None else leave(value)
+        )
+    if layer == "each":
+        enter, leave = _form(inner[0])
+        return _each(tuple, list, enter), _each(list, tuple, leave)
+    if layer == "row" and inner:
+        forms = [_form(one) for one in inner]
+        return _zip(tuple, list, [form[0] for form in forms]), _zip(list, tuple, [form[1] for form in forms])
+    raise UsageError(f"a record cannot hold a field of type {hint}")
+
+
+def _exact(due: type) -> _Convert:
+    def check(value: Any) -> Any:
+        if type(value) is not due:
+            raise Malformed(f"a value of type {due.__name__} is due, not {type(value).__name__}")
+        return value
+
+    return check
+
+
+def _each(come: type, go: type, convert: _Convert) -> _Convert:
+    check = _exact(come)
+    return lambda values: go(map(convert, check(values)))
+
+
+def _zip(come: type, go: type, converts: list[_Convert]) -> _Convert:
+    check = _exact(come)
+
+    def convert(values: Any) -> Any:
+        if len(check(values)) != len(converts):
+            raise Malformed(f"{len(converts)} values are due, not {len(values)}")
+        return go(convert(value) for convert, value in zip(converts, values, strict=True))
+
+    return convert

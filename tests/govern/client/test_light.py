@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import pytest
+
+from fedmeta.govern.client.light import LightClient, verify_event, verify_record, verify_transaction
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.errors import ProofError
+from fedmeta.govern.machine.header import Header, SignedHeader, sign_header
+from fedmeta.govern.state.records import Member
+from fedmeta.govern.wire import codec, merkle
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
+from tests.govern.playing import CHAIN, TIME, federation, key
+
+SEQUENCER = key("sequencer")
+
+
+@pytest.fixture
+def engine(tmp_path):
+    with EmbeddedEngine.create(tmp_path / "ledger", federation(), SEQUENCER) as made:
+        for sequence in range(3):
+            for name in ("hal", "ivy", "joy"):
+                made.submit(tx.sign(key(name), CHAIN, name, sequence, tx.Delegate("ann", 10 + sequence)))
+            made.produce(TIME + sequence)
+        yield made
+
+
+def test_a_light_client_follows_a_chain_from_its_genesis_to_any_record(engine):
+    client = LightClient.of(engine.genesis)
+    headers = [client.follow(engine.header(height)) for height in (1, 2, 3)]
+    record, proof, signed = engine.prove("member", "hal")
+    assert client.head == headers[-1] == signed.header
+    found = verify_record(proof, client.head)
+    assert found == record
+    assert (type(found), found.name, found.sequence) == (Member, "hal", 3)
+    for before in headers[:-1]:
+        with pytest.raises(ProofError, match=f"does not lead to the state after block {before.height}"):
+            verify_record(proof, before)
+
+
+def test_a_light_client_needs_but_the_chain_s_id_its_sequencer_and_the_hash_of_its_genesis(engine):
+    client = LightClient(CHAIN, SEQUENCER.public, engine.genesis.digest)
+    assert client.follow(engine.header(1)).height == 1
+    for wrong in (
+        LightClient("other", SEQUENCER.public, engine.genesis.digest),
+        LightClient(CHAIN, key("hal").public, engine.genesis.digest),
+        LightClient(CHAIN, SEQUENCER.public, b"\0" * 32),
+    ):
+        for accept in (wrong.follow, wrong.jump):
+            with pytest.raises(ProofError):
+                accept(engine.header(1))
+        assert wrong.head is None
+
+
+def test_following_leaves_no_header_out_and_jumping_goes_forward_only(engine):
+    client = LightClient.of(engine.genesis)
+    with pytest.raises(ProofError, match="1 is next"):
+        client.follow(engine.header(2))
+    assert client.jump(engine.header(2)).height == 2
+    assert client.jump(engine.header(2)).height == 2
+    assert client.follow(engine.header(3)).height == 3
+    with pytest.raises(ProofError, match="3 was accepted already"):
+        client.jump(engine.header(1))
+    assert client.head == engine.header(3).header
+
+
+def test_a_sequencer_that_signs_two_headers_of_one_height_is_caught(engine):
+    client = LightClient.of(engine.genesis)
+    client.jump(engine.header(2))
+    other = replace(engine.header(2).header, app_hash=b"\0" * 32)
+    with pytest.raises(ProofError, match="signed two headers of height 2"):
+        client.jump(sign_header(SEQUENCER, other))
+    fork = replace(engine.header(3).header, previous=other.hash)
+    for accept in (client.jump, client.follow):
+        with pytest.raises(ProofError, match="block 2 is"):
+            accept(sign_header(SEQUENCER, fork))
+    assert client.head == engine.header(2).header
+
+
+def test_a_header_that_was_changed_or_signed_by_another_is_not_believed(engine):
+    client = LightClient.of(engine.genesis)
+    signed = engine.header(1)
+    for bad in (
+        SignedHeader(replace(signed.header, app_hash=b"\0" * 32), signed.signature),
+        sign_header(key("hal"), signed.header),
+        SignedHeader(signed.header, bytes(64)),
+    ):
+        with pytest.raises(ProofError, match="is not by the sequencer"):
+            client.follow(bad)
+
+
+def test_no_change_to_a_proof_convinces(engine):
+    _, proof, signed = engine.prove("member", "hal")
+    other = engine.prove("member", "ivy")[1]
+    changed = [
+        replace(proof, leaf=other.leaf),
+        replace(proof, leaf=b""),
+        replace(proof, index=other.index),
+        replace(proof, index=-1),
+        replace(proof, size=proof.index),
+        replace(proof, path=proof.path[:-1]),
+        replace(proof, path=(*proof.path, proof.path[-1])),
+    ]
+    changed += [
+        replace(proof, path=(*proof.path[:at], bytes(32), *proof.path[at + 1 :])) for at in range(len(proof.path))
+    ]
+    for bad in changed:
+        with pytest.raises(ProofError, match="does not lead to"):
+            verify_record(bad, signed.header)
+
+
+def test_a_leaf_that_is_no_record_and_no_event_convinces_of_nothing():
+    leaves = [b"", b"\x01", codec.encode(["ghost"]), codec.encode(["member", 1]), codec.encode({"a": 1, "b": 2})]
+    root = merkle.root(leaves)
+    header = Header(CHAIN, 1, TIME, bytes(32), root, root, root)
+    for at in range(len(leaves)):
+        with pytest.raises(ProofError, match="no record"):
+            verify_record(merkle.prove(leaves, at), header)
+        with pytest.raises(ProofError, match="no event"):
+            verify_event(merkle.prove(leaves, at), header)
+
+
+def test_transactions_and_events_have_proofs_under_their_block_s_header(engine):
+    client = LightClient.of(engine.genesis)
+    block = engine.block(2)
+    client.jump(engine.header(2))
+    for raw in block.transactions:
+        proof, signed = engine.prove_transaction(digest(raw))
+        assert signed.header == client.head
+        assert verify_transaction(proof, client.head) == raw
+    ((_, events),) = engine.events(2, 2)
+    for position, event in enumerate(events):
+        proof, signed = engine.prove_event(2, position)
+        assert verify_event(proof, signed.header) == event
+        with pytest.raises(ProofError, match="the events of block 3"):
+            verify_event(proof, engine.header(3).header)
+    assert engine.prove_event(2, len(events)) is None
+    assert engine.prove_event(9, 0) is None
+    assert engine.prove_transaction(bytes(32)) is None

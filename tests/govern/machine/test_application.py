@@ -1,0 +1,331 @@
+import pytest
+
+from fedmeta.govern.errors import InvalidBlock, Refused, StateError
+from fedmeta.govern.machine import application
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.execute import execute
+from fedmeta.govern.machine.genesis import start
+from fedmeta.govern.rules.members import key_at
+from fedmeta.govern.state.records import Chain, Member, Term
+from fedmeta.govern.wire import merkle
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.events import TermElected
+from fedmeta.govern.wire.signatures import digest
+from tests.govern.engines.story import story
+from tests.govern.playing import CHAIN, SHORT, TIME, Play, federation, key
+
+
+def begin(**options):
+    return Application(start(federation(**options)).state)
+
+
+def sign(name, sequence, body=None, chain=CHAIN, by=None):
+    return tx.sign(key(by or name), chain, name, sequence, body or tx.Delegate("ann", 1))
+
+
+def held(app):
+    """Return all that is committed."""
+    return app.app_hash, app.height, list(app.state.dump())
+
+
+# The pool's check
+
+
+def test_several_transactions_of_one_member_in_a_row_pass_and_none_passes_twice():
+    app = begin()
+    raws = [sign("hal", at) for at in range(5)]
+    assert [app.check_tx(raw) for raw in raws] == [None] * 5
+    assert [app.check_tx(raw).code for raw in raws] == ["stale-sequence"] * 5
+    assert app.check_tx(sign("hal", 6)).code == "future-sequence"
+    assert app.check_tx(sign("ivy", 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "malformed"),
+        (b"\x00" * 70_000, "too-large"),
+        (sign("hal", 0)[:-1], "malformed"),
+        (sign("hal", 0, chain="other"), "wrong-chain"),
+        (sign("nobody", 0), "unknown-member"),
+        (sign("hal", 0, by="ivy"), "bad-signature"),
+        (sign("hal", 1), "future-sequence"),
+    ],
+)
+def test_what_the_pool_refuses_does_not_count_as_pending(raw, code):
+    app = begin()
+    before = held(app)
+    assert app.check_tx(raw).code == code
+    assert app.check_tx(sign("hal", 0)) is None
+    assert held(app) == before
+
+
+def test_a_commit_forgets_what_was_pending_and_the_recheck_counts_what_is_left():
+    app = begin()
+    raws = [sign("hal", at) for at in range(3)]
+    for raw in raws:
+        assert app.check_tx(raw) is None
+    app.finalize(Block(1, TIME, (raws[0],)))
+    app.commit()
+    refused = app.recheck(raws)
+    assert {one: refusal.code for one, refusal in refused.items()} == {digest(raws[0]): "stale-sequence"}
+    assert app.check_tx(sign("hal", 3)) is None
+
+
+# Blocks
+
+
+def test_all_of_a_story_s_blocks_give_what_the_pure_function_gave():
+    play = story()
+    app = Application(start(play.genesis).state)
+    for block, events, app_hash in zip(play.blocks, play.log[1:], play.hashes[1:], strict=True):
+        assert app.process(block)
+        found = app.finalize(block)
+        assert (found.app_hash, found.events, set(found.codes)) == (app_hash, events, {""} if found.codes else set())
+        assert app.commit().app_hash == app.app_hash == app_hash
+    assert app.height == len(play.blocks)
+
+
+def test_nothing_but_a_commit_changes_what_is_committed():
+    app = begin()
+    before = held(app)
+    raws = [sign("hal", 0), sign("hal", 1, tx.Delegate("ann", 10**9)), sign("ivy", 0)]
+    prepared = app.prepare(1, TIME, raws)
+    assert held(app) == before
+    assert app.process(Block(1, TIME, (raws[2],)))
+    assert held(app) == before
+    block = Block(1, TIME, prepared.transactions)
+    found = app.finalize(block)
+    assert held(app) == before
+    assert found[:2] == execute(app.state, block)[:0:-1]
+    app.commit()
+    assert app.app_hash == found.app_hash != before[0]
+
+
+def test_a_refused_transaction_is_left_out_of_the_block_and_leaves_no_trace_in_it():
+    app, other = begin(), begin()
+    good = [sign("hal", 0), sign("ivy", 0), sign("hal", 1)]
+    poor = sign("joy", 0, tx.Delegate("ann", 10**9))
+    prepared = app.prepare(1, TIME, [good[0], poor, b"junk", good[1], good[0], good[2]])
+    assert prepared.transactions == tuple(good)
+    assert {one: refusal.code for one, refusal in prepared.refused.items()} == {
+        digest(poor): "insufficient-funds",
+        digest(b"junk"): "malformed",
+        digest(good[0]): "stale-sequence",
+    }
+    block = Block(1, TIME, tuple(good))
+    found, due = app.finalize(block), execute(other.state, block)
+    assert (found.app_hash, found.events) == (due.app_hash, due.events)
+    assert app.commit().changes == due.state.changes
+
+
+def test_proposing_or_judging_a_block_and_deciding_it_take_one_execution(monkeypatch):
+    calls = []
+    whole = application.attempt
+    monkeypatch.setattr(application, "attempt", lambda *values: calls.append(values) or whole(*values))
+    app = begin()
+    raws = tuple(sign("hal", at) for at in range(4))
+    block = Block(1, TIME, app.prepare(1, TIME, raws).transactions)
+    app.finalize(block)
+    app.finalize(block)
+    app.commit()
+    assert len(calls) == 4
+    block = Block(2, TIME, tuple(sign("hal", at) for at in range(4, 8)))
+    assert app.process(block)
+    app.finalize(block)
+    assert len(calls) == 8
+    app.finalize(Block(2, TIME + 1, block.transactions))
+    assert len(calls) == 12
+
+
+def test_a_block_is_filled_in_order_up_to_its_size():
+    app = begin()
+    raws = [sign("hal", at) for at in range(6)]
+    size = len(raws[0])
+    assert app.prepare(1, TIME, raws, max_bytes=3 * size).transactions == tuple(raws[:3])
+    assert app.prepare(1, TIME, raws, max_bytes=3 * size - 1).transactions == tuple(raws[:2])
+    assert app.prepare(1, TIME, raws).transactions == tuple(raws)
+    small = begin(max_block_bytes=65_536)
+    many = [sign("hal", at, tx.SetProfile("x" * 200, "y" * 200, b"")) for at in range(200)]
+    chosen = small.prepare(1, TIME, many).transactions
+    assert chosen == tuple(many[: 65_536 // len(many[-1])])
+    assert not small.process(Block(1, TIME, tuple(many)))
+
+
+def test_a_block_is_not_accepted_with_a_refused_transaction_or_at_a_wrong_height_or_time():
+    app = begin()
+    good = sign("hal", 0)
+    assert app.process(Block(1, TIME, (good,)))
+    for block in (
+        Block(1, TIME, (good, good)),
+        Block(1, TIME, (b"",)),
+        Block(2, TIME, (good,)),
+        Block(0, TIME, (good,)),
+        Block(1, TIME - 1, (good,)),
+    ):
+        assert not app.process(block), block
+    for height, time in ((2, TIME), (1, TIME - 1)):
+        with pytest.raises(InvalidBlock):
+            app.prepare(height, time, [])
+        with pytest.raises(InvalidBlock):
+            app.finalize(Block(height, time))
+
+
+def test_a_decided_block_with_a_refused_transaction_says_so_and_goes_on():
+    app = begin()
+    found = app.finalize(Block(1, TIME, (sign("hal", 0), b"junk", sign("hal", 1))))
+    assert found.codes == ("", "malformed", "")
+
+
+def test_a_commit_that_cannot_be_saved_commits_nothing_and_can_be_done_later():
+    app = begin()
+    before, saved = held(app), []
+    found = app.finalize(Block(1, TIME, (sign("hal", 0),)))
+
+    def fail(commit):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        app.commit(fail)
+    assert held(app) == before
+    commit = app.commit(saved.append)
+    assert saved == [commit]
+    assert app.app_hash == found.app_hash
+    with pytest.raises(InvalidBlock, match="finalize block 2 first"):
+        app.commit()
+
+
+def test_the_changes_of_a_commit_turn_the_rows_before_into_the_rows_after():
+    play = story()
+    app = Application(start(play.genesis).state)
+    rows = dict(app.state.dump())
+    for block in play.blocks:
+        app.finalize(block)
+        commit = app.commit()
+        for change in commit.changes:
+            rows.pop(change.slot, None)
+            if change.data is not None:
+                rows[change.slot] = change.data
+        assert rows == dict(app.state.dump())
+        assert commit.slots == app.state.slots > max(rows)
+
+
+def test_blocks_are_retained_for_the_unbonding_period():
+    app = begin(**SHORT)
+    for height in range(1, 39):
+        app.finalize(Block(height, TIME))
+        assert app.commit().retain_height == app.retain_height == max(1, height - 35)
+
+
+# Voting powers
+
+
+def test_the_updates_of_voting_power_add_up_to_the_seats_of_the_term_and_their_present_keys():
+    play = story()
+    app = Application(start(play.genesis).state)
+    powers = {seat.public: (seat.candidate, seat.power) for seat in app.seats}
+    assert [name for name, _ in powers.values()] == ["ann", "bob", "cat", "dan"]
+    touched = []
+    for block in play.blocks:
+        updates = app.finalize(block).seat_updates
+        app.commit()
+        for one in updates:
+            assert powers.get(one.public) != (one.candidate, one.power)
+            powers[one.public] = one.candidate, one.power
+            if not one.power:
+                del powers[one.public]
+        touched += [block.height] * bool(updates)
+        seats = app.state.need(Term, app.chain.term).seats
+        assert {power[0]: (public, power[1]) for public, power in powers.items()} == {
+            seat.candidate: (key_at(app.state.need(Member, seat.candidate), app.height + 1), seat.power)
+            for seat in seats
+        }
+        assert powers == {seat.public: (seat.candidate, seat.power) for seat in app.seats}
+    assert {name for name, _ in powers.values()} == {"ann", "cat", "dan", "eve"}
+    rotation = next(at for at, block in enumerate(play.blocks, 1) if b"rotate-key" in b"".join(block.transactions))
+    assert rotation in touched
+    assert any(isinstance(event, TermElected) for event in play.log[40])
+    assert len(touched) < 8
+
+
+# Questions
+
+
+def test_a_record_comes_with_a_proof_that_leads_to_the_app_hash():
+    app = begin()
+    for height in (1, 2):
+        app.finalize(Block(height, TIME, (sign("hal", height - 1),)))
+        app.commit()
+    record, proof, height = app.prove("member", "hal")
+    assert (record.name, record.sequence, height) == ("hal", 2, 2)
+    assert merkle.verify(proof, app.app_hash)
+    with pytest.raises(StateError, match="no member nobody"):
+        app.prove("member", "nobody")
+    with pytest.raises(StateError, match="no record is of kind 'ghost'"):
+        app.prove("ghost")
+
+
+def test_a_query_is_answered_from_the_committed_state():
+    app = begin()
+    app.finalize(Block(1, TIME, (sign("hal", 0, tx.SetProfile("Hal's", "", b"")),)))
+    assert app.query("member", {"name": "hal"})["title"] == "Hal"
+    app.commit()
+    assert app.query("member", {"name": "hal"})["title"] == "Hal's"
+    with pytest.raises(Refused, match="not-found"):
+        app.query("nonsense", {})
+
+
+# Snapshots
+
+
+def behind():
+    """Return an application after some blocks, with a snapshot, and a new one of the same genesis."""
+    play = Play()
+    play.must(("hal", tx.Delegate("eve", 5)))
+    source = Application(start(play.genesis).state)
+    source.finalize(play.blocks[0])
+    source.commit()
+    source.snapshot()
+    return source, Application(start(play.genesis).state)
+
+
+def test_a_snapshot_restores_the_state_and_the_chain_goes_on_from_it():
+    source, target = behind()
+    (manifest,) = source.snapshots()
+    assert target.offer(manifest, source.app_hash)
+    for number in range(len(manifest.chunks)):
+        assert target.apply(number, source.chunk(manifest.height, number))
+    assert held(target) == held(source)
+    for app in (source, target):
+        app.finalize(Block(2, TIME + 9_000, (sign("hal", 1),)))
+        app.commit()
+    assert held(target) == held(source)
+    assert target.state.need(Chain).height == 2
+
+
+def test_an_offer_is_declined_unless_it_is_later_and_of_this_chain_and_of_the_trusted_app_hash():
+    source, target = behind()
+    (manifest,) = source.snapshots()
+    assert not target.offer(manifest, b"\x01" * 32)
+    assert not source.offer(manifest, source.app_hash)
+    other = Application(start(federation(free=1)).state)
+    assert other.offer(manifest, source.app_hash)
+    with pytest.raises(StateError, match="no snapshot was offered"):
+        target.apply(0, b"")
+
+
+def test_a_damaged_chunk_is_not_taken_and_changes_nothing():
+    source, target = behind()
+    (manifest,) = source.snapshots()
+    before = held(target)
+    chunk = source.chunk(1, 0)
+    assert target.offer(manifest, source.app_hash)
+    for bad in (b"", chunk[:-1], chunk + b"\0", bytes([chunk[0] ^ 1]) + chunk[1:]):
+        assert not target.apply(0, bad)
+    assert not target.apply(1, chunk)
+    assert not target.apply(-1, chunk)
+    assert held(target) == before
+    assert target.apply(0, chunk)
+    assert held(target) == held(source)
+    assert source.chunk(1, 1) is source.chunk(7, 0) is None

@@ -1,0 +1,180 @@
+"""Nodes to ask: one that is only an application, on a chain that was played, and one that serves on loopback."""
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from functools import lru_cache
+
+import httpx
+
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.server import create_app
+from fedmeta.govern.server.serve import listen, serve
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
+from tests.govern.engines.story import equivocate, rotate
+from tests.govern.playing import CHAIN, Play, federation, key
+from tests.waiting import PATIENCE
+
+SEQUENCER = key("sequencer")
+
+
+def sign(name: str, sequence: int, body: object | None = None, chain: str = CHAIN) -> bytes:
+    """Return a member's transaction: by default it stakes one unit on ann."""
+    return tx.sign(key(name), chain, name, sequence, body or tx.Delegate("ann", 1))
+
+
+@lru_cache(maxsize=1)
+def played() -> Play:
+    """Return a chain that is in the midst of everything: nothing in it was refused, and it has each kind of record."""
+    play = Play()
+    play.must(("hal", tx.Delegate("eve", 4_000)), ("ivy", tx.Redelegate("bob", "cat", 200)))
+    play.round()
+    rotate(play, "ann")
+    play.must(("hal", tx.Undelegate("ann", 300)), ("joy", tx.Claim()))
+    equivocate(play)
+    done = play.round()
+    accused = play.attestations(done.number)[0].candidate
+    spend = {"kind": "spend", "member": "joy", "amount": 100}
+    play.must(("joy", tx.Propose("Pay joy", spend)), ("hal", tx.OpenChallenge(done.number, accused, digest(b"other"))))
+    standby = play.standbys()[0]
+    play.must(("bob", tx.CastVote(1, "no")), (standby, tx.Judge(1, digest(b"other"))))
+    play.to_commit()
+    leader = play.latest.leader
+    play.must(play.attestation(leader, play.opening(leader)))
+    return play
+
+
+def replayed(path) -> EmbeddedEngine:
+    """Return an engine that has made the blocks of `played` anew, from its transactions."""
+    play = played()
+    engine = EmbeddedEngine.create(path, play.genesis, SEQUENCER)
+    for block in play.blocks:
+        for raw in block.transactions:
+            engine.submit(raw)
+        engine.produce(block.time, empty=True)
+    assert engine.app_hash == play.state.root
+    return engine
+
+
+class Asked:
+    """An application that is asked without a network, and makes no blocks; an error within it is raised here."""
+
+    def __init__(self, engine: EmbeddedEngine, limits=None, peer="192.0.2.1"):
+        self.app = create_app(engine, limits)
+        self.node = self.app.state.node
+        self._runner = asyncio.Runner()
+        self._peer = peer
+
+    def ask(self, method: str, url: str, peer: str | None = None, **options) -> httpx.Response:
+        return self._runner.run(self._ask(method, url, peer or self._peer, options))
+
+    async def _ask(self, method, url, peer, options):
+        transport = httpx.ASGITransport(self.app, client=(peer, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+            return await client.request(method, url, **options)
+
+    def get(self, url: str, **options) -> httpx.Response:
+        return self.ask("GET", url, **options)
+
+    def json(self, url: str, **options):
+        answer = self.get(url, **options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def cbor(self, url: str, **options) -> bytes:
+        answer = self.get(url, headers={"accept": "application/cbor"}, **options)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "application/cbor"
+        return answer.content
+
+    def no(self, url: str, **options) -> tuple[int, str]:
+        """Return status and code of an answer that is no."""
+        return refused(self.get(url, **options))
+
+    def close(self) -> None:
+        self.node.close()
+        self._runner.close()
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    """Return status and code of an answer that is no, which must have the form of one."""
+    said = answer.json()
+    assert set(said) == {"code", "message"}
+    assert answer.is_error
+    assert said["message"]
+    return answer.status_code, said["code"]
+
+
+class Live:
+    """A node that serves on loopback, from a thread; `stop` ends it and raises what ended it before."""
+
+    def __init__(self, engine: EmbeddedEngine, limits=None, **options):
+        options = {"block_interval": 0.02, "empty_interval": 3600.0, **options}
+        self.engine = engine
+        self.app = create_app(engine, limits, **options)
+        self.node = self.app.state.node
+        self.listener = listen("127.0.0.1", 0)
+        self.port = self.listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._failed: list[BaseException] = []
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> "Live":
+        self._thread.start()
+        assert self._started.wait(PATIENCE)
+        return self
+
+    def _run(self):
+        try:
+            serve(self.app, self.listener, started=self._begun)
+        except BaseException as error:  # noqa: BLE001
+            self._failed.append(error)
+            self._started.set()
+
+    def _begun(self, server):
+        self.server = server
+        self._started.set()
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it has ended, and raise what ended it."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        if self._failed:
+            raise self._failed[0]
+
+    def hold(self, until) -> None:
+        """Let no block be made before a condition holds, in the place of the one before."""
+        produce = type(self.node)._produce
+
+        async def held(empty: bool) -> bool:
+            return bool(until()) and await produce(self.node, empty)
+
+        self.node._produce = held
+
+    def http(self, **options) -> httpx.Client:
+        # Without TLS no certificates need be read, which takes longer than most of what is asked.
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, verify=False, **options)
+
+    def send(self, raw: bytes, **options) -> httpx.Response:
+        with self.http() as client:
+            return client.post("/transactions", content=raw, **options)
+
+
+@contextmanager
+def live(path, limits=None, genesis=None, engine=None, **options):
+    """Serve a new ledger, or the one that is given, for as long as the block lasts."""
+    made = engine or EmbeddedEngine.create(path, genesis or federation(), SEQUENCER)
+    try:
+        node = Live(made, limits, **options).start()
+        try:
+            yield node
+        finally:
+            node.stop()
+    finally:
+        made.close()

@@ -1,0 +1,332 @@
+"""A node that is told to stop stops, and what it has acknowledged is on the disk."""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fedmeta.govern import serve as face
+from fedmeta.govern.client.audit import verify_ledger
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.engines.store import Store
+from fedmeta.govern.errors import KeyFileError, NodeError, StoreError, StoreLocked
+from fedmeta.govern.server import Limits, create_app
+from fedmeta.govern.server.serve import listen, serve
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import digest
+from tests.govern.playing import federation, key
+from tests.govern.server.nodes import SEQUENCER, Live, live, sign
+from tests.waiting import PATIENCE, until
+
+module = importlib.import_module("fedmeta.govern.server.serve")
+
+PROGRAM = """
+import sys
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.errors import GovernError
+from fedmeta.govern.server import create_app
+from fedmeta.govern.server.serve import listen, serve
+from fedmeta.govern.wire.signatures import Key, digest
+
+try:
+    with EmbeddedEngine.open(sys.argv[1], Key.from_seed(digest(b"sequencer"))) as engine:
+        listener = listen("127.0.0.1", 0)
+        app = create_app(engine, block_interval=float(sys.argv[2]), empty_interval=3600.0)
+        serve(app, listener, started=lambda _: print(listener.getsockname()[1], flush=True))
+except GovernError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print("closed", flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "ledger.db"
+    EmbeddedEngine.create(path, federation(), SEQUENCER).close()
+    return path
+
+
+@contextlib.contextmanager
+def process(path, interval=0.02):
+    """Run a node in a process of its own, as the command does."""
+    source = Path(module.__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path), str(interval)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    ) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+def url(running):
+    return f"http://127.0.0.1:{int(running.stdout.readline())}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_every_acknowledged_transaction_is_on_the_disk(path, number):
+    acknowledged, over = [], threading.Event()
+
+    def send(name, address):
+        with Client(address, key(name), name) as client:
+            while not over.is_set():
+                try:
+                    acknowledged.append(client.send(tx.Delegate("ann", 1)).digest)
+                except NodeError:
+                    return
+
+    names = ("hal", "ivy", "joy")
+    with process(path) as running, ThreadPoolExecutor(3) as pool:
+        address = url(running)
+        senders = [pool.submit(send, name, address) for name in names]
+        until(lambda: len(acknowledged) > 20)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=PATIENCE)
+        over.set()
+        [one.result(PATIENCE) for one in senders]
+    assert (running.returncode, out, err) == (0, "closed\n", "")
+    assert verify_ledger(path).height > 0
+    with Store.read(path) as store:
+        assert [one for one in acknowledged if store.place(one) is None] == []
+    with EmbeddedEngine.open(path, SEQUENCER) as engine:
+        bonded = {name: engine.query("balance", {"name": name})["bonded"] for name in names}
+        staked = sum(one["value"] for held in bonded.values() for one in held)
+        # A last one may have been done whose answer was lost.
+        assert 0 <= staked - 1_000 - 1_000 - 700 - len(acknowledged) <= len(names)
+
+
+def test_who_waits_for_a_block_is_answered_before_it_ends_however_long_blocks_take(path):
+    with process(path, interval=3600) as running, ThreadPoolExecutor(1) as pool:
+        address = url(running)
+        with Client(address, key("hal"), "hal") as client:
+            client.send(tx.Delegate("ann", 1), wait=False)
+            answer = pool.submit(httpx.post, f"{address}/transactions", content=sign("hal", 1), timeout=PATIENCE)
+            until(lambda: client.status()["pending"] == 2)
+            running.send_signal(signal.SIGTERM)
+            # Whoever still waits when the grace is half over is told so, by 202.
+            assert answer.result(PATIENCE).status_code == 200
+        out, err = running.communicate(timeout=PATIENCE)
+        assert (running.returncode, out, err) == (0, "closed\n", "")
+    with Store.read(path) as store:
+        assert store.place(digest(sign("hal", 1))) == (1, 1, "")
+
+
+def test_a_second_interrupt_does_not_lose_what_was_acknowledged(path):
+    with process(path) as running, Client(url(running), key("hal"), "hal") as client:
+        done = client.send(tx.Delegate("ann", 1)).digest
+        events = client.events(0)
+        next(events)
+        running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=PATIENCE)
+        events.close()
+    assert "Traceback" not in err
+    assert verify_ledger(path).height > 0
+    with Store.read(path) as store:
+        assert store.place(done)
+
+
+def test_a_second_node_on_one_ledger_is_refused_with_one_line_and_the_first_goes_on(path):
+    with process(path) as first:
+        address = url(first)
+        with process(path) as second:
+            out, err = second.communicate(timeout=PATIENCE)
+        assert (second.returncode, out) == (1, "")
+        assert err.startswith("StoreLocked: ")
+        assert err.count("\n") == 1
+        assert str(path) in err
+        with pytest.raises(StoreLocked):
+            EmbeddedEngine.open(path, SEQUENCER)
+        with Client(address, key("hal"), "hal") as client:
+            client.send(tx.Delegate("ann", 1))
+
+
+def test_a_port_that_is_taken_is_said_in_one_line():
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(NodeError, match=f"cannot listen on 127.0.0.1 port {port}: .*in use"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("no such host", 0), ("192.0.2.1", 0), ("::zz", 0)])
+def test_where_nobody_can_listen_that_is_said(host, port):
+    with pytest.raises(NodeError, match=f"cannot listen on {host} port {port}: "):
+        listen(host, port)
+
+
+def test_a_node_that_can_make_no_blocks_ends_with_the_reason(path):
+    match = "without the sequencer's key"
+    with (
+        EmbeddedEngine.open(path) as engine,
+        listen("127.0.0.1", 0) as listener,
+        pytest.raises(KeyFileError, match=match),
+    ):
+        serve(create_app(engine, block_interval=0.01), listener)
+
+
+def test_a_fault_in_the_making_of_blocks_ends_the_node_rather_than_let_all_wait(path, monkeypatch):
+    class Broken(Exception):
+        pass
+
+    engine = EmbeddedEngine.open(path, SEQUENCER)
+    monkeypatch.setattr(engine, "produce", lambda *_: (_ for _ in ()).throw(Broken))
+    node = Live(engine, block_interval=0.3).start()
+    answer = node.send(sign("hal", 0))
+    assert (answer.status_code, answer.json()) == (202, {"digest": digest(sign("hal", 0)).hex()})
+    with pytest.raises(Broken):
+        node.wait()
+    engine.close()
+
+
+def test_a_node_that_cannot_write_ends_all_the_same_and_says_that_it_was_not_done(path, monkeypatch, capfd):
+    monkeypatch.setattr(module, "GRACE", 2)
+    engine = EmbeddedEngine.open(path, SEQUENCER)
+    monkeypatch.setattr(engine, "produce", lambda *_: (_ for _ in ()).throw(StoreError("the disk is full")))
+    with live(path, engine=engine) as node, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(node.send, sign("hal", 0))
+        until(lambda: node.node.waiting)
+        node.server.stop()
+        assert answer.result(PATIENCE).status_code == 202
+    assert "Traceback" not in capfd.readouterr().err
+    with Store.read(path) as store:
+        assert store.tip == 0
+
+
+def test_a_node_can_be_stopped_from_another_thread_and_started_again(path):
+    for at in range(2):
+        with live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node:
+            assert node.send(sign("hal", at)).json()["height"] == at + 1
+
+
+# Connections
+
+
+@contextlib.contextmanager
+def connected(node, data=b""):
+    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE) as wire:
+        wire.sendall(data)
+        yield wire
+
+
+def until_ended(wire):
+    with contextlib.suppress(ConnectionError):
+        while wire.recv(65_536):
+            continue
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GET /status HTTP/1.1\r\nhost: node\r\nx: ",
+        b"GET /status HTTP/1.1\r\nhost: node\r\n\r\nGET /sta",
+        b"POST /transactions HTTP/1.1\r\nhost: node\r\ncontent-length: 100000\r\n\r\nx",
+    ],
+)
+def test_a_connection_on_which_no_request_comes_is_closed(path, monkeypatch, data):
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    with live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node, connected(node, data) as wire:
+        until_ended(wire)
+        until(lambda: not node.server.server_state.connections)
+
+
+def test_a_body_without_end_is_not_read_without_end(path, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    head = b"POST /transactions HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\n\r\n"
+    with (
+        live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node,
+        connected(node, head) as wire,
+        pytest.raises(ConnectionError),
+    ):
+        until(lambda: wire.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n"))
+
+
+@pytest.fixture
+def look(monkeypatch):
+    """Let the test say when a node looks whether its connection is still used, in place of the clock."""
+    later, due = asyncio.BaseEventLoop.call_later, queue.SimpleQueue()
+
+    def call_later(loop, delay, callback, *arguments, **options):
+        name = getattr(callback, "__name__", "")
+        if name == "_look":
+            return due.put(partial(loop.call_soon_threadsafe, callback, *arguments))
+        # The server's own care for idle connections, which would hide the node's.
+        after = 3600 if name == "timeout_keep_alive_handler" else delay
+        return later(loop, after, callback, *arguments, **options)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_later", call_later)
+    return lambda: due.get(timeout=PATIENCE)()
+
+
+def test_a_connection_on_which_an_answer_goes_on_stays(path, look):
+    with (
+        live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node,
+        node.http() as client,
+        client.stream("GET", "/events?from_height=0") as stream,
+    ):
+        found = stream.iter_lines()
+        next(found)
+        for _ in range(5):
+            look()
+        node.send(sign("hal", 0))
+        assert next(line for line in found if line == "id: 1")
+
+
+def test_a_connection_on_which_requests_come_stays_until_none_does(path, look):
+    with live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node, connected(node) as wire:
+        for _ in range(8):
+            wire.sendall(b"GET /status HTTP/1.1\r\nhost: node\r\n\r\n")
+            said = wire.recv(65_536)
+            while not said.endswith(b"}"):
+                said += wire.recv(65_536)
+            assert said.startswith(b"HTTP/1.1 200")
+            look()
+        # Nothing was asked between these two.
+        look()
+        until_ended(wire)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system does not know it")
+def test_a_connection_whose_other_end_takes_nothing_is_dropped_by_the_system():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        taken, _ = listener.accept()
+        with taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == module.STALL * 1000
+
+
+@pytest.mark.parametrize(("proxy", "due"), [("127.0.0.1", 200), ("", 429), ("192.0.2.9", 429)])
+@pytest.mark.usefixtures("still")
+def test_only_the_proxy_that_is_trusted_can_say_for_whom_it_asks(path, proxy, due):
+    with EmbeddedEngine.open(path, SEQUENCER) as engine:
+        app = create_app(engine, Limits(peer_rate=1, peer_burst=2))
+        listener, servers = listen("127.0.0.1", 0), []
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=serve, args=(app, listener, proxy, servers.append))
+        thread.start()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            answers = [client.get("/status", headers={"x-forwarded-for": f"192.0.2.{at}"}) for at in range(4)]
+        servers[0].stop()
+        thread.join(PATIENCE)
+    assert answers[-1].status_code == due
+
+
+def test_the_function_and_not_the_module_is_the_public_name():
+    assert face is serve

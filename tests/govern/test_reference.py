@@ -135,7 +135,7 @@ def test_a_rule_between_parameters_is_kept(rule):
 
 def test_the_page_lists_every_rule_between_parameters():
     listed = re.search(r"keeps these rules.*?\n\n(.*?)\n\n", PAGE, re.DOTALL)[1].split("\n")
-    source = (ROOT / "src" / "fedmeta" / "govern" / "parameters.py").read_text("utf-8")
+    source = (ROOT / "src" / "fedmeta" / "govern" / "state" / "parameters.py").read_text("utf-8")
     assert len(listed) == source.split("def _check_together")[1].count("raise Refused") == len(RULES)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern.rules import candidates, proposals
+from fedmeta.govern.rules import candidates, proposal_actions, proposals
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.proposal_actions import ACTIONS, read_action
 from fedmeta.govern.rules.proposals import Tally, count_votes, end_block, verdict
@@ -393,9 +393,9 @@ def test_of_two_proposals_due_at_once_the_earlier_comes_first_and_the_later_sees
 def test_what_fails_leaves_nothing_behind(monkeypatch):
     def half(self, context, proposal):
         context.treasury(-5)
-        raise actions.Refused("not-allowed", "changed its mind")
+        raise proposal_actions.Refused("not-allowed", "changed its mind")
 
-    monkeypatch.setattr(actions.Spend, "carry_out", half)
+    monkeypatch.setattr(proposal_actions.Spend, "carry_out", half)
     now, proposal = carried_out(SPEND)
     assert proposal.status == "failed"
     assert now.chain.treasury == 1_000_000

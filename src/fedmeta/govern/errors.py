@@ -5,6 +5,7 @@ GovernError                 the root; a FedmetaError
 ├── BadSignature            a public key or a signature that the rules refuse
 ├── Refused                 a transaction that the rules refuse, with a code from REFUSALS
 ├── InvalidBlock            a block that does not follow the state
+│   └── WrongProtocol       it is executed by the rules of another version
 ├── InvalidGenesis          a genesis that breaks a rule
 ├── StateError              a record that is absent, or a state that has been folded away
 ├── KeyFileError            a key file that cannot be used
@@ -23,10 +24,10 @@ from fedmeta.errors import FedmetaError
 REFUSALS = {
     "malformed": "the bytes are not a transaction in the one canonical form",
     "too-large": "the transaction, or a list in it, is larger than the parameters allow",
-    "wrong-chain": "the transaction names another chain",
+    "wrong-chain": "the transaction is for another ledger: for another genesis",
     "unknown-member": "nobody of this name is a member",
     "not-active": "the member has left, or has been removed",
-    "bad-signature": "the signature is not by the member's present key",
+    "bad-signature": "the signature is not by the key that the member has for this now",
     "stale-sequence": "the sequence number was used before: a replay",
     "future-sequence": "the sequence number is ahead of the member's next one",
     "bad-amount": "the amount is not a whole number of units in its range",
@@ -35,16 +36,15 @@ REFUSALS = {
     "not-allowed": "this member may not do this, or not now",
     "not-found": "the thing that is named does not exist",
     "already-done": "it exists already, or was done before",
-    "wrong-phase": "the round, the proposal or the challenge is not in the phase for this",
+    "wrong-phase": "the round or the proposal is not in the phase for this",
+    "wrong-attempt": "the round is at another attempt",
     "limit-reached": "there are as many as the parameters allow",
     "commission-cap": "the commission is above the cap, or rises faster than the yearly rate",
     "redelegation-hop": "stake that was moved here lately cannot be moved on yet",
     "jailed": "the candidate is jailed",
     "tombstoned": "the candidate is barred for good",
-    "bad-receipts": "too few valid receipts of super nodes",
     "bad-reveal": "the reveal does not open the commitment",
-    "bad-evidence": "the evidence does not prove the fault",
-    "stale-evidence": "the evidence is older than the parameters allow",
+    "bad-scores": "scores are not one for each update, name an own update, or exceed their budget",
 }
 """What each refusal code means."""
 
@@ -72,6 +72,10 @@ class Refused(GovernError):
 
 class InvalidBlock(GovernError):
     """A block that does not follow the state: its height, its time or its size."""
+
+
+class WrongProtocol(InvalidBlock):
+    """A block that is executed by the rules of another version of fedmeta."""
 
 
 class InvalidGenesis(GovernError):

@@ -2,10 +2,10 @@ from collections import Counter
 from itertools import combinations
 
 import pytest
+from fedmeta.govern.rules.beacon import advance, draw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern.rules.beacon import advance, draw
 from fedmeta.govern.wire.signatures import digest
 
 names = st.lists(st.text("abcdefgh", min_size=1, max_size=4), unique=True, max_size=30)

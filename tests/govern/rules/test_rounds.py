@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
+from fedmeta.govern.rules.beacon import draw
 
 from fedmeta.govern.rules import candidates, members, rounds
-from fedmeta.govern.rules.beacon import draw
 from fedmeta.govern.state.records import Manifest, Member, Recipe, Round, Update
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from fedmeta.govern.rules.beacon import advance, draw
 
 from fedmeta.govern.machine.execute import execute
 from fedmeta.govern.rules import candidates, members, rounds
-from fedmeta.govern.rules.beacon import advance, draw
 from fedmeta.govern.rules.pruning import prune
 from fedmeta.govern.state.records import (
     Attestation,

@@ -23,7 +23,7 @@ from fedmeta.govern.machine.header import decode_signed
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.layout import key_of, layout
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.govern.wire.transactions import sign
+from fedmeta.govern.wire.transactions import OF_ROUNDS, kind_of, sign
 
 CBOR = "application/cbor"
 """The media type of what is signed, hashed or proven."""
@@ -97,7 +97,7 @@ class Client:
         self._timeout = timeout
         self._genesis = genesis
         self._light: LightClient | None = None
-        self._chain_id = "" if genesis is None else genesis.chain_id
+        self._ledger = b"" if genesis is None else genesis.digest
         self._next: int | None = None
 
     def __enter__(self) -> "Client":
@@ -111,11 +111,15 @@ class Client:
         self._http.close()
 
     @property
-    def chain_id(self) -> str:
-        """The chain that transactions are signed for: that of the genesis, or else of the node."""
-        if not self._chain_id:
-            self._chain_id = self._part(self.status(), "chain_id", str)
-        return self._chain_id
+    def ledger(self) -> bytes:
+        """The digest of the genesis that transactions are signed for: the one it was given, or else the node's."""
+        if not self._ledger:
+            found = self._part(self.status(), "genesis", str)
+            try:
+                self._ledger = bytes.fromhex(found)
+            except ValueError as error:
+                raise NodeError(f"the answer of {self.node} is no status: genesis is {found[:80]!r}") from error
+        return self._ledger
 
     def send(self, body: object, *, wait: bool = True) -> Outcome:
         """Sign a transaction, such as `transactions.Bond(amount=5)`, send it, and return what it did.
@@ -133,6 +137,7 @@ class Client:
             Unacknowledged: it was sent, and it is not known what became of it.
             NodeError: the node cannot be reached, or takes no transactions now. Nothing was sent, or taken.
         """
+        of_round = kind_of(body) in OF_ROUNDS
         for first in (True, False):
             raw = self.sign(body)
             try:
@@ -146,12 +151,15 @@ class Client:
             except NodeError:
                 self._next = None
                 raise
-            self._next = (self._next or 0) + 1
+            if not of_round:
+                self._next = (self._next or 0) + 1
             return outcome
         raise AssertionError
 
     def sign(self, body: object) -> bytes:
         """Return a transaction that is signed with the member's next sequence number, and is not sent.
+
+        Parts of rounds have no sequence number.
 
         Raises:
             Refused: `unknown-member`.
@@ -159,9 +167,11 @@ class Client:
         """
         if self.key is None or not self.member:
             raise NodeError("a client without a key and a member cannot sign transactions")
+        if kind_of(body) in OF_ROUNDS:
+            return sign(self.key, self.ledger, self.member, 0, body)
         if self._next is None:
             self._next = self._sequence()
-        return sign(self.key, self.chain_id, self.member, self._next, body)
+        return sign(self.key, self.ledger, self.member, self._next, body)
 
     def submit(self, raw: bytes, *, wait: bool = True) -> Outcome:
         """Send a signed transaction as it is; what is in a block already is not done again. See `send`."""

@@ -10,10 +10,9 @@ from fedmeta.govern.wire.layout import decode_record
 
 
 class LightClient:
-    """Checks headers, records, transactions and events of one chain, given its id, its sequencer and its genesis."""
+    """Checks headers, records, transactions and events of one ledger, given its sequencer and its genesis."""
 
-    def __init__(self, chain_id: str, sequencer: bytes, genesis: bytes):
-        self.chain_id = chain_id
+    def __init__(self, sequencer: bytes, genesis: bytes):
         self.sequencer = sequencer
         self.genesis = genesis
         """The digest of the genesis."""
@@ -23,11 +22,11 @@ class LightClient:
     @staticmethod
     def of(genesis: Genesis) -> "LightClient":
         """Return a light client of the chain that begins so."""
-        return LightClient(genesis.chain_id, genesis.sequencer, genesis.digest)
+        return LightClient(genesis.sequencer, genesis.digest)
 
     def follow(self, signed: SignedHeader) -> Header:
         """Accept the header that comes next, and return it; raises `ProofError` for any other."""
-        signed.check(self.chain_id, self.sequencer)
+        signed.check(self.genesis, self.sequencer)
         check_link(signed.header, self.head, self.genesis)
         self.head = signed.header
         return signed.header
@@ -38,7 +37,7 @@ class LightClient:
         Raises:
             ProofError: it is not signed, goes back, or contradicts the header that was accepted for its height.
         """
-        signed.check(self.chain_id, self.sequencer)
+        signed.check(self.genesis, self.sequencer)
         header, head = signed.header, self.head
         if header.height == 1:
             check_link(header, None, self.genesis)

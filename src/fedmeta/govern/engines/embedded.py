@@ -301,7 +301,7 @@ class EmbeddedEngine:
         finalized = self._application.finalize(block)
         leaves = event_leaves(finalized.events)
         header = Header(
-            chain_id=self.chain_id,
+            genesis=self.origin.digest,
             height=block.height,
             time=block.time,
             previous=self._head.hash if self._head else self.origin.digest,

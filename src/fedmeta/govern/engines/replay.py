@@ -95,7 +95,7 @@ class Replay:
 
     def check_header(self, signed: SignedHeader) -> None:
         """Accept the next header; raises `ProofError` unless it is signed and follows the one before."""
-        signed.check(self.genesis.chain_id, self.genesis.sequencer)
+        signed.check(self._digest, self.genesis.sequencer)
         check_link(signed.header, self.head, self._digest)
         self.head = signed.header
 
@@ -207,7 +207,7 @@ def whole(store: Store, height: int) -> list[bytes]:
 
 def _check_tip(store: Store, origin: Origin, tip: int) -> Header:
     signed = needed(store, tip)
-    signed.check(origin.chain_id, origin.sequencer)
+    signed.check(origin.digest, origin.sequencer)
     check_link(signed.header, needed(store, tip - 1).header if tip > 1 else None, origin.digest)
     if tip >= store.first:
         check_roots(signed.header, whole(store, tip), store.events(tip) or [])

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedmeta.govern.errors import InvalidBlock, Refused, StateError
-from fedmeta.govern.machine.execute import attempt, authenticate, begin, end
+from fedmeta.govern.machine.execute import attempt, authenticate, begin, end, is_of_round
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.rules.members import key_at
+from fedmeta.govern.rules.members import machine_key_at
 from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.state.records import Chain, Member, Term
 from fedmeta.govern.state.snapshot import Manifest, MemorySnapshotStore, Restore, SnapshotStore, take
@@ -140,17 +140,17 @@ class Application:
         return {digest(raw): refusal for raw, refusal in found if refusal is not None}
 
     def prepare(self, height: int, time: int, raws: Sequence[bytes], max_bytes: int | None = None) -> Prepared:
-        """Choose the transactions of the next block: those that apply in this order, as long as they fit.
+        """Choose the transactions of the next block: those that apply, parts of rounds first, as long as they fit.
 
         Raises:
             InvalidBlock: the height is not the next one, or the time goes back.
         """
-        context = begin(self._state, height, time)
+        context = begin(self._state, Block(height, time))
         room = context.parameters.max_block_bytes
         room = room if max_bytes is None else min(room, max_bytes)
         chosen: list[bytes] = []
         refused: dict[bytes, Refused] = {}
-        for raw in raws:
+        for raw in sorted(raws, key=lambda one: not is_of_round(one)):
             if len(raw) > room:
                 break
             refusal = attempt(context, len(chosen), raw)
@@ -166,6 +166,9 @@ class Application:
     def process(self, block: Block) -> bool:
         """Return whether a block that another proposes is one that `prepare` could have made."""
         if sum(map(len, block.transactions)) > self._state.need(Parameters).max_block_bytes:
+            return False
+        order = [is_of_round(raw) for raw in block.transactions]
+        if order != sorted(order, reverse=True):
             return False
         try:
             return not any(self._execute(block).finalized.codes)
@@ -251,7 +254,7 @@ class Application:
 
     def _execute(self, block: Block) -> _Executed:
         if self._executed is None or self._executed.block != block:
-            context = begin(self._state, block.height, block.time)
+            context = begin(self._state, block)
             for index, raw in enumerate(block.transactions):
                 attempt(context, index, raw)
             return self._end(block, context)
@@ -270,14 +273,14 @@ class Application:
 
 
 def _retain(state: State) -> int:
-    return max(1, state.need(Chain).height - state.need(Parameters).unbonding_period)
+    return max(1, state.need(Chain).height - state.need(Parameters).unbonding_blocks)
 
 
 def _powers(state: State) -> dict[bytes, tuple[str, int]]:
     """Return the super nodes and their power by the keys that are in force at the next height."""
     chain, found = state.need(Chain), {}
     for seat in state.need(Term, chain.term).seats:
-        found[key_at(state.need(Member, seat.candidate), chain.height + 1)] = seat.candidate, seat.power
+        found[machine_key_at(state.need(Member, seat.candidate), chain.height + 1)] = seat.candidate, seat.power
     return found
 
 

@@ -4,19 +4,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from fedmeta.govern.errors import InvalidBlock, Refused
+from fedmeta.govern.errors import InvalidBlock, Refused, WrongProtocol
 from fedmeta.govern.machine.signature_cache import SignatureCache
-from fedmeta.govern.rules import candidates, challenges, election, evidence, members, proposals, rounds, stake
+from fedmeta.govern.rules import candidates, election, faults, members, proposals, registrations, rounds, stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.records import Chain
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import BlockEnding, Event, TransactionApplied, TransactionRefused
+from fedmeta.govern.wire.events import BlockEnding, Event, ProtocolChanged, TransactionApplied, TransactionRefused
 from fedmeta.govern.wire.signatures import digest, verify
+
+PROTOCOL = 2
+"""The version of the rules that this version of fedmeta executes; 1 had a leader in each round."""
 
 RULES: dict[type, Callable[[Context, str, Any], None]] = {
     tx.RotateKey: members.rotate_key,
+    tx.SetMachineKey: members.set_machine_key,
     tx.SetProfile: members.set_profile,
     tx.Leave: members.leave,
     tx.Register: candidates.register,
@@ -29,15 +33,13 @@ RULES: dict[type, Callable[[Context, str, Any], None]] = {
     tx.Undelegate: stake.undelegate,
     tx.CancelUnbonding: stake.cancel_unbonding,
     tx.Claim: stake.claim,
-    tx.OpenRound: rounds.open_round,
+    tx.JoinRecipe: registrations.join,
+    tx.LeaveRecipe: registrations.leave,
     tx.CommitUpdate: rounds.commit_update,
-    tx.PostManifest: rounds.post_manifest,
+    tx.Seal: rounds.seal,
+    tx.Hold: rounds.hold,
     tx.Attest: rounds.attest,
     tx.Reveal: rounds.reveal,
-    tx.ReportManifests: evidence.report_manifests,
-    tx.ReportLeftOut: evidence.report_left_out,
-    tx.OpenChallenge: challenges.open_challenge,
-    tx.Judge: challenges.judge,
     tx.Propose: proposals.propose,
     tx.CastVote: proposals.cast_vote,
 }
@@ -45,7 +47,6 @@ RULES: dict[type, Callable[[Context, str, Any], None]] = {
 
 ENDINGS: tuple[Callable[[Context], None], ...] = (
     rounds.end_block,
-    challenges.end_block,
     stake.end_block,
     proposals.end_block,
     election.end_block,
@@ -70,23 +71,31 @@ def execute(state: State, block: Block) -> Execution:
     A transaction that is refused changes nothing, its sequence number included, and leaves an event with its code.
 
     Raises:
-        InvalidBlock: the height is not the next one, or the time goes back.
+        InvalidBlock: the height is not the next one, or the time goes back; `WrongProtocol` if the block is executed by
+            the rules of another version.
     """
-    context = begin(state, block.height, block.time)
+    context = begin(state, block)
     for index, raw in enumerate(block.transactions):
         attempt(context, index, raw)
     return end(context)
 
 
-def begin(state: State, height: int, time: int) -> Context:
-    """Return the context of the next block, before its first transaction; raises `InvalidBlock` as `execute` does."""
-    chain = state.need(Chain)
+def begin(state: State, block: Block) -> Context:
+    """Return the context of a block before its first transaction; raises `InvalidBlock` as `execute` does."""
+    chain, height, time = state.need(Chain), block.height, block.time
     if height != chain.height + 1:
         raise InvalidBlock(f"the block's height is {height}: it must be {chain.height + 1}")
     if time < chain.time:
         raise InvalidBlock(f"the block's time is {time}: it must not be before {chain.time}, the last block's")
+    if chain.protocol != PROTOCOL:
+        raise WrongProtocol(
+            f"from height {height} on the ledger is executed by protocol {chain.protocol}: this version of fedmeta "
+            f"executes protocol {PROTOCOL}; install one that executes {chain.protocol}, and go on"
+        )
     context = Context(state, height, time)
     context.change_chain(height=height, time=time)
+    for found in block.double_signatures:
+        faults.double_signature(context, found)
     return context
 
 
@@ -95,8 +104,16 @@ def end(context: Context) -> Execution:
     context.emit(BlockEnding(context.height))
     for ending in ENDINGS:
         ending(context)
+    _upgrade(context)
     after = context.draft.finish()
     return Execution(after, tuple(context.events), after.root)
+
+
+def _upgrade(context: Context) -> None:
+    chain = context.chain
+    if chain.upgrade_to and context.height + 1 >= chain.upgrade_at:
+        context.change_chain(protocol=chain.upgrade_to, upgrade_to=0, upgrade_at=0)
+        context.emit(ProtocolChanged(chain.upgrade_to))
 
 
 def attempt(context: Context, index: int, raw: bytes) -> Refused | None:
@@ -120,18 +137,36 @@ def authenticate(context: Context, raw: bytes) -> tx.Signed:
     if len(raw) > largest:
         raise Refused("too-large", f"the transaction has {len(raw)} bytes: at most {largest} are allowed")
     signed, right = _seen.get(raw) or (tx.decode(raw), b"")
-    chain_id = context.chain.chain_id
-    if signed.chain_id != chain_id:
-        raise Refused("wrong-chain", f"the transaction is for chain {signed.chain_id[:64]!r}: this is {chain_id!r}")
+    genesis = context.chain.genesis
+    if signed.genesis != genesis:
+        raise Refused(
+            "wrong-chain",
+            f"the transaction is for genesis {signed.genesis.hex()}: this ledger's is {genesis.hex()}",
+        )
     member = context.active_member(signed.member)
-    check_sequence(signed, member.sequence)
-    public = members.key_at(member, context.height)
+    of_round = signed.kind in tx.OF_ROUNDS
+    if of_round:
+        public = members.machine_key_at(member, context.height)
+    else:
+        check_sequence(signed, member.sequence)
+        public = members.key_at(member, context.height)
     if public != right:
         if not verify(public, signed.message, signed.signature):
             raise Refused("bad-signature", f"the signature is not by the present key of {member.name}")
         _seen.put(raw, signed, public)
-    context.draft.put(replace(member, sequence=member.sequence + 1))
+    if not of_round:
+        context.draft.put(replace(member, sequence=member.sequence + 1))
     return signed
+
+
+def is_of_round(raw: bytes) -> bool:
+    """Return whether the bytes are a part of a round: these go first in a block."""
+    found = _seen.get(raw)
+    try:
+        kind = found[0].kind if found else tx.decode(raw).kind
+    except Refused:
+        return False
+    return kind in tx.OF_ROUNDS
 
 
 def check_sequence(signed: tx.Signed, expected: int) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fedmeta.govern.errors import BadSignature, InvalidGenesis, Malformed, Refused
-from fedmeta.govern.machine.execute import Execution
-from fedmeta.govern.rules import election, members, rounds, stake
+from fedmeta.govern.machine.execute import PROTOCOL, Execution
+from fedmeta.govern.rules import election, members, registrations, stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import check_parameters
 from fedmeta.govern.state.records import Candidate, Chain, Recipe
@@ -15,6 +15,7 @@ from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.events import CandidateRegistered, ProfileSet, RecipeRegistered, Staked
 from fedmeta.govern.wire.schema import MAX_AMOUNT, Amount, Count, Hash, Name, PublicKey, Share, Text, checker
 from fedmeta.govern.wire.signatures import check_public_key, digest
+from fedmeta.govern.wire.transactions import JoinRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,16 @@ class FirstRecipe:
     digest: Hash
     title: Text
     model: Hash
+    interval: Count
+    """The fewest blocks from one of its rounds to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRegistration:
+    """A member that contributes to a recipe from the start, for its organisation."""
+
+    member: Name
+    recipe: Hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,9 @@ class Genesis:
     candidates: tuple[FirstCandidate, ...]
     delegations: tuple[FirstDelegation, ...] = ()
     recipes: tuple[FirstRecipe, ...] = ()
+    registrations: tuple[FirstRegistration, ...] = ()
+    protocol: int = PROTOCOL
+    """The version of the rules by which blocks are executed."""
 
     def __post_init__(self) -> None:
         try:
@@ -96,11 +110,12 @@ class Genesis:
             raise InvalidGenesis(f"genesis: {error}") from error
 
     def _check(self) -> None:
-        _CHECK_HEAD(
-            {"chain_id": self.chain_id, "time": self.time, "sequencer": self.sequencer, "treasury": self.treasury}
-        )
+        _CHECK_HEAD({field.name: getattr(self, field.name) for field in fields(_Head)})
+        if self.protocol != PROTOCOL:
+            raise InvalidGenesis(
+                f"genesis: the protocol is {self.protocol}: this version of fedmeta executes protocol {PROTOCOL}"
+            )
         check_public_key(self.sequencer)
-        check_parameters(self.parameters)
         for name, one in _LISTS.items():
             for entry in getattr(self, name):
                 one(_values(entry))
@@ -108,6 +123,7 @@ class Genesis:
             raise InvalidGenesis("genesis: candidates is empty: at least one is needed, or nobody can be elected")
         if self.supply > MAX_AMOUNT:
             raise InvalidGenesis(f"genesis: the supply is {self.supply}: it must be at most {MAX_AMOUNT}")
+        check_parameters(self.parameters, self.supply)
 
     @property
     def supply(self) -> int:
@@ -121,7 +137,7 @@ class Genesis:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the encoding: the chain's true name, and the first beacon."""
+        """SHA-256 of the encoding: the ledger's true name."""
         return digest(encode_genesis(self))
 
 
@@ -131,6 +147,7 @@ class _Head:
     time: Count
     sequencer: PublicKey
     treasury: Count
+    protocol: Count
 
 
 _CHECK_HEAD = checker(_Head)
@@ -139,6 +156,7 @@ _LISTS = {
     "candidates": checker(FirstCandidate),
     "delegations": checker(FirstDelegation),
     "recipes": checker(FirstRecipe),
+    "registrations": checker(FirstRegistration),
 }
 
 
@@ -175,6 +193,11 @@ def decode_genesis(raw: bytes) -> Genesis:
 def genesis_of(values: Any) -> Genesis:
     """Return the genesis of a map of its fields; raises `InvalidGenesis` for an unknown field or a wrong value."""
     names = [field.name for field in fields(Genesis)]
+    if type(values) is dict and "protocol" not in values and "chain_id" in values:
+        raise InvalidGenesis(
+            "genesis: it is of protocol 1, with a leader in each round: this version of fedmeta executes protocol "
+            f"{PROTOCOL}; the version that made the ledger reads it"
+        )
     if type(values) is not dict or set(values) != set(names):
         unknown = sorted(set(values) - set(names)) if type(values) is dict else []
         raise InvalidGenesis(
@@ -184,7 +207,6 @@ def genesis_of(values: Any) -> Genesis:
         raise InvalidGenesis("genesis: parameters must be a map of names to whole numbers")
     try:
         _CHECK_HEAD({field.name: values[field.name] for field in fields(_Head)})
-        check_parameters(values["parameters"])
         lists = {name: tuple(check(one) for one in _maps(name, values[name])) for name, check in _LISTS.items()}
     except Refused as error:
         raise InvalidGenesis(f"genesis: {error}") from error
@@ -198,26 +220,32 @@ def _maps(name: str, values: Any) -> list[dict[str, Any]]:
 
 
 def start(genesis: Genesis) -> Execution:
-    """Return the state at height 0, its events and its hash: terms 1 and 2 are elected, round 1 is scheduled.
+    """Return the state at height 0, its events and its hash: terms 1 and 2 are elected.
 
     Raises:
         InvalidGenesis: somebody is listed twice, is unknown, or nobody can be elected.
     """
     context = Context(State.empty(), 0, genesis.time)
-    context.draft.put(check_parameters(genesis.parameters))
+    parameters = check_parameters(genesis.parameters, genesis.supply)
+    context.draft.put(parameters)
     context.draft.put(
         Chain(
             chain_id=genesis.chain_id,
+            genesis=genesis.digest,
+            protocol=genesis.protocol,
+            upgrade_to=0,
+            upgrade_at=0,
             height=0,
             time=genesis.time,
             supply=genesis.supply,
             treasury=genesis.treasury,
-            beacon=genesis.digest,
             term=1,
-            round=1,
+            round=0,
+            stretch=0,
             proposals=0,
-            challenges=0,
             faults=0,
+            voting_seconds=parameters.voting_seconds,
+            delay_seconds=parameters.delay_seconds,
         )
     )
     try:
@@ -228,7 +256,6 @@ def start(genesis: Genesis) -> Execution:
         election.elect(context, number)
     if not context.term.seats:
         raise InvalidGenesis("genesis: no candidate has the own stake that min_self_stake asks for")
-    rounds.schedule(context, 1)
     state = context.draft.finish()
     return Execution(state, tuple(context.events), state.root)
 
@@ -249,8 +276,10 @@ def _populate(context: Context, genesis: Genesis) -> None:
     for one in genesis.recipes:
         if context.draft.get(Recipe, one.digest):
             raise Refused("already-done", f"recipe {one.digest.hex()} is listed twice")
-        context.draft.put(Recipe(one.digest, one.title, one.model, True))
-        context.emit(RecipeRegistered(one.digest, one.title, one.model, True))
+        context.draft.put(Recipe(one.digest, one.title, one.model, True, one.interval, 0, 0, ()))
+        context.emit(RecipeRegistered(one.digest, one.title, one.model, True, one.interval))
+    for one in genesis.registrations:
+        registrations.join(context, one.member, JoinRecipe(one.recipe))
 
 
 def _stand(context: Context, one: FirstCandidate) -> None:
@@ -274,6 +303,7 @@ def _stand(context: Context, one: FirstCandidate) -> None:
             outstanding=0,
             jailed=False,
             jailed_until=0,
+            absent=False,
             tombstoned=False,
             window=0,
         )

@@ -7,18 +7,19 @@ from typing import Any
 from fedmeta.govern.errors import Malformed, ProofError
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.events import Event, encode_event
-from fedmeta.govern.wire.schema import MAX_COUNT, is_name
+from fedmeta.govern.wire.schema import MAX_COUNT
 from fedmeta.govern.wire.signatures import Key, digest, verify
 
 _DOMAIN = b"fedmeta header\0"
-_SHAPE = (str, int, int, bytes, bytes, bytes, bytes)
+_SHAPE = (bytes, int, int, bytes, bytes, bytes, bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """A block in a few hashes; `time` is in milliseconds since 1970, the hashes have 32 bytes."""
 
-    chain_id: str
+    genesis: bytes
+    """The digest of the genesis."""
     height: int
     time: int
     previous: bytes
@@ -43,10 +44,12 @@ class SignedHeader:
     header: Header
     signature: bytes
 
-    def check(self, chain_id: str, sequencer: bytes) -> None:
-        """Raise `ProofError` unless the header is of this chain and signed by this public key."""
-        if self.header.chain_id != chain_id:
-            raise ProofError(f"the header is of chain {self.header.chain_id!r}: it must be of {chain_id!r}")
+    def check(self, genesis: bytes, sequencer: bytes) -> None:
+        """Raise `ProofError` unless the header is of the ledger of this genesis and signed by this public key."""
+        if self.header.genesis != genesis:
+            raise ProofError(
+                f"the header is of the ledger of genesis {self.header.genesis.hex()}: it must be {genesis.hex()}"
+            )
         if not verify(sequencer, _message(self.header), self.signature):
             raise ProofError(
                 f"the signature on the header of block {self.header.height} is not by the sequencer {sequencer.hex()}"
@@ -124,20 +127,18 @@ def decode_signed(data: bytes) -> SignedHeader:
 
 def _header(value: Any) -> Header:
     if type(value) is not list or tuple(map(type, value)) != _SHAPE:
-        raise Malformed("a header is a list of chain id, height, time and four hashes")
-    chain_id, height, time, *hashes = value
-    if not is_name(chain_id):
-        raise Malformed(f"a header's chain id must be a name, not {chain_id[:40]!r}")
+        raise Malformed("a header is a list of the genesis's digest, height, time and four hashes")
+    genesis, height, time, *hashes = value
     if not 1 <= height <= MAX_COUNT or not 0 <= time <= MAX_COUNT:
         raise Malformed(f"a header's height must be from 1 and its time from 0 to {MAX_COUNT}: {height}, {time}")
-    if any(len(one) != 32 for one in hashes):
+    if any(len(one) != 32 for one in (genesis, *hashes)):
         raise Malformed("a header's hashes must have 32 bytes")
     return Header(*value)
 
 
 def _values(header: Header) -> list[Any]:
     return [
-        header.chain_id,
+        header.genesis,
         header.height,
         header.time,
         header.previous,

@@ -39,6 +39,7 @@ def register(context: Context, name: str, body: Register) -> None:
             outstanding=0,
             jailed=False,
             jailed_until=0,
+            absent=False,
             tombstoned=False,
             window=0,
         )
@@ -90,16 +91,20 @@ def unjail(context: Context, name: str, body: Unjail) -> None:
     own, needed = stake.own_stake(context, candidate), context.parameters.min_self_stake
     if own < needed:
         raise Refused("insufficient-funds", f"{name} has {own} at stake on itself: it must be at least {needed}")
-    context.draft.put(replace(candidate, jailed=False))
+    context.draft.put(replace(candidate, jailed=False, absent=False))
     context.emit(CandidateUnjailed(name))
 
 
-def jail(context: Context, name: str, blocks: int) -> None:
-    """Jail a candidate for some blocks, and give its seats to standbys; it comes out when it asks to."""
+def jail(context: Context, name: str, blocks: int, absent: bool) -> None:
+    """Jail a candidate for some blocks, and give its seats to standbys; it comes out when it asks to.
+
+    Who was only absent keeps its seat, unpaid, where fewer than four organisations would remain without it.
+    """
     candidate = context.candidate(name)
     until = max(candidate.jailed_until, context.height + blocks)
-    context.draft.put(replace(candidate, jailed=True, jailed_until=until))
-    context.emit(CandidateJailed(name, until))
+    absent = absent and (candidate.absent or not candidate.jailed)
+    context.draft.put(replace(candidate, jailed=True, jailed_until=until, absent=absent))
+    context.emit(CandidateJailed(name, until, absent))
     election.replace_seat(context, name)
 
 
@@ -108,7 +113,7 @@ def tombstone(context: Context, name: str) -> None:
     candidate = context.candidate(name)
     if candidate.tombstoned:
         return
-    context.draft.put(replace(candidate, jailed=True, tombstoned=True))
+    context.draft.put(replace(candidate, jailed=True, absent=False, tombstoned=True))
     context.emit(CandidateTombstoned(name))
     election.replace_seat(context, name)
 

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from fedmeta.govern.errors import BadSignature, Refused
-from fedmeta.govern.rules import election, stake
+from fedmeta.govern.rules import election, registrations, stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.records import (
     Candidate,
-    Challenge,
     Delegation,
     KeyOwner,
     KeyPeriod,
@@ -21,16 +20,14 @@ from fedmeta.govern.state.records import (
 from fedmeta.govern.wire.events import (
     CandidateRetired,
     KeyRotated,
+    MachineKeySet,
     MemberAdmitted,
     MemberLeft,
     MemberRemoved,
     ProfileSet,
 )
 from fedmeta.govern.wire.signatures import check_public_key, verify
-from fedmeta.govern.wire.transactions import Leave, RotateKey, SetProfile, possession
-
-MAX_KEYS = 16
-"""The most keys of one member that evidence can still be about; further rotations wait."""
+from fedmeta.govern.wire.transactions import Leave, RotateKey, SetMachineKey, SetProfile, possession
 
 
 def key_at(member: Member, height: int) -> bytes:
@@ -43,25 +40,41 @@ def key_at(member: Member, height: int) -> bytes:
     )
 
 
-def keys_between(member: Member, first: int, last: int) -> tuple[bytes, ...]:
-    """Return the public keys in force at one or more of the heights from `first` to `last`, oldest first."""
-    ends = [period.since for period in member.keys[1:]]
-    periods = zip(member.keys, [*ends, last + 1], strict=True)
-    return tuple(period.public for period, end in periods if period.since <= last and end > first)
+def machine_key_at(member: Member, height: int) -> bytes:
+    """Return the key that signs for a member in rounds and in the engine: its machine's, or else the account's."""
+    machine = member.machine
+    return machine.public if machine is not None and machine.since <= height else key_at(member, height)
 
 
 def rotate_key(context: Context, name: str, body: RotateKey) -> None:
-    """Sign with another key from the next height on; periods that no evidence can be about any more are forgotten."""
+    """Sign with another key from the next height on."""
     member = context.active_member(name)
     if member.keys[-1].since > context.height:
         raise Refused("limit-reached", f"{name} has a new key already from {member.keys[-1].since} on: one a height")
-    _check_unowned(context, body.public)
-    chain_id = context.chain.chain_id
-    if not verify(body.public, possession(chain_id, name, body.public), body.proof):
-        raise Refused("bad-signature", f"the proof is not by the new key over possession({chain_id}, {name}, public)")
+    _check_new(context, name, body.public, body.proof)
     keys = _with_key(context, member, body.public)
     context.draft.put(replace(member, keys=keys))
     context.emit(KeyRotated(name, body.public, keys[-1].since))
+
+
+def set_machine_key(context: Context, name: str, body: SetMachineKey) -> None:
+    """Let another key sign in rounds from the next height on, or the account's again."""
+    member = context.active_member(name)
+    if not body.public:
+        if member.machine is None or body.proof:
+            raise Refused("bad-value", f"{name} has no machine key to take back, or a proof is given for none")
+        context.draft.put(replace(member, machine=None))
+    else:
+        _check_new(context, name, body.public, body.proof)
+        context.draft.put(KeyOwner(body.public, name))
+        context.draft.put(replace(member, machine=KeyPeriod(body.public, context.height + 1)))
+    context.emit(MachineKeySet(name, body.public, context.height + 1))
+
+
+def _check_new(context: Context, name: str, public: bytes, proof: bytes) -> None:
+    _check_unowned(context, public)
+    if not verify(public, possession(context.chain.genesis, name, public), proof):
+        raise Refused("bad-signature", f"the proof is not by the new key over possession(genesis, {name}, public)")
 
 
 def set_profile(context: Context, name: str, body: SetProfile) -> None:
@@ -81,6 +94,7 @@ def leave(context: Context, name: str, body: Leave) -> None:
     reason = _tie(context, member)
     if reason:
         raise Refused("not-allowed", f"{name} cannot leave: it {reason}")
+    registrations.leave_all(context, name)
     context.draft.put(replace(member, active=False, left=context.height))
     context.emit(MemberLeft(name))
 
@@ -95,10 +109,26 @@ def admit(context: Context, name: str, organisation: str, public: bytes, title: 
     before = context.draft.get(Member, name)
     if before is None:
         keys = _first_key(context, name, public)
-        context.draft.put(Member(name, organisation, True, context.height, keys, 0, 0, 0, title, "", b""))
+        context.draft.put(
+            Member(
+                name=name,
+                organisation=organisation,
+                active=True,
+                admitted=context.height,
+                keys=keys,
+                machine=None,
+                sequence=0,
+                free=0,
+                owed=0,
+                title=title,
+                address="",
+                tls=b"",
+            )
+        )
     else:
         keys = before.keys if before.keys[-1].public == public else _with_key(context, before, public)
-        context.draft.put(replace(before, active=True, admitted=context.height, keys=keys, title=title or before.title))
+        back = replace(before, active=True, admitted=context.height, keys=keys, machine=None)
+        context.draft.put(replace(back, title=title or before.title))
     context.emit(MemberAdmitted(name, organisation, public))
 
 
@@ -123,6 +153,7 @@ def remove(context: Context, name: str, proposal: int) -> None:
     """
     context.active_member(name)
     stake.unstake_all(context, name)
+    registrations.leave_all(context, name)
     context.draft.put(replace(context.member(name), active=False, left=context.height))
     candidate = context.draft.get(Candidate, name)
     if candidate is not None:
@@ -151,22 +182,17 @@ def _tie(context: Context, member: Member) -> str:
         return f"is owed {member.owed}: it must claim first"
     if any(one.proposer == name for one in draft.where(Proposal, "status", "voting")):
         return "has a proposal that is voted on: it must wait for the deposit"
-    if any(one.challenger == name for one in draft.where(Challenge, "status", "open")):
-        return "has an open challenge: it must wait for the deposit"
     return ""
 
 
 def _holds_seat(context: Context, name: str) -> bool:
-    chain = context.chain
-    numbers = {chain.term, chain.term + 1}
-    latest = context.draft.get(Round, chain.round)
+    chain, draft = context.chain, context.draft
+    terms = [draft.get(Term, number) for number in (chain.term, chain.term + 1)]
+    held = [seat for term in terms if term is not None for seat in (*term.seats, *term.standbys)]
+    latest = draft.get(Round, chain.round)
     if latest is not None and not latest.settled:
-        numbers.add(latest.term)
-    for number in sorted(numbers):
-        term = context.draft.get(Term, number)
-        if term is not None and any(seat.candidate == name for seat in (*term.seats, *term.standbys)):
-            return True
-    return False
+        held += latest.seats
+    return any(seat.candidate == name for seat in held)
 
 
 def _check_unowned(context: Context, public: bytes) -> None:
@@ -185,12 +211,5 @@ def _first_key(context: Context, name: str, public: bytes) -> tuple[KeyPeriod, .
 
 
 def _with_key(context: Context, member: Member, public: bytes) -> tuple[KeyPeriod, ...]:
-    """Return the member's periods with a new key from the next height on, less those that ended an unbonding ago."""
-    oldest = context.height - context.parameters.unbonding_period
-    ends = [period.since for period in member.keys[1:]]
-    kept = [period for period, end in zip(member.keys, [*ends, context.height + 1], strict=True) if end > oldest]
-    if len(kept) >= MAX_KEYS:
-        raise Refused(
-            "limit-reached", f"{member.name} has {len(kept)} keys that evidence can be about: at most {MAX_KEYS}"
-        )
-    return (*kept, *_first_key(context, member.name, public))
+    """Return the member's key in force, and the new one that follows it from the next height on."""
+    return (member.keys[-1], *_first_key(context, member.name, public))

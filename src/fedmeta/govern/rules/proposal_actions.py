@@ -8,9 +8,9 @@ from typing import Any
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules import faults, members
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.parameters import Parameters, check_parameters
+from fedmeta.govern.state.parameters import MILLION, Parameters, check_parameters
 from fedmeta.govern.state.records import Fault, Recipe
-from fedmeta.govern.wire.events import ParameterSet, RecipeRegistered, TreasurySpent
+from fedmeta.govern.wire.events import ParameterSet, RecipeRegistered, TreasurySpent, UpgradeSet
 from fedmeta.govern.wire.schema import Amount, Count, Hash, Name, PublicKey, Text, checker
 
 ACTIONS: dict[str, type["Action"]] = {}
@@ -137,15 +137,22 @@ class Spend(Action):
     amount: Amount
 
     def check(self, context: Context) -> None:
-        """Refuse who is no member, or has left."""
+        """Refuse who is no member, or has left, and more than may be spent in any term."""
         context.active_member(self.member)
+        limit = _spendable(context)
+        if self.amount > limit:
+            raise Refused("limit-reached", f"{self.amount} are more than proposals may spend in a term: {limit}")
 
     def carry_out(self, context: Context, proposal: int) -> None:
-        """Pay, if the treasury holds the amount."""
+        """Pay, if the treasury holds the amount, and so much may still be spent in the present term."""
         self.check(context)
-        treasury = context.chain.treasury
+        treasury, term = context.chain.treasury, context.term
         if treasury < self.amount:
             raise Refused("insufficient-funds", f"the treasury holds {treasury}: {self.amount} are needed")
+        left = _spendable(context) - term.spent
+        if left < self.amount:
+            raise Refused("limit-reached", f"proposals may spend {left} more in term {term.number}: not {self.amount}")
+        context.draft.put(replace(term, spent=term.spent + self.amount))
         context.treasury(-self.amount)
         context.free(self.member, self.amount)
         context.emit(TreasurySpent(self.member, self.amount, proposal))
@@ -182,6 +189,8 @@ class RegisterRecipe(Action):
     model: Hash
     """What training starts from; a recipe that is taken out of use keeps the model it has reached."""
     active: bool
+    interval: Count
+    """The fewest blocks from one of its rounds to the next."""
 
     def check(self, context: Context) -> None:
         """Refuse to take out of use what is not registered."""
@@ -192,13 +201,53 @@ class RegisterRecipe(Action):
         """Write the recipe."""
         self.check(context)
         before = context.draft.get(Recipe, self.digest)
-        model = self.model if self.active or before is None else before.model
-        context.draft.put(Recipe(self.digest, self.title, model, self.active))
-        context.emit(RecipeRegistered(self.digest, self.title, model, self.active))
+        if before is None:
+            before = Recipe(self.digest, self.title, self.model, True, self.interval, 0, 0, ())
+        model = self.model if self.active else before.model
+        exposed = before.exposed
+        if model != before.model:
+            # Super nodes may have seen updates of a model that the recipe is set back to.
+            exposed = tuple(sorted({*exposed, *(seat.organisation for seat in context.term.seats)}))
+        context.draft.put(
+            replace(before, title=self.title, model=model, active=self.active, interval=self.interval, exposed=exposed)
+        )
+        context.emit(RecipeRegistered(self.digest, self.title, model, self.active, self.interval))
+
+
+@action("upgrade")
+@dataclass(frozen=True, slots=True)
+class Upgrade(Action):
+    """Execute blocks by the rules of another protocol from a height on, or with height 0 go on as before."""
+
+    protocol: Count
+    height: Count
+
+    def check(self, context: Context) -> None:
+        """Refuse a height that has passed, and a protocol that is not a later one."""
+        if self.height and self.height <= context.height:
+            raise Refused("bad-value", f"height {self.height} has passed: this is {context.height}")
+        if self.protocol <= context.chain.protocol:
+            raise Refused("bad-value", f"protocol {self.protocol} is not later than {context.chain.protocol}")
+
+    def carry_out(self, context: Context, proposal: int) -> None:
+        """Set the height of the upgrade, in the place of one that was set before."""
+        self.check(context)
+        context.change_chain(upgrade_to=self.protocol if self.height else 0, upgrade_at=self.height)
+        context.emit(UpgradeSet(self.protocol, self.height, proposal))
+
+
+def _spendable(context: Context) -> int:
+    """Return what proposals may spend in one term, in units."""
+    return context.chain.supply * context.parameters.spending // MILLION
 
 
 def _changed(context: Context, values: dict[str, Any]) -> Parameters:
-    return check_parameters({**asdict(context.parameters), **values})
+    chain = context.chain
+    for name, floor in (("voting_seconds", chain.voting_seconds), ("delay_seconds", chain.delay_seconds)):
+        value = values.get(name, floor)
+        if type(value) is int and value < floor:
+            raise Refused("bad-value", f"{name} is {value}: it must be at least {floor}, the genesis's")
+    return check_parameters({**asdict(context.parameters), **values}, chain.supply)
 
 
 def _set(context: Context, values: dict[str, Any]) -> None:

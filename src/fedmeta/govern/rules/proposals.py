@@ -53,7 +53,9 @@ def propose(context: Context, name: str, body: Propose) -> None:
         deposit=parameters.proposal_deposit,
         submitted=context.height,
         closes=context.height + parameters.voting_blocks,
+        closes_time=context.time + parameters.voting_seconds * 1_000,
         executes=0,
+        executes_time=0,
         status="voting",
         yes=0,
         no=0,
@@ -62,7 +64,9 @@ def propose(context: Context, name: str, body: Propose) -> None:
         bonded=0,
     )
     context.draft.put(proposal)
-    context.emit(ProposalOpened(number, name, body.title, body.action, proposal.closes, proposal.deposit))
+    context.emit(
+        ProposalOpened(number, name, body.title, body.action, proposal.closes, proposal.closes_time, proposal.deposit)
+    )
 
 
 def _check_open(context: Context, name: str) -> None:
@@ -78,13 +82,13 @@ def _check_open(context: Context, name: str) -> None:
 
 
 def cast_vote(context: Context, name: str, body: CastVote) -> None:
-    """Vote with one's stake, or change one's vote, up to and including the height at which the proposal closes."""
+    """Vote with one's stake, or change one's vote, up to and including the block with which the proposal closes."""
     context.active_member(name)
     proposal = context.draft.get(Proposal, body.proposal)
     if proposal is None:
         raise Refused("not-found", f"there is no proposal {body.proposal}")
-    if proposal.status != "voting" or context.height > proposal.closes:
-        raise Refused("wrong-phase", f"proposal {body.proposal} is {proposal.status}, and closed at {proposal.closes}")
+    if proposal.status != "voting":
+        raise Refused("wrong-phase", f"proposal {body.proposal} is {proposal.status}: it is not voted on any more")
     candidate = context.draft.get(Candidate, name)
     if not (candidate is not None and candidate.tokens) and not context.draft.where(Delegation, "member", name):
         raise Refused("not-allowed", f"{name} has no stake to vote with: it must bond or delegate first")
@@ -93,12 +97,12 @@ def cast_vote(context: Context, name: str, body: CastVote) -> None:
 
 
 def end_block(context: Context) -> None:
-    """Count the votes of what closes at this height, and carry out what is due; in the order of the numbers."""
+    """Count the votes of what closes with this block, and carry out what is due; in the order of the numbers."""
     for proposal in context.draft.where(Proposal, "status", "voting"):
-        if proposal.closes <= context.height:
+        if proposal.closes <= context.height and proposal.closes_time <= context.time:
             _close(context, proposal)
     for proposal in context.draft.where(Proposal, "status", "passed"):
-        if proposal.executes <= context.height:
+        if proposal.executes <= context.height and proposal.executes_time <= context.time:
             _execute(context, proposal)
 
 
@@ -131,25 +135,26 @@ def count_votes(state: State | Draft, votes: Iterable[Vote]) -> Tally:
 
 
 def verdict(tally: Tally, parameters: Parameters) -> tuple[str, str]:
-    """Return the status that the votes give, `passed`, `rejected` or `vetoed`, and the reason in numbers."""
+    """Return the status that the votes give, `passed`, `rejected` or `vetoed`, and what they missed or exceeded.
+
+    That is the parameter's name: `quorum`, `threshold` or `veto`; nothing for what has passed.
+    """
     if tally.votes * MILLION < parameters.quorum * tally.bonded:
-        return "rejected", f"quorum: {tally.votes} of {tally.bonded} bonded voted, {parameters.quorum} ppm are needed"
+        return "rejected", "quorum"
     if tally.against * MILLION > parameters.veto * tally.votes:
-        return "vetoed", f"veto: {tally.against} of {tally.votes} votes, more than {parameters.veto} ppm"
-    decided = tally.yes + tally.no + tally.against
-    if tally.yes * MILLION <= parameters.threshold * decided:
-        return (
-            "rejected",
-            f"threshold: {tally.yes} of {decided} said yes, more than {parameters.threshold} ppm are needed",
-        )
-    return "passed", f"{tally.yes} of {decided} said yes"
+        return "vetoed", "veto"
+    if tally.yes * MILLION <= parameters.threshold * (tally.yes + tally.no + tally.against):
+        return "rejected", "threshold"
+    return "passed", ""
 
 
 def _close(context: Context, proposal: Proposal) -> None:
     parameters = context.parameters
     tally = count_votes(context.draft, context.draft.where(Vote, "proposal", proposal.number))
     status, reason = verdict(tally, parameters)
-    executes = context.height + parameters.execution_delay if status == "passed" else 0
+    passed = status == "passed"
+    executes = context.height + parameters.delay_blocks if passed else 0
+    executes_time = context.time + parameters.delay_seconds * 1_000 if passed else 0
     deposit_to = "treasury" if status == "vetoed" else proposal.proposer
     if status == "vetoed":
         context.treasury(proposal.deposit)
@@ -162,7 +167,7 @@ def _close(context: Context, proposal: Proposal) -> None:
         "against": tally.against,
         "bonded": tally.bonded,
     }
-    context.draft.put(replace(proposal, status=status, executes=executes, **counts))
+    context.draft.put(replace(proposal, status=status, executes=executes, executes_time=executes_time, **counts))
     context.emit(ProposalClosed(proposal.number, status, reason, **counts, deposit_to=deposit_to))
 
 
@@ -175,6 +180,6 @@ def _execute(context: Context, proposal: Proposal) -> None:
     except Refused as refusal:
         context.draft.undo(mark)
         del context.events[said:]
-        status, reason = "failed", str(refusal)
+        status, reason = "failed", refusal.code
     context.draft.put(replace(proposal, status=status))
     context.emit(ProposalExecuted(proposal.number, status, reason))

@@ -1,9 +1,10 @@
 """What a final round pays, to whom and why: whole units, rounded down, and the rest stays in the treasury.
 
-The pool is a parameter, drawn from the treasury as far as it reaches. Contributors share their part by score: the
-lower median of what the super nodes revealed, weighted by power. Super nodes share theirs by duty done, not by stake:
-equal pay for equal duty. A super node keeps its commission and the rest raises its voters' reward index; so a unit of
-stake earns more behind a smaller super node, and stake gains by moving there.
+The pool is drawn from the treasury as far as it reaches. A contributor is paid by its score: the lower median of what
+the seats of other organisations gave it, weighted by power. Scores are never normalised upwards, and seats share their
+part equally whether or not all of them are there: so nobody gains by keeping another out. A super node keeps its
+commission and the rest raises its voters' reward index; a unit of stake therefore earns more behind a smaller super
+node, and stake gains by moving there.
 """
 
 from collections.abc import Iterable
@@ -11,43 +12,44 @@ from collections.abc import Iterable
 from fedmeta.govern.rules import stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import MILLION
-from fedmeta.govern.state.records import Attestation, Manifest, Round, Term
+from fedmeta.govern.state.records import Attestation, Round, Update
 from fedmeta.govern.wire.events import ContributorPaid, PoolReturned, PoolShared, SuperNodePaid
 from fedmeta.govern.wire.parts import Seat
 
 
-def pay(context: Context, round: Round) -> None:
-    """Share the pool of a round whose result is the manifest's; what is not paid stays in the treasury."""
-    parameters, draft = context.parameters, context.draft
-    manifest = draft.need(Manifest, round.number)
-    term = draft.need(Term, round.term)
-    agreed = _agreed(context, round, term)
-    pool = min(parameters.round_pool, context.chain.treasury)
+def pay(context: Context, round: Round) -> int:
+    """Share the pool of a round that is final, and return what was paid; the rest stays in the treasury."""
+    parameters = context.parameters
+    agreed = _agreed(context, round)
+    pool = min(round.pool, context.chain.treasury)
     contributors = pool * parameters.contributor_share // MILLION
     super_nodes = pool * parameters.super_node_share // MILLION
-    scores = [lower_median((one.scores[at], seat.power) for seat, one in agreed) for at in range(len(manifest.members))]
-    names = {seat.candidate for seat, _ in agreed}
-    points = {
-        seat.candidate: (seat.candidate in names) + parameters.leader_points * (seat.candidate == manifest.leader)
-        for seat in term.seats
-    }
-    total_score, total_points = sum(scores), sum(points.values())
-    context.emit(PoolShared(round.number, round.term, pool, contributors, super_nodes, total_score, total_points))
+    updates = [context.draft.need(Update, round.number, one) for one in round.members]
+    scores = [
+        lower_median(
+            (attestation.scores[at], seat.power)
+            for seat, attestation in agreed
+            if seat.organisation != update.organisation
+        )
+        for at, update in enumerate(updates)
+    ]
+    total = max(MILLION, sum(scores))
+    context.emit(PoolShared(round.number, round.term, pool, contributors, super_nodes, total, len(round.seats)))
     paid = 0
-    if total_score:
-        for name, score in zip(manifest.members, scores, strict=True):
-            paid += _pay_contributor(context, round, name, score, total_score, contributors)
-    for name, done in points.items():
-        if done:
-            paid += _pay_super_node(context, round, name, done, total_points, super_nodes)
+    for update, score in zip(updates, scores, strict=True):
+        # Who may have seen others' updates before it committed to its own is not paid for it.
+        paid += _pay_contributor(context, round, update.member, 0 if update.unpaid else score, total, contributors)
+    for seat, _ in agreed:
+        if not context.candidate(seat.candidate).jailed:
+            paid += _pay_super_node(context, round, seat.candidate, super_nodes)
     context.treasury(-paid)
-    kept = pool - paid
-    context.emit(PoolReturned(round.number, kept, kept - pool * parameters.treasury_share // MILLION))
+    context.emit(PoolReturned(round.number, pool - paid))
+    return paid
 
 
-def _agreed(context: Context, round: Round, term: Term) -> list[tuple[Seat, Attestation]]:
-    """Return the seats that revealed the round's result, with what they revealed."""
-    found = ((seat, context.draft.get(Attestation, round.number, seat.candidate)) for seat in term.seats)
+def _agreed(context: Context, round: Round) -> list[tuple[Seat, Attestation]]:
+    """Return the seats that opened the round's result, with what they opened."""
+    found = ((seat, context.draft.get(Attestation, round.number, seat.candidate)) for seat in round.seats)
     return [(seat, one) for seat, one in found if one is not None and one.revealed and one.result == round.result]
 
 
@@ -72,9 +74,10 @@ def _pay_contributor(context: Context, round: Round, name: str, score: int, tota
     return amount
 
 
-def _pay_super_node(context: Context, round: Round, name: str, points: int, total: int, pool: int) -> int:
+def _pay_super_node(context: Context, round: Round, name: str, pool: int) -> int:
     candidate = context.candidate(name)
-    amount = pool * points // total
+    seats = len(round.seats)
+    amount = pool // seats
     rate = min(candidate.commission, context.parameters.commission_cap)
     commission = amount * rate // MILLION
     voters = amount - commission
@@ -89,8 +92,7 @@ def _pay_super_node(context: Context, round: Round, name: str, points: int, tota
             round=round.number,
             term=round.term,
             candidate=name,
-            points=points,
-            total_points=total,
+            seats=seats,
             pool=pool,
             amount=amount,
             commission_rate=rate,

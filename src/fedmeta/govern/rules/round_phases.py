@@ -1,120 +1,156 @@
-"""The course of a round: how it is scheduled, goes from phase to phase and from leader to leader, and is over."""
+"""The course of a round: how it is scheduled, goes from phase to phase and from attempt to attempt, and is over.
+
+Nobody chooses anything: the recipe, the cohort and the seats follow from the state, and a phase ends with the block
+after which nothing can be added to it, or once its window has closed.
+"""
 
 from dataclasses import replace
 
-from fedmeta.govern.rules.beacon import advance, draw
+from fedmeta.govern.rules import registrations
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.rules.election import next_leader
-from fedmeta.govern.state.records import Attestation, Manifest, Member, Recipe, Round, Term
-from fedmeta.govern.wire.events import LeaderChosen, ManifestStruck, PhaseBegan, RoundScheduled, RoundSettled
+from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, PHASES, windows
+from fedmeta.govern.state.records import Attestation, Hold, Recipe, Registration, Round, Term, Update
+from fedmeta.govern.wire.events import AttemptFailed, PhaseBegan, RoundScheduled, RoundSettled, UpdateCarried
+from fedmeta.govern.wire.parts import Place, Window
 
 
-def schedule(context: Context, number: int) -> None:
-    """Make the round `number` the live one: draw its cohort and choose its leader.
-
-    It waits without a deadline while no recipe is active.
-    """
-    chain, parameters = context.change_chain(round=number), context.parameters
-    leader = next_leader(context, chain.term)
-    scheduled = Round(
-        number=number,
-        term=chain.term,
-        phase="opening",
-        deadline=0,
-        leader=leader,
-        attempt=0,
-        cohort=draw(chain.beacon, number, _eligible(context, number - 1), parameters.cohort_size),
-        recipe=b"",
-        model=b"",
-        opened=0,
-        settled=0,
-        result=b"",
-        leaders=(leader,),
-    )
-    context.emit(RoundScheduled(number, leader, chain.beacon, scheduled.cohort))
-    if can_open(context):
-        begin(context, scheduled, "opening", parameters.open_blocks)
-    else:
-        context.draft.put(scheduled)
+def live(context: Context) -> Round | None:
+    """Return the round that is not over, or None."""
+    latest = context.draft.get(Round, context.chain.round)
+    return None if latest is None or latest.settled else latest
 
 
-def _eligible(context: Context, before: int) -> list[str]:
-    """Return who may be drawn after the round `before`: the members of a height at which none of its salts was known.
+def power(round: Round) -> int:
+    """Return the power of all of a round's seats."""
+    return sum(seat.power for seat in round.seats)
 
-    So nobody can choose a cohort by coming or going once the beacon can be computed. Who has left since may be drawn.
-    """
-    previous, manifest = context.draft.get(Round, before), context.draft.get(Manifest, before)
-    height = manifest.height if manifest else previous.opened if previous else context.height
-    return [
-        one.name for one in context.draft.all(Member) if one.admitted <= height and (one.active or one.left > height)
+
+def is_quorum(round: Round, held: int) -> bool:
+    """Return whether this much power is more than 2/3 of the round's."""
+    return held * 3 > power(round) * 2
+
+
+def window(round: Round) -> Window:
+    """Return the window of the round's present phase, doubled as often as attempts have failed."""
+    plain = round.windows[PHASES.index(round.phase)]
+    return Window(plain.blocks << round.stretch, plain.milliseconds << round.stretch)
+
+
+def closed(context: Context, round: Round) -> bool:
+    """Return whether the window of the present phase closes with this block: both its blocks and its time are over."""
+    due = window(round)
+    return context.height >= round.opened + due.blocks and context.time >= round.opened_time + due.milliseconds
+
+
+def schedule(context: Context) -> None:
+    """Schedule a round of the recipe that is due and whose last round is the longest ago, if there is one."""
+    parameters, term = context.parameters, context.term
+    pool = min(parameters.round_pool, context.chain.treasury)
+    if not term.seats or term.paid + pool > parameters.term_budget:
+        return
+    due = [
+        (one.scheduled, one.digest)
+        for one in context.draft.all(Recipe)
+        if one.active and (not one.scheduled or context.height >= one.scheduled + one.interval)
     ]
+    for _, digest in sorted(due):
+        cohort = registrations.longest_waiting(context, digest, parameters.cohort_size)
+        if len(cohort) >= parameters.smallest:
+            _schedule(context, context.draft.need(Recipe, digest), cohort, pool)
+            return
 
 
-def can_open(context: Context) -> bool:
-    """Return whether there is a recipe that a round may be opened with."""
-    return any(recipe.active for recipe in context.draft.all(Recipe))
-
-
-def begin(context: Context, round: Round, phase: str, blocks: int) -> Round:
-    """Let a round go on to a phase of so many blocks, and return it."""
-    changed = replace(round, phase=phase, deadline=context.height + blocks)
-    context.draft.put(changed)
-    context.emit(PhaseBegan(changed.number, phase, changed.deadline))
-    return changed
-
-
-def hand_on(context: Context, round: Round, deadline: int) -> Round:
-    """Give a round to the next leader of its term, with a new deadline, and return it."""
-    leader = next_leader(context, round.term)
-    # Evidence names a leader by its attempt, which counts from the round's opening.
-    opened = round.phase != "opening"
-    changed = replace(
-        round,
-        leader=leader,
-        attempt=round.attempt + 1 if opened else 0,
-        leaders=(*round.leaders, leader) if opened else (leader,),
-        deadline=deadline,
+def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool: int) -> None:
+    chain, term = context.chain, context.term
+    round = Round(
+        number=chain.round + 1,
+        recipe=recipe.digest,
+        model=recipe.model,
+        term=term.number,
+        pool=pool,
+        cohort=tuple(Place(one.organisation, one.member) for one in sorted(cohort, key=lambda one: one.organisation)),
+        seats=term.seats,
+        windows=windows(context.parameters),
+        stretch=chain.stretch,
+        attempt=1,
+        phase="commit",
+        scheduled=context.height,
+        opened=context.height,
+        opened_time=context.time,
+        smallest=context.parameters.smallest,
+        members=(),
+        result=b"",
+        settled=0,
     )
+    context.change_chain(round=round.number)
+    context.draft.put(replace(term, paid=term.paid + pool))
+    context.draft.put(replace(recipe, scheduled=context.height, round=round.number))
+    for one in cohort:
+        registrations.wait_again(context, one)
+    context.emit(
+        RoundScheduled(
+            round.number, round.recipe, round.model, round.term, pool, round.cohort, round.seats, round.windows
+        )
+    )
+    _carry(context, round, recipe)
+    begin(context, round, "commit")
+
+
+def _carry(context: Context, round: Round, recipe: Recipe) -> None:
+    """Let commitments of a void round of the same model stand: who has seen others' updates must not commit anew."""
+    before = context.draft.get(Round, recipe.round)
+    if before is None or before.phase != "void" or before.model != recipe.model:
+        return
+    for place in round.cohort:
+        update = context.draft.get(Update, before.number, place.member)
+        if update is not None and place.organisation in recipe.exposed:
+            context.draft.put(replace(update, round=round.number, height=context.height))
+            context.emit(UpdateCarried(round.number, place.member, update.digest, update.origin))
+
+
+def begin(context: Context, round: Round, phase: str) -> Round:
+    """Let a round go on to a phase with this block, and return it."""
+    changed = replace(round, phase=phase, opened=context.height, opened_time=context.time)
     context.draft.put(changed)
-    context.emit(LeaderChosen(round.number, round.term, leader, changed.attempt, deadline))
+    due = window(changed)
+    context.emit(PhaseBegan(round.number, round.attempt, phase, due.blocks, due.milliseconds))
     return changed
 
 
-def retry(context: Context, round: Round, reason: str) -> None:
-    """Let the next leader post a manifest; the round fails when as many leaders have tried as there are seats."""
-    if round.attempt + 1 >= len(context.draft.need(Term, round.term).seats):
-        close(context, round, "failed", reason)
-        schedule(context, round.number + 1)
-        return
-    blocks = context.parameters.manifest_blocks
-    changed = hand_on(context, round, context.height + blocks)
-    if round.phase != "manifest":
-        begin(context, changed, "manifest", blocks)
+def fail(context: Context, round: Round, reason: str) -> None:
+    """End an attempt that gave no result: the next one begins with the same commitments and windows twice as long.
 
-
-def strike(context: Context, number: int, reason: str, offender: str = "") -> None:
-    """Take a manifest that is not final out of its round, and let the next leader post another.
-
-    Nothing is done if the round has no manifest, has a result already, or, where `offender` is named, the manifest is
-    another leader's. Those who attested it are free of their commitments.
+    After the last one the round is void. Reason: too-few-in, too-few-commitments, no-agreement.
     """
-    draft = context.draft
-    round, manifest = draft.need(Round, number), draft.get(Manifest, number)
-    if manifest is None or round.phase not in ("commit", "reveal") or round.result:
+    context.emit(AttemptFailed(round.number, round.attempt, reason))
+    stretch = min(round.stretch + 1, LONGEST_STRETCH)
+    if round.attempt == ATTEMPTS:
+        context.change_chain(stretch=stretch)
+        _expose(context, round)
+        close(context, round, "void", reason)
         return
-    if offender and manifest.leader != offender:
-        return
-    draft.delete(Manifest, number)
-    for one in draft.where(Attestation, "round", number):
-        draft.delete(Attestation, number, one.candidate)
-    context.emit(ManifestStruck(number, manifest.leader, reason))
-    retry(context, round, reason)
+    for cls in (Hold, Attestation):
+        for one in context.draft.where(cls, "round", round.number):
+            context.draft.delete(cls, round.number, one.candidate)
+    begin(context, replace(round, attempt=round.attempt + 1, stretch=stretch, members=()), "deliver")
 
 
-def close(context: Context, round: Round, outcome: str, reason: str) -> None:
-    """End a round, and move the beacon on by the salts that were revealed in it."""
-    revealed = [one for one in context.draft.where(Attestation, "round", round.number) if one.revealed]
-    beacon = advance(context.chain.beacon, round.number, [(one.candidate, one.salt) for one in revealed])
-    context.change_chain(beacon=beacon)
+def _expose(context: Context, round: Round) -> None:
+    recipe = context.draft.need(Recipe, round.recipe)
+    if recipe.model == round.model:
+        seen = {*recipe.exposed, *(seat.organisation for seat in round.seats)}
+        context.draft.put(replace(recipe, exposed=tuple(sorted(seen))))
+
+
+def close(context: Context, round: Round, outcome: str, reason: str, paid: int = 0) -> None:
+    """End a round, and the registrations of those that are not in it; what it did not pay, its term may still."""
     context.draft.put(replace(round, phase=outcome, settled=context.height))
-    context.emit(RoundSettled(round.number, outcome, reason, beacon))
+    term = context.draft.need(Term, round.term)
+    context.draft.put(replace(term, paid=term.paid - round.pool + paid))
+    for place in round.cohort:
+        found = context.draft.get(Registration, round.recipe, place.organisation)
+        committed = context.draft.get(Update, round.number, place.member) is not None
+        stays = committed if reason == "too-few-commits" else place.member in round.members
+        if found is not None and found.member == place.member and not stays:
+            registrations.end(context, found, "not-in" if committed else "no-commit")
+    context.emit(RoundSettled(round.number, outcome, reason))

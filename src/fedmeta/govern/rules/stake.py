@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Redelegation, Unbonding
+from fedmeta.govern.state.records import Candidate, Delegation, Redelegation, Round, Term, Unbonding
 from fedmeta.govern.wire.events import (
     PoolClosed,
     Redelegated,
@@ -92,7 +92,7 @@ def redelegate(context: Context, name: str, body: Redelegate) -> None:
     _check_entries(context, name)
     source_shares, source_held = withdraw(context, name, body.source, body.amount)
     shares, held = enter(context, name, body.destination, body.amount)
-    completes = _completes(context, body.source)
+    completes, completes_time = _completes(context)
     before = context.draft.get(Redelegation, name, body.source, body.destination, context.height)
     context.draft.put(
         Redelegation(
@@ -101,13 +101,24 @@ def redelegate(context: Context, name: str, body: Redelegate) -> None:
             destination=body.destination,
             created=context.height,
             completes=completes,
+            completes_time=completes_time,
+            left=context.time,
             shares=shares + (before.shares if before else 0),
             amount=body.amount + (before.amount if before else 0),
         )
     )
     context.emit(
         Redelegated(
-            name, body.source, body.destination, body.amount, source_shares, source_held, shares, held, completes
+            member=name,
+            source=body.source,
+            destination=body.destination,
+            amount=body.amount,
+            source_shares=source_shares,
+            source_held=source_held,
+            destination_shares=shares,
+            destination_held=held,
+            completes=completes,
+            completes_time=completes_time,
         )
     )
 
@@ -130,17 +141,17 @@ def unstake_all(context: Context, name: str) -> None:
 
 def _unstake(context: Context, name: str, candidate: str, amount: int) -> None:
     shares, held = withdraw(context, name, candidate, amount)
-    completes = _completes(context, candidate)
+    completes, completes_time = _completes(context)
     before = context.draft.get(Unbonding, candidate, name, context.height)
     whole = amount + (before.amount if before else 0)
-    context.draft.put(Unbonding(candidate, name, context.height, completes, whole))
-    context.emit(Unstaked(name, candidate, shares, amount, held, completes))
+    context.draft.put(Unbonding(candidate, name, context.height, completes, completes_time, context.time, whole))
+    context.emit(Unstaked(name, candidate, shares, amount, held, completes, completes_time))
 
 
-def _completes(context: Context, candidate: str) -> int:
-    """Return until when stake that leaves a candidate answers for it: at least until open challenges are decided."""
-    closes = (one.closes for one in context.draft.where(Challenge, "status", "open") if one.accused == candidate)
-    return max(context.height + context.parameters.unbonding_period, *closes, 0)
+def _completes(context: Context) -> tuple[int, int]:
+    """Return the height and the block time from which stake that leaves now can be paid, by the present periods."""
+    parameters = context.parameters
+    return context.height + parameters.unbonding_blocks, context.time + parameters.unbonding_seconds * 1_000
 
 
 def cancel_unbonding(context: Context, name: str, body: CancelUnbonding) -> None:
@@ -173,14 +184,46 @@ def claim(context: Context, name: str, body: Claim) -> None:
 
 
 def end_block(context: Context) -> None:
-    """Pay the stake whose unbonding period is over, and let go of the redelegations whose period is over."""
+    """Pay the stake whose time has come, and let go of the redelegations whose time has; what still answers waits."""
     for entry in context.draft.where(Unbonding, "completes", context.height):
+        again = _wait(context, entry, entry.candidate)
+        if again:
+            context.draft.put(replace(entry, completes=again))
+            continue
         context.draft.delete(Unbonding, entry.candidate, entry.member, entry.created)
         context.free(entry.member, entry.amount)
         context.emit(UnbondingCompleted(entry.member, entry.candidate, entry.created, entry.amount))
     for moved in context.draft.where(Redelegation, "completes", context.height):
+        again = _wait(context, moved, moved.source)
+        if again:
+            context.draft.put(replace(moved, completes=again))
+            continue
         context.draft.delete(Redelegation, moved.member, moved.source, moved.destination, moved.created)
         context.emit(RedelegationEnded(moved.member, moved.source, moved.destination, moved.created))
+
+
+def _wait(context: Context, entry: Unbonding | Redelegation, candidate: str) -> int:
+    """Return the height at which to look again at stake that cannot be let go yet, or 0 if it can.
+
+    It waits for its block time, at the pace of blocks since it left, and for as long as it answers: while the candidate
+    has a place in a term, or a seat in a live round, that it had helped to elect. So no vote that changes the periods
+    lets stake go before its time.
+    """
+    height, draft = context.height, context.draft
+    missing = entry.completes_time - context.time
+    if missing > 0:
+        pace = max(1, (context.time - entry.left) // max(1, height - entry.created))
+        return height + max(1, missing // pace)
+    present = context.term
+    for number in (present.number, present.number + 1):
+        term = draft.need(Term, number)
+        places = (*term.seats, *term.standbys)
+        if term.snapshot < entry.created and any(seat.candidate == candidate for seat in places):
+            return max(height, present.ends) + 1
+    latest = draft.get(Round, context.chain.round)
+    if latest is None or latest.settled or all(seat.candidate != candidate for seat in latest.seats):
+        return 0
+    return height + 1 if draft.need(Term, latest.term).snapshot < entry.created else 0
 
 
 def _check_entries(context: Context, name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import Refused, StateError
 from fedmeta.govern.machine.genesis import start
-from fedmeta.govern.state.records import Candidate, Chain, Challenge, Delegation, Member, Proposal, Unbonding
+from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.state.snapshot import restore
 from fedmeta.govern.state.state import State
 from fedmeta.govern.views.explain import Block, explain
@@ -56,7 +56,6 @@ def _excerpt(state: State, name: str) -> State:
         *(state.need(Candidate, one.candidate) for one in delegations),
         *state.where(Unbonding, "member", name),
         *state.where(Proposal, "status", "voting"),
-        *state.where(Challenge, "status", "open"),
     ]
     draft = State.empty().draft()
     for one in records:

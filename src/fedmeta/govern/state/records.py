@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fedmeta.govern.wire.layout import part, record
-from fedmeta.govern.wire.parts import Cut, Seat
+from fedmeta.govern.wire.parts import Cut, Place, Seat, Window
 
 
 @record("chain", key=())
@@ -12,6 +12,15 @@ class Chain:
     """What the ledger has one of."""
 
     chain_id: str
+    """What people call the ledger."""
+    genesis: bytes
+    """SHA-256 of the genesis: the ledger's true name, to which every signature is bound."""
+    protocol: int
+    """The version of the rules by which blocks are executed."""
+    upgrade_to: int
+    """The protocol that an upgrade will bring; 0 if none is due."""
+    upgrade_at: int
+    """The first height that the upgrade's protocol executes."""
     height: int
     """The last block's height; 0 after genesis."""
     time: int
@@ -19,16 +28,19 @@ class Chain:
     supply: int
     """All units there are; fixed at genesis."""
     treasury: int
-    beacon: bytes
-    """32 bytes that the reveals of each round move on; the cohorts are drawn from them."""
     term: int
     """The number of the present term; 1 after genesis."""
     round: int
-    """The number of the latest round; 1 after genesis."""
+    """The number of the latest round; 0 before the first."""
+    stretch: int
+    """How often the windows of the next round are doubled: attempts have failed since the last final round."""
     proposals: int
     """Proposals made so far; the latest one's number."""
-    challenges: int
     faults: int
+    voting_seconds: int
+    """The genesis's: no vote may be shorter."""
+    delay_seconds: int
+    """The genesis's: no proposal may take effect sooner."""
 
 
 @part
@@ -50,9 +62,11 @@ class Member:
     active: bool
     admitted: int
     keys: tuple[KeyPeriod, ...]
-    """Oldest first: evidence against an old key stays valid."""
+    """The key of the account; while it is being rotated also the one before, first."""
+    machine: KeyPeriod | None
+    """The key that signs for the member in rounds, and in the engine, in the place of the account's."""
     sequence: int
-    """Transactions done so far; the next one carries this number."""
+    """Transactions done so far, those of rounds not counted; the next one carries this number."""
     free: int
     owed: int
     """Rewards settled but not claimed."""
@@ -100,6 +114,8 @@ class Candidate:
     """Units of rewards that lie with its delegators, not settled yet."""
     jailed: bool
     jailed_until: int
+    absent: bool
+    """Jailed for absence, and for nothing worse."""
     tombstoned: bool
     window: int
     """The last duties, the latest in bit 0: 1 is a miss."""
@@ -124,12 +140,17 @@ class Delegation:
 @record("unbonding", key=("candidate", "member", "created"), index=("candidate", "member", "completes"))
 @dataclass(frozen=True, slots=True)
 class Unbonding:
-    """Stake on its way out: paid at `completes`, slashed until then for the terms that it still elected."""
+    """Stake on its way out: it is paid when its time has come and it answers for no term any more."""
 
     candidate: str
     member: str
     created: int
     completes: int
+    """The height at which it is paid, unless it has to wait longer."""
+    completes_time: int
+    """The block time from which it may be paid, in milliseconds since 1970."""
+    left: int
+    """The block time at which it left, in milliseconds since 1970."""
     amount: int
 
 
@@ -140,13 +161,16 @@ class Unbonding:
 )
 @dataclass(frozen=True, slots=True)
 class Redelegation:
-    """Stake that moved: until `completes` it answers for `source` in the terms that it still elected."""
+    """Stake that moved: it answers for `source` in the terms that it still elected, at least until `completes`."""
 
     member: str
     source: str
     destination: str
     created: int
     completes: int
+    completes_time: int
+    left: int
+    """The block time at which it moved."""
     shares: int
     """Shares of the destination's pool that it became."""
     amount: int
@@ -166,8 +190,12 @@ class Term:
     ends: int
     """Its last height; 0 until it starts."""
     seats: tuple[Seat, ...]
-    """By rank at the election; a replacement takes the place of the one it replaces."""
+    """By rank at the election, one for each organisation; a replacement takes the place of the one it replaces."""
     standbys: tuple[Seat, ...]
+    paid: int
+    """What the rounds scheduled in it were paid, or may still be."""
+    spent: int
+    """What proposals spent from the treasury in it."""
 
 
 @record("recipe", key=("digest",))
@@ -179,67 +207,107 @@ class Recipe:
     title: str
     model: bytes
     active: bool
+    interval: int
+    """The fewest blocks from one round to the next."""
+    scheduled: int
+    """The height at which its latest round was scheduled; 0 before the first."""
+    round: int
+    """The number of its latest round; 0 before the first."""
+    exposed: tuple[str, ...]
+    """Organisations whose super nodes may have seen updates of the present model in a round that came to nothing."""
+
+
+@record("registration", key=("recipe", "organisation"), index=("recipe",))
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An organisation that contributes to a recipe, by one of its members."""
+
+    recipe: bytes
+    organisation: str
+    member: str
+    waiting: int
+    """The height since which it waits: of its registration, or of its last place in a cohort."""
 
 
 @record("round", key=("number",))
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A round's course. Phases: opening, updates, manifest, commit, reveal; then final, refuted or failed."""
+    """A round's course. Phases: commit, deliver, compute, reveal; then final or void."""
 
     number: int
-    term: int
-    """The term whose super nodes answer for it: the present one until it opens, then fixed."""
-    phase: str
-    deadline: int
-    """The last height of the present phase; 0 while an opening round waits for a recipe."""
-    leader: str
-    attempt: int
-    """Leaders before the present one, since the round was opened."""
-    cohort: tuple[str, ...]
-    """Drawn when the round before was settled, so that nobody chooses it; sorted."""
     recipe: bytes
     model: bytes
+    """The hash of the model that it starts from."""
+    term: int
+    """The term whose super nodes answer for it."""
+    pool: int
+    """The most that it pays, in units."""
+    cohort: tuple[Place, ...]
+    """By organisation."""
+    seats: tuple[Seat, ...]
+    """The term's, with their powers, as they were when the round was scheduled."""
+    windows: tuple[Window, ...]
+    """Of each phase, before they are doubled."""
+    stretch: int
+    """How often the windows are doubled."""
+    attempt: int
+    """From 1."""
+    phase: str
+    scheduled: int
     opened: int
-    settled: int
-    """The height at which it became final, refuted or failed; 0 before."""
+    """The height of the block with which the present phase began, and its time in `opened_time`."""
+    opened_time: int
+    smallest: int
+    """The fewest updates that it is made of."""
+    members: tuple[str, ...]
+    """Whose updates are in: sorted; empty until they have been delivered."""
     result: bytes
-    """The result that more than 2/3 of the power revealed; empty before."""
-    leaders: tuple[str, ...] = ()
-    """Who led each attempt since the round was opened, the present leader last."""
+    """The hash of the next model; empty unless it is final."""
+    settled: int
+    """The height at which it became final or void; 0 before."""
 
 
 @record("update", key=("round", "member"), index=("round",))
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A contributor's committed update: a hash, never data."""
+    """A contributor's commitment to an update: a hash, never data."""
 
     round: int
     member: str
+    organisation: str
     digest: bytes
-    examples: int
+    origin: int
+    """The round to whose number the digest is bound: this one, or a void one of the same model before it."""
     height: int
+    unpaid: bool
+    """A super node of the organisation may have seen updates of this model before it committed to its own."""
 
 
-@record("manifest", key=("round",))
+@record("seal", key=("round", "candidate"), index=("round",))
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """What the leader says the aggregation is of, and gives."""
+class Seal:
+    """A seat's word that the header with which the commitments closed is this one: it signs one for a round."""
 
     round: int
-    leader: str
-    attempt: int
-    height: int
+    candidate: str
+    header: bytes
+
+
+@record("hold", key=("round", "candidate"), index=("round",))
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Whose updates a seat holds, in the present attempt."""
+
+    round: int
+    candidate: str
     members: tuple[str, ...]
-    """The contributors whose updates are included; sorted."""
-    aggregate: bytes
-    model: bytes
-    """The hash of the next model."""
+    """Sorted."""
 
 
 @record("attestation", key=("round", "candidate"), index=("round",))
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """A super node's commitment, and what it revealed."""
+    """A seat's commitment in the present attempt, and what it revealed."""
 
     round: int
     candidate: str
@@ -249,7 +317,7 @@ class Attestation:
     """Height; 0 before."""
     result: bytes
     scores: tuple[int, ...]
-    """One for each member of the manifest, in its order, from 0 to 1000000."""
+    """One for each of the round's `members`, in their order, in parts per million; 0 for its own organisation's."""
     salt: bytes
 
 
@@ -274,39 +342,7 @@ class Fault:
     """What was taken, after what earlier faults of the term had taken already."""
     shares: int
     """What the pool was divided into when it was slashed."""
-    reporter: str
-    """Empty when the ledger saw the fault itself."""
-    reward: int
     annulled: bool
-
-
-@record("challenge", key=("number",), index=("round", "status"))
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """A claim that a super node revealed a wrong result. Status: open, upheld, rejected, undecided."""
-
-    number: int
-    round: int
-    accused: str
-    challenger: str
-    result: bytes
-    """What the challenger says is right."""
-    deposit: int
-    opened: int
-    closes: int
-    panel: tuple[Seat, ...]
-    """The standbys that judge, without those of the accused's and the challenger's organisations."""
-    status: str
-
-
-@record("verdict", key=("challenge", "standby"), index=("challenge",))
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a standby's own re-execution gave."""
-
-    challenge: int
-    standby: str
-    result: bytes
 
 
 @record("proposal", key=("number",), index=("status",))
@@ -322,7 +358,11 @@ class Proposal:
     deposit: int
     submitted: int
     closes: int
+    """The height from which the votes can be counted, and in `closes_time` the block time."""
+    closes_time: int
     executes: int
+    """The height from which it can take effect, and in `executes_time` the block time; 0 unless it has passed."""
+    executes_time: int
     status: str
     yes: int
     no: int

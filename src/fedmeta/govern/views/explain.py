@@ -13,7 +13,7 @@ from typing import Any
 from fedmeta.govern.errors import StateError
 from fedmeta.govern.rules.stake import INDEX_SCALE
 from fedmeta.govern.state.parameters import MILLION
-from fedmeta.govern.state.records import Candidate, Chain, Challenge, Delegation, Proposal
+from fedmeta.govern.state.records import Candidate, Chain, Delegation, Proposal
 from fedmeta.govern.state.state import State
 from fedmeta.govern.views.explanation import Check, Explanation, Line, Move, Part, Settlement, mixed
 from fedmeta.govern.views.holdings import holdings
@@ -118,7 +118,7 @@ class _Book:
         self.term = 1
         self._pools: dict[str, _Pool] = {}
         self._parts: dict[str, list[Part]] = {}
-        self._deposits: dict[tuple[str, int], int] = {}
+        self._deposits: dict[int, int] = {}
         self._dropped: dict[str, list[int]] = {}
         """Losses by shares that were slashed after they had moved; the fault that they are for is said after them."""
         self._rounding: dict[tuple[int, str], tuple[int, int, int]] = {}
@@ -139,10 +139,7 @@ class _Book:
                 self._parts[held.candidate] = [Part(0, 0, f"{pool.counted} whole units", exact, pool.counted)]
         for proposal in state.where(Proposal, "status", "voting"):
             if proposal.proposer == self.member:
-                self._deposits["proposal", proposal.number] = proposal.deposit
-        for challenge in state.where(Challenge, "status", "open"):
-            if challenge.challenger == self.member:
-                self._deposits["challenge", challenge.number] = challenge.deposit
+                self._deposits[proposal.number] = proposal.deposit
 
     def turn(self, height: int, time: int, events: Iterable[Any]) -> None:
         """Go through one block's events."""
@@ -267,7 +264,7 @@ class _Book:
             "contributor",
             amount,
             f"{pool} * {score} // {total} = {amount}",
-            f"the contributors' part of the pool, {pool}, times the score of the update, by the scores of all updates",
+            f"the contributors' part of the pool, {pool}, times the score of the update, by all scores or {MILLION}",
             fields["term"],
             fields["round"],
         )
@@ -283,13 +280,13 @@ class _Book:
 
     def _commission(self, fields: dict[str, Any]) -> None:
         amount, rate, commission = fields["amount"], fields["commission_rate"], fields["commission"]
-        duty = f"{fields['pool']} * {fields['points']} // {fields['total_points']} = {amount}"
+        duty = f"{fields['pool']} // {fields['seats']} = {amount}"
         if fields["index_to"] > fields["index_from"]:
             formula = f"{duty}; {amount} * {rate} // {MILLION} = {commission}"
-            text = "the super nodes' part of the pool by the points for duties, and of that the commission"
+            text = "the super nodes' part of the pool by the number of seats, and of that the commission"
         else:
             commission, formula = amount, duty
-            text = "the super nodes' part of the pool by the points for duties; there was nothing to give to voters"
+            text = "the super nodes' part of the pool by the number of seats; there was nothing to give to voters"
         self._line("super-node", commission, formula, text, fields["term"], fields["round"])
 
     def _accrue(self, fields: dict[str, Any], pool: _Pool) -> None:
@@ -333,7 +330,8 @@ class _Book:
 
     def fault_proven(self, fields: dict[str, Any]) -> None:
         number, offender = fields["fault"], fields["offender"]
-        fault = f"fault {number} of {offender} ({fields['fault_kind']}, round {fields['round']})"
+        of = f", round {fields['round']}" if fields["round"] else ""
+        fault = f"fault {number} of {offender} ({fields['fault_kind']}{of})"
         for cut in fields["cuts"]:
             candidate, amount = cut["candidate"], cut["amount"]
             if cut["place"] == "pool":
@@ -343,9 +341,6 @@ class _Book:
             elif cut["member"] == self.member:
                 loss = self._dropped[candidate].pop(0)
                 self._line("slash", loss, "", f"{fault}: taken from stake that had moved on to {candidate}")
-        if fields["reporter"] == self.member and fields["reward"]:
-            text = f"the reporter's part of the {fields['amount']} slashed for {fault}"
-            self._line("reporter", fields["reward"], "", text)
 
     def annulled(self, fields: dict[str, Any]) -> None:
         text = f"proposal {fields['proposal']} gave back what was slashed for fault {fields['fault']}"
@@ -369,30 +364,19 @@ class _Book:
 
     def proposal_opened(self, fields: dict[str, Any]) -> None:
         if fields["proposer"] == self.member:
-            self._deposit("proposal", fields["proposal"], fields["deposit"])
-
-    def challenge_opened(self, fields: dict[str, Any]) -> None:
-        if fields["challenger"] == self.member:
-            self._deposit("challenge", fields["challenge"], fields["deposit"])
+            number, amount = fields["proposal"], fields["deposit"]
+            self._deposits[number] = amount
+            self._moved(amount, f"put down as the deposit of proposal {number}")
 
     def proposal_closed(self, fields: dict[str, Any]) -> None:
-        self._deposit_over("proposal", fields["proposal"], fields["status"], lost=fields["status"] == "vetoed")
-
-    def challenge_decided(self, fields: dict[str, Any]) -> None:
-        self._deposit_over("challenge", fields["challenge"], fields["status"], lost=fields["status"] == "rejected")
-
-    def _deposit(self, what: str, number: int, amount: int) -> None:
-        self._deposits[what, number] = amount
-        self._moved(amount, f"put down as the deposit of {what} {number}")
-
-    def _deposit_over(self, what: str, number: int, status: str, lost: bool) -> None:
-        amount = self._deposits.pop((what, number), None)
+        number, status = fields["proposal"], fields["status"]
+        amount = self._deposits.pop(number, None)
         if amount is None:
             return
-        if lost:
-            self._line("deposit", -amount, "", f"the deposit of {what} {number} ({status}) went to the treasury")
+        if status == "vetoed":
+            self._line("deposit", -amount, "", f"the deposit of proposal {number} ({status}) went to the treasury")
         else:
-            self._moved(amount, f"came back as the deposit of {what} {number} ({status})")
+            self._moved(amount, f"came back as the deposit of proposal {number} ({status})")
 
 
 _TELL: dict[str, Callable[[_Book, dict[str, Any]], None]] = {
@@ -414,7 +398,5 @@ _TELL: dict[str, Callable[[_Book, dict[str, Any]], None]] = {
     "treasury-spent": _Book.spent,
     "proposal-opened": _Book.proposal_opened,
     "proposal-closed": _Book.proposal_closed,
-    "challenge-opened": _Book.challenge_opened,
-    "challenge-decided": _Book.challenge_decided,
 }
 """What each kind of event says about a member's holdings; the others say nothing about them."""

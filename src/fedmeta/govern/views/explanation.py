@@ -28,7 +28,6 @@ WHYS = {
     "contributor": "for an update",
     "super-node": "commission on a super node's pay",
     "voter": "as a voter of a super node",
-    "reporter": "for showing a fault",
     "spend": "spent by the treasury",
     "annulled": "a slash given back",
     "slash": "slashed",

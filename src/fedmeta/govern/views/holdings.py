@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.stake import accrued, value_of
-from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Member, Proposal, Unbonding
+from fedmeta.govern.state.records import Candidate, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.state.state import State
 
 
@@ -27,7 +27,7 @@ class Holdings:
     bonded: tuple[Bonded, ...]
     unbonding: tuple[Unbonding, ...]
     deposits: int
-    """Of its proposals that are voted on and its challenges that are open."""
+    """Of its proposals that are voted on."""
 
     @property
     def total(self) -> int:
@@ -46,11 +46,10 @@ def holdings(state: State, name: str) -> Holdings:
         candidate = state.need(Candidate, one.candidate)
         bonded.append(Bonded(one.candidate, one.shares, value_of(candidate, one.shares), accrued(one, candidate)))
     proposals = (one for one in state.where(Proposal, "status", "voting") if one.proposer == name)
-    challenges = (one for one in state.where(Challenge, "status", "open") if one.challenger == name)
     return Holdings(
         free=member.free,
         owed=member.owed,
         bonded=tuple(bonded),
         unbonding=tuple(state.where(Unbonding, "member", name)),
-        deposits=sum(one.deposit for one in proposals) + sum(one.deposit for one in challenges),
+        deposits=sum(one.deposit for one in proposals),
     )

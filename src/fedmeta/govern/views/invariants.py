@@ -8,7 +8,6 @@ from fedmeta.govern.state.parameters import Parameters, check_parameters
 from fedmeta.govern.state.records import (
     Candidate,
     Chain,
-    Challenge,
     Delegation,
     Member,
     Proposal,
@@ -24,7 +23,7 @@ def supply_parts(state: State) -> dict[str, int]:
     """Return where the supply lies, in units; the parts add up to it.
 
     free: the members' own; bonded: in the candidates' pools; unbonding: on its way out; owed: rewards, settled or
-    still with the candidates' delegators; treasury; deposits: of proposals being voted on and challenges that are open.
+    still with the candidates' delegators; treasury; deposits: of proposals that are voted on.
     """
     members, candidates = state.all(Member), state.all(Candidate)
     return {
@@ -33,8 +32,7 @@ def supply_parts(state: State) -> dict[str, int]:
         "unbonding": sum(one.amount for one in state.all(Unbonding)),
         "owed": sum(one.owed for one in members) + sum(one.outstanding for one in candidates),
         "treasury": state.need(Chain).treasury,
-        "deposits": sum(one.deposit for one in state.where(Proposal, "status", "voting"))
-        + sum(one.deposit for one in state.where(Challenge, "status", "open")),
+        "deposits": sum(one.deposit for one in state.where(Proposal, "status", "voting")),
     }
 
 
@@ -52,6 +50,7 @@ def check_invariants(state: State) -> None:
     _check_parameters(state)
     for number in (chain.term, chain.term + 1):
         check_seats(state.need(Term, number).seats)
+    _check_budgets(state)
 
 
 def _check_signs(state: State, parts: dict[str, int]) -> None:
@@ -91,21 +90,29 @@ def _check_pools(state: State) -> None:
 def _check_parameters(state: State) -> None:
     values = state.need(Parameters)
     try:
-        check_parameters({name: getattr(values, name) for name in Parameters.__dataclass_fields__})
+        check_parameters(
+            {name: getattr(values, name) for name in Parameters.__dataclass_fields__}, state.need(Chain).supply
+        )
     except Refused as error:
         raise StateError(f"the parameters contradict each other: {error}") from error
 
 
+def _check_budgets(state: State) -> None:
+    for term in state.all(Term):
+        if term.paid < 0 or term.spent < 0:
+            raise StateError(f"term {term.number} has paid {term.paid} for rounds and spent {term.spent}")
+
+
 def check_seats(seats: tuple[Seat, ...]) -> None:
-    """Check that no organisation, of four or more, has a third of the power.
+    """Check that no organisation has two seats or, of four or more, a third of the power.
 
     Raises:
         StateError: which organisation has how much.
     """
-    power: Counter[str] = Counter()
+    organisations = {seat.organisation for seat in seats}
+    if len(organisations) < len(seats):
+        raise StateError(f"{len(seats)} seats are held by {len(organisations)} organisations: one each is due")
+    total = sum(seat.power for seat in seats)
     for seat in seats:
-        power[seat.organisation] += seat.power
-    total = sum(power.values())
-    for name, amount in power.items():
-        if len(power) >= 4 and amount * 3 >= total:
-            raise StateError(f"organisation {name} has {amount} of a power of {total}: it must be below a third")
+        if len(seats) >= 4 and seat.power * 3 >= total:
+            raise StateError(f"{seat.organisation} has {seat.power} of a power of {total}: it must be below a third")

@@ -9,24 +9,25 @@ from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.candidates import allowed_rise
 from fedmeta.govern.rules.members import key_at
 from fedmeta.govern.rules.proposals import count_votes
+from fedmeta.govern.rules.round_phases import power, window
 from fedmeta.govern.rules.stake import value_of
 from fedmeta.govern.state.parameters import TABLE, Parameters
 from fedmeta.govern.state.records import (
     Attestation,
     Candidate,
     Chain,
-    Challenge,
     Delegation,
     Fault,
-    Manifest,
+    Hold,
     Member,
     Proposal,
     Recipe,
     Redelegation,
+    Registration,
     Round,
+    Seal,
     Term,
     Update,
-    Verdict,
     Vote,
 )
 from fedmeta.govern.state.state import State
@@ -95,20 +96,18 @@ def query(state: State, name: str, /, **arguments: Any) -> Any:
 def ask_status(state: State) -> dict[str, Any]:
     """Where the ledger stands: height, term, round, and how many there are of what."""
     chain = state.need(Chain)
-    term, round = state.need(Term, chain.term), state.need(Round, chain.round)
+    term, round = state.need(Term, chain.term), state.get(Round, chain.round)
     return {
         **plain(chain),
         "app_hash": state.root,
         "term_ends": term.ends,
         "super_nodes": [seat.candidate for seat in term.seats],
         "standbys": [seat.candidate for seat in term.standbys],
-        "phase": round.phase,
-        "deadline": round.deadline,
-        "leader": round.leader,
+        "phase": round.phase if round else "",
+        "attempt": round.attempt if round else 0,
         "members": state.count(Member),
         "candidates": state.count(Candidate),
         "voting": [one.number for one in state.where(Proposal, "status", "voting")],
-        "disputed": [one.number for one in state.where(Challenge, "status", "open")],
     }
 
 
@@ -186,16 +185,29 @@ def ask_term(state: State, number: int) -> dict[str, Any]:
 
 @_query
 def ask_round(state: State, number: int) -> dict[str, Any]:
-    """A round: its course, the updates, the manifest and what the super nodes revealed."""
+    """A round: its course, what was committed, who holds what, and what the seats revealed.
+
+    `closes` and `closes_time` say when the present window closes at the latest; both must have come.
+    """
     round = _need(state, Round, number, "not-found", f"there is no round {number} yet, or it is forgotten")
-    manifest = state.get(Manifest, number)
+    due = None if round.settled else window(round)
     return {
         **plain(round),
+        "power": power(round),
+        "closes": round.opened + due.blocks if due else 0,
+        "closes_time": round.opened_time + due.milliseconds if due else 0,
         "updates": [plain(one) for one in state.where(Update, "round", number)],
-        "manifest": None if manifest is None else plain(manifest),
+        "seals": [plain(one) for one in state.where(Seal, "round", number)],
+        "holds": [plain(one) for one in state.where(Hold, "round", number)],
         "attestations": [plain(one) for one in state.where(Attestation, "round", number)],
-        "challenges": [one.number for one in state.where(Challenge, "round", number)],
     }
+
+
+@_query
+def ask_registrations(state: State, recipe: bytes) -> list[dict[str, Any]]:
+    """Who contributes to a recipe, those that have waited longest first."""
+    found = state.where(Registration, "recipe", recipe)
+    return [plain(one) for one in sorted(found, key=lambda one: (one.waiting, one.organisation))]
 
 
 @_query
@@ -222,14 +234,6 @@ def _proposal(state: State, proposal: Proposal) -> dict[str, Any]:
         "votes": {vote.member: vote.choice for vote in votes},
         "turnout": fairness.share(sum(shown[name] for name in ("yes", "no", "abstain", "against")), shown["bonded"]),
     }
-
-
-@_query
-def ask_challenge(state: State, number: int) -> dict[str, Any]:
-    """A challenge: its panel, and the verdicts given so far."""
-    challenge = _need(state, Challenge, number, "not-found", f"there is no challenge {number}, or no more")
-    verdicts = state.where(Verdict, "challenge", number)
-    return {**plain(challenge), "verdicts": {one.standby: one.result for one in verdicts}}
 
 
 @_query

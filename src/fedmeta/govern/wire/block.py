@@ -4,6 +4,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class DoubleSignature:
+    """That a key signed two blocks of one height, which an engine with several signers has found and checked."""
+
+    public: bytes
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """A height, a time and the transactions in their order.
 
@@ -13,3 +21,4 @@ class Block:
     height: int
     time: int
     transactions: tuple[bytes, ...] = ()
+    double_signatures: tuple[DoubleSignature, ...] = ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fedmeta.govern.wire.layout import plain
-from fedmeta.govern.wire.parts import Cut, Seat
+from fedmeta.govern.wire.parts import Cut, Place, Seat, Window
 
 EVENTS: dict[str, type] = {}
 """Kind to class, in the order of the documentation."""
@@ -85,6 +85,15 @@ class KeyRotated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MachineKeySet(Event):
+    """Another key signs for a member in rounds from `since` on; an empty one: the account's key again."""
+
+    member: str
+    public: bytes
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileSet(Event):
     """A member changed its profile."""
 
@@ -121,10 +130,11 @@ class CandidateRetired(Event):
 
 @dataclass(frozen=True, slots=True)
 class CandidateJailed(Event):
-    """A candidate was jailed; it may ask to be unjailed after `until`."""
+    """A candidate was jailed, for a fault or because it was `absent`; it may ask to be unjailed after `until`."""
 
     candidate: str
     until: int
+    absent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +172,7 @@ class Unstaked(Event):
     amount: int
     held: int
     completes: int
+    completes_time: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,7 @@ class Redelegated(Event):
     destination_shares: int
     destination_held: int
     completes: int
+    completes_time: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,110 +303,133 @@ class SeatReplaced(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RoundScheduled(Event):
-    """The next round's cohort was drawn from the beacon, and its leader chosen."""
+class RecipeJoined(Event):
+    """An organisation contributes to a recipe, by one of its members."""
 
-    round: int
-    leader: str
-    beacon: bytes
-    cohort: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RoundOpened(Event):
-    """A round was opened."""
-
-    round: int
-    leader: str
     recipe: bytes
-    model: bytes
-    deadline: int
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseBegan(Event):
-    """A round went on to its next phase."""
-
-    round: int
-    phase: str
-    deadline: int
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderMissed(Event):
-    """A leader missed its deadline."""
-
-    round: int
-    leader: str
-    phase: str
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderChosen(Event):
-    """A round got another leader: the one before missed, lost its seat or its manifest, or its term ended."""
-
-    round: int
-    term: int
-    leader: str
-    attempt: int
-    deadline: int
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateCommitted(Event):
-    """A contributor committed to an update."""
-
-    round: int
+    organisation: str
     member: str
-    digest: bytes
-    examples: int
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestPosted(Event):
-    """A leader said what was aggregated."""
+class RecipeLeft(Event):
+    """An organisation contributes to a recipe no longer. Reason: left, no-member, no-commit, not-in."""
 
-    round: int
-    leader: str
-    attempt: int
-    members: tuple[str, ...]
-    aggregate: bytes
-    model: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestStruck(Event):
-    """A manifest was struck for the fault of its leader."""
-
-    round: int
-    leader: str
+    recipe: bytes
+    organisation: str
+    member: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class AttestationCommitted(Event):
-    """A super node committed to a result."""
+class RoundScheduled(Event):
+    """A round began: with this model, these contributors, and these seats, which stand still until it is over."""
 
     round: int
+    recipe: bytes
+    model: bytes
+    term: int
+    pool: int
+    cohort: tuple[Place, ...]
+    seats: tuple[Seat, ...]
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseBegan(Event):
+    """An attempt at a round went on to a phase, which lasts so many blocks and so much block time at most."""
+
+    round: int
+    attempt: int
+    phase: str
+    blocks: int
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCommitted(Event):
+    """A contributor committed to an update; it is not paid for it if its organisation may have seen others' before."""
+
+    round: int
+    member: str
+    digest: bytes
+    unpaid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCarried(Event):
+    """A commitment of a void round stands in the next one of the same model; the digest is bound to round `origin`."""
+
+    round: int
+    member: str
+    digest: bytes
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderSealed(Event):
+    """A seat signed the header of the block with which the commitments closed."""
+
+    round: int
+    candidate: str
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesHeld(Event):
+    """A seat said that it holds these updates too."""
+
+    round: int
+    attempt: int
+    candidate: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesIncluded(Event):
+    """Seats with more than 2/3 of the power hold these updates: they are in."""
+
+    round: int
+    attempt: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationCommitted(Event):
+    """A seat committed to a result."""
+
+    round: int
+    attempt: int
     candidate: str
     commitment: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class AttestationRevealed(Event):
-    """A super node revealed its result."""
+    """A seat opened its commitment."""
 
     round: int
+    attempt: int
     candidate: str
     result: bytes
     scores: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RoundFinal(Event):
-    """More than 2/3 of the power revealed one result."""
+class AttemptFailed(Event):
+    """An attempt gave no result. Reason: too-few-in, too-few-commitments, no-agreement."""
 
     round: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFinal(Event):
+    """Seats with more than 2/3 of the power opened one result: the digest of the next model."""
+
+    round: int
+    attempt: int
     result: bytes
     power: int
     total: int
@@ -402,32 +437,11 @@ class RoundFinal(Event):
 
 @dataclass(frozen=True, slots=True)
 class RoundSettled(Event):
-    """A round is over. Outcome: final, refuted (the quorum's result is not the manifest's) or failed."""
+    """A round is over. Outcome: final, or void with a reason: too-few-commits, or that of its last attempt."""
 
     round: int
     outcome: str
     reason: str
-    beacon: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class DutyMissed(Event):
-    """A duty was missed: `lead`, `attest`, `reveal` or `judge`; `misses` of the last duties are misses now."""
-
-    round: int
-    candidate: str
-    duty: str
-    misses: int
-
-
-@dataclass(frozen=True, slots=True)
-class DutyDone(Event):
-    """A duty was done: `lead`, `reveal` or `judge`; `misses` of the last duties are misses now."""
-
-    round: int
-    candidate: str
-    duty: str
-    misses: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,8 +454,26 @@ class ModelAdvanced(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DutyMissed(Event):
+    """A seat did not do its duty in an attempt; `misses` of its last duties are misses now."""
+
+    round: int
+    candidate: str
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class DutyDone(Event):
+    """A seat opened a result in a final round; `misses` of its last duties are misses now."""
+
+    round: int
+    candidate: str
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolShared(Event):
-    """A final round's pool, as drawn from the treasury, and its parts before they are divided."""
+    """A final round's pool, and its parts before they are divided: by `total_score`, and by the number of seats."""
 
     round: int
     term: int
@@ -449,7 +481,7 @@ class PoolShared(Event):
     contributors: int
     super_nodes: int
     total_score: int
-    total_points: int
+    seats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,7 +499,7 @@ class ContributorPaid(Event):
 
 @dataclass(frozen=True, slots=True)
 class SuperNodePaid(Event):
-    """pool * points / total_points, rounded down, was shared between a super node and its voters.
+    """pool / seats, rounded down, was shared between a super node and its voters.
 
     The commission is owed to the super node. The rest raised the candidate's reward index by
     voters * INDEX_SCALE / shares, rounded up.
@@ -476,8 +508,7 @@ class SuperNodePaid(Event):
     round: int
     term: int
     candidate: str
-    points: int
-    total_points: int
+    seats: int
     pool: int
     amount: int
     commission_rate: int
@@ -490,11 +521,10 @@ class SuperNodePaid(Event):
 
 @dataclass(frozen=True, slots=True)
 class PoolReturned(Event):
-    """The treasury's part of a round's pool, with the dust of every division."""
+    """What a round's pool did not pay stays in the treasury."""
 
     round: int
     amount: int
-    dust: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,39 +540,6 @@ class FaultProven(Event):
     already: int
     amount: int
     cuts: tuple[Cut, ...]
-    reporter: str
-    reward: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChallengeOpened(Event):
-    """A member challenged a super node's result."""
-
-    challenge: int
-    round: int
-    accused: str
-    challenger: str
-    result: bytes
-    closes: int
-    deposit: int
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictGiven(Event):
-    """A standby said what its own execution gave."""
-
-    challenge: int
-    standby: str
-    result: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ChallengeDecided(Event):
-    """A challenge was upheld, rejected or left undecided; the deposit went back, or to the treasury."""
-
-    challenge: int
-    status: str
-    deposit_to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,6 +551,7 @@ class ProposalOpened(Event):
     title: str
     action: dict[str, Any]
     closes: int
+    closes_time: int
     deposit: int
 
 
@@ -568,7 +566,7 @@ class VoteCast(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProposalClosed(Event):
-    """The votes of a proposal were counted, in units of stake."""
+    """The votes of a proposal were counted, in units of stake; `reason` is the parameter that it failed by."""
 
     proposal: int
     status: str
@@ -583,7 +581,7 @@ class ProposalClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProposalExecuted(Event):
-    """A passed proposal took effect, or failed to: then `status` is failed and `reason` says why."""
+    """A passed proposal took effect, or failed to: then `status` is failed and `reason` a refusal's code."""
 
     proposal: int
     status: str
@@ -626,6 +624,23 @@ class RecipeRegistered(Event):
     title: str
     model: bytes
     active: bool
+    interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeSet(Event):
+    """Blocks from `height` on are executed by the rules of another protocol; with height 0 none will be."""
+
+    protocol: int
+    height: int
+    proposal: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolChanged(Event):
+    """The next block is the first that this protocol executes."""
+
+    protocol: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -635,7 +650,6 @@ class RecordsForgotten(Event):
     oldest: int
     rounds: int
     terms: int
-    challenges: int
     proposals: int
     faults: int
 

@@ -14,10 +14,24 @@ class Seat:
     organisation: str
     weight: int
     power: int
-    priority: int
-    """Of the weighted round-robin that chooses leaders; 0 for a standby."""
-    since: int = 0
-    """The height at which it replaced another; 0 for one that was elected."""
+
+
+@part
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a cohort: an organisation, and the member that contributes for it."""
+
+    organisation: str
+    member: str
+
+
+@part
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How long a phase may take: it is over once this many blocks and this much block time have passed."""
+
+    blocks: int
+    milliseconds: int
 
 
 @part

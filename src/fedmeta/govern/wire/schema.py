@@ -63,7 +63,9 @@ Fingerprint = Annotated[
     bytes, Check("the 32 bytes of a SHA-256 digest, or nothing", lambda v: v == b"" or _octets(32, 32)(v))
 ]
 Text = Annotated[str, Check("at most 200 bytes of text without control characters", _text(200))]
-RawTransaction = Annotated[bytes, Check("1 to 65536 bytes", _octets(1, 65536))]
+Proof = Annotated[
+    bytes, Check("the 64 bytes of an Ed25519 signature, or nothing", lambda v: v == b"" or _octets(64, 64)(v))
+]
 Choice = Annotated[str, Check("yes, no, abstain or veto", lambda v: v in ("yes", "no", "abstain", "veto"))]
 
 

@@ -1,4 +1,8 @@
-"""What members may ask of the ledger: the schema of each transaction, its signed form, and its one encoding."""
+"""What members may ask of the ledger: the schema of each transaction, its signed form, and its one encoding.
+
+Every signature and every commitment is bound to the genesis by its digest, 32 bytes: a chain id is only a name. What a
+member sends as a part of a round comes once for each round, attempt and kind, so that it needs no sequence number.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -13,8 +17,8 @@ from fedmeta.govern.wire.schema import (
     Fingerprint,
     Hash,
     Name,
+    Proof,
     PublicKey,
-    RawTransaction,
     Share,
     SignatureBytes,
     Text,
@@ -23,22 +27,27 @@ from fedmeta.govern.wire.schema import (
 from fedmeta.govern.wire.signatures import Key, digest, tagged
 
 MAX_ITEMS = 2_000
-"""The most values in a transaction: twice what the largest one needs, the manifest or the scores of a large cohort."""
+"""The most values in a transaction: twice what the largest one needs, the updates held or the scores of a cohort."""
 
 TRANSACTIONS: dict[str, type] = {}
 """Kind to schema, in the order of the documentation."""
+
+OF_ROUNDS: set[str] = set()
+"""The kinds that are parts of a round: they carry the sequence number 0, and go first in a block."""
 
 _CHECKERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 _KINDS: dict[type, str] = {}
 
 
-def transaction(kind: str) -> Callable[[type], type]:
+def transaction(kind: str, *, of_rounds: bool = False) -> Callable[[type], type]:
     """Declare a frozen dataclass as the schema of a kind of transaction."""
 
     def declare(cls: type) -> type:
         TRANSACTIONS[kind] = cls
         _KINDS[cls] = kind
         _CHECKERS[kind] = checker(cls)
+        if of_rounds:
+            OF_ROUNDS.add(kind)
         return cls
 
     return declare
@@ -47,11 +56,22 @@ def transaction(kind: str) -> Callable[[type], type]:
 @transaction("rotate-key")
 @dataclass(frozen=True, slots=True)
 class RotateKey:
-    """Sign with another key from the next block on; evidence against the old key stays valid."""
+    """Sign with another key from the next block on."""
 
     public: PublicKey
     proof: SignatureBytes
-    """The new key's signature over `possession(chain_id, member, public)`."""
+    """The new key's signature over `possession(genesis, member, public)`."""
+
+
+@transaction("set-machine-key")
+@dataclass(frozen=True, slots=True)
+class SetMachineKey:
+    """Let another key sign for the member in rounds from the next block on, so that the account's can stay away."""
+
+    public: Fingerprint
+    """The public key; empty for the account's key again."""
+    proof: Proof
+    """The key's signature over `possession(genesis, member, public)`; empty if the key is."""
 
 
 @transaction("set-profile")
@@ -151,101 +171,79 @@ class Claim:
     """Take all rewards that are owed, as contributor, super node and voter."""
 
 
-@transaction("open-round")
+@transaction("join-recipe")
 @dataclass(frozen=True, slots=True)
-class OpenRound:
-    """Open the round, as its leader."""
+class JoinRecipe:
+    """Contribute to a recipe for one's organisation, until one leaves it or an update of one's is not in a round."""
 
-    round: Count
     recipe: Hash
-    model: Hash
-    """The recipe's model as of the last final round."""
 
 
-@transaction("commit-update")
+@transaction("leave-recipe")
+@dataclass(frozen=True, slots=True)
+class LeaveRecipe:
+    """Contribute to a recipe no longer, in rounds that are scheduled later."""
+
+    recipe: Hash
+
+
+@transaction("commit-update", of_rounds=True)
 @dataclass(frozen=True, slots=True)
 class CommitUpdate:
     """Commit to an update, as a member of the cohort."""
 
     round: Count
     digest: Hash
-    examples: Count
-    receipts: tuple[tuple[Name, SignatureBytes], ...]
-    """Super nodes and their signatures over `receipt(...)`: at least f + 1, in the order of their names."""
+    """`update_digest(...)`."""
 
 
-@transaction("post-manifest")
+@transaction("seal", of_rounds=True)
 @dataclass(frozen=True, slots=True)
-class PostManifest:
-    """Say which updates were aggregated and what it gave, as the round's leader."""
+class Seal:
+    """Sign the header of the block with which the commitments closed, as a seat: one for a round, if it is honest."""
+
+    round: Count
+    header: Hash
+    """The hash of that header."""
+
+
+@transaction("hold", of_rounds=True)
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Say whose updates one holds, as a seat: bytes that open what they committed to, well formed by the recipe."""
 
     round: Count
     attempt: Count
     members: tuple[Name, ...]
-    """Whose updates are included; sorted, none twice."""
-    aggregate: Hash
-    model: Hash
+    """Sorted, none twice, one at least that was not said before; those that were said before count on."""
 
 
-@transaction("attest")
+@transaction("attest", of_rounds=True)
 @dataclass(frozen=True, slots=True)
 class Attest:
-    """Commit to one's own result and scores, as a super node."""
+    """Commit to one's own result and scores, as a seat."""
 
     round: Count
+    attempt: Count
     commitment: Hash
     """`commitment(...)` of what will be revealed."""
 
 
-@transaction("reveal")
+@transaction("reveal", of_rounds=True)
 @dataclass(frozen=True, slots=True)
 class Reveal:
     """Open one's commitment."""
 
     round: Count
+    attempt: Count
     result: Hash
-    """`result(...)` of the aggregate and the next model that one's own execution gave."""
+    """The digest of the next model that one's own computation gave."""
     scores: tuple[Share, ...]
-    """One for each member of the manifest, in its order: how useful the update was, in parts per million."""
+    """One for each update that is in, in their order: how useful it was, in parts per million.
+
+    0 for one of the own organisation. Of n others and a cohort of c, at most n / c of 1000000 in all.
+    """
     salt: Hash
-
-
-@transaction("report-manifests")
-@dataclass(frozen=True, slots=True)
-class ReportManifests:
-    """Prove that a leader signed two manifests for one attempt at a round."""
-
-    first: RawTransaction
-    second: RawTransaction
-
-
-@transaction("report-left-out")
-@dataclass(frozen=True, slots=True)
-class ReportLeftOut:
-    """Prove that a manifest left out an update that was committed in time, with receipts."""
-
-    round: Count
-    member: Name
-
-
-@transaction("challenge")
-@dataclass(frozen=True, slots=True)
-class OpenChallenge:
-    """Say that a super node revealed a wrong result, and let the standbys execute again."""
-
-    round: Count
-    accused: Name
-    result: Hash
-    """What is right."""
-
-
-@transaction("judge")
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Say what one's own execution gave, as a standby."""
-
-    challenge: Count
-    result: Hash
 
 
 @transaction("propose")
@@ -270,9 +268,11 @@ class CastVote:
 class Signed:
     """A transaction as it stands in a block: who asks for what, on which chain, for the how-manieth time."""
 
-    chain_id: str
+    genesis: bytes
+    """The digest of the genesis."""
     member: str
     sequence: int
+    """0 for the parts of rounds."""
     kind: str
     body: Any
     """An instance of one of `TRANSACTIONS`."""
@@ -288,10 +288,11 @@ def kind_of(body: object) -> str:
     return _KINDS[type(body)]
 
 
-def sign(key: Key, chain_id: str, member: str, sequence: int, body: object) -> bytes:
-    """Return the signed transaction, in its one encoding."""
+def sign(key: Key, genesis: bytes, member: str, sequence: int, body: object) -> bytes:
+    """Return the signed transaction, in its one encoding; `sequence` is not used for parts of rounds."""
     values = {field.name: getattr(body, field.name) for field in fields(body)}  # type: ignore[arg-type]
-    content = [chain_id, member, sequence, kind_of(body), values]
+    kind = kind_of(body)
+    content = [genesis, member, 0 if kind in OF_ROUNDS else sequence, kind, values]
     unsigned = codec.encode([*content, bytes(64)])
     return unsigned[:-64] + key.sign(_message(unsigned))
 
@@ -306,16 +307,19 @@ def decode(raw: bytes) -> Signed:
         value = codec.decode(raw, items=MAX_ITEMS)
     except Malformed as error:
         raise Refused("malformed", str(error)) from error
+    form = "a transaction is a list of the genesis's digest, member, sequence, kind, fields, signature"
     if type(value) is not list or len(value) != 6:
-        raise Refused("malformed", "a transaction is a list of chain id, member, sequence, kind, fields, signature")
-    chain_id, member, sequence, kind, values, signature = value
-    types = (type(chain_id), type(member), type(sequence), type(kind), type(values), type(signature))
-    if types != (str, str, int, str, dict, bytes) or len(signature) != 64 or sequence < 0:
-        raise Refused("malformed", "a transaction is a list of chain id, member, sequence, kind, fields, signature")
+        raise Refused("malformed", form)
+    genesis, member, sequence, kind, values, signature = value
+    types = (type(genesis), type(member), type(sequence), type(kind), type(values), type(signature))
+    if types != (bytes, str, int, str, dict, bytes) or (len(genesis), len(signature)) != (32, 64) or sequence < 0:
+        raise Refused("malformed", form)
     check = _CHECKERS.get(kind)
     if check is None:
         raise Refused("malformed", f"unknown kind of transaction {kind[:40]!r}: known are {', '.join(TRANSACTIONS)}")
-    return Signed(chain_id, member, sequence, kind, check(values), _message(raw), signature, digest(raw))
+    if sequence and kind in OF_ROUNDS:
+        raise Refused("malformed", f"the sequence of a {kind} is {sequence}: parts of rounds have 0")
+    return Signed(genesis, member, sequence, kind, check(values), _message(raw), signature, digest(raw))
 
 
 def _message(raw: bytes) -> bytes:
@@ -323,21 +327,26 @@ def _message(raw: bytes) -> bytes:
     return b"fedmeta transaction\0\x85" + raw[1:-66]
 
 
-def possession(chain_id: str, member: str, public: bytes) -> bytes:
+def possession(genesis: bytes, member: str, public: bytes) -> bytes:
     """Return what a new key signs to show that the member holds it."""
-    return tagged("possession", chain_id.encode(), member.encode(), public)
+    return tagged("possession", genesis, member.encode(), public)
 
 
-def receipt(chain_id: str, round: int, member: str, digest: bytes, examples: int) -> bytes:
-    """Return what a super node signs when it has received an update and stored it."""
-    return tagged("receipt", chain_id.encode(), codec.encode([round, member, digest, examples]))
+def update_digest(genesis: bytes, round: int, member: str, salt: bytes, content: bytes) -> bytes:
+    """Return what a contributor commits to: it opens under its own name, in this round, and nowhere else.
+
+    Args:
+        genesis: The digest of the genesis, 32 bytes.
+        round: The round's number.
+        member: The contributor's name.
+        salt: 32 bytes that nobody can guess.
+        content: The digest of the update's bytes, 32 bytes, as the recipe says it is made.
+    """
+    return tagged("update", genesis, codec.encode([round, member, salt, content]))
 
 
-def result(round: int, aggregate: bytes, model: bytes) -> bytes:
-    """Return the digest that an execution of a round is attested by."""
-    return tagged("result", codec.encode([round, aggregate, model]))
-
-
-def commitment(chain_id: str, round: int, candidate: str, result: bytes, scores: tuple[int, ...], salt: bytes) -> bytes:
-    """Return what a super node commits to; it is bound to the chain, the round and the super node."""
-    return tagged("commitment", chain_id.encode(), codec.encode([round, candidate, result, list(scores), salt]))
+def commitment(
+    genesis: bytes, round: int, attempt: int, candidate: str, result: bytes, scores: tuple[int, ...], salt: bytes
+) -> bytes:
+    """Return what a seat commits to: it opens under its own name, in this attempt at this round, and nowhere else."""
+    return tagged("commitment", genesis, codec.encode([round, attempt, candidate, result, list(scores), salt]))

@@ -1,10 +1,18 @@
 """A federation in memory: it signs, makes blocks, plays whole rounds, and checks the invariants after every block."""
 
 from fedmeta.govern.machine.execute import ENDINGS, Execution, execute
-from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+from fedmeta.govern.machine.genesis import (
+    FirstCandidate,
+    FirstDelegation,
+    FirstMember,
+    FirstRecipe,
+    FirstRegistration,
+    Genesis,
+    start,
+)
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.parameters import Parameters
-from fedmeta.govern.state.records import Attestation, Chain, Manifest, Member, Recipe, Round, Term, Update
+from fedmeta.govern.state.parameters import MILLION, Parameters
+from fedmeta.govern.state.records import Attestation, Chain, Member, Round, Term, Update
 from fedmeta.govern.views.invariants import check_invariants
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
@@ -21,37 +29,34 @@ STAKES = {"ann": 5_000, "bob": 4_000, "cat": 3_000, "dan": 2_500, "eve": 2_000, 
 
 DELEGATIONS = (("hal", "ann", 1_000), ("ivy", "bob", 500), ("ivy", "cat", 500), ("joy", "dan", 700))
 
+CONTRIBUTORS = ("ann", "bob", "hal", "ivy", "joy")
+"""Those that are registered for the recipe from the start: two of them also hold a seat."""
+
 PARAMETERS = {
     "term_length": 40,
     "super_nodes": 4,
     "standbys": 3,
     "min_self_stake": 1_000,
-    "unbonding_period": 200,
-    "evidence_age": 56,
-    "challenge_blocks": 8,
-    "open_blocks": 4,
-    "update_blocks": 4,
-    "manifest_blocks": 4,
-    "commit_blocks": 4,
-    "reveal_blocks": 4,
+    "unbonding_blocks": 2_000,
+    "unbonding_seconds": 0,
+    "cohort_size": 6,
+    "commit_blocks": 18,
+    "commit_seconds": 0,
+    "deliver_blocks": 18,
+    "deliver_seconds": 0,
+    "compute_blocks": 18,
+    "compute_seconds": 0,
+    "reveal_blocks": 18,
+    "reveal_seconds": 0,
     "jail_blocks": 20,
     "voting_blocks": 6,
-    "execution_delay": 3,
+    "voting_seconds": 0,
+    "delay_blocks": 3,
+    "delay_seconds": 0,
 }
 
-
-SHORT = {
-    "term_length": 4,
-    "open_blocks": 2,
-    "update_blocks": 1,
-    "manifest_blocks": 1,
-    "commit_blocks": 1,
-    "reveal_blocks": 1,
-    "challenge_blocks": 1,
-    "evidence_age": 13,
-    "unbonding_period": 35,
-}
-"""Parameters with which the ledger soon forgets what is over."""
+SHORT = {"term_length": 4, "unbonding_blocks": 1_450}
+"""Parameters with which terms are over soon, and the ledger forgets as early as it can."""
 
 
 def key(name: str) -> Key:
@@ -60,7 +65,15 @@ def key(name: str) -> Key:
 
 
 def federation(
-    stakes=None, delegations=None, members=(), organisations=None, treasury=1_000_000, free=10_000, **parameters
+    stakes=None,
+    delegations=None,
+    members=(),
+    organisations=None,
+    treasury=1_000_000,
+    free=10_000,
+    contributors=CONTRIBUTORS,
+    interval=1,
+    **parameters,
 ) -> Genesis:
     """Return the genesis of a small federation; everyone is its own organisation unless `organisations` says else."""
     stakes = STAKES if stakes is None else stakes
@@ -79,7 +92,8 @@ def federation(
         ),
         candidates=tuple(FirstCandidate(name, 100_000, stake) for name, stake in stakes.items()),
         delegations=tuple(FirstDelegation(*one) for one in delegations),
-        recipes=(FirstRecipe(RECIPE, "digits", MODEL),),
+        recipes=(FirstRecipe(RECIPE, "digits", MODEL, interval),),
+        registrations=tuple(FirstRegistration(name, RECIPE) for name in contributors if name in names),
     )
 
 
@@ -124,12 +138,13 @@ class Play:
         return self.state.need(Member, name)
 
     def super_nodes(self, number: int | None = None) -> list[str]:
-        """Return those who answer for a round, the latest by default, by rank."""
-        found = self.latest if number is None else self.state.need(Round, number)
-        return [seat.candidate for seat in self.state.need(Term, found.term).seats]
+        """Return those who hold the seats of a round, the latest by default, by rank; before the first the term's."""
+        found = self.state.get(Round, self.chain.round if number is None else number)
+        seats = found.seats if found else self.state.need(Term, self.chain.term).seats
+        return [seat.candidate for seat in seats]
 
     def standbys(self) -> list[str]:
-        return [seat.candidate for seat in self.state.need(Term, self.latest.term).standbys]
+        return [seat.candidate for seat in self.state.need(Term, self.chain.term).standbys]
 
     def events(self, kind: type, since: int = 0) -> list:
         """Return all events of a kind from a height on."""
@@ -142,7 +157,7 @@ class Play:
 
     def sign(self, name: str, body: object, ahead: int = 0) -> bytes:
         """Return a member's next transaction, or one that is `ahead` of it."""
-        return tx.sign(self.key(name), self.genesis.chain_id, name, self.member(name).sequence + ahead, body)
+        return tx.sign(self.key(name), self.genesis.digest, name, self.member(name).sequence + ahead, body)
 
     def next_block(self, raws=(), time: int = 1_000) -> Block:
         return Block(self.height + 1, self.chain.time + time, tuple(raws))
@@ -159,7 +174,7 @@ class Play:
         raws = []
         for name, body in pairs:
             raws.append(self.sign(name, body, waiting.get(name, 0)))
-            waiting[name] = waiting.get(name, 0) + 1
+            waiting[name] = waiting.get(name, 0) + (tx.kind_of(body) not in tx.OF_ROUNDS)
         return self.run(*raws, time=time)
 
     def must(self, *pairs: tuple[str, object], time: int = 1_000) -> tuple[Event, ...]:
@@ -203,87 +218,108 @@ class Play:
 
     # Rounds.
 
-    def open(self) -> None:
-        """Let the leader open the latest round."""
-        latest = self.latest
-        recipe = next(one for one in self.state.all(Recipe) if one.active)
-        self.must((latest.leader, tx.OpenRound(latest.number, recipe.digest, recipe.model)))
+    def salt(self, name: str) -> bytes:
+        return digest(f"salt of {name} in {self.chain.round}".encode())
 
-    def update(self, name: str) -> tuple[str, tx.CommitUpdate]:
-        """Return a member's update for the latest round, with the receipts of all super nodes."""
-        number, content, examples = self.latest.number, digest(f"update {name}".encode()), 20
-        message = tx.receipt(self.genesis.chain_id, number, name, content, examples)
-        receipts = tuple((one, self.key(one).sign(message)) for one in sorted(self.super_nodes()))
-        return name, tx.CommitUpdate(number, content, examples, receipts)
+    def content(self, name: str, number: int | None = None) -> bytes:
+        """Return the digest of the bytes of a member's update."""
+        return digest(f"update of {name} in {number or self.chain.round}".encode())
 
-    def manifest(self, left_out=(), model: bytes | None = None) -> tuple[str, tx.PostManifest]:
-        """Return the leader's manifest of the latest round: all updates but those that are left out."""
-        latest = self.latest
-        names = tuple(
-            one.member for one in self.state.where(Update, "round", latest.number) if one.member not in left_out
-        )
-        next_model = digest(b"model after %d" % latest.number) if model is None else model
-        return latest.leader, tx.PostManifest(
-            latest.number, latest.attempt, names, digest(b"aggregate %d" % latest.number), next_model
+    def update(self, name: str, content: bytes | None = None) -> tuple[str, tx.CommitUpdate]:
+        """Return a member's commitment to its update in the latest round."""
+        number = self.chain.round
+        opened = self.content(name) if content is None else content
+        return name, tx.CommitUpdate(
+            number, tx.update_digest(self.genesis.digest, number, name, self.salt(name), opened)
         )
 
-    def result(self, number: int | None = None) -> bytes:
-        """Return the result that a round's manifest says."""
-        manifest = self.state.need(Manifest, self.chain.round if number is None else number)
-        return tx.result(manifest.round, manifest.aggregate, manifest.model)
+    def committed(self) -> tuple[str, ...]:
+        """Return those that have committed to an update in the latest round, sorted."""
+        return tuple(one.member for one in self.state.where(Update, "round", self.chain.round))
+
+    def hold(self, name: str, members=None) -> tuple[str, tx.Hold]:
+        """Return what a seat says that it holds: by default all updates."""
+        latest = self.latest
+        return name, tx.Hold(latest.number, latest.attempt, self.committed() if members is None else tuple(members))
+
+    def result(self) -> bytes:
+        """Return the digest of the next model that honest seats come to."""
+        latest = self.latest
+        return digest(b"model of %d out of %s" % (latest.number, ",".join(latest.members).encode()))
+
+    def fair(self, name: str) -> tuple[int, ...]:
+        """Return the scores of a seat that spends its budget on all updates of others alike."""
+        latest = self.latest
+        return tuple(0 if self._own(name, one) else MILLION // len(latest.cohort) for one in latest.members)
+
+    def _own(self, seat: str, member: str) -> bool:
+        return self.member(seat).organisation == self.member(member).organisation
 
     def opening(self, name: str, result: bytes | None = None, scores=None) -> tx.Reveal:
-        """Return what a super node commits to and reveals in the latest round: by default the manifest's result."""
-        number = self.chain.round
-        names = self.state.need(Manifest, number).members
-        scores = tuple(100_000 * (at + 1) for at in range(len(names))) if scores is None else tuple(scores)
-        salt = digest(f"salt {name} {number}".encode())
-        return tx.Reveal(number, self.result() if result is None else result, scores, salt)
+        """Return what a seat commits to and reveals in the latest round: by default the honest result, fair scores."""
+        latest = self.latest
+        return tx.Reveal(
+            round=latest.number,
+            attempt=latest.attempt,
+            result=self.result() if result is None else result,
+            scores=self.fair(name) if scores is None else tuple(scores),
+            salt=self.salt(name),
+        )
 
     def attestation(self, name: str, opening: tx.Reveal) -> tuple[str, tx.Attest]:
-        parts = opening.result, opening.scores, opening.salt
-        return name, tx.Attest(opening.round, tx.commitment(self.genesis.chain_id, opening.round, name, *parts))
+        parts = opening.round, opening.attempt, name, opening.result, opening.scores, opening.salt
+        return name, tx.Attest(opening.round, opening.attempt, tx.commitment(self.genesis.digest, *parts))
 
-    def to_updates(self) -> None:
-        if self.latest.phase == "opening":
-            self.open()
+    def to_commit(self) -> None:
+        """Wait until a round has begun."""
+        for _ in range(100):
+            if self.chain.round and not self.latest.settled:
+                return
+            self.wait()
+        raise AssertionError("no round begins")
 
-    def to_manifest(self, idle=()) -> None:
-        """Play the latest round up to its manifest phase; the `idle` of the cohort commit no update."""
-        self.to_updates()
-        if self.latest.phase == "updates":
-            able = [name for name in self.latest.cohort if name not in idle and self.member(name).active]
-            self.must(*(self.update(name) for name in able))
-            while self.latest.phase == "updates":
-                self.wait()
+    def wait_while(self, phase: str, attempt: int | None = None) -> None:
+        number, attempt = self.chain.round, attempt or self.latest.attempt
+        while (self.chain.round, self.latest.phase, self.latest.attempt) == (number, phase, attempt):
+            self.wait()
 
-    def to_commit(self, idle=(), left_out=(), model: bytes | None = None) -> None:
-        """Play the latest round up to its commit phase."""
-        self.to_manifest(idle)
-        if self.latest.phase == "manifest":
-            self.must(self.manifest(left_out, model))
+    def to_deliver(self, idle=()) -> None:
+        """Play the latest round up to its deliver phase; the `idle` of the cohort commit to nothing."""
+        self.to_commit()
+        if self.latest.phase == "commit":
+            able = [one.member for one in self.latest.cohort if one.member not in (*idle, *self.committed())]
+            self.must(*(self.update(name) for name in able if self.member(name).active))
+            self.wait_while("commit")
 
-    def to_reveal(self, absent=(), results=None, scores=None, **before) -> dict[str, tx.Reveal]:
-        """Play the latest round up to its reveal phase; return what each super node but the `absent` committed to."""
-        self.to_commit(**before)
+    def to_compute(self, holds=None, absent=(), **before) -> None:
+        """Play the latest round up to its compute phase; `holds` says for some seats whose updates they hold."""
+        self.to_deliver(**before)
+        if self.latest.phase == "deliver":
+            holds = holds or {}
+            able = [name for name in self.super_nodes() if name not in absent and holds.get(name, "all")]
+            self.must(*(self.hold(name, holds.get(name)) for name in able))
+            self.wait_while("deliver")
+
+    def to_reveal(self, silent=(), results=None, scores=None, **before) -> dict[str, tx.Reveal]:
+        """Play the latest round up to its reveal phase; return what each seat but the `silent` committed to."""
+        self.to_compute(**before)
         results, scores = results or {}, scores or {}
         openings = {
             name: self.opening(name, results.get(name), scores.get(name))
             for name in self.super_nodes()
-            if name not in absent
+            if name not in (*silent, *before.get("absent", ())) and self.member(name).active
         }
         self.must(*(self.attestation(name, one) for name, one in openings.items()))
-        while self.latest.phase == "commit":
-            self.wait()
+        self.wait_while("compute")
         return openings
 
     def round(self, withhold=(), **before) -> Round:
-        """Play the latest round to its end and return it; see `to_reveal` for how it can go otherwise."""
+        """Play the latest round to the end of an attempt and return it; see `to_reveal` for how it can go otherwise."""
+        self.to_commit()
         number = self.chain.round
         openings = self.to_reveal(**before)
         self.must(*((name, one) for name, one in openings.items() if name not in withhold))
-        while self.chain.round == number:
-            self.wait()
+        self.wait_while("reveal")
         return self.state.need(Round, number)
 
     def attestations(self, number: int) -> list[Attestation]:

@@ -1,12 +1,15 @@
 """A light client: it holds no state, and believes what the sequencer has signed and what a proof shows."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fedmeta.govern.errors import Malformed, ProofError
+from fedmeta.govern.errors import Malformed, ProofError, Refused
 from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link, decode_leaf
 from fedmeta.govern.wire import merkle
 from fedmeta.govern.wire.layout import decode_record
+from fedmeta.govern.wire.signatures import verify
+from fedmeta.govern.wire.transactions import Seal, decode
 
 
 class LightClient:
@@ -77,6 +80,30 @@ def verify_event(proof: merkle.Proof, header: Header) -> tuple[str, dict[str, An
         return decode_leaf(proof.leaf)
     except Malformed as error:
         raise ProofError(f"what the proof shows is no event: {error}") from error
+
+
+def is_sealed(genesis: bytes, round: int, header: bytes, seats: Mapping[bytes, int], seals: Iterable[bytes]) -> bool:
+    """Return whether seats with more than 2/3 of the power have signed one header as that which closed the commitments.
+
+    A contributor lets its update go only then: a sequencer that shows it another history cannot have that many.
+
+    Args:
+        genesis: The digest of the genesis.
+        round: The round's number.
+        header: The hash of the header that the contributor knows of.
+        seats: The power of each of the round's seats, by the key that signs for it.
+        seals: Transactions; what is no right `Seal` of this does not count.
+    """
+    held: dict[bytes, int] = {}
+    for raw in seals:
+        try:
+            signed = decode(raw)
+        except Refused:
+            continue
+        wanted = signed.genesis == genesis and signed.body == Seal(round, header)
+        signers = (key for key in seats if verify(key, signed.message, signed.signature)) if wanted else ()
+        held.update((key, seats[key]) for key in signers)
+    return sum(held.values()) * 3 > sum(seats.values()) * 2
 
 
 def _verify(proof: merkle.Proof, root: bytes, what: str) -> None:

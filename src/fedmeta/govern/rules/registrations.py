@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.records import Recipe, Registration
+from fedmeta.govern.state.records import Recipe, Registration, Round
 from fedmeta.govern.wire.events import RecipeJoined, RecipeLeft
 from fedmeta.govern.wire.transactions import JoinRecipe, LeaveRecipe
 
@@ -18,37 +18,61 @@ def join(context: Context, name: str, body: JoinRecipe) -> None:
     if not recipe.active:
         raise Refused("not-allowed", f"recipe {body.recipe.hex()} is not active")
     before = context.draft.get(Registration, body.recipe, organisation)
-    if before is not None:
+    if before is not None and before.active:
         raise Refused("already-done", f"{before.member} is registered for {organisation}: one for an organisation")
-    context.draft.put(Registration(body.recipe, organisation, name, context.height))
+    left_out = before.left_out if before else 0
+    context.draft.put(Registration(body.recipe, organisation, name, True, context.height, left_out))
     context.emit(RecipeJoined(body.recipe, organisation, name))
 
 
 def leave(context: Context, name: str, body: LeaveRecipe) -> None:
     """Take one's registration for a recipe back; a round that has begun goes on."""
     found = context.draft.get(Registration, body.recipe, context.member(name).organisation)
-    if found is None or found.member != name:
+    if found is None or not found.active or found.member != name:
         raise Refused("not-found", f"{name} is not registered for recipe {body.recipe.hex()}")
-    end(context, found, "left")
+    _end(context, found, "left")
 
 
 def leave_all(context: Context, name: str) -> None:
     """End all registrations of a member, as when it leaves or is removed."""
     for one in context.draft.all(Registration):
-        if one.member == name:
-            end(context, one, "no-member")
+        if one.active and one.member == name:
+            _end(context, one, "no-member")
 
 
-def end(context: Context, registration: Registration, reason: str) -> None:
-    """End a registration. Reason: left, no-member, no-commit, not-in."""
-    context.draft.delete(Registration, registration.recipe, registration.organisation)
+def leave_out(context: Context, round: Round, organisation: str, reason: str) -> None:
+    """End the registration of an organisation whose update is not in a round. Reason: no-commit, not-in."""
+    found = context.draft.get(Registration, round.recipe, organisation)
+    if found is None:
+        return
+    found = replace(found, left_out=round.number)
+    context.draft.put(found)
+    if found.active:
+        _end(context, found, reason)
+
+
+def _end(context: Context, registration: Registration, reason: str) -> None:
+    context.draft.put(replace(registration, active=False))
     context.emit(RecipeLeft(registration.recipe, registration.organisation, registration.member, reason))
 
 
-def longest_waiting(context: Context, recipe: bytes, count: int) -> list[Registration]:
-    """Return at most `count` of those registered before this height: the longest waiting, then by organisation."""
-    found = [one for one in context.draft.where(Registration, "recipe", recipe) if one.waiting < context.height]
-    return sorted(found, key=lambda one: (one.waiting, one.organisation))[:count]
+def cohort(context: Context, recipe: Recipe) -> list[Registration]:
+    """Return who contributes to the next round of a recipe: those that have waited longest, then by organisation.
+
+    They registered before this height. Who was left out of the recipe's latest round sits this one out, unless it could
+    not be had without: to commit and never deliver makes the others wait in one round of two at most.
+    """
+    parameters = context.parameters
+    waiting = [
+        one
+        for one in context.draft.where(Registration, "recipe", recipe.digest)
+        if one.active and one.waiting < context.height
+    ]
+    waiting.sort(key=lambda one: (one.waiting, one.organisation))
+    ready = [one for one in waiting if not one.left_out or one.left_out != recipe.round]
+    late = [one for one in waiting if one not in ready]
+    missing = max(0, parameters.smallest - len(ready))
+    return [*ready[: parameters.cohort_size], *late[:missing]]
 
 
 def wait_again(context: Context, registration: Registration) -> None:

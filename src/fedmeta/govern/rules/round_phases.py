@@ -49,14 +49,14 @@ def schedule(context: Context) -> None:
     if not term.seats or term.paid + pool > parameters.term_budget:
         return
     due = [
-        (one.scheduled, one.digest)
+        one
         for one in context.draft.all(Recipe)
         if one.active and (not one.scheduled or context.height >= one.scheduled + one.interval)
     ]
-    for _, digest in sorted(due):
-        cohort = registrations.longest_waiting(context, digest, parameters.cohort_size)
+    for recipe in sorted(due, key=lambda one: (one.scheduled, one.digest)):
+        cohort = registrations.cohort(context, recipe)
         if len(cohort) >= parameters.smallest:
-            _schedule(context, context.draft.need(Recipe, digest), cohort, pool)
+            _schedule(context, recipe, cohort, pool)
             return
 
 
@@ -77,6 +77,7 @@ def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool
         scheduled=context.height,
         opened=context.height,
         opened_time=context.time,
+        committed=0,
         smallest=context.parameters.smallest,
         members=(),
         result=b"",
@@ -148,9 +149,8 @@ def close(context: Context, round: Round, outcome: str, reason: str, paid: int =
     term = context.draft.need(Term, round.term)
     context.draft.put(replace(term, paid=term.paid - round.pool + paid))
     for place in round.cohort:
-        found = context.draft.get(Registration, round.recipe, place.organisation)
         committed = context.draft.get(Update, round.number, place.member) is not None
         stays = committed if reason == "too-few-commits" else place.member in round.members
-        if found is not None and found.member == place.member and not stays:
-            registrations.end(context, found, "not-in" if committed else "no-commit")
+        if not stays:
+            registrations.leave_out(context, round, place.organisation, "not-in" if committed else "no-commit")
     context.emit(RoundSettled(round.number, outcome, reason))

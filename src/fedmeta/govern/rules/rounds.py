@@ -158,7 +158,7 @@ def _end_commit(context: Context, round: Round) -> None:
     if len(committed) < round.smallest:
         close(context, round, "void", "too-few-commits")
     else:
-        begin(context, round, "deliver")
+        begin(context, replace(round, committed=context.height), "deliver")
 
 
 def _end_deliver(context: Context, round: Round) -> None:

@@ -220,13 +220,16 @@ class Recipe:
 @record("registration", key=("recipe", "organisation"), index=("recipe",))
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """An organisation that contributes to a recipe, by one of its members."""
+    """An organisation that contributes to a recipe, by one of its members; it is kept where it contributes no longer."""
 
     recipe: bytes
     organisation: str
     member: str
+    active: bool
     waiting: int
     """The height since which it waits: of its registration, or of its last place in a cohort."""
+    left_out: int
+    """The latest round in whose cohort it was and which its update was not in; 0 if there was none."""
 
 
 @record("round", key=("number",))
@@ -257,6 +260,8 @@ class Round:
     opened: int
     """The height of the block with which the present phase began, and its time in `opened_time`."""
     opened_time: int
+    committed: int
+    """The height of the block with which the commitments closed, whose header the seats sign; 0 before."""
     smallest: int
     """The fewest updates that it is made of."""
     members: tuple[str, ...]

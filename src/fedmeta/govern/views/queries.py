@@ -206,7 +206,7 @@ def ask_round(state: State, number: int) -> dict[str, Any]:
 @_query
 def ask_registrations(state: State, recipe: bytes) -> list[dict[str, Any]]:
     """Who contributes to a recipe, those that have waited longest first."""
-    found = state.where(Registration, "recipe", recipe)
+    found = [one for one in state.where(Registration, "recipe", recipe) if one.active]
     return [plain(one) for one in sorted(found, key=lambda one: (one.waiting, one.organisation))]
 
 

@@ -220,7 +220,7 @@ class Recipe:
 @record("registration", key=("recipe", "organisation"), index=("recipe",))
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """An organisation that contributes to a recipe, by one of its members; it is kept where it contributes no longer."""
+    """An organisation that contributes to a recipe, or once did, by one of its members."""
 
     recipe: bytes
     organisation: str

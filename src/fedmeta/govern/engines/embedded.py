@@ -150,7 +150,8 @@ class EmbeddedEngine:
         """Let a transaction wait for the next block; its receipt is acknowledged once the block is on the disk.
 
         Raises:
-            Refused: it is not well formed, not next in its member's order, or not signed; or too many wait already.
+            Refused: it is not well formed, not next in its member's order, or not signed; it waits already, or is done;
+                or too many wait.
         """
         with self._lock:
             if len(self._pool) >= POOL_COUNT or self._pool_bytes + len(raw) > POOL_BYTES:
@@ -161,6 +162,9 @@ class EmbeddedEngine:
             if refusal := self._application.check_tx(raw):
                 raise refusal
             receipt = Receipt(digest(raw))
+            if receipt.digest in self._pool or self._is_done(receipt.digest):
+                # What has a sequence number was refused for that.
+                raise Refused("already-done", f"transaction {receipt.digest.hex()} waits for a block, or is in one")
             self._pool[receipt.digest] = raw, receipt
             self._pool_bytes += len(raw)
             return receipt
@@ -317,6 +321,10 @@ class EmbeddedEngine:
         self._application.commit(save)
         self._head = header
         return signed
+
+    def _is_done(self, one: bytes) -> bool:
+        place = self._store.place(one)
+        return place is not None and not place.code
 
     def _leave(self, one: bytes) -> Receipt:
         raw, receipt = self._pool.pop(one)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.server.json import block_messages, json_form
 from fedmeta.govern.server.limits import Limits
 from fedmeta.govern.state.records import Member
@@ -64,6 +65,7 @@ class Node:
         self._stopped = asyncio.Event()
         self._closing = asyncio.Event()
         self._pending: Counter[str] = Counter()
+        """How many with a sequence number wait for a block, by member."""
         self._latest: tuple[int, bytes] = (-1, b"")
         self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
         # One thread writes: what it does in turn is never interleaved.
@@ -160,14 +162,15 @@ class Node:
 
     def _submit(self, raw: bytes, member: str) -> Receipt:
         receipt = self.engine.submit(raw)
-        self._pending[member] += 1
+        counts = not is_of_round(raw)
+        self._pending[member] += counts
         self.receipts[receipt.digest] = receipt
-        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest))
+        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest, counts))
         return receipt
 
-    def _answered(self, member: str, digest: bytes, _: "Future[Applied]") -> None:
+    def _answered(self, member: str, digest: bytes, counts: bool, _: "Future[Applied]") -> None:
         del self.receipts[digest]
-        self._pending[member] -= 1
+        self._pending[member] -= counts
         if not self._pending[member]:
             del self._pending[member]
 

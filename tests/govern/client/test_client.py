@@ -22,8 +22,8 @@ from fedmeta.govern.state.records import Candidate, Member
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, TIME, federation, key
-from tests.govern.server.nodes import SEQUENCER, Live, live, sign
+from tests.govern.playing import TIME, federation, key
+from tests.govern.server.nodes import GENESIS, SEQUENCER, Live, live, sign
 from tests.waiting import PATIENCE, until
 
 

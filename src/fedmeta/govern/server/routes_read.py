@@ -178,11 +178,9 @@ async def query(
         return no_answer(error)
 
 
-def _argument(name: str, key: str, value: str) -> str | int:
+def _argument(name: str, key: str, value: str) -> Any:
     found = queries.QUERIES.get(name)
-    if found is None or found.arguments.get(key) is not int:
-        return value
-    return _whole(value, key)
+    return _typed(found.arguments.get(key, str) if found else str, value, key)
 
 
 @router.get(

@@ -13,6 +13,7 @@ from flax import nnx
 
 import fedmeta as fm
 from tests import toys
+from tests.examples import cells
 
 KEY = jax.random.key(0)
 SIZES = (toys.FEATURES, 4, toys.CLASSES)
@@ -316,7 +317,7 @@ class Recurrent(nnx.Module):
         return self.out(self.rnn(x)[:, -1])
 
 
-@pytest.mark.parametrize("cell", [nnx.GRUCell, nnx.LSTMCell])
+@pytest.mark.parametrize("cell", cells([nnx.LSTMCell], [nnx.GRUCell, nnx.LSTMCell]))
 def test_recurrent_cells_of_nnx_train(cell):
     model = fm.Model.from_nnx(lambda rngs: Recurrent(rngs, cell))
     assert model.needs == ()
@@ -491,7 +492,7 @@ PROMOTIONS = {
 
 
 @pytest.mark.parametrize("setting", PROMOTIONS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", cells(["leaf_cnn", "char_lstm", "flax", "equinox", "regression"], [*MODELS]))
 def test_models_losses_metrics_and_adapters_promote_nothing_unasked(setting, name):
     expected = jax.make_jaxpr(first_step(name))(WORDS)
     with PROMOTIONS[setting]():
@@ -505,7 +506,7 @@ def test_a_model_is_looked_at_where_nothing_is_promoted_unasked(setting):
         fm._fit.check_fit(fm.models.mlp((5, 4, 3)), toys.classification())
 
 
-@pytest.mark.parametrize("name", ["mlp", "flax", "equinox", "recurrent"])
+@pytest.mark.parametrize("name", cells(["flax", "equinox"], ["mlp", "flax", "equinox", "recurrent"]))
 def test_keys_are_threefry_whatever_jaxs_default_is(name):
     expected = jax.jit(first_step(name))(WORDS)
     with jax.default_prng_impl("rbg"):

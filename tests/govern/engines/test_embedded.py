@@ -310,7 +310,7 @@ def test_a_state_that_was_lost_is_rebuilt_from_genesis_or_a_snapshot(short, path
     due = short.app_hash
     if pruned:
         short.prune()
-    short._store.replace_state([(0, b"\x00")], 1)
+    short._store.replace_state([(0, b"\x00")])
     short.close()
     with pytest.raises(Damaged):
         EmbeddedEngine.open(path, SEQUENCER)

@@ -76,7 +76,7 @@ class EmbeddedEngine:
         """
         _check_key(origin_of(genesis), key)
         begun = start(genesis)
-        Store.create(path, encode_genesis(genesis), begun.state.dump(), begun.state.slots, event_leaves(begun.events))
+        Store.create(path, encode_genesis(genesis), begun.state.dump(), event_leaves(begun.events))
         return EmbeddedEngine.open(path, key)
 
     @staticmethod
@@ -312,7 +312,7 @@ class EmbeddedEngine:
         signed = sign_header(key, header)
 
         def save(commit: Commit) -> None:
-            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes, commit.slots)
+            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes)
 
         self._application.commit(save)
         self._head = header

@@ -50,8 +50,6 @@ class Commit(NamedTuple):
 
     height: int
     app_hash: bytes
-    slots: int
-    """The state's high-water mark of slots."""
     changes: list[Change]
     retain_height: int
     """The oldest block that is still needed, since stake and evidence of its time live."""
@@ -191,7 +189,7 @@ class Application:
         if self._executed is None:
             raise InvalidBlock(f"there is no block to commit: finalize block {self.height + 1} first")
         block, state, finalized = self._executed
-        commit = Commit(block.height, finalized.app_hash, state.slots, state.changes, _retain(state))
+        commit = Commit(block.height, finalized.app_hash, state.changes, _retain(state))
         if save is not None:
             save(commit)
         self._become(state.fold())

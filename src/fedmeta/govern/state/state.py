@@ -68,23 +68,23 @@ class State:
         return _folded(SlotStore())
 
     @staticmethod
-    def load(rows: Iterable[tuple[int, bytes]], slots: int) -> "State":
-        """Return the state whose `dump` gave these rows, in any order, and whose high-water mark was `slots`.
+    def load(rows: Iterable[tuple[int, bytes]]) -> "State":
+        """Return the state whose `dump` gave these rows; what it takes grows with them, whatever they say.
 
-        Raises `Malformed` for bytes that are no record, and `StateError` for a slot or a key that comes twice or a slot
-        that is out of range.
+        Raises `Malformed` for bytes that are no record, and `StateError` for a slot that is not the next one or a key
+        that comes twice.
         """
-        hashes = bytearray(_VACANT * slots)
+        hashes = bytearray()
 
-        def records() -> Iterator[tuple[int, Any]]:
-            for slot, data in rows:
-                if not 0 <= slot < slots:
-                    raise StateError(f"slot {slot} is out of range: there are {slots}")
-                hashes[slot * 32 : slot * 32 + 32] = merkle.leaf_hash(data)
-                yield slot, decode_record(data)
+        def records() -> Iterator[Any]:
+            for due, (slot, data) in enumerate(rows):
+                if slot != due:
+                    raise StateError(f"slot {slot} comes where slot {due} is due")
+                hashes.extend(merkle.leaf_hash(data))
+                yield decode_record(data) if data else None
 
         base = SlotStore()
-        base.fill(records(), slots)
+        base.fill(records())
         base.tree = merkle.Tree(hashes)
         return _folded(base)
 
@@ -150,15 +150,15 @@ class State:
         return _folded(base)
 
     def dump(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the slot and the bytes of every record, by slot."""
+        """Yield every slot and the bytes of its record, none where it is vacant, by slot."""
         for slot in range(self.slots):
             self._check()
             change = self._changes.get(slot)
             if change is not None:
-                if change.data is not None:
-                    yield slot, change.data
-            elif (found := self._base.entries[slot]) is not None:
-                yield slot, encode_record(found)
+                yield slot, change.data or b""
+            else:
+                found = self._base.entries[slot]
+                yield slot, b"" if found is None else encode_record(found)
 
     def _check(self) -> None:
         if self._version != self._base.version:

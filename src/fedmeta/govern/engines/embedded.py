@@ -131,6 +131,11 @@ class EmbeddedEngine:
         return self._head.height if self._head else 0
 
     @property
+    def time(self) -> int:
+        """The time of the last block, or of the genesis, in milliseconds since 1970."""
+        return self._head.time if self._head else self.origin.time
+
+    @property
     def app_hash(self) -> bytes:
         """The root of the state, 32 bytes."""
         return self._head.app_hash if self._head else self._genesis_hash
@@ -168,8 +173,8 @@ class EmbeddedEngine:
     def produce(self, time: int, empty: bool = False) -> SignedHeader | None:
         """Make a block of what waits, and return its header; it is on the disk then.
 
-        `time` is now, in milliseconds since 1970; a clock that has gone back counts as standing still. Where nothing
-        that waits applies, a block is only made if it may be `empty`.
+        `time` is the block's, in milliseconds since 1970, as a `BlockClock` gives it, or the last block's if that is
+        later. Where nothing that waits applies, a block is only made if it may be `empty`.
 
         Raises:
             StoreError: the block cannot be written. Nothing was acknowledged or lost: try again once it can.

@@ -227,8 +227,7 @@ def test_the_pool_and_a_proposed_block_say_the_same_as_the_rules(rng):
     application = Application(State.load(state.dump()))
     chain = state.need(Chain)
     refused = isinstance(one(state, bad)[1], TransactionRefused)
-    if application.check_tx(bad) is not None:
-        assert refused
+    assert (application.check_tx(bad) is not None) is refused
     assert application.process(Block(chain.height + 1, chain.time, (bad,))) is not refused
     chosen, why = application.prepare(chain.height + 1, chain.time, [bad])
     assert (chosen, set(why)) == (((), {digest(bad)}) if refused else ((bad,), set()))

@@ -257,6 +257,7 @@ def test_what_is_undone_leaves_no_trace(chain, block, rng):
     write(plain, block[:cut])
     assert draft.finish().changes == plain.finish().changes
     draft.undo(0)
+    assert not any((*draft._written.values(), *draft._hints.values(), *draft._counts.values(), draft._log))
     assert draft.finish().changes == []
     assert draft.finish().root == state.root
 

@@ -155,7 +155,7 @@ class EmbeddedEngine:
         """Let a transaction wait for the next block; its receipt is acknowledged once the block is on the disk.
 
         Raises:
-            Refused: it is not well formed, not next in its member's order, or not signed; or too many wait already.
+            Refused: it would be refused in the next block, after what waits already; or too many wait.
         """
         with self._lock:
             if len(self._pool) >= POOL_COUNT or self._pool_bytes + len(raw) > POOL_BYTES:

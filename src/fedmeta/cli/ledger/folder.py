@@ -159,7 +159,7 @@ def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | Non
     for name, key in made.keys.items():
         keyfile.save(folder.key(name), key, passphrase)
     begun = start(made.genesis)
-    Store.create(folder.database, genesis, begun.state.dump(), begun.state.slots, event_leaves(begun.events))
+    Store.create(folder.database, genesis, begun.state.dump(), event_leaves(begun.events))
 
 
 def sequencer_key(folder: Folder, given: Path | None) -> Key:

@@ -76,7 +76,7 @@ class EmbeddedEngine:
         """
         _check_key(origin_of(genesis), key)
         begun = start(genesis)
-        Store.create(path, encode_genesis(genesis), begun.state.dump(), begun.state.slots, event_leaves(begun.events))
+        Store.create(path, encode_genesis(genesis), begun.state.dump(), event_leaves(begun.events))
         return EmbeddedEngine.open(path, key)
 
     @staticmethod
@@ -131,6 +131,11 @@ class EmbeddedEngine:
         return self._head.height if self._head else 0
 
     @property
+    def time(self) -> int:
+        """The time of the last block, or of the genesis, in milliseconds since 1970."""
+        return self._head.time if self._head else self.origin.time
+
+    @property
     def app_hash(self) -> bytes:
         """The root of the state, 32 bytes."""
         return self._head.app_hash if self._head else self._genesis_hash
@@ -150,7 +155,7 @@ class EmbeddedEngine:
         """Let a transaction wait for the next block; its receipt is acknowledged once the block is on the disk.
 
         Raises:
-            Refused: it is not well formed, not next in its member's order, or not signed; or too many wait already.
+            Refused: it would be refused in the next block, after what waits already; or too many wait.
         """
         with self._lock:
             if len(self._pool) >= POOL_COUNT or self._pool_bytes + len(raw) > POOL_BYTES:
@@ -168,8 +173,8 @@ class EmbeddedEngine:
     def produce(self, time: int, empty: bool = False) -> SignedHeader | None:
         """Make a block of what waits, and return its header; it is on the disk then.
 
-        `time` is now, in milliseconds since 1970; a clock that has gone back counts as standing still. Where nothing
-        that waits applies, a block is only made if it may be `empty`.
+        `time` is the block's, in milliseconds since 1970, as a `BlockClock` gives it, or the last block's if that is
+        later. Where nothing that waits applies, a block is only made if it may be `empty`.
 
         Raises:
             StoreError: the block cannot be written. Nothing was acknowledged or lost: try again once it can.
@@ -312,7 +317,7 @@ class EmbeddedEngine:
         signed = sign_header(key, header)
 
         def save(commit: Commit) -> None:
-            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes, commit.slots)
+            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes)
 
         self._application.commit(save)
         self._head = header

@@ -8,7 +8,7 @@ from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.state.snapshot import restore
 from fedmeta.govern.state.state import State
-from fedmeta.govern.views.explain import Block, explain
+from fedmeta.govern.views.explain import ToldBlock, explain
 from fedmeta.govern.views.explanation import Explanation
 
 
@@ -36,7 +36,7 @@ def _before(engine: EmbeddedEngine) -> State:
     raise StateError(f"the snapshot of height {first - 1} is gone: later blocks were pruned as well")
 
 
-def _blocks(engine: EmbeddedEngine, last: int) -> Iterator[Block]:
+def _blocks(engine: EmbeddedEngine, last: int) -> Iterator[ToldBlock]:
     for height, events in engine.events(engine.first, last):
         signed = engine.header(height)
         if signed is not None:

@@ -10,8 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from fedmeta.govern.engines.clock import BlockClock
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.machine.header import SignedHeader
 from fedmeta.govern.server.json import block_messages, json_form
 from fedmeta.govern.server.limits import Limits
 from fedmeta.govern.state.records import Member
@@ -33,6 +35,8 @@ class Node:
         empty_interval: Seconds after which a block is made though nothing waits; `block_interval` if None.
         snapshot_every: Blocks from one snapshot to the next; 0 for none.
         prune: Whether blocks that nothing needs any more are deleted after each snapshot.
+        wall: The time in nanoseconds since 1970; it may jump.
+        monotonic: Nanoseconds that never go back.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class Node:
         empty_interval: float | None = None,
         snapshot_every: int = 0,
         prune: bool = False,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
     ):
         self.engine = engine
         self.limits = limits
@@ -60,6 +66,10 @@ class Node:
         self._empty_interval = block_interval if empty_interval is None else empty_interval
         self._snapshot_every = snapshot_every
         self._prune = prune
+        self._wall = wall
+        self._monotonic = monotonic
+        self._clock: BlockClock | None = None
+        """As it was at the last block that this node has made."""
         self._news = asyncio.Event()
         self._stopped = asyncio.Event()
         self._closing = asyncio.Event()
@@ -189,7 +199,7 @@ class Node:
         if not (empty or self.engine.pending):
             return False
         try:
-            signed = await self._write(self.engine.produce, time.time_ns() // 10**6, empty)
+            signed = await self._write(self._make, empty)
             if signed is not None:
                 self._announce()
                 if log.isEnabledFor(logging.INFO):
@@ -203,6 +213,17 @@ class Node:
             return False
         self.fault = ""
         return signed is not None
+
+    def _make(self, empty: bool) -> SignedHeader | None:
+        wall, monotonic = self._wall(), self._monotonic()
+        if self._clock is None:
+            clock = BlockClock.started(self.engine.time, wall, monotonic)
+        else:
+            clock = self._clock.moved(wall, monotonic)
+        signed = self.engine.produce(clock.milliseconds, empty)
+        if signed is not None:
+            self._clock = clock
+        return signed
 
     def _tell(self, height: int) -> None:
         block = self.engine.block(height)

@@ -69,7 +69,7 @@ def check_genesis(ledger: Path, found: bytes, trusted: Path, due: bytes) -> None
     "source",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The federation, in TOML.  [default: an example of four hospitals]",
+    help="The federation, in TOML.  [default: an example of four organisations]",
 )
 @click.option(
     "--passphrase",

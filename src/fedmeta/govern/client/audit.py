@@ -23,6 +23,7 @@ from fedmeta.govern.errors import (
     InvalidGenesis,
     Malformed,
     NewerSchema,
+    OlderProtocol,
     ProofError,
     StateError,
     StoreError,
@@ -230,6 +231,8 @@ def load(out: str | os.PathLike, path: str | os.PathLike, progress: Progress | N
     with new_file(Path(path)) as aside, _open(Path(out)) as file:
         try:
             return _load(_Frames(Path(out), file), aside, progress)
+        except OlderProtocol as error:
+            raise OlderProtocol(f"{out}: {error}") from error
         except (InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError) as error:
             raise Damaged(f"{out} does not hold: {error}") from error
 

@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from fedmeta.govern.engines.store import Store
-from fedmeta.govern.errors import Damaged, InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError, WrongChain
+from fedmeta.govern.errors import (
+    Damaged,
+    InvalidBlock,
+    InvalidGenesis,
+    Malformed,
+    OlderProtocol,
+    ProofError,
+    StateError,
+    WrongChain,
+)
 from fedmeta.govern.machine.application import Application, Commit, Finalized
 from fedmeta.govern.machine.execute import Execution
 from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
@@ -52,9 +61,17 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
 
 
 def read_genesis(store: Store, chain_id: str | None = None) -> Genesis:
-    """Return a ledger's genesis; raises `WrongChain` if it is not the chain that is asked for, and `Damaged`."""
+    """Return a ledger's genesis.
+
+    Raises:
+        WrongChain: it is not the chain that is asked for.
+        OlderProtocol: this version of fedmeta no longer executes its rules.
+        Damaged: it breaks a rule.
+    """
     try:
         genesis = decode_genesis(store.genesis)
+    except OlderProtocol as error:
+        raise OlderProtocol(f"{store.path}: {error}") from error
     except InvalidGenesis as error:
         raise Damaged(f"{store.path} is damaged: {error}") from error
     if chain_id is not None and genesis.chain_id != chain_id:

@@ -178,11 +178,9 @@ async def query(
         return no_answer(error)
 
 
-def _argument(name: str, key: str, value: str) -> str | int:
+def _argument(name: str, key: str, value: str) -> Any:
     found = queries.QUERIES.get(name)
-    if found is None or found.arguments.get(key) is not int:
-        return value
-    return _whole(value, key)
+    return value if found is None else _typed(found.arguments.get(key, str), value, key)
 
 
 @router.get(

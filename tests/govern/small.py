@@ -17,9 +17,7 @@ PARAMETERS = {
     "term_length": 1_000,
     "standbys": 0,
     "min_self_stake": 100,
-    "unbonding_period": 2_200,
-    "evidence_age": 80,
-    "challenge_blocks": 5,
+    "unbonding_blocks": 3_440,
     "voting_blocks": 5,
 }
 

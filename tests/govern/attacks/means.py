@@ -1,13 +1,13 @@
-"""What an attacker does and what it has: forged transactions, evidence against itself, all its units."""
+"""What an attacker does and what it has: forged transactions, faults of its own, all its units."""
 
 from fedmeta.govern.rules import faults
 from fedmeta.govern.rules.stake import value_of
-from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Member, Proposal, Unbonding
+from fedmeta.govern.state.records import Candidate, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import TransactionRefused
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN
+from tests.govern.playing import federation
 
 TRUTH, LIE = digest(b"the truth"), digest(b"a lie")
 
@@ -27,21 +27,21 @@ def wealth(play, name):
     staked = sum(worth(play, name, one.candidate) for one in state.where(Delegation, "member", name))
     leaving = sum(one.amount for one in state.where(Unbonding, "member", name))
     deposits = sum(one.deposit for one in state.where(Proposal, "status", "voting") if one.proposer == name)
-    deposits += sum(one.deposit for one in state.where(Challenge, "status", "open") if one.challenger == name)
     return state.need(Member, name).free + state.need(Member, name).owed + staked + leaving + deposits
 
 
-def prove(play, offender, kind="two-manifests", infraction=1, reporter="", round=1):
+def prove(play, offender, kind="double-signature", infraction=1, term=1, round=0):
     """Prove a fault in a block of its own."""
-    play.by_hand(lambda context: faults.prove(context, offender, kind, round, infraction, reporter))
+    play.by_hand(lambda context: faults.prove(context, offender, kind, term, infraction, round))
 
 
-def rotation(name, new):
-    return tx.RotateKey(new.public, new.sign(tx.possession(CHAIN, name, new.public)))
+def rotation(name, new, genesis=None):
+    """Return the change to a new key, on the ledger of a genesis, by default of the plain federation."""
+    return tx.RotateKey(new.public, new.sign(tx.possession((genesis or federation()).digest, name, new.public)))
 
 
 def rotate(play, name, new):
-    play.must((name, rotation(name, new)))
+    play.must((name, rotation(name, new, play.genesis)))
     play.keys[name] = new
 
 
@@ -49,14 +49,6 @@ def signed(content, signer):
     """Return a transaction of any content, whether the schema allows it or not."""
     message = b"fedmeta transaction\0" + codec.encode(content)
     return codec.encode([*content, signer.sign(message)])
-
-
-def two_manifests(play):
-    """Go to the manifest phase; return the leader and two manifests for the same attempt that it signed."""
-    play.to_manifest()
-    leader, first = play.manifest()
-    _, second = play.manifest(model=digest(b"another model"))
-    return leader, play.sign(leader, first), play.sign(leader, second)
 
 
 def codes(events):

@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmeta.govern.rules import stake
+from fedmeta.govern.rules import candidates, stake
 from fedmeta.govern.state.parameters import MILLION, check_parameters
-from fedmeta.govern.state.records import Candidate, Challenge, Delegation, Fault, Member, Redelegation, Unbonding
+from fedmeta.govern.state.records import Candidate, Delegation, Member, Redelegation, Round, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import PoolClosed, RedelegationEnded, RewardsClaimed, RewardsSettled, UnbondingCompleted
-from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import PARAMETERS, SHORT, Play
-from tests.govern.small import HOSPITALS, context, settle_all
+from tests.govern.playing import PARAMETERS, Play
+from tests.govern.small import HOSPITALS, context, later, settle_all
 
 
 def give(name, amount):
@@ -140,18 +139,27 @@ def test_coming_and_going_never_costs_the_others_and_costs_oneself_less_than_a_u
     assert sum(amounts) - 2 * len(amounts) <= out <= sum(amounts)
 
 
+OUT = 1_520
+"""The shortest unbonding period that the periods of `Play` allow: two terms of 40 blocks, and a round's 1,440."""
+
+
 def test_stake_comes_back_after_the_unbonding_period_and_not_a_block_before():
-    play = Play(unbonding_period=200)
-    play.must(("hal", tx.Undelegate("ann", 400)))
-    (entry,) = play.state.all(Unbonding)
-    assert (entry.created, entry.completes, entry.amount) == (1, 201, 400)
-    play.wait_until(200)
-    assert free(play, "hal") == 10_000
-    assert not play.events(UnbondingCompleted)
-    play.wait()
-    assert free(play, "hal") == 10_400
-    assert play.events(UnbondingCompleted) == [UnbondingCompleted("hal", "ann", 1, 400)]
-    assert not play.state.all(Unbonding)
+    now = context(unbonding_blocks=OUT, term_length=40, contributors=())
+    stake.undelegate(now, "evora", tx.Undelegate("ada", 400))
+    (entry,) = now.draft.all(Unbonding)
+    assert (entry.created, entry.completes, entry.amount) == (1, 1 + OUT, 400)
+    # The term that it had helped to elect is over.
+    for number in (1, 2):
+        now.draft.put(replace(now.draft.need(Term, number), snapshot=1))
+    last = later(now, OUT - 1)
+    stake.end_block(last)
+    assert last.member("evora").free == 10_000
+    assert not last.events
+    due = later(last)
+    stake.end_block(due)
+    assert due.member("evora").free == 10_400
+    assert due.events == [UnbondingCompleted("evora", "ada", 1, 400)]
+    assert not due.draft.all(Unbonding)
 
 
 def test_what_is_undelegated_in_one_block_is_one_entry():
@@ -176,7 +184,7 @@ def test_unbonding_and_redelegation_entries_are_bounded_together():
     play.must(("hal", tx.Undelegate("ann", 1)), ("hal", tx.Redelegate("ann", "bob", 1)))
     assert play.refusal("hal", tx.Undelegate("ann", 1)) == "limit-reached"
     assert play.refusal("hal", tx.Redelegate("ann", "bob", 1)) == "limit-reached"
-    play.wait_until(201)
+    play.must(("hal", tx.CancelUnbonding("ann", 1, 1)))
     play.must(("hal", tx.Undelegate("ann", 1)))
 
 
@@ -200,50 +208,217 @@ def worth_of_all(candidate):
 
 
 def test_redelegated_stake_counts_for_the_new_candidate_at_once_and_is_tracked():
-    play = Play(unbonding_period=200)
-    play.must(("hal", tx.Redelegate("ann", "bob", 300)))
-    assert (worth(play, "hal", "ann"), worth(play, "hal", "bob")) == (700, 300)
-    (moved,) = play.state.all(Redelegation)
-    assert (moved.source, moved.destination, moved.amount, moved.shares) == ("ann", "bob", 300, 300 * MILLION)
-    assert (moved.created, moved.completes) == (1, 201)
-    play.wait_until(200)
-    assert play.state.all(Redelegation)
-    assert not play.events(RedelegationEnded)
-    play.wait()
-    assert not play.state.all(Redelegation)
-    assert play.events(RedelegationEnded) == [RedelegationEnded("hal", "ann", "bob", 1)]
+    now = context(unbonding_blocks=OUT, term_length=40, contributors=())
+    stake.redelegate(now, "evora", tx.Redelegate("ada", "bern", 300))
+    ada, bern = (stake.value_of(now.candidate(name), shares_of(now, "evora", name)) for name in ("ada", "bern"))
+    assert (ada, bern) == (200, 300)
+    (moved,) = now.draft.all(Redelegation)
+    assert (moved.source, moved.destination, moved.amount, moved.shares) == ("ada", "bern", 300, 300 * MILLION)
+    assert (moved.created, moved.completes) == (1, 1 + OUT)
+    for number in (1, 2):
+        now.draft.put(replace(now.draft.need(Term, number), snapshot=1))
+    last = later(now, OUT - 1)
+    stake.end_block(last)
+    assert last.draft.all(Redelegation)
+    assert not last.events
+    due = later(last)
+    stake.end_block(due)
+    assert not due.draft.all(Redelegation)
+    assert due.events == [RedelegationEnded("evora", "ada", "bern", 1)]
+
+
+def shares_of(now, member, candidate):
+    found = now.draft.get(Delegation, member, candidate)
+    return found.shares if found else 0
 
 
 def test_what_moved_lately_does_not_move_on_until_the_entry_completes():
-    play = Play(slash_missed_duties=0)
+    play = Play()
     play.must(("hal", tx.Redelegate("ann", "bob", 300)))
     assert play.refusal("hal", tx.Redelegate("bob", "cat", 1)) == "redelegation-hop"
     assert play.refusal("hal", tx.Redelegate("ann", "ann", 1)) == "not-allowed"
     play.must(("hal", tx.Redelegate("ann", "cat", 1)))
-    play.wait_until(201)
+    ended = [one for one in play.state.all(Redelegation) if one.destination == "bob"]
+    play.by_hand(*(lambda now, one=one: forget(now, one) for one in ended))
     play.must(("hal", tx.Redelegate("bob", "cat", 300)))
 
 
-def test_stake_that_leaves_an_accused_candidate_waits_for_the_decision_however_short_the_periods_have_become():
-    long = {"evidence_age": 100, "challenge_blocks": 160, "unbonding_period": 1_200, "term_length": 400}
-    play = Play(**long, slash_missed_duties=0)
-    play.round(results={"dan": digest(b"a lie")})
-    play.must(("hal", tx.OpenChallenge(1, "dan", play.result(1))))
-    closes = play.state.need(Challenge, 1).closes
-    short = {**PARAMETERS, **SHORT, "slash_missed_duties": 0}
-    play.by_hand(lambda now: now.draft.put(check_parameters(short)))
-    play.must(("joy", tx.Undelegate("dan", 300)), ("joy", tx.Redelegate("dan", "ann", 200)))
-    play.must(("ivy", tx.Undelegate("bob", 100)))
-    out = {one.candidate: one.completes for one in play.state.all(Unbonding)}
-    assert out == {"dan": closes, "bob": play.height + 35}
-    assert [one.completes for one in play.state.all(Redelegation)] == [closes]
-    play.wait_until(closes - 1)
-    judges = [one.candidate for one in play.state.need(Challenge, 1).panel]
-    play.must(*((name, tx.Judge(1, play.result(1))) for name in judges))
-    (fault,) = [one for one in play.state.all(Fault) if one.kind == "false-result"]
-    taken = {(one.place, one.member): one.amount for one in fault.cuts}
-    assert taken["unbonding", "joy"] == 300 * 50_000 // MILLION
-    assert taken["redelegation", "joy"] == 200 * 50_000 // MILLION
+def forget(now, moved):
+    now.draft.delete(Redelegation, moved.member, moved.source, moved.destination, moved.created)
+
+
+# How long stake that leaves answers: by blocks, by block time, and by the terms and the round that it had elected
+
+
+def leaving(**options):
+    """Return the context of block 10, in which 100 units leave ada, elected by height 4, and 50 move to bern."""
+    now = context(height=10, contributors=(), **{"unbonding_blocks": 3_440, "unbonding_seconds": 500, **options})
+    for number in (1, 2):
+        now.draft.put(replace(now.draft.need(Term, number), snapshot=4))
+    stake.undelegate(now, "evora", tx.Undelegate("ada", 100))
+    stake.redelegate(now, "evora", tx.Redelegate("ada", "bern", 50))
+    return now
+
+
+def elect_no_more(now):
+    """Let the terms be of an election that saw the stake leave."""
+    for number in (now.chain.term, now.chain.term + 1):
+        now.draft.put(replace(now.draft.need(Term, number), snapshot=now.height))
+    return now
+
+
+def is_out(now):
+    stake.end_block(now)
+    assert bool(now.draft.all(Unbonding)) == bool(now.draft.all(Redelegation))
+    return not now.draft.all(Unbonding)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "time", "out"),
+    [(3_440, 500_000, True), (3_440, 499_999, False), (3_440, 10**9, True), (3_439, 10**9, False)],
+)
+def test_stake_is_let_go_once_both_its_blocks_and_its_time_are_over(blocks, time, out):
+    now = later(elect_no_more(leaving()), blocks, time)
+    assert is_out(now) == out
+
+
+@given(st.integers(0, 3_000), st.lists(st.integers(0, 3_000), max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_however_the_pace_of_blocks_changes_stake_goes_when_its_time_is_over_and_not_before(first, paces):
+    now = elect_no_more(leaving(unbonding_seconds=3_000))
+    due = now.time + 3_000_000
+    now = later(now, 3_440, 3_440 * first)
+    for pace in [*paces, 3_000_000]:
+        if is_out(now):
+            break
+        (entry,) = now.draft.all(Unbonding)
+        assert now.time < due
+        assert entry.completes > now.height
+        blocks = entry.completes - now.height
+        now = later(now, blocks, blocks * pace)
+    assert is_out(now)
+    assert now.time >= due
+
+
+def test_the_pace_of_blocks_since_it_left_says_when_its_time_will_have_come():
+    # After 3,440 blocks of 100 ms, 156 s of 500 are missing: 1,560 more.
+    now = later(elect_no_more(leaving()), 3_440, 344_000)
+    assert not is_out(now)
+    (entry,), (moved,) = now.draft.all(Unbonding), now.draft.all(Redelegation)
+    assert entry.completes == moved.completes == now.height + 1_560
+    early = later(now, 1_559, 156_000)
+    assert not is_out(early)
+    assert is_out(later(early, 1))
+
+
+@pytest.mark.parametrize(("time", "again"), [(0, 500_000), (499_999, 1), (3_440, 496_560)])
+def test_where_time_hardly_passes_it_is_looked_at_again_in_the_next_block_at_the_earliest(time, again):
+    # Blocks at a pace below a millisecond count as a millisecond each.
+    now = later(elect_no_more(leaving()), 3_440, time)
+    assert not is_out(now)
+    (entry,) = now.draft.all(Unbonding)
+    assert entry.completes == now.height + again
+
+
+@pytest.mark.parametrize("place", ["a seat", "a seat of the next term", "a standby's place"])
+def test_stake_that_elected_a_candidate_answers_until_that_term_is_over_whatever_the_periods_have_become(place):
+    now = leaving(unbonding_seconds=0, super_nodes=3, standbys=1, stakes=RANKED)
+    number = 2 if "next" in place else 1
+    if "standby" in place:
+        seats, standbys = now.term.standbys, now.term.seats
+        for one in (1, 2):
+            now.draft.put(replace(now.draft.need(Term, one), seats=seats, standbys=standbys))
+    now.draft.put(replace(now.draft.need(Term, 3 - number), snapshot=10))
+    now.draft.put(replace(now.term, ends=5_000))
+    now = later(now, 3_440)
+    assert not is_out(now)
+    (entry,) = now.draft.all(Unbonding)
+    assert entry.completes == 5_001
+    now = elect_no_more(later(now, 5_001 - now.height))
+    assert is_out(now)
+
+
+RANKED = {"ada": 1_300, "bern": 1_200, "cork": 1_100, "delft": 1_000}
+
+
+def test_stake_that_elected_a_candidate_answers_until_its_live_round_is_over():
+    now = leaving(unbonding_seconds=0)
+    elect_no_more(now)
+    now.draft.put(replace(now.term, number=9, snapshot=4))
+    now.draft.put(live_round(now, settled=0))
+    now.change_chain(round=1)
+    for _ in range(3):
+        now = later(now, 3_440 if now.height == 10 else 1)
+        assert not is_out(now)
+        (entry,) = now.draft.all(Unbonding)
+        assert entry.completes == now.height + 1
+    now.draft.put(live_round(now, settled=now.height))
+    assert is_out(later(now))
+
+
+@pytest.mark.parametrize("spared", ["elected without it", "of others", "settled"])
+def test_stake_does_not_wait_for_what_it_does_not_answer_for(spared):
+    now = leaving(unbonding_seconds=0)
+    elect_no_more(now)
+    now.draft.put(replace(now.term, number=9, snapshot=10 if spared == "elected without it" else 4))
+    live = live_round(now, settled=50 if spared == "settled" else 0)
+    if spared == "of others":
+        live = replace(live, seats=tuple(one for one in live.seats if one.candidate != "ada"))
+    now.draft.put(live)
+    now.change_chain(round=1)
+    assert is_out(later(now, 3_440))
+
+
+def live_round(now, settled):
+    return Round(
+        number=1,
+        recipe=b"",
+        model=b"",
+        term=9,
+        pool=0,
+        cohort=(),
+        seats=now.term.seats,
+        windows=(),
+        stretch=0,
+        attempt=1,
+        phase="compute",
+        scheduled=1,
+        opened=1,
+        opened_time=0,
+        committed=1,
+        smallest=3,
+        members=(),
+        result=b"",
+        settled=settled,
+    )
+
+
+def test_a_vote_that_shortens_term_and_unbonding_lets_nothing_go_that_left_before_or_that_answers():
+    slow = {"term_length": 1_000, "unbonding_blocks": 4_000, "standbys": 0}
+    play = Play(**slow, delegations=(("hal", "ann", 1_000), ("joy", "dan", 700)), contributors=("ann", "bob", "hal"))
+    play.must(("hal", tx.Undelegate("ann", 300)))
+    before = play.state.need(Unbonding, "ann", "hal", play.height)
+    play.by_hand(lambda now: now.draft.put(check_parameters({**PARAMETERS, "unbonding_blocks": OUT}, now.chain.supply)))
+    # What left before keeps the period that it left under, and what leaves now answers for its term of 1,000 blocks.
+    assert play.state.all(Unbonding) == [before]
+    assert before.completes == before.created + 4_000
+    play.must(("joy", tx.Undelegate("dan", 300)))
+    assert play.state.need(Unbonding, "dan", "joy", play.height).completes == play.height + OUT
+
+
+def test_moved_stake_that_is_then_taken_back_answers_as_long_as_what_moved_does():
+    now = context(height=10, contributors=(), members=("gil",), unbonding_blocks=4_000, unbonding_seconds=0)
+    candidates.register(now, "gil", tx.Register(0))
+    stake.redelegate(now, "evora", tx.Redelegate("ada", "gil", 300))
+    (moved,) = now.draft.all(Redelegation)
+    now.draft.put(replace(now.parameters, term_length=40, unbonding_blocks=OUT))
+    stake.undelegate(now, "evora", tx.Undelegate("gil", 300))
+    for height in (10 + OUT, moved.completes - 1):
+        now = later(now, height - now.height)
+        assert not is_out(now)
+    now = later(elect_no_more(now))
+    assert now.height == moved.completes
+    assert is_out(now)
 
 
 def test_who_is_worth_no_share_of_a_pool_is_not_let_in():
@@ -406,7 +581,7 @@ steps = st.one_of(
 @given(shares, st.lists(steps, min_size=5, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_a_pool_never_pays_more_than_came_in_and_a_voter_is_never_a_unit_short(first, course):
-    now = context()
+    now = context(contributors=())
     now.draft.delete(Delegation, "ada", "ada")
     now.draft.delete(Delegation, "evora", "ada")
     now.draft.put(replace(now.candidate("ada"), shares=0))

@@ -184,15 +184,7 @@ def claim(context: Context, name: str, body: Claim) -> None:
 
 
 def end_block(context: Context) -> None:
-    """Pay the stake whose time has come, and let go of the redelegations whose time has; what still answers waits."""
-    for entry in context.draft.where(Unbonding, "completes", context.height):
-        again = _wait(context, entry, entry.candidate)
-        if again:
-            context.draft.put(replace(entry, completes=again))
-            continue
-        context.draft.delete(Unbonding, entry.candidate, entry.member, entry.created)
-        context.free(entry.member, entry.amount)
-        context.emit(UnbondingCompleted(entry.member, entry.candidate, entry.created, entry.amount))
+    """Let go of the redelegations whose time has come, and pay the stake whose time has; what still answers waits."""
     for moved in context.draft.where(Redelegation, "completes", context.height):
         again = _wait(context, moved, moved.source)
         if again:
@@ -200,6 +192,24 @@ def end_block(context: Context) -> None:
             continue
         context.draft.delete(Redelegation, moved.member, moved.source, moved.destination, moved.created)
         context.emit(RedelegationEnded(moved.member, moved.source, moved.destination, moved.created))
+    for entry in context.draft.where(Unbonding, "completes", context.height):
+        again = _wait(context, entry, entry.candidate) or _moved_until(context, entry)
+        if again:
+            context.draft.put(replace(entry, completes=again))
+            continue
+        context.draft.delete(Unbonding, entry.candidate, entry.member, entry.created)
+        context.free(entry.member, entry.amount)
+        context.emit(UnbondingCompleted(entry.member, entry.candidate, entry.created, entry.amount))
+
+
+def _moved_until(context: Context, entry: Unbonding) -> int:
+    """Return up to which height stake that was moved here before it left answers for where it came from; 0 if none."""
+    found = [
+        moved.completes
+        for moved in context.draft.where(Redelegation, "member", entry.member)
+        if moved.destination == entry.candidate and moved.created <= entry.created
+    ]
+    return max(found, default=0)
 
 
 def _wait(context: Context, entry: Unbonding | Redelegation, candidate: str) -> int:

@@ -11,6 +11,7 @@ from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import UNITS, Connection, digest_of, reading, whole
 from fedmeta.cli.ledger.rounds import going_on
 from fedmeta.errors import UnknownName, UsageError
+from fedmeta.govern.engines.disk import read_file
 
 
 @click.command(short_help="Where the ledger stands.")
@@ -317,7 +318,7 @@ def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None
     from fedmeta.govern.machine.genesis import decode_genesis
     from fedmeta.govern.wire.layout import plain
 
-    trusted = None if genesis is None else decode_genesis(genesis.read_bytes())
+    trusted = None if genesis is None else decode_genesis(read_file(genesis))
     with Client(way.node, genesis=trusted) as client:
         record = plain(client.proof(kind, *_typed(kind, key)))
         digest = client.genesis().digest.hex()

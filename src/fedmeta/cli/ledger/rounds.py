@@ -12,6 +12,7 @@ from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import HASH, UNITS, Connection, Shown, keyed, numbers, reading, signing
 from fedmeta.cli.ledger.sending import deliver, write_new
 from fedmeta.errors import DataError, UsageError
+from fedmeta.govern.engines.disk import read_file
 from fedmeta.govern.wire import transactions as tx
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ def reveal(way: Connection, opening: Path) -> None:
 def _read_json(path: Path, what: str, due: dict[str, Any]) -> dict[str, Any]:
     """Return the map in a file; raises `DataError` unless it has the fields that are due, of their types."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except ValueError as error:
         raise DataError(f"{path} is no {what}: it is not JSON") from error
     if type(found) is not dict:

@@ -1,6 +1,7 @@
 """An explanation by a node that goes on making blocks meanwhile."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import Refused, StateError
@@ -21,7 +22,7 @@ def explained(engine: EmbeddedEngine, member: str, term: int | None = None) -> E
         Refused: `unknown-member`.
         StateError: blocks or snapshots were deleted while they were read.
     """
-    after = engine.read(lambda application: _excerpt(application.state, member))
+    after = _state(engine.read(lambda application: _holdings(application.state, member)))
     last = after.need(Chain).height
     return explain(_blocks(engine, last), member, term, before=_before(engine), after=after)
 
@@ -43,13 +44,13 @@ def _blocks(engine: EmbeddedEngine, last: int) -> Iterator[Block]:
             yield height, signed.header.time, events
 
 
-def _excerpt(state: State, name: str) -> State:
-    """Return a state of its own with what a member's holdings are counted from: it outlasts the next block."""
+def _holdings(state: State, name: str) -> list[Any]:
+    """Return the records that a member's holdings are counted from."""
     member = state.get(Member, name)
     if member is None:
         raise Refused("unknown-member", f"nobody named {name!r} is a member")
     delegations = state.where(Delegation, "member", name)
-    records = [
+    return [
         state.need(Chain),
         member,
         *delegations,
@@ -58,6 +59,10 @@ def _excerpt(state: State, name: str) -> State:
         *state.where(Proposal, "status", "voting"),
         *state.where(Challenge, "status", "open"),
     ]
+
+
+def _state(records: list[Any]) -> State:
+    """Return a state of these records, which outlasts the next block."""
     draft = State.empty().draft()
     for one in records:
         draft.put(one)

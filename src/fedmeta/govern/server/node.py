@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
-from fedmeta.govern.server.json import block_messages, json_form
+from fedmeta.govern.server.json import block_messages, json_form, to_json
 from fedmeta.govern.server.limits import Limits
 from fedmeta.govern.state.records import Member
 
@@ -66,6 +66,8 @@ class Node:
         self._pending: Counter[str] = Counter()
         self._latest: tuple[int, bytes] = (-1, b"")
         self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
+        self._genesis: dict[bool, bytes] = {}
+        self._encoding = asyncio.Lock()
         # One thread writes: what it does in turn is never interleaved.
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
@@ -144,6 +146,13 @@ class Node:
             self._latest = (height, found)
         return found
 
+    async def genesis(self, binary: bool) -> bytes:
+        """Return the genesis in canonical CBOR, or in JSON with its digest; either is encoded once, for it is large."""
+        async with self._encoding:
+            if binary not in self._genesis:
+                self._genesis[binary] = await self.read(self._encode_genesis, binary)
+        return self._genesis[binary]
+
     def outcome(self, applied: Applied) -> dict[str, Any]:
         """Return what a transaction did, with its events."""
         height, said = self._said
@@ -176,6 +185,11 @@ class Node:
         if member is None:
             raise Refused("unknown-member", f"nobody named {name!r} is a member")
         return member.sequence + self._pending[name]
+
+    def _encode_genesis(self, binary: bool) -> bytes:
+        if binary:
+            return self.engine.encoded_genesis
+        return to_json({**json_form(self.engine.genesis), "digest": self.engine.origin.digest})
 
     def _messages(self, height: int) -> bytes:
         for _, events in self.engine.events(height, height):

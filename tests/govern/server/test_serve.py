@@ -3,16 +3,12 @@
 import asyncio
 import contextlib
 import importlib
-import os
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
@@ -28,28 +24,10 @@ from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import federation, key
-from tests.govern.server.nodes import SEQUENCER, Live, live, sign
+from tests.govern.server.nodes import SEQUENCER, Live, live, process, sign, url
 from tests.waiting import PATIENCE, until
 
 module = importlib.import_module("fedmeta.govern.server.serve")
-
-PROGRAM = """
-import sys
-from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.errors import GovernError
-from fedmeta.govern.server import create_app
-from fedmeta.govern.server.serve import listen, serve
-from fedmeta.govern.wire.signatures import Key, digest
-
-try:
-    with EmbeddedEngine.open(sys.argv[1], Key.from_seed(digest(b"sequencer"))) as engine:
-        listener = listen("127.0.0.1", 0)
-        app = create_app(engine, block_interval=float(sys.argv[2]), empty_interval=3600.0)
-        serve(app, listener, started=lambda _: print(listener.getsockname()[1], flush=True))
-except GovernError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-print("closed", flush=True)
-"""
 
 
 @pytest.fixture
@@ -57,28 +35,6 @@ def path(tmp_path):
     path = tmp_path / "ledger.db"
     EmbeddedEngine.create(path, federation(), SEQUENCER).close()
     return path
-
-
-@contextlib.contextmanager
-def process(path, interval=0.02):
-    """Run a node in a process of its own, as the command does."""
-    source = Path(module.__file__).parents[3]
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path), str(interval)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(source)},
-    ) as running:
-        try:
-            yield running
-        finally:
-            if running.poll() is None:
-                running.kill()
-
-
-def url(running):
-    return f"http://127.0.0.1:{int(running.stdout.readline())}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -48,7 +48,8 @@ def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: 
         finally:
             node.stop()
             await asyncio.gather(making, return_exceptions=True)
-            node.close()
+            # Not on the event loop, which lets those go that are left.
+            await asyncio.to_thread(node.close)
 
     app = FastAPI(
         title="fedmeta ledger",

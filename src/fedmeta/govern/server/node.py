@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.server.explaining import Explainer
 from fedmeta.govern.server.json import block_messages, json_form, to_json
-from fedmeta.govern.server.limits import Limits
+from fedmeta.govern.server.limits import Limits, Places
 from fedmeta.govern.state.records import Member
 
 T = TypeVar("T")
@@ -52,10 +53,11 @@ class Node:
         """Requests that wait for a block."""
         self.receipts: dict[bytes, Receipt] = {}
         """What waits for a block, by digest."""
-        self.streams: Counter[str] = Counter()
+        self.streams = Places("event streams", limits.streams, limits.peer_streams)
         """Event streams by peer."""
-        self.explaining = asyncio.Semaphore(1)
-        """An explanation goes through all blocks: one at a time."""
+        self.explanations = Places("explanations", limits.explanations, limits.peer_explanations)
+        """Explanations by peer, those that wait among them."""
+        self.explainer = Explainer(engine)
         self._block_interval = block_interval
         self._empty_interval = block_interval if empty_interval is None else empty_interval
         self._snapshot_every = snapshot_every
@@ -110,6 +112,7 @@ class Node:
         """End `run`, after the last block."""
         self._closing.set()
         self._stopped.set()
+        self.explainer.end()
 
     def abandon(self) -> None:
         """Let every request that waits for a block be answered that its transaction still waits."""
@@ -117,19 +120,21 @@ class Node:
             receipt.future.cancel()
 
     def close(self) -> None:
-        """Let the threads go; the engine stays open."""
+        """Let the threads go, once they have ended what they are at; the engine stays open."""
         self._writer.shutdown()
-        self._readers.shutdown()
+        self._readers.shutdown(cancel_futures=True)
+        self.explainer.close()
 
     @property
     def closing(self) -> bool:
         """Whether event streams are to end, and blocks are made without delay."""
         return self._closing.is_set()
 
-    def end_streams(self) -> None:
-        """Let every event stream end, and give every transaction its block at once, so that the server can end."""
+    def wind_up(self) -> None:
+        """End all that waits, so that the server can: streams, explanations, and transactions by a block at once."""
         self._closing.set()
         self._announce()
+        self.explainer.end()
 
     @property
     def news(self) -> asyncio.Event:

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
 from fedmeta.govern.errors import Refused, StateError
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
-from fedmeta.govern.server.explaining import explained
+from fedmeta.govern.server.explaining import GivenUp
 from fedmeta.govern.server.json import json_form, to_json
 from fedmeta.govern.server.models import (
     BlockModel,
@@ -26,7 +26,7 @@ from fedmeta.govern.server.models import (
 )
 from fedmeta.govern.server.node import Node
 from fedmeta.govern.server.problems import no_answer, problem
-from fedmeta.govern.server.stream import EventStream
+from fedmeta.govern.server.stream import EventStream, disconnected
 from fedmeta.govern.views import queries
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
@@ -217,17 +217,23 @@ async def explain(
 ) -> Response:
     """Return why a member's holdings changed: each term of the sum, with its arithmetic, and a check of the whole."""
     node: Node = request.app.state.node
-    async with node.explaining:
-        try:
-            found = await node.read(explained, node.engine, member, term)
-        except Refused as error:
-            return no_answer(error)
-        except StateError as error:
-            # Blocks were pruned while they were read.
-            return problem(503, "busy", str(error), retry_after=1)
+    peer = request.state.peer
+    if many := node.explanations.take(peer):
+        return problem(503, "busy", many, retry_after=5)
+    try:
+        found = await node.explainer.explain(member, term, disconnected(request.receive))
+    except Refused as error:
+        return no_answer(error)
+    except StateError as error:
+        # Blocks were pruned while they were read.
+        return problem(503, "busy", str(error), retry_after=1)
+    except GivenUp:
+        return problem(503, "busy", "the node ends: the explanation was given up", retry_after=5)
+    finally:
+        node.explanations.leave(peer)
     if "text/plain" in request.headers.get("accept", ""):
-        return Response(found.render() + "\n", media_type="text/plain")
-    return _json(found.to_value())
+        return Response(await node.read(found.render) + "\n", media_type="text/plain")
+    return await node.read(lambda: _json(found.to_value()))
 
 
 @router.get("/proof/{kind}", summary="A record and its proof", responses={200: {"model": ProofModel, **_BINARY}, **_NO})

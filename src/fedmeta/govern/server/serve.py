@@ -84,8 +84,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the event streams first: they would never end by themselves."""
-        self._node.end_streams()
+        """End the event streams and the explanations first: they would not end by themselves, or not in time."""
+        self._node.wind_up()
         asyncio.get_running_loop().call_later(GRACE // 2, self._node.abandon)
         await super().shutdown(sockets)
 

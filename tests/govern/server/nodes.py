@@ -23,6 +23,9 @@ from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 
+OTHER = "127.0.0.2"
+"""Another address of this machine."""
+
 
 def sign(name: str, sequence: int, body: object | None = None, chain: str = CHAIN) -> bytes:
     """Return a member's transaction: by default it stakes one unit on ann."""
@@ -158,9 +161,10 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 class Live:
     """A node that serves on loopback, from a thread; `stop` ends it and raises what ended it before."""
 
-    def __init__(self, engine: EmbeddedEngine, limits=None, **options):
+    def __init__(self, engine: EmbeddedEngine, limits=None, proxy="", **options):
         options = {"block_interval": 0.02, "empty_interval": 3600.0, **options}
         self.engine = engine
+        self._proxy = proxy
         self.app = create_app(engine, limits, **options)
         self.node = self.app.state.node
         self.listener = listen("127.0.0.1", 0)
@@ -177,7 +181,7 @@ class Live:
 
     def _run(self):
         try:
-            serve(self.app, self.listener, started=self._begun)
+            serve(self.app, self.listener, self._proxy, self._begun)
         except BaseException as error:  # noqa: BLE001
             self._failed.append(error)
             self._started.set()

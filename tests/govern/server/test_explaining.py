@@ -11,11 +11,8 @@ import pytest
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server import Limits, explaining
 from tests.govern.playing import TIME, federation
-from tests.govern.server.nodes import SEQUENCER, live, process, refused, url
+from tests.govern.server.nodes import OTHER, SEQUENCER, live, process, refused, url
 from tests.waiting import PATIENCE, until
-
-OTHER = "127.0.0.2"
-"""Another address of the same machine, which not every system has."""
 
 
 @pytest.fixture

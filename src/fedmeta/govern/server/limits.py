@@ -28,6 +28,10 @@ class Limits:
     """Requests from one address at once."""
     remembered: int = 10_000
     """Members and addresses of which the rates are remembered, the latest ones."""
+    connections: int = 2_000
+    """Connections at once; fewer where the system does not let a process open so many files."""
+    peer_connections: int = 100
+    """Connections at once of one address."""
     streams: int = 100
     """Event streams at once."""
     peer_streams: int = 10

@@ -333,19 +333,22 @@ def test_a_proxy_may_have_as_many_connections_as_it_wants(path):
         node.stop()
 
 
-def test_what_is_still_under_way_when_the_grace_is_over_ends_without_a_trace(path, monkeypatch, capfd):
+def test_what_is_still_under_way_when_the_grace_is_over_ends_without_a_trace(path, monkeypatch, caplog):
     monkeypatch.setattr(module, "GRACE", 0.2)
-    engine, asked, over = EmbeddedEngine.open(path, SEQUENCER), threading.Event(), threading.Event()
-    monkeypatch.setattr(engine, "query", lambda *_: asked.set() or over.wait(PATIENCE))
-    with (
-        live(path, engine=engine) as node,
-        connected(node, b"GET /query/supply HTTP/1.1\r\nhost: node\r\n\r\n") as wire,
-    ):
-        asked.wait(PATIENCE)
+    engine, begun, over = EmbeddedEngine.open(path, SEQUENCER), [], threading.Event()
+    monkeypatch.setattr(engine, "query", lambda *asked: begun.append(asked) or over.wait(PATIENCE))
+    question = b"GET /query/supply HTTP/1.1\r\nhost: node\r\n\r\n"
+    with live(path, engine=engine) as node, contextlib.ExitStack() as held:
+        wires = [held.enter_context(connected(node, question)) for _ in range(9)]
+        until(lambda: len(begun) == 2 and len(node.server.server_state.tasks) == 9)
         node.server.stop()
-        until_ended(wire)
+        for wire in wires:
+            until_ended(wire)
         over.set()
-    assert "Traceback" not in capfd.readouterr().err
+    # Those that waited for one of the two threads are not begun any more.
+    assert len(begun) == 2
+    said = ["Cancel 9 running task(s), timeout graceful shutdown exceeded"]
+    assert [one.getMessage() for one in caplog.records if one.name.startswith("uvicorn")] == said
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system does not know it")

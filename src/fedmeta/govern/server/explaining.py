@@ -56,7 +56,7 @@ class Explainer:
 
     def close(self) -> None:
         """Let the thread go."""
-        self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown()
 
 
 def explained(

@@ -122,7 +122,7 @@ class Node:
     def close(self) -> None:
         """Let the threads go, once they have ended what they are at; the engine stays open."""
         self._writer.shutdown()
-        self._readers.shutdown(cancel_futures=True)
+        self._readers.shutdown()
         self.explainer.close()
 
     @property

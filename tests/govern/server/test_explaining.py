@@ -43,7 +43,7 @@ class Slow:
         self.begun.append(member)
         while not self.free.wait(0.01):
             if over():
-                raise explaining.GivenUp
+                raise explaining._GivenUp
         return self._inner(engine, member, term, over)
 
 
@@ -103,7 +103,7 @@ def test_whoever_leaves_takes_its_explanation_along(node, slow):
 
 def test_it_is_given_up_from_block_to_block(path):
     asked = []
-    with EmbeddedEngine.open(path) as engine, pytest.raises(explaining.GivenUp):
+    with EmbeddedEngine.open(path) as engine, pytest.raises(explaining._GivenUp):
         explaining.explained(engine, "ann", None, lambda: asked.append(None) or len(asked) == 5)
     assert len(asked) == 5
 

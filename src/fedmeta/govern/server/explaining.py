@@ -16,8 +16,8 @@ from fedmeta.govern.views.explain import Block, explain
 from fedmeta.govern.views.explanation import Explanation
 
 
-class GivenUp(Exception):
-    """Nobody waits for an explanation any more, or the node ends."""
+class _GivenUp(Exception):
+    """Nobody waits for an explanation any more."""
 
 
 class Explainer:
@@ -28,13 +28,14 @@ class Explainer:
         self._ending = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "ledger-explainer")
 
-    async def explain(self, member: str, term: int | None, left: Coroutine[Any, Any, None]) -> Explanation:
+    async def explain(self, member: str, term: int | None, left: Coroutine[Any, Any, None]) -> Explanation | None:
         """Return an explanation when its turn has come; `left` returns when whoever asked has gone.
+
+        It is given up, and None returned, when that is so or the node ends.
 
         Raises:
             Refused: `unknown-member`.
             StateError: blocks or snapshots were deleted while they were read.
-            GivenUp: whoever asked has gone, or the node ends; the thread is free for the next one then.
         """
         over = threading.Event()
         job = self._thread.submit(explained, self._engine, member, term, over.is_set)
@@ -47,8 +48,11 @@ class Explainer:
             for one in ends:
                 one.cancel()
         if job.cancel():
-            raise GivenUp
-        return await made
+            return None
+        try:
+            return await made
+        except _GivenUp:
+            return None
 
     def end(self) -> None:
         """Give up those that are made or wait now, and all later ones."""
@@ -70,7 +74,7 @@ def explained(
     Raises:
         Refused: `unknown-member`.
         StateError: blocks or snapshots were deleted while they were read.
-        GivenUp: it is over.
+        _GivenUp: it is over.
     """
     after = _state(engine.read(lambda application: _holdings(application.state, member)))
     last = after.need(Chain).height
@@ -90,7 +94,7 @@ def _before(engine: EmbeddedEngine) -> State:
 def _blocks(engine: EmbeddedEngine, last: int, over: Callable[[], bool]) -> Iterator[Block]:
     for height, events in engine.events(engine.first, last):
         if over():
-            raise GivenUp
+            raise _GivenUp
         signed = engine.header(height)
         if signed is not None:
             yield height, signed.header.time, events

@@ -11,7 +11,6 @@ from starlette.responses import Response, StreamingResponse
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
 from fedmeta.govern.errors import Refused, StateError
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
-from fedmeta.govern.server.explaining import GivenUp
 from fedmeta.govern.server.json import json_form, to_json
 from fedmeta.govern.server.models import (
     BlockModel,
@@ -227,10 +226,10 @@ async def explain(
     except StateError as error:
         # Blocks were pruned while they were read.
         return problem(503, "busy", str(error), retry_after=1)
-    except GivenUp:
-        return problem(503, "busy", "the node ends: the explanation was given up", retry_after=5)
     finally:
         node.explanations.leave(peer)
+    if found is None:
+        return problem(503, "busy", "the node ends: the explanation was given up", retry_after=5)
     if "text/plain" in request.headers.get("accept", ""):
         return Response(await node.read(found.render) + "\n", media_type="text/plain")
     return await node.read(lambda: _json(found.to_value()))

@@ -1,7 +1,10 @@
 """The ledger on the command line, wrongly used: one clear line each, and nothing changed."""
 
+import contextlib
 import json
+import os
 import sqlite3
+import threading
 
 import pytest
 
@@ -97,6 +100,52 @@ def test_misuse_is_one_line_that_says_what_is_right(fedmeta, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     refused(fedmeta("ledger", *words), 2, says)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A named pipe. Whoever waits for its writer is let go, with nothing read, so that the test fails and ends."""
+    path, over = tmp_path / "pipe", threading.Event()
+    os.mkfifo(path, 0o600)
+
+    def release():
+        while not over.wait(0.05):
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    yield path
+    over.set()
+    thread.join()
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(fedmeta, tmp_path, pipe):
+    made = make(tmp_path)
+    north = ("--key", made / "keys" / "north.pem", *NOWHERE)
+    for words in (
+        ("serve", made, "--key", pipe),
+        ("stake", "bond", 5, "--key", pipe, *NOWHERE),
+        ("verify", pipe),
+        ("verify", made, "--genesis", pipe),
+        ("export", pipe, tmp_path / "out"),
+        ("init", tmp_path / "other", "--from", pipe),
+        ("proof", "member", "north", "--genesis", pipe, *NOWHERE),
+        ("round", "reveal", pipe, *north),
+    ):
+        refused(fedmeta("ledger", *words), 1, pipe, "not a regular file")
+    for words in (("send", pipe, *NOWHERE), ("round", "update", pipe, "--examples", 1, "--receipt", "x", *north)):
+        refused(fedmeta("ledger", *words), 2, pipe)
+    refused(fedmeta("ledger", "import", pipe, tmp_path / "copy"), 1, f"there is no file {pipe}")
+    for name in ("ledger.db", "genesis.cbor"):
+        (made / name).unlink()
+        (made / name).symlink_to(pipe)
+        refused(fedmeta("ledger", "verify", made), 1, name, "not a regular file")
+    federation(tmp_path)
+    (tmp_path / "recipe.toml").unlink()
+    (tmp_path / "recipe.toml").symlink_to(pipe)
+    source = tmp_path / "short.toml"
+    refused(fedmeta("ledger", "init", tmp_path / "other", "--from", source), 1, "recipe.toml", "not a regular file")
 
 
 def test_no_node_and_what_is_no_node_are_named(fedmeta, tmp_path):

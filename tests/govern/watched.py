@@ -173,9 +173,7 @@ class Watched(Play):
         self.dropped = []
         term = self.state.need(Fault, event.fault).term
         cuts = [(one.place, one.member, one.candidate, one.amount) for one in event.cuts]
-        self.reference.slash(
-            event.fault, event.offender, event.fault_kind, term, self.snapshots[term], cuts, gone
-        )
+        self.reference.slash(event.fault, event.offender, event.fault_kind, term, self.snapshots[term], cuts, gone)
 
     def annulled(self, event):
         self.reference.annul(event.fault, [(one.place, one.member, one.candidate, one.amount) for one in event.cuts])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmeta.errors import DataError, UnknownName
+from fedmeta.govern.engines.disk import read_file
 from fedmeta.govern.machine.genesis import (
     FirstCandidate,
     FirstDelegation,
@@ -216,7 +217,7 @@ class _Reader:
         if (name in table) == (file in table):
             raise DataError(f"{self.path}: {where} must have {name} or {file}, one of the two")
         if file in table:
-            return digest((self.path.parent / self.value(table, file, str, None, where)).read_bytes())
+            return digest(read_file(self.path.parent / self.value(table, file, str, None, where)))
         return self.hex(self.value(table, name, str, None, where), f"{name} of {where}")
 
     def hex(self, text: str, what: str) -> bytes:

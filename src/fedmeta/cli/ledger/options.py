@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.errors import UsageError
+from fedmeta.govern.engines.disk import open_file, read_file
 from fedmeta.govern.wire.signatures import Key
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Connection:
 def _trusted(path: Path | None) -> "Genesis | None":
     from fedmeta.govern.machine.genesis import decode_genesis
 
-    return None if path is None else decode_genesis(path.read_bytes())
+    return None if path is None else decode_genesis(read_file(path))
 
 
 class Shown(click.Group):
@@ -159,7 +160,7 @@ def passphrase(question: str, *, confirm: bool = False) -> str:
 
 def _encrypted(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return b"ENCRYPTED" in file.read(200)
     except OSError:
         # What is wrong with the file, its reader says better.
@@ -180,7 +181,7 @@ class Hashed(click.ParamType):
         if not os.path.isfile(value):
             said = "" if param is None else f"{param.human_readable_name} is "
             raise UsageError(f"{said}{value[:80]!r}: it must be 64 hexadecimal digits, or a file to hash")
-        with open(value, "rb") as file:
+        with open_file(value) as file:
             return hashlib.file_digest(file, "sha256").digest()
 
 

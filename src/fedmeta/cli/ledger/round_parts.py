@@ -12,6 +12,7 @@ from fedmeta.cli.ledger.options import GENESIS, HASH, UNITS, Connection, numbers
 from fedmeta.cli.ledger.rounds import NONE, going_on, latest, round
 from fedmeta.cli.ledger.sending import deliver, write_new
 from fedmeta.errors import DataError
+from fedmeta.govern.engines.disk import read_file
 from fedmeta.govern.errors import NodeError, ProofError, Refused, Unacknowledged
 from fedmeta.govern.wire import transactions as tx
 
@@ -124,7 +125,8 @@ def sealed(way: Connection, number: int | None, genesis: Path | None) -> None:
     from fedmeta.govern.rules.members import machine_key_at
 
     with way.reader(genesis) as client:
-        number = client.status()["round"] if number is None else number
+        latest: int = client.status()["round"]
+        number = latest if number is None else number
         record = client.proof("round", number)
         if not record.committed:
             raise Refused("wrong-phase", f"the commitments of round {number} are not closed: it is in {record.phase}")
@@ -320,7 +322,7 @@ def _check_ledger(found: dict[str, Any], client: "Client", path: Path) -> None:
 def _read_json(path: Path, due: dict[str, Any]) -> dict[str, Any]:
     """Return the map in a file; raises `DataError` unless it has the fields that are due, of their types."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no opening: it is not JSON") from error
     if type(found) is not dict:

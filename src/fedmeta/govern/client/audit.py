@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fedmeta.govern.engines.disk import open_file
 from fedmeta.govern.engines.files import new_file
 from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, needed, read_genesis, whole
 from fedmeta.govern.engines.store import Counts, Place, Store
@@ -343,7 +344,7 @@ def _write(file: BinaryIO, *frame: Any) -> None:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             yield file
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error

@@ -8,11 +8,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fedmeta.govern.engines.replay import Resumed, read_genesis, resume
+from fedmeta.govern.engines.replay import Resumed, resume
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import KeyFileError, NodeError, Refused
 from fedmeta.govern.machine.application import Application, Commit
-from fedmeta.govern.machine.genesis import Genesis, Origin, encode_genesis, origin_of, start
+from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, encode_genesis, origin_of, start
 from fedmeta.govern.machine.header import Header, SignedHeader, decode_leaf, event_leaves, sign_header
 from fedmeta.govern.state.snapshot import Manifest
 from fedmeta.govern.wire import merkle
@@ -117,8 +117,13 @@ class EmbeddedEngine:
     @property
     def genesis(self) -> Genesis:
         """What the ledger began with, read anew each time: it may be large."""
+        return decode_genesis(self.encoded_genesis)
+
+    @property
+    def encoded_genesis(self) -> bytes:
+        """The genesis in its canonical CBOR, read anew each time as well."""
         with self._lock:
-            return read_genesis(self._store)
+            return self._store.genesis
 
     @property
     def chain_id(self) -> str:

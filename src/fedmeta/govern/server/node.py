@@ -14,8 +14,9 @@ from fedmeta.govern.engines.clock import BlockClock
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
 from fedmeta.govern.machine.header import SignedHeader
-from fedmeta.govern.server.json import block_messages, json_form
-from fedmeta.govern.server.limits import Limits
+from fedmeta.govern.server.explaining import Explainer
+from fedmeta.govern.server.json import block_messages, json_form, to_json
+from fedmeta.govern.server.limits import Limits, Places
 from fedmeta.govern.state.records import Member
 
 T = TypeVar("T")
@@ -58,10 +59,11 @@ class Node:
         """Requests that wait for a block."""
         self.receipts: dict[bytes, Receipt] = {}
         """What waits for a block, by digest."""
-        self.streams: Counter[str] = Counter()
+        self.streams = Places("event streams", limits.streams, limits.peer_streams)
         """Event streams by peer."""
-        self.explaining = asyncio.Semaphore(1)
-        """An explanation goes through all blocks: one at a time."""
+        self.explanations = Places("explanations", limits.explanations, limits.peer_explanations)
+        """Explanations by peer, those that wait among them."""
+        self.explainer = Explainer(engine)
         self._block_interval = block_interval
         self._empty_interval = block_interval if empty_interval is None else empty_interval
         self._snapshot_every = snapshot_every
@@ -76,6 +78,8 @@ class Node:
         self._pending: Counter[str] = Counter()
         self._latest: tuple[int, bytes] = (-1, b"")
         self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
+        self._genesis: dict[bool, bytes] = {}
+        self._encoding = asyncio.Lock()
         # One thread writes: what it does in turn is never interleaved.
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
@@ -118,6 +122,7 @@ class Node:
         """End `run`, after the last block."""
         self._closing.set()
         self._stopped.set()
+        self.explainer.end()
 
     def abandon(self) -> None:
         """Let every request that waits for a block be answered that its transaction still waits."""
@@ -125,19 +130,21 @@ class Node:
             receipt.future.cancel()
 
     def close(self) -> None:
-        """Let the threads go; the engine stays open."""
+        """Let the threads go, once they have ended what they are at; the engine stays open."""
         self._writer.shutdown()
         self._readers.shutdown()
+        self.explainer.close()
 
     @property
     def closing(self) -> bool:
         """Whether event streams are to end, and blocks are made without delay."""
         return self._closing.is_set()
 
-    def end_streams(self) -> None:
-        """Let every event stream end, and give every transaction its block at once, so that the server can end."""
+    def wind_up(self) -> None:
+        """End all that waits, so that the server can: streams, explanations, and transactions by a block at once."""
         self._closing.set()
         self._announce()
+        self.explainer.end()
 
     @property
     def news(self) -> asyncio.Event:
@@ -153,6 +160,13 @@ class Node:
         if height == self.engine.height:
             self._latest = (height, found)
         return found
+
+    async def genesis(self, binary: bool) -> bytes:
+        """Return the genesis in canonical CBOR, or in JSON with its digest; either is encoded once, for it is large."""
+        async with self._encoding:
+            if binary not in self._genesis:
+                self._genesis[binary] = await self.read(self._encode_genesis, binary)
+        return self._genesis[binary]
 
     def outcome(self, applied: Applied) -> dict[str, Any]:
         """Return what a transaction did, with its events."""
@@ -186,6 +200,11 @@ class Node:
         if member is None:
             raise Refused("unknown-member", f"nobody named {name!r} is a member")
         return member.sequence + self._pending[name]
+
+    def _encode_genesis(self, binary: bool) -> bytes:
+        if binary:
+            return self.engine.encoded_genesis
+        return to_json({**json_form(self.engine.genesis), "digest": self.engine.origin.digest})
 
     def _messages(self, height: int) -> bytes:
         for _, events in self.engine.events(height, height):

@@ -224,11 +224,10 @@ def test_the_pool_and_a_proposed_block_say_the_same_as_the_rules(rng):
     content = codec.decode(raw)[:5]
     other = [*content[:4], mutated(rng, content[4])]
     bad = rng.choice((raw, damaged(rng, raw), signed(other, key(content[1])), signed(other, key(content[1]))))
-    application = Application(State.load(state.dump(), state.slots))
+    application = Application(State.load(state.dump()))
     chain = state.need(Chain)
     refused = isinstance(one(state, bad)[1], TransactionRefused)
-    if application.check_tx(bad) is not None:
-        assert refused
+    assert (application.check_tx(bad) is not None) is refused
     assert application.process(Block(chain.height + 1, chain.time, (bad,))) is not refused
     chosen, why = application.prepare(chain.height + 1, chain.time, [bad])
     assert (chosen, set(why)) == (((), {digest(bad)}) if refused else ((bad,), set()))
@@ -240,7 +239,7 @@ def test_the_pool_and_a_proposed_block_say_the_same_as_the_rules(rng):
 
 @lru_cache(maxsize=1)
 def record_bytes():
-    return [data for _, data in story().state.dump()]
+    return [data for _, data in story().state.dump() if data]
 
 
 @lru_cache(maxsize=1)
@@ -319,7 +318,7 @@ def test_a_genesis_that_is_read_starts_or_is_refused(rng):
 def test_a_snapshot_of_mutated_records_gives_no_state(rng):
     state = story().state
     rows = list(state.dump())
-    at = rng.randrange(len(rows))
+    at = rng.choice([slot for slot, data in rows if data])
     slot, raw = rows[at]
     rows[at] = rng.choice(
         (

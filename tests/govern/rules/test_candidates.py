@@ -109,9 +109,35 @@ def test_retiring_leaves_the_stake_where_it_is():
 
 def test_jail_takes_the_seat_and_the_longer_time_counts():
     now = context(height=10)
-    candidates.jail(now, "ada", 100)
-    candidates.jail(now, "ada", 50)
+    candidates.jail(now, "ada", 100, absent=False)
+    candidates.jail(now, "ada", 50, absent=False)
     assert (now.candidate("ada").jailed, now.candidate("ada").jailed_until) == (True, 110)
+    assert all(seat.candidate != "ada" for seat in now.term.seats)
+
+
+@pytest.mark.parametrize(
+    ("course", "absent"),
+    [([True], True), ([True, True], True), ([True, False], False), ([False, True], False), ([False], False)],
+)
+def test_who_is_in_jail_for_something_worse_is_not_there_for_absence(course, absent):
+    now = context(height=10)
+    for one in course:
+        candidates.jail(now, "ada", 5, absent=one)
+    assert now.candidate("ada").absent == absent
+    assert [one.absent for one in now.events if one.kind == "candidate-jailed"][-1] == absent
+    out = later(now, 6)
+    candidates.unjail(out, "ada", tx.Unjail())
+    assert not out.candidate("ada").absent
+    candidates.jail(out, "ada", 5, absent=True)
+    assert out.candidate("ada").absent
+
+
+def test_the_barred_are_there_for_more_than_absence():
+    now = context(height=10)
+    candidates.jail(now, "ada", 5, absent=True)
+    assert any(seat.candidate == "ada" for seat in now.term.seats)
+    candidates.tombstone(now, "ada")
+    assert not now.candidate("ada").absent
     assert all(seat.candidate != "ada" for seat in now.term.seats)
 
 
@@ -119,7 +145,7 @@ def test_out_of_jail_after_the_time_and_with_enough_own_stake():
     now = context(height=10)
     with refuses("already-done"):
         candidates.unjail(now, "ada", tx.Unjail())
-    candidates.jail(now, "ada", 5)
+    candidates.jail(now, "ada", 5, absent=False)
     last = later(now, 5)
     with refuses("jailed", "height 15"):
         candidates.unjail(last, "ada", tx.Unjail())

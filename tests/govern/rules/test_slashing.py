@@ -212,7 +212,7 @@ def faulty(play, ppm):
     """Slash ann as for a fault, in a block of its own; return the fault as it is kept."""
     shares = play.state.need(Candidate, "ann").shares
     cuts = tuple(slash(play, "ann", 0, ppm))
-    return Fault(1, "ann", "left-out", 1, 1, 1, play.height, ppm, cuts, shares, "", 0, False)
+    return Fault(1, "ann", "false-result", 1, 1, 1, play.height, ppm, cuts, shares, False)
 
 
 def restore(play, fault):
@@ -270,7 +270,7 @@ def test_who_came_in_with_the_slash_or_has_added_to_its_stake_since_is_given_not
 
     cuts = []
     play.by_hand(step)
-    fault = Fault(1, "ann", "left-out", 1, 1, 1, play.height, 0, tuple(cuts), shares[0], "", 0, False)
+    fault = Fault(1, "ann", "false-result", 1, 1, 1, play.height, 0, tuple(cuts), shares[0], False)
     play.must(("hal", tx.Delegate("ann", 1)))
     assert restore(play, fault) == [Cut("pool", "ann", "ann", 2_500)]
 

@@ -1,12 +1,17 @@
 """Nodes to ask: one that is only an application, on a chain that was played, and one that serves on loopback."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import httpx
 
+import fedmeta
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server import create_app
 from fedmeta.govern.server.serve import listen, serve
@@ -18,6 +23,9 @@ from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 GENESIS = federation().digest
+
+OTHER = "127.0.0.2"
+"""Another address of this machine."""
 
 
 def sign(name: str, sequence: int, body: object | None = None, genesis: bytes = GENESIS) -> bytes:
@@ -56,6 +64,50 @@ def replayed(path) -> EmbeddedEngine:
         engine.produce(block.time, empty=True)
     assert engine.app_hash == play.state.root
     return engine
+
+
+PROGRAM = """
+import sys
+import time
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.errors import GovernError
+from fedmeta.govern.server import create_app
+from fedmeta.govern.server.serve import listen, serve
+from fedmeta.govern.wire.signatures import Key, digest
+
+limits = None
+BEFORE
+try:
+    with EmbeddedEngine.open(sys.argv[1], Key.from_seed(digest(b"sequencer"))) as engine:
+        listener = listen("127.0.0.1", 0)
+        app = create_app(engine, limits, block_interval=float(sys.argv[2]), empty_interval=3600.0)
+        serve(app, listener, started=lambda _: print(listener.getsockname()[1], flush=True))
+except GovernError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print("closed", flush=True)
+"""
+
+
+@contextmanager
+def process(path, interval=0.02, before=""):
+    """Run a node in a process of its own, as the command does; `before` is what it does first."""
+    source = Path(fedmeta.__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.replace("BEFORE", before), str(path), str(interval)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    ) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+def url(running):
+    return f"http://127.0.0.1:{int(running.stdout.readline())}"
 
 
 class Asked:
@@ -110,9 +162,10 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 class Live:
     """A node that serves on loopback, from a thread; `stop` ends it and raises what ended it before."""
 
-    def __init__(self, engine: EmbeddedEngine, limits=None, **options):
+    def __init__(self, engine: EmbeddedEngine, limits=None, proxy="", **options):
         options = {"block_interval": 0.02, "empty_interval": 3600.0, **options}
         self.engine = engine
+        self._proxy = proxy
         self.app = create_app(engine, limits, **options)
         self.node = self.app.state.node
         self.listener = listen("127.0.0.1", 0)
@@ -129,7 +182,7 @@ class Live:
 
     def _run(self):
         try:
-            serve(self.app, self.listener, started=self._begun)
+            serve(self.app, self.listener, self._proxy, self._begun)
         except BaseException as error:  # noqa: BLE001
             self._failed.append(error)
             self._started.set()

@@ -63,6 +63,10 @@ def short(value: Any) -> str:
         return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in value) or "-"
     if isinstance(value, Mapping) and {"candidate", "power"} <= value.keys():
         return f"{value['candidate']} {short(value['power'])}"
+    if isinstance(value, Mapping) and value.keys() == {"organisation", "member"}:
+        return f"{value['member']} of {value['organisation']}"
+    if isinstance(value, Mapping) and value.keys() == {"blocks", "milliseconds"}:
+        return f"{short(value['blocks'])} blocks and {short(value['milliseconds'] // 1000)} s"
     if isinstance(value, Mapping) and {"place", "amount"} <= value.keys():
         return f"{short(value['amount'])} of {_place(value)}"
     if isinstance(value, Mapping):

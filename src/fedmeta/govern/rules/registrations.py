@@ -1,5 +1,6 @@
 """Who contributes to a recipe: each organisation by one member, in the order in which they have waited."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from fedmeta.govern.errors import Refused
@@ -21,7 +22,7 @@ def join(context: Context, name: str, body: JoinRecipe) -> None:
     if before is not None and before.active:
         raise Refused("already-done", f"{before.member} is registered for {organisation}: one for an organisation")
     left_out = before.left_out if before else 0
-    context.draft.put(Registration(body.recipe, organisation, name, True, context.height, left_out))
+    context.draft.put(Registration(body.recipe, organisation, name, True, context.height, left_out, 0))
     context.emit(RecipeJoined(body.recipe, organisation, name))
 
 
@@ -68,13 +69,19 @@ def cohort(context: Context, recipe: Recipe) -> list[Registration]:
         for one in context.draft.where(Registration, "recipe", recipe.digest)
         if one.active and one.waiting < context.height
     ]
-    waiting.sort(key=lambda one: (one.waiting, one.organisation))
+    waiting.sort(key=place)
     ready = [one for one in waiting if not one.left_out or one.left_out != recipe.round]
     late = [one for one in waiting if one not in ready]
     missing = max(0, parameters.smallest - len(ready))
     return [*ready[: parameters.cohort_size], *late[:missing]]
 
 
-def wait_again(context: Context, registration: Registration) -> None:
-    """Put a registration at the end of those that wait."""
-    context.draft.put(replace(registration, waiting=context.height))
+def place(registration: Registration) -> tuple[int, int, str]:
+    """Return what the order of those that wait goes by."""
+    return registration.waiting, registration.turn, registration.organisation
+
+
+def wait_again(context: Context, cohort: Iterable[Registration]) -> None:
+    """Put a cohort at the end of those that wait, in the order in which it was taken: so no name is always first."""
+    for turn, one in enumerate(cohort, 1):
+        context.draft.put(replace(one, waiting=context.height, turn=turn))

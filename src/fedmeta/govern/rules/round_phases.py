@@ -86,8 +86,7 @@ def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool
     context.change_chain(round=round.number)
     context.draft.put(replace(term, paid=term.paid + pool))
     context.draft.put(replace(recipe, scheduled=context.height, round=round.number))
-    for one in cohort:
-        registrations.wait_again(context, one)
+    registrations.wait_again(context, cohort)
     context.emit(
         RoundScheduled(
             round.number, round.recipe, round.model, round.term, pool, round.cohort, round.seats, round.windows

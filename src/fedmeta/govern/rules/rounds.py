@@ -35,8 +35,8 @@ def commit_update(context: Context, name: str, body: tx.CommitUpdate) -> None:
         raise Refused("not-allowed", f"{name} is not in the cohort of round {body.round}")
     if context.draft.get(Update, body.round, name) is not None:
         raise Refused("already-done", f"{name} has committed to an update in round {body.round}")
-    exposed = context.draft.need(Recipe, round.recipe).exposed
-    unpaid = place.organisation in exposed
+    recipe = context.draft.need(Recipe, round.recipe)
+    unpaid = recipe.model == round.model and place.organisation in recipe.exposed
     context.draft.put(
         Update(body.round, name, place.organisation, body.digest, body.round, context.height, unpaid=unpaid)
     )

@@ -80,7 +80,7 @@ class GenesisModel(BaseModel):
     delegations: list[dict[str, Any]]
     recipes: list[dict[str, Any]]
     registrations: list[dict[str, Any]]
-    protocol: int = Field(description="The version of the rules that the first blocks are executed by.")
+    protocol: int = Field(description="The version of the rules by which blocks are executed.")
     digest: str = Field(description="SHA-256 of the canonical CBOR.")
 
 
@@ -89,7 +89,7 @@ class QueryModel(BaseModel):
 
     name: str
     meaning: str
-    arguments: dict[str, str] = Field(description="Names and types, `str`, `int` or `bytes` in hex.")
+    arguments: dict[str, str] = Field(description="Names and types: `str`, `int`, or `bytes` in hex.")
     optional: dict[str, Any] = Field(description="The defaults of those that have one.")
 
 

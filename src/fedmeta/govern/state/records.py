@@ -230,6 +230,8 @@ class Registration:
     """The height since which it waits: of its registration, or of its last place in a cohort."""
     left_out: int
     """The latest round in whose cohort it was and which its update was not in; 0 if there was none."""
+    turn: int
+    """Which it was of those that were taken into its last cohort, from 1, or 0: they go on waiting in that order."""
 
 
 @record("round", key=("number",))

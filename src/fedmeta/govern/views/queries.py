@@ -9,6 +9,7 @@ from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.candidates import allowed_rise
 from fedmeta.govern.rules.members import key_at
 from fedmeta.govern.rules.proposals import count_votes
+from fedmeta.govern.rules.registrations import place
 from fedmeta.govern.rules.round_phases import power, window
 from fedmeta.govern.rules.stake import value_of
 from fedmeta.govern.state.parameters import TABLE, Parameters
@@ -207,7 +208,7 @@ def ask_round(state: State, number: int) -> dict[str, Any]:
 def ask_registrations(state: State, recipe: bytes) -> list[dict[str, Any]]:
     """Who contributes to a recipe, those that have waited longest first."""
     found = [one for one in state.where(Registration, "recipe", recipe) if one.active]
-    return [plain(one) for one in sorted(found, key=lambda one: (one.waiting, one.organisation))]
+    return [plain(one) for one in sorted(found, key=place)]
 
 
 @_query

@@ -1,0 +1,255 @@
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmeta.govern.rules import registrations
+from fedmeta.govern.state.records import Recipe, Registration, Round
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.events import RecipeJoined, RecipeLeft
+from fedmeta.govern.wire.signatures import digest
+from tests.govern.playing import RECIPE, Play
+from tests.govern.small import HOSPITALS, context, later, refuses
+
+NINE = tuple(f"m{at}" for at in range(9))
+
+
+def record(play, name):
+    return play.state.need(Registration, RECIPE, f"org-{name}")
+
+
+def cohorts(play):
+    return [[one.member for one in play.state.need(Round, number).cohort] for number in range(1, play.chain.round + 1)]
+
+
+# Who contributes
+
+
+def test_a_member_registers_for_its_organisation_and_is_in_the_next_cohort():
+    play = Play(contributors=("ann", "bob"))
+    play.must(("hal", tx.JoinRecipe(RECIPE)))
+    joined = play.height
+    assert record(play, "hal") == Registration(RECIPE, "org-hal", "hal", True, joined, 0, 0)
+    assert play.events(RecipeJoined)[-1] == RecipeJoined(RECIPE, "org-hal", "hal")
+    # Registered before the height at whose end a cohort is taken.
+    assert play.chain.round == 0
+    play.wait()
+    assert [one.member for one in play.latest.cohort] == ["ann", "bob", "hal"]
+
+
+def test_an_organisation_contributes_by_one_member():
+    play = Play(members=("kim",), organisations={"kim": "org-hal"}, contributors=("hal",))
+    assert play.refusal("kim", tx.JoinRecipe(RECIPE)) == "already-done"
+    assert play.refusal("hal", tx.JoinRecipe(RECIPE)) == "already-done"
+    assert play.refusal("kim", tx.LeaveRecipe(RECIPE)) == "not-found"
+    play.must(("hal", tx.LeaveRecipe(RECIPE)))
+    play.must(("kim", tx.JoinRecipe(RECIPE)))
+    assert record(play, "hal").member == "kim"
+    assert play.refusal("hal", tx.LeaveRecipe(RECIPE)) == "not-found"
+
+
+def test_there_must_be_such_a_recipe_in_use():
+    now = context()
+    with refuses("not-found"):
+        registrations.join(now, "ada", tx.JoinRecipe(digest(b"unknown")))
+    now.draft.put(replace(now.draft.need(Recipe, RECIPE), active=False))
+    with refuses("not-allowed", "not active"):
+        registrations.join(now, "ada", tx.JoinRecipe(RECIPE))
+
+
+def test_who_has_left_the_federation_does_not_register():
+    now = context()
+    now.draft.put(replace(now.member("evora"), active=False))
+    with refuses("not-active"):
+        registrations.join(now, "evora", tx.JoinRecipe(RECIPE))
+
+
+def test_who_leaves_a_recipe_stays_in_the_round_that_has_begun_and_is_in_no_later_one():
+    play = Play()
+    play.to_commit()
+    play.must(("hal", tx.LeaveRecipe(RECIPE)))
+    assert play.events(RecipeLeft) == [RecipeLeft(RECIPE, "org-hal", "hal", "left")]
+    assert play.refusal("hal", tx.LeaveRecipe(RECIPE)) == "not-found"
+    assert "hal" in play.round().members
+    play.to_commit()
+    assert "hal" not in [one.member for one in play.latest.cohort]
+    # It was in: its registration ended once, by its own wish.
+    assert len(play.events(RecipeLeft)) == 1
+
+
+# Whose update is not in
+
+
+def test_whose_update_is_not_in_must_register_again_and_why_is_said():
+    play = Play()
+    play.to_deliver(idle=["joy"])
+    play.round(holds=dict.fromkeys(play.super_nodes(), ("ann", "bob", "ivy")))
+    assert play.events(RecipeLeft) == [
+        RecipeLeft(RECIPE, "org-hal", "hal", "not-in"),
+        RecipeLeft(RECIPE, "org-joy", "joy", "no-commit"),
+    ]
+    assert [(record(play, name).active, record(play, name).left_out) for name in ("hal", "joy", "ivy")] == [
+        (False, 1),
+        (False, 1),
+        (True, 0),
+    ]
+    play.to_commit()
+    assert [one.member for one in play.latest.cohort] == ["ann", "bob", "ivy"]
+
+
+def test_who_committed_to_a_round_that_had_too_few_stays_and_who_did_not_must_register_again():
+    play = Play()
+    play.to_commit()
+    play.must(play.update("ann"), play.update("hal"))
+    play.wait_while("commit")
+    gone = {one.member: one.reason for one in play.events(RecipeLeft)}
+    assert gone == dict.fromkeys(["bob", "ivy", "joy"], "no-commit")
+    assert [record(play, name).active for name in ("ann", "hal")] == [True, True]
+
+
+def test_who_was_left_out_sits_the_next_round_out_and_is_in_the_one_after_it():
+    play = Play()
+    play.round(idle=["joy"])
+    play.must(("joy", tx.JoinRecipe(RECIPE)))
+    assert record(play, "joy").left_out == 1
+    for _ in range(2):
+        play.round()
+    play.to_commit()
+    assert ["joy" in one for one in cohorts(play)] == [True, False, True, True]
+
+
+def test_the_next_round_waits_for_nobody_so_that_one_that_began_with_its_block_is_sat_out_too():
+    play = Play()
+    # The second round begins with the block that ends the first: joy can only register after that.
+    play.round(idle=["joy"])
+    assert play.latest.number == 2
+    play.must(("joy", tx.JoinRecipe(RECIPE)))
+    play.round()
+    assert (play.latest.number, "joy" in [one.member for one in play.latest.cohort]) == (3, True)
+
+
+def test_whoever_registers_for_the_organisation_then_sits_it_out_for_it():
+    play = Play(members=("kim",), organisations={"kim": "org-joy"}, interval=30)
+    play.round(idle=["joy"])
+    play.must(("kim", tx.JoinRecipe(RECIPE)))
+    play.to_commit()
+    assert (play.latest.number, [one.organisation for one in play.latest.cohort].count("org-joy")) == (2, 0)
+
+
+@pytest.mark.parametrize(("others", "in_it"), [(2, True), (3, False), (4, False)])
+def test_who_was_left_out_is_taken_at_once_where_there_would_be_too_few_without(others, in_it):
+    names = ("ann", "bob", "hal", "ivy")[:others]
+    play = Play(contributors=(*names, "joy", "cat", "dan")[: others + 1], interval=30)
+    if others == 2:
+        play.to_commit()
+        play.must(*(play.update(name) for name in names))
+        play.wait_while("commit")
+    else:
+        play.round(idle=["joy"])
+    play.must(("joy", tx.JoinRecipe(RECIPE)))
+    play.to_commit()
+    assert play.latest.number == 2
+    assert ("joy" in [one.member for one in play.latest.cohort]) == in_it
+
+
+def test_an_organisation_that_never_delivers_makes_the_others_wait_in_one_round_of_two_at_most():
+    play = Play()
+    waited = []
+    for number in range(1, 9):
+        play.to_commit()
+        idle = [one.member for one in play.latest.cohort if one.member == "joy"]
+        begun = play.height
+        play.round(idle=idle)
+        assert play.state.need(Round, number).phase == "final"
+        waited.append(play.state.need(Round, number).settled - begun > 10)
+        if not record(play, "joy").active:
+            play.must(("joy", tx.JoinRecipe(RECIPE)))
+    assert waited[0]
+    assert not any(first and second for first, second in pairwise(waited))
+
+
+# In which order
+
+
+def test_those_that_have_waited_longest_come_first_and_then_by_organisation():
+    play = Play(members=NINE, contributors=NINE, cohort_size=4)
+    # These two leave before the first cohort is taken, and come back one after the other.
+    play.must(*((name, tx.LeaveRecipe(RECIPE)) for name in ("m2", "m0")))
+    play.must(("m2", tx.JoinRecipe(RECIPE)))
+    play.must(("m0", tx.JoinRecipe(RECIPE)))
+    for _ in range(4):
+        play.round()
+    assert cohorts(play)[:4] == [
+        ["m1", "m3", "m4", "m5"],
+        ["m1", "m6", "m7", "m8"],
+        ["m2", "m3", "m4", "m5"],
+        ["m0", "m6", "m7", "m8"],
+    ]
+
+
+def test_a_cohort_is_written_by_organisation_whoever_came_first():
+    now = context(contributors=("delft", "bern", "ada"))
+    chosen = registrations.cohort(now, now.draft.need(Recipe, RECIPE))
+    assert [one.organisation for one in chosen] == ["org-ada", "org-bern", "org-delft"]
+    play = Play(contributors=("joy", "ann"))
+    play.must(("hal", tx.JoinRecipe(RECIPE)))
+    play.wait()
+    assert [one.organisation for one in play.latest.cohort] == ["org-ann", "org-hal", "org-joy"]
+
+
+@given(st.integers(3, 9), st.integers(3, 6), st.integers(1, 12))
+@settings(max_examples=20, deadline=None)
+def test_everyone_has_its_turn_as_often_as_everyone_else_whatever_its_name(count, size, rounds_):
+    now = context(members=NINE, contributors=NINE[:count], cohort_size=size)
+    recipe = now.draft.need(Recipe, RECIPE)
+    times = Counter()
+    for _ in range(rounds_):
+        chosen = registrations.cohort(now, recipe)
+        assert len(chosen) == min(count, size)
+        registrations.wait_again(now, chosen)
+        times.update(one.member for one in chosen)
+        now = later(now)
+    had = [times[name] for name in NINE[:count]]
+    assert sum(had) == rounds_ * min(count, size)
+    assert max(had) - min(had) <= 1
+
+
+def by_hand(registered, size, smallest, height, latest):
+    """Take a cohort as the rules say it, by sorting names."""
+    able = sorted((one for one in registered if one.active and one.waiting < height), key=lambda one: one.organisation)
+    able.sort(key=lambda one: one.turn)
+    able.sort(key=lambda one: one.waiting)
+    ready = [one for one in able if one.left_out == 0 or one.left_out < latest]
+    late = [one for one in able if one.left_out == latest != 0]
+    found = ready[:size]
+    while late and len(found) < smallest:
+        found.append(late.pop(0))
+    return found
+
+
+one_of = st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 4), st.integers(0, 3))
+
+
+@given(st.lists(one_of, max_size=9), st.integers(3, 6), st.integers(3, 6), st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_a_cohort_is_the_one_that_the_rules_describe(entries, size, smallest, latest):
+    now = context(height=5, members=NINE, contributors=(), cohort_size=max(size, smallest), smallest=smallest)
+    for name, (active, waiting, left_out, turn) in zip(NINE, entries, strict=False):
+        now.draft.put(Registration(RECIPE, f"org-{name}", name, active, waiting, min(left_out, latest), turn))
+    recipe = replace(now.draft.need(Recipe, RECIPE), round=latest)
+    wanted = by_hand(now.draft.all(Registration), max(size, smallest), smallest, 5, latest)
+    assert registrations.cohort(now, recipe) == wanted
+
+
+def test_the_cohorts_of_two_recipes_do_not_know_of_one_another():
+    now = context(contributors=HOSPITALS)
+    now.draft.put(replace(now.draft.need(Recipe, RECIPE), digest=digest(b"other")))
+    other = now.draft.need(Recipe, digest(b"other"))
+    assert registrations.cohort(now, other) == []
+    registrations.join(now, "evora", tx.JoinRecipe(other.digest))
+    now = later(now)
+    assert [one.member for one in registrations.cohort(now, other)] == ["evora"]
+    assert len(registrations.cohort(now, now.draft.need(Recipe, RECIPE))) == 4

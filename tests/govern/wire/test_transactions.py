@@ -102,7 +102,7 @@ def different(one, other):
     return {name: {**one, name: other[name]} for name in one if one[name] != other[name]}
 
 
-update = st.fixed_dictionaries(
+updates = st.fixed_dictionaries(
     {"genesis": hashes, "round": numbers, "member": names, "salt": hashes, "content": hashes}
 )
 

@@ -27,6 +27,7 @@ def status(way: Connection) -> None:
     if way.as_json:
         show.write_json({**found, "node": node})
         return
+    upgrade = f"; {found['upgrade_to']} from block {found['upgrade_at']:,} on" if found["upgrade_at"] else ""
     facts = {
         "block": f"{found['height']:,}, of {show.moment(found['time'])}",
         "term": f"{found['term']}, until block {found['term_ends']:,}",
@@ -37,10 +38,9 @@ def status(way: Connection) -> None:
         "members": f"{found['members']:,}, {found['candidates']:,} of them candidates",
         "treasury": f"{found['treasury']:,} of {found['supply']:,} units",
         "voting": [f"proposal {one}" for one in found["voting"]] or "on nothing",
+        "protocol": f"{found['protocol']}{upgrade}",
         "node": f"{way.node}, {node['fault'] or 'all is well'}",
     }
-    if found["upgrade_at"]:
-        facts["upgrade"] = f"to protocol {found['upgrade_to']} from block {found['upgrade_at']:,} on"
     if node["first_block"] > 1:
         facts["pruned"] = f"blocks before {node['first_block']:,}"
     show.write(show.facts(found["chain_id"], facts))

@@ -65,7 +65,7 @@ def _closes(found: dict[str, Any]) -> str:
     return f"block {found['closes']:,} and {show.moment(found['closes_time'])}"
 
 
-@round.command("show")
+@round.command("show", short_help="Show a round.")
 @click.argument("number", required=False, type=UNITS)
 @reading
 def show_(way: Connection, number: int | None) -> None:
@@ -137,10 +137,10 @@ def _cohort(found: dict[str, Any]) -> Any:
                 name,
                 place["organisation"],
                 _committed(update, found["number"]) if update else "-",
-                show.percent(held * 1_000_000 // found["power"]) if update else "-",
+                f"{show.percent(held * 1_000_000 // found['power'])} of the power" if update else "-",
             )
         )
-    return show.table("Cohort", ("member", "organisation", "committed to", "held by, of the power"), rows)
+    return show.table("Cohort", ("member", "organisation", "committed to", "held by"), rows)
 
 
 def _committed(update: dict[str, Any], number: int) -> str:

@@ -87,7 +87,7 @@ def commit(way: Connection, update: bytes, opening: Path | None) -> None:
         digest = tx.update_digest(client.ledger, number, way.name, salt, update)
         _promise(way, client, path, kept, tx.CommitUpdate(number, digest))
     if not way.as_json:
-        show.write(f"{path} opens it: give it to the super nodes with the update, once the commitments are sealed")
+        show.write(f"{path} opens it: send it with the update, once `round sealed` says that you can")
 
 
 @round.command(short_help="Sign the header that closed the commitments.")

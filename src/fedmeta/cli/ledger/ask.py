@@ -9,7 +9,7 @@ import click
 
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import GENESIS, UNITS, Connection, digest_of, reading, whole
-from fedmeta.cli.ledger.rounds import going_on, latest
+from fedmeta.cli.ledger.rounds import closing, going_on, latest
 from fedmeta.errors import UnknownName, UsageError
 
 
@@ -34,6 +34,7 @@ def status(way: Connection) -> None:
         "super nodes": found["super_nodes"],
         "standbys": found["standbys"],
         "round": going_on(round),
+        "ends": closing(round),
         "cohort": [place["member"] for place in round["cohort"]] if round else "-",
         "members": f"{found['members']:,}, {found['candidates']:,} of them candidates",
         "treasury": f"{found['treasury']:,} of {found['supply']:,} units",
@@ -43,7 +44,7 @@ def status(way: Connection) -> None:
     }
     if node["first_block"] > 1:
         facts["pruned"] = f"blocks before {node['first_block']:,}"
-    show.write(show.facts(found["chain_id"], facts))
+    show.write(show.facts(found["chain_id"], {name: value for name, value in facts.items() if value != ""}))
 
 
 @click.command(short_help="Who aggregates in a term.")

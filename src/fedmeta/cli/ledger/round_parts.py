@@ -10,7 +10,7 @@ import click
 
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import GENESIS, HASH, UNITS, Connection, numbers, reading, signing
-from fedmeta.cli.ledger.rounds import NONE, going_on, latest, round
+from fedmeta.cli.ledger.rounds import EXPECTED, NONE, latest, round
 from fedmeta.cli.ledger.sending import deliver, write_new
 from fedmeta.errors import DataError
 from fedmeta.govern.errors import NodeError, ProofError, Refused, Unacknowledged
@@ -40,10 +40,10 @@ def _in_phase(client: "Client", phase: str) -> dict[str, Any]:
     if found is None:
         raise Refused("not-found", NONE)
     if found["phase"] != phase:
+        now = "" if found["settled"] else f"; now {EXPECTED[found['phase']]}"
         raise Refused(
             "wrong-phase",
-            f"round {found['number']} is in phase {found['phase']}: this belongs to phase {phase}; now: "
-            f"{going_on(found)}",
+            f"round {found['number']} is in phase {found['phase']}: this belongs to phase {phase}{now}",
         )
     return found
 

@@ -51,18 +51,20 @@ def latest(client: "Client") -> dict[str, Any] | None:
 
 
 def going_on(found: dict[str, Any] | None) -> str:
-    """Return what is happening in the latest round, and until when."""
+    """Return what is happening in the latest round."""
     if found is None:
         return NONE
     phase, number = found["phase"], found["number"]
     if found["settled"]:
         return f"{number} is {phase} since block {found['settled']:,}; the next begins once a recipe is due"
-    return f"{number}, {phase}: {EXPECTED[phase]}, up to {_closes(found)} at the latest"
+    return f"{number}, {phase}: {EXPECTED[phase]}"
 
 
-def _closes(found: dict[str, Any]) -> str:
-    """Return when the present window of a round closes: both must have come."""
-    return f"block {found['closes']:,} and {show.moment(found['closes_time'])}"
+def closing(found: dict[str, Any] | None) -> str:
+    """Return when the present phase of a round ends, or nothing; its window closes once both have come."""
+    if found is None or found["settled"]:
+        return ""
+    return f"with block {found['closes']:,} and {show.moment(found['closes_time'])}, or once all have"
 
 
 @round.command("show", short_help="Show a round.")
@@ -100,7 +102,7 @@ def _parts(found: dict[str, Any]) -> list[Any]:
     facts = {
         "phase": f"{found['phase']}{f': {said}' if (said := EXPECTED.get(found['phase'])) else ''}",
         "because": f"{REASONS.get(found['reason'], '')} ({found['reason']})" if found["reason"] else "",
-        "ends": "" if over else f"with {_closes(found)}, or once all have",
+        "ends": closing(found),
         "over": f"since block {over:,}" if over else "",
         "attempt": f"{found['attempt']} of {ATTEMPTS}",
         "term": found["term"],

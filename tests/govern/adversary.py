@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
 from random import Random
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.machine.execute import ENDINGS, RULES
@@ -511,30 +511,36 @@ def gain(names, plain, played):
 
 
 def main():
-    """Play so many games, and say what the best strategies gained."""
+    """Play so many games, and say what the best strategies gained: on average, and where they had most luck.
+
+    What one of the adversary's organisations gained counts where all of them together lost nothing.
+    """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--games", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--noise", type=float, default=NOISE, help="by how much honest seats differ in what they measure")
+    parser.add_argument(
+        "--noise", type=float, default=NOISE, help="by how much honest seats differ in what they measure"
+    )
     options = parser.parse_args()
-    best: dict[tuple[str, ...], tuple[float, float]] = {}
+    gained: dict[tuple[str, ...], list[tuple[float, float]]] = {}
     played = flaws = 0
     began = time.monotonic()
     for seed in itertools.count(options.first):
         if played >= options.games:
             break
-        for strategies, outcome, gained in games(seed, noise=options.noise):
+        for strategies, outcome, gains in games(seed, noise=options.noise):
             played += 1
-            together, alone = best.get(strategies, gained)
-            best[strategies] = max(together, gained[0]), max(alone, gained[1] if gained[0] >= 0 else 0.0)
+            gained.setdefault(strategies, []).append(gains)
             flaws += len(outcome.flaws)
             for flaw in outcome.flaws:
                 print(f"seed {seed}, {' and '.join(strategies) or 'honest'}: {flaw}", flush=True)
-    print(f"{played} games in {time.monotonic() - began:.0f} s, {flaws} flaws; the most that was gained, in per cent:")
-    print("   all together   one of them, where all together lost nothing")
-    shown = sorted(best.items(), key=lambda found: -found[1][0])[:12]
-    for strategies, (together, one) in shown:
-        print(f"{100 * together:15.2f} {100 * one:13.2f}   {' and '.join(strategies) or 'honest'}")
+    print(f"{played} games in {time.monotonic() - began:.0f} s, {flaws} flaws; gains of the adversary in per cent:")
+    print("games   mean of all   most of all   most of one")
+    shown = sorted(gained.items(), key=lambda found: -fmean(all_ for all_, _ in found[1]))
+    for strategies, found in shown[:12]:
+        alone = [one for all_, one in found if all_ >= 0]
+        figures = fmean(all_ for all_, _ in found), max(all_ for all_, _ in found), max(alone, default=0.0)
+        print(f"{len(found):5}", *(f"{100 * one:13.2f}" for one in figures), "  ", " and ".join(strategies) or "honest")
     return bool(flaws)
 
 

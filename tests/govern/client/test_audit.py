@@ -12,23 +12,31 @@ from fedmeta.govern.errors import Damaged, NewerSchema, StoreError
 from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.engines.keeping import short_memory
+from tests.govern.playing import CHAIN, TIME, federation, key
 
 SEQUENCER = key("sequencer")
 TIP, FIRST = 45, 7
 """The last block of the ledgers here, and the first one that is whole in the pruned one."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def brief():
+    """Blocks can be pruned after a while that tests can wait for."""
+    with short_memory():
+        yield
+
+
 def grow(engine: EmbeddedEngine, blocks: int) -> None:
     """Make blocks of one transaction each."""
     for _ in range(blocks):
         sequence = engine.query("member", {"name": "hal"})["sequence"]
-        engine.submit(tx.sign(key("hal"), CHAIN, "hal", sequence, tx.Delegate("ann", 1)))
+        engine.submit(tx.sign(key("hal"), engine.origin.digest, "hal", sequence, tx.Delegate("ann", 1)))
         engine.produce(TIME)
 
 
 def genesis() -> Genesis:
-    return federation(**SHORT)
+    return federation()
 
 
 @pytest.fixture(scope="module")

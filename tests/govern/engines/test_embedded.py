@@ -15,10 +15,19 @@ from fedmeta.govern.machine.application import Application
 from fedmeta.govern.state.records import Delegation
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.engines.keeping import short_memory
+from tests.govern.playing import TIME, Play, federation, key
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
+GENESIS = federation().digest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def brief():
+    """Blocks can be pruned after a while that tests can wait for."""
+    with short_memory():
+        yield
 
 
 @pytest.fixture
@@ -32,8 +41,8 @@ def engine(path):
         yield made
 
 
-def sign(name, sequence, body=None):
-    return tx.sign(key(name), CHAIN, name, sequence, body or tx.Delegate("ann", 1))
+def sign(name, sequence, body=None, genesis=GENESIS):
+    return tx.sign(key(name), genesis, name, sequence, body or tx.Delegate("ann", 1))
 
 
 def grow(engine, blocks, name="hal"):
@@ -130,9 +139,43 @@ def test_a_transaction_is_taken_once(engine):
     assert engine.read(lambda app: app.state.need(Delegation, "hal", "ann").shares) == 1_001 * 10**6
 
 
+def part_of_a_round():
+    """Return a commitment of the first round, which the first block schedules."""
+    play = Play()
+    play.wait()
+    return play.sign(*play.update("hal"))
+
+
+def test_a_part_of_a_round_has_no_sequence_number_and_is_taken_once_for_all_that(engine):
+    raw = part_of_a_round()
+    engine.produce(TIME, empty=True)
+    receipt = engine.submit(raw)
+    for _ in range(3):
+        with pytest.raises(Refused, match="already-done"):
+            engine.submit(raw)
+    assert engine.pending == 1
+    engine.produce(TIME)
+    assert receipt.wait(0.0) == Applied(digest(raw), 2, 0)
+    with pytest.raises(Refused, match="already-done"):
+        engine.submit(raw)
+    assert engine.pending == engine._pool_bytes == 0
+
+
+def test_a_part_of_a_round_that_came_too_early_can_come_again(engine):
+    raw = part_of_a_round()
+    with pytest.raises(Refused, match="not-found"):
+        engine.submit(raw)
+    engine.produce(TIME, empty=True)
+    receipt = engine.submit(raw)
+    engine.produce(TIME)
+    assert receipt.wait(0.0).height == 2
+
+
 def test_what_does_not_fit_waits_for_the_next_block(path):
-    with EmbeddedEngine.create(path, federation(max_block_bytes=65_536), SEQUENCER) as engine:
-        raws = [sign("hal", at, tx.SetProfile("x" * 200, "y" * 200, b"")) for at in range(300)]
+    genesis = federation(max_block_bytes=65_536)
+    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
+        body = tx.SetProfile("x" * 200, "y" * 200, b"")
+        raws = [sign("hal", at, body, genesis.digest) for at in range(300)]
         receipts = [engine.submit(raw) for raw in raws]
         heights = []
         while engine.pending:
@@ -263,9 +306,9 @@ def test_a_ledger_goes_on_where_it_was_closed(path):
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """A ledger whose unbonding period is 35 blocks, after 55 blocks with snapshots at 5, 15 and 25."""
+    """A ledger that needs its last 35 blocks, after 55 blocks with snapshots at 5, 15 and 25."""
     path = tmp_path_factory.mktemp("grown") / "ledger.db"
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         for _ in range(3):
             grow(engine, 5)
             engine.snapshot()
@@ -282,7 +325,7 @@ def short(grown, path):
         yield engine
 
 
-def test_pruning_keeps_all_that_the_unbonding_period_needs_and_a_snapshot_to_begin_from(short):
+def test_pruning_keeps_all_that_is_needed_and_a_snapshot_to_begin_from(short):
     last = short.block(55)
     assert short.first == 1
     assert short.prune() == short.first == 16
@@ -302,7 +345,7 @@ def test_pruning_keeps_all_that_the_unbonding_period_needs_and_a_snapshot_to_beg
 
 
 def test_a_proof_that_was_handed_out_before_pruning_still_leads_to_a_header_that_is_kept(path):
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         grow(engine, 5)
         record, proof, _ = engine.prove("member", "hal")
         engine.snapshot()
@@ -312,7 +355,7 @@ def test_a_proof_that_was_handed_out_before_pruning_still_leads_to_a_header_that
 
 
 def test_pruning_without_a_snapshot_to_begin_from_deletes_nothing(path):
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         grow(engine, 50)
         assert engine.prune() == 1
         engine.snapshot()

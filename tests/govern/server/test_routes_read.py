@@ -21,7 +21,8 @@ from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.layout import LAYOUTS, key_of
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, federation
+from tests.govern.engines.keeping import KEPT, short_memory
+from tests.govern.playing import CHAIN, RECIPE, federation
 from tests.govern.server.nodes import SEQUENCER, Asked, played, replayed
 
 PLAY = played()
@@ -41,11 +42,12 @@ def node(tmp_path_factory):
 def pruned(tmp_path_factory):
     engine = replayed(tmp_path_factory.mktemp("pruned") / "ledger.db")
     play = played()
-    engine.snapshot()
-    for _ in range(play.parameters.unbonding_period + 2):
-        engine.produce(play.chain.time, empty=True)
-    engine.snapshot()
-    assert engine.prune() == play.height + 1
+    with short_memory():
+        engine.snapshot()
+        for _ in range(KEPT + 2):
+            engine.produce(play.chain.time, empty=True)
+        engine.snapshot()
+        assert engine.prune() == play.height + 1
     asked = Asked(engine)
     yield asked
     asked.close()
@@ -84,14 +86,14 @@ ARGUMENTS = {
     "fault": {"number": 1},
     "proposal": {"number": 1},
     "proposals": {"after": 0},
-    "challenge": {"number": 1},
+    "registrations": {"recipe": RECIPE.hex()},
 }
 
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_is_answered_from_the_state(node, name):
     arguments = ARGUMENTS.get(name, {})
-    due = query(PLAY.state, name, **arguments)
+    due = query(PLAY.state, name, **{key: RECIPE if key == "recipe" else one for key, one in arguments.items()})
     assert node.json(f"/query/{name}", params=arguments) == json_form(due)
 
 
@@ -101,14 +103,15 @@ def test_what_can_be_asked_is_listed_with_its_arguments(node):
     for one in said:
         assert one["meaning"]
         assert set(one["optional"]) <= set(one["arguments"])
-        assert set(one["arguments"].values()) <= {"str", "int"}
+        assert set(one["arguments"].values()) <= {"str", "int", "bytes"}
 
 
 @pytest.mark.parametrize(
     ("url", "due"),
     [
         ("/query/proposal?number=2", (404, "not-found")),
-        ("/query/challenge?number=2", (404, "not-found")),
+        ("/query/registrations?recipe=xyz", (400, "bad-value")),
+        ("/query/registrations", (400, "bad-value")),
         ("/query/member?name=nobody", (404, "unknown-member")),
         ("/query/nothing", (404, "not-found")),
         ("/query/member", (400, "bad-value")),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fedmeta.govern.engines.clock import BlockClock
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
 from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.machine.header import SignedHeader
 from fedmeta.govern.server.explaining import Explainer
 from fedmeta.govern.server.json import block_messages, json_form, to_json
@@ -76,6 +77,7 @@ class Node:
         self._stopped = asyncio.Event()
         self._closing = asyncio.Event()
         self._pending: Counter[str] = Counter()
+        """How many with a sequence number wait for a block, by member."""
         self._latest: tuple[int, bytes] = (-1, b"")
         self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
         self._genesis: dict[bool, bytes] = {}
@@ -184,14 +186,15 @@ class Node:
 
     def _submit(self, raw: bytes, member: str) -> Receipt:
         receipt = self.engine.submit(raw)
-        self._pending[member] += 1
+        counts = not is_of_round(raw)
+        self._pending[member] += counts
         self.receipts[receipt.digest] = receipt
-        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest))
+        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest, counts))
         return receipt
 
-    def _answered(self, member: str, digest: bytes, _: "Future[Applied]") -> None:
+    def _answered(self, member: str, digest: bytes, counts: bool, _: "Future[Applied]") -> None:
         del self.receipts[digest]
-        self._pending[member] -= 1
+        self._pending[member] -= counts
         if not self._pending[member]:
             del self._pending[member]
 

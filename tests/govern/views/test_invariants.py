@@ -21,7 +21,6 @@ from fedmeta.govern.wire.parts import Seat
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import Play
 
-
 LEFT = 6
 """The height at which stake has left."""
 

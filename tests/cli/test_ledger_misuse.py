@@ -299,6 +299,22 @@ def test_what_does_not_belong_in_a_round_is_refused_with_its_code_and_changes_no
         no("already-done", "round", "reveal", tmp_path / "north.result", by="north")
 
 
+def test_a_header_of_another_ledger_is_neither_believed_nor_sealed(fedmeta, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    other = ("--genesis", make(tmp_path / "elsewhere") / "genesis.cbor")
+    with gathered(tmp_path) as party:
+        party.play_commits(tmp_path)
+        for words, by in ((("round", "sealed"), None), (("round", "seal"), "north")):
+            refused(party.run(*words, *other, by=by), 1, "the header is of the ledger of genesis")
+        assert party.ask("round")["seals"] == []
+        # Seals of another header, as of another history, do not count for this one.
+        party.must("send", party.signed("north", tx.Seal(1, bytes(32))))
+        for name in ("east", "south", "west"):
+            party.must("send", party.signed(name, tx.Seal(1, b"\1" * 32)))
+        done = party.run("round", "sealed", "--json")
+        assert (done.code, done.json["power"], done.json["sealed"]) == (1, 0, False)
+
+
 def test_scores_that_no_command_commits_to_are_refused_when_they_are_opened(tmp_path):
     salt = bytes(32)
     with gathered(tmp_path) as party:

@@ -25,6 +25,7 @@ from fedmeta.errors import FedmetaError
 REFUSALS = {
     "malformed": "the bytes are not a transaction in the one canonical form",
     "too-large": "the transaction, or a list in it, is larger than the parameters allow",
+    "wrong-protocol": "the ledger goes on by the rules of another version of fedmeta",
     "wrong-chain": "the transaction is for another ledger: for another genesis",
     "unknown-member": "nobody of this name is a member",
     "not-active": "the member has left, or has been removed",

@@ -22,10 +22,12 @@ from tests.govern.attacks.means import (
     signed,
     worth,
 )
-from tests.govern.playing import CHAIN, MODEL, RECIPE, SHORT, Play, federation, key
+from tests.govern.playing import SHORT, Play, federation, key
 from tests.oracles import ed25519 as oracle
 
-# Replay, and other chains
+LEDGER = federation().digest
+
+# Replay, and other ledgers
 
 
 def test_replaying_a_transaction_is_refused_in_its_block_and_for_ever():
@@ -44,7 +46,7 @@ def test_replaying_after_leaving_and_coming_back_is_refused():
     for body in (tx.Delegate("ann", 10), tx.Undelegate("ann", 10)):
         raws.append(play.sign("lou", body))
         play.run(raws[-1])
-    play.wait(play.parameters.unbonding_period)
+    play.wait(play.parameters.unbonding_blocks)
     raws.append(play.sign("lou", tx.Leave()))
     assert not codes(play.run(raws[-1]))
     assert {play.refusal_of(raw) for raw in raws} == {"not-active"}
@@ -62,12 +64,43 @@ def test_what_was_signed_ahead_dies_with_the_key():
     assert play.refusal_of(raw) == "bad-signature"
 
 
-def test_a_transaction_for_another_chain_is_refused_whoever_signs():
+def test_a_transaction_for_another_ledger_is_refused_whoever_signs():
     play = Play()
-    other = tx.sign(key("hal"), "other", "hal", 0, tx.Claim())
+    other = tx.sign(key("hal"), digest(b"another genesis"), "hal", 0, tx.Claim())
     assert play.refusal_of(other) == "wrong-chain"
     content = codec.decode(other)
-    assert play.refusal_of(codec.encode([CHAIN, *content[1:]])) == "bad-signature"
+    assert play.refusal_of(codec.encode([LEDGER, *content[1:]])) == "bad-signature"
+
+
+@pytest.mark.parametrize("genesis", [b"", bytes(31), bytes(33), "play", 0, None])
+def test_a_ledger_is_named_by_32_bytes(genesis):
+    content = codec.decode(Play().sign("hal", tx.Claim()))
+    assert Play().refusal_of(codec.encode([genesis, *content[1:]])) == "malformed"
+
+
+@pytest.mark.parametrize("kind", sorted(tx.OF_ROUNDS))
+def test_parts_of_rounds_carry_no_sequence_number(kind):
+    play = Play()
+    bodies = {
+        "commit-update": tx.CommitUpdate(1, LIE),
+        "seal": tx.Seal(1, LIE),
+        "hold": tx.Hold(1, 1, ("ann",)),
+        "attest": tx.Attest(1, 1, LIE),
+        "reveal": tx.Reveal(1, 1, LIE, (), LIE),
+    }
+    content = codec.decode(tx.sign(key("ann"), LEDGER, "ann", 9, bodies[kind]))
+    assert content[2] == 0
+    assert play.refusal_of(signed([*content[:2], 1, *content[3:5]], key("ann"))) == "malformed"
+    assert not tx.OF_ROUNDS & {"claim", "vote", "rotate-key", "set-machine-key", "join-recipe", "leave-recipe"}
+
+
+def test_the_sequence_of_an_account_goes_on_whatever_is_done_in_rounds():
+    play = Play()
+    ahead = play.sign("ann", tx.Bond(1))
+    play.round()
+    assert play.member("ann").sequence == 0
+    assert not codes(play.run(ahead))
+    assert play.member("ann").sequence == 1
 
 
 @pytest.mark.parametrize(
@@ -99,25 +132,6 @@ def test_a_signature_made_for_something_else_signs_no_transaction():
         assert play.refusal_of(codec.encode([*content, key("hal").sign(message)])) == "bad-signature"
 
 
-def test_proofs_receipts_and_commitments_of_another_chain_are_refused():
-    play = Play()
-    new = key("new")
-    proof = new.sign(tx.possession("other", "hal", new.public))
-    assert play.refusal("hal", tx.RotateKey(new.public, proof)) == "bad-signature"
-    play.open()
-    name, update = play.update(play.latest.cohort[0])
-    message = tx.receipt("other", 1, name, update.digest, update.examples)
-    receipts = tuple((one, key(one).sign(message)) for one, _ in update.receipts)
-    assert play.refusal(name, replace(update, receipts=receipts)) == "bad-receipts"
-    play.to_commit()
-    opening = play.opening("ann")
-    parts = opening.result, opening.scores, opening.salt
-    foreign = tx.commitment("other", 1, "ann", *parts)
-    play.must(*(play.attestation(one, play.opening(one)) for one in ("bob", "cat", "dan")))
-    play.must(("ann", tx.Attest(1, foreign)))
-    assert play.refusal("ann", opening) == "bad-reveal"
-
-
 # Malleated encodings
 
 
@@ -141,7 +155,7 @@ AMOUNT, TO = text("amount"), text("candidate")
 
 def forms(sequence, signature):
     """Yield the one encoding of "delegate 700 units to ann" first, then others of these or nearly these values."""
-    parts = [text("play"), text("hal"), head(0, sequence, 0), text("delegate")]
+    parts = [octets(LEDGER), text("hal"), head(0, sequence, 0), text("delegate")]
     fields = AMOUNT + head(0, 700, 2) + TO + text("ann")
     tail = octets(signature)
     plain = head(4, 6, 0) + b"".join(parts) + head(5, 2, 0) + fields + tail
@@ -149,7 +163,7 @@ def forms(sequence, signature):
     for width in (1, 2, 4, 8):
         longer = [*parts[:2], head(0, sequence, width), parts[3]]
         yield f"sequence in {width}", head(4, 6, 0) + b"".join(longer) + head(5, 2, 0) + fields + tail
-        longer = [text("play", width), *parts[1:]]
+        longer = [parts[0], text("hal", width), *parts[2:]]
         yield f"text length in {width}", head(4, 6, 0) + b"".join(longer) + head(5, 2, 0) + fields + tail
         yield f"list length in {width}", head(4, 6, width) + plain[1:]
         yield f"map length in {width}", head(4, 6, 0) + b"".join(parts) + head(5, 2, width) + fields + tail
@@ -166,14 +180,15 @@ def forms(sequence, signature):
     yield "a key as bytes", begin + head(5, 2, 0) + octets(b"amount", 0) + fields[len(AMOUNT) :] + tail
     yield "a list without end", b"\x9f" + plain[1:] + b"\xff"
     yield "a map without end", begin + b"\xbf" + fields + b"\xff" + tail
-    yield "text in pieces", head(4, 6, 0) + b"\x7f" + text("pl") + text("ay") + b"\xff" + plain[6:]
+    rest = b"".join(parts[2:]) + head(5, 2, 0) + fields + tail
+    yield "text in pieces", head(4, 6, 0) + parts[0] + b"\x7f" + text("h") + text("al") + b"\xff" + rest
     yield "bytes in pieces", plain[: -len(tail)] + b"\x5f" + octets(signature[:32]) + octets(signature[32:]) + b"\xff"
     yield "a small bignum", begin + head(5, 2, 0) + AMOUNT + b"\xc2\x42\x02\xbc" + TO + text("ann") + tail
     yield "a padded bignum", begin + head(5, 2, 0) + AMOUNT + b"\xc2\x43\x00\x02\xbc" + TO + text("ann") + tail
     yield "a float", begin + head(5, 2, 0) + AMOUNT + cbor2.dumps(700.0) + TO + text("ann") + tail
     yield "a half float", begin + head(5, 2, 0) + AMOUNT + b"\xf9\x61\x78" + TO + text("ann") + tail
     yield "a tagged whole", b"\xd9\xd9\xf7" + plain
-    yield "a tagged text", head(4, 6, 0) + b"\xd8\x20" + plain[1:]
+    yield "a tagged text", head(4, 6, 0) + parts[0] + b"\xd8\x20" + parts[1] + rest
     yield "a byte more", plain + b"\x00"
     yield "itself twice", plain + plain
     yield "a byte less", plain[:-1]
@@ -246,7 +261,7 @@ def test_an_amount_that_is_none_is_refused_wherever_amounts_are(amount):
         ("ivy", "redelegate", {"source": "bob", "destination": "ann"}),
         ("ivy", "cancel-unbonding", {"candidate": "bob", "created": play.height}),
     ]:
-        content = [CHAIN, name, play.member(name).sequence, kind, {**values, "amount": amount}]
+        content = [LEDGER, name, play.member(name).sequence, kind, {**values, "amount": amount}]
         assert play.refusal_of(signed(content, key(name))) == "bad-amount", kind
     action = {"kind": "spend", "member": "ivy", "amount": amount}
     assert play.refusal("ivy", tx.Propose("Spend", action)) == "bad-amount"
@@ -256,7 +271,7 @@ def test_a_float_has_no_encoding_at_all():
     with pytest.raises(Malformed):
         codec.encode({"amount": 700.0})
     play = Play()
-    content = [CHAIN, "ivy", 0, "delegate", {"amount": 700.5, "candidate": "ann"}]
+    content = [LEDGER, "ivy", 0, "delegate", {"amount": 700.5, "candidate": "ann"}]
     message = b"fedmeta transaction\0" + cbor2.dumps(content, canonical=True)
     assert play.refusal_of(cbor2.dumps([*content, key("ivy").sign(message)], canonical=True)) == "malformed"
 
@@ -293,20 +308,30 @@ def test_what_is_too_large_is_refused_before_it_is_read():
 
 NAMES = [f"n{at:05}" for at in range(7_000)]
 LONG = "x" * 60_000
+REVEAL = {"round": 1, "attempt": 1, "result": LIE, "scores": [], "salt": LIE}
 
 
 def answer(play, raw):
     """Return what is said to who sent a transaction that is refused."""
-    return attempt(begin(play.state, play.height + 1, play.chain.time), 0, raw)
+    return attempt(begin(play.state, play.next_block(time=0)), 0, raw)
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "values", "code"),
     [
-        ("ann", "post-manifest", {"members": NAMES, "round": 1, "attempt": 0}, "malformed"),
-        ("ann", "post-manifest", {"members": NAMES[:1_000], "round": 1, "attempt": 0}, "bad-value"),
-        ("ann", "reveal", {"round": 1, "result": LIE, "scores": [1] * 60_000, "salt": LIE}, "malformed"),
-        ("ann", "reveal", {"round": 1, "result": LIE, "scores": [1] * 1_000, "salt": LIE}, "wrong-phase"),
+        ("ann", "hold", {"members": NAMES, "round": 1, "attempt": 1}, "malformed"),
+        ("ann", "hold", {"members": NAMES[:1_000], "round": 1, "attempt": 1}, "not-found"),
+        ("ann", "hold", {"members": [LONG], "round": 1, "attempt": 1}, "bad-value"),
+        ("ann", "attest", {"commitment": b"short", "round": 1, "attempt": 1}, "bad-value"),
+        ("ann", "seal", {"header": bytes(33), "round": 1}, "bad-value"),
+        ("ann", "reveal", {**REVEAL, "scores": [1] * 60_000}, "malformed"),
+        ("ann", "reveal", {**REVEAL, "scores": [1] * 1_000}, "wrong-phase"),
+        ("ann", "reveal", {**REVEAL, "scores": [1_000_001]}, "bad-value"),
+        ("ann", "reveal", {**REVEAL, "salt": b""}, "bad-value"),
+        ("hal", "commit-update", {"round": 1, "digest": bytes(31)}, "bad-value"),
+        ("hal", "join-recipe", {"recipe": bytes(31)}, "bad-value"),
+        ("hal", "set-machine-key", {"public": bytes(31), "proof": bytes(64)}, "bad-value"),
+        ("hal", "set-machine-key", {"public": bytes(32), "proof": bytes(63)}, "bad-value"),
         ("hal", "set-profile", {"title": LONG, "address": "", "tls": b""}, "bad-value"),
         ("hal", "set-profile", {"title": "a\nb", "address": "", "tls": b""}, "bad-value"),
         ("hal", "set-profile", {"title": "", "address": "", "tls": b"x"}, "bad-value"),
@@ -330,11 +355,9 @@ def answer(play, raw):
 )
 def test_oversized_and_odd_fields_are_refused_in_few_words(name, kind, values, code):
     play = Play()
-    play.to_manifest()
+    play.to_deliver()
     sequence = play.member(name).sequence if name in ("ann", "hal") else 0
-    if kind == "post-manifest":
-        values = {**values, "aggregate": MODEL, "model": RECIPE}
-    raw = signed([CHAIN, name, sequence, kind, values], key(name))
+    raw = signed([LEDGER, name, sequence, kind, values], key(name))
     assert len(raw) <= 65_536
     assert play.refusal_of(raw) == code
     said = answer(play, raw)
@@ -353,7 +376,7 @@ def test_not_even_what_cannot_be_decoded_is_repeated_at_length():
 def test_nothing_refused_leaves_a_trace_but_its_event():
     play = Play()
     before = play.member("hal")
-    bad = [b"", b"\xff", play.sign("hal", tx.Claim(), ahead=5), play.sign("hal", tx.Judge(1, LIE))]
+    bad = [b"", b"\xff", play.sign("hal", tx.Claim(), ahead=5), play.sign("hal", tx.CastVote(1, "yes"))]
     events = play.run(*bad)
     assert [type(one) for one in events[: len(bad)]] == [TransactionRefused] * len(bad)
     assert play.member("hal") == before

@@ -7,7 +7,7 @@ import pytest
 from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.rules.proposals import count_votes
 from fedmeta.govern.rules.stake import INDEX_SCALE, SHARES_PER_UNIT, THINNEST, give_voters
-from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.parameters import MILLION, PHASES
 from fedmeta.govern.state.records import Proposal, Term, Vote
 from fedmeta.govern.views.invariants import check_seats, supply_parts
 from fedmeta.govern.wire import transactions as tx
@@ -150,11 +150,9 @@ def test_stake_that_comes_for_one_payment_is_bound_for_the_whole_unbonding_perio
     play = Play(**SHORT)
     openings = play.to_reveal()
     play.must(*openings.items(), ("ivy", tx.Delegate("ann", 9_000)))
-    while play.chain.round == 1:
-        play.wait()
     free = play.member("ivy").free
     play.must(("ivy", tx.Undelegate("ann", 9_000)))
-    out = play.height + play.parameters.unbonding_period
+    out = play.height + play.parameters.unbonding_blocks
     play.wait_until(out - 1)
     assert play.member("ivy").free == free
     play.wait()
@@ -181,9 +179,9 @@ def power_of(stakes, organisations, **options):
 def test_splitting_an_organisation_into_identities_buys_neither_seats_nor_power(identities, super_nodes):
     others = {f"other-{at}": 2_000 for at in range(7)}
     parts = {f"big-{at}": 120_000 // identities for at in range(identities)}
-    periods = {"evidence_age": 100, "unbonding_period": 300}
-    seats, power = power_of({**others, **parts}, dict.fromkeys(parts, "big"), super_nodes=super_nodes, **periods)
-    assert seats <= max(1, (super_nodes - 1) // 3)
+    windows = {f"{phase}_blocks": 24 for phase in PHASES}
+    seats, power = power_of({**others, **parts}, dict.fromkeys(parts, "big"), super_nodes=super_nodes, **windows)
+    assert seats == 1
     assert power <= 330_000
 
 

@@ -321,10 +321,8 @@ def test_without_room_nothing_is_acknowledged_and_with_room_it_goes_on(tmp_path)
         for height, more in enumerate((0, 10, FRAME, block // 2, block - 1), 4):
             due = engine.app_hash
             (sequence,) = {engine.query("member", {"name": "ivy"})["sequence"]}
-            raws = [
-                tx.sign(key("ivy"), engine.origin.digest, "ivy", sequence + at, tx.Delegate("ann", 1))
-                for at in range(2)
-            ]
+            ledger, body = engine.origin.digest, tx.Delegate("ann", 1)
+            raws = [tx.sign(key("ivy"), ledger, "ivy", sequence + at, body) for at in range(2)]
             receipts = [engine.submit(raw) for raw in raws]
             with room(log.stat().st_size + more):
                 for _ in range(2):

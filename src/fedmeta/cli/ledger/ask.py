@@ -9,7 +9,7 @@ import click
 
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import GENESIS, UNITS, Connection, digest_of, reading, whole
-from fedmeta.cli.ledger.rounds import going_on, latest
+from fedmeta.cli.ledger.rounds import closing, going_on, latest
 from fedmeta.errors import UnknownName, UsageError
 
 
@@ -27,23 +27,24 @@ def status(way: Connection) -> None:
     if way.as_json:
         show.write_json({**found, "node": node})
         return
+    upgrade = f"; {found['upgrade_to']} from block {found['upgrade_at']:,} on" if found["upgrade_at"] else ""
     facts = {
         "block": f"{found['height']:,}, of {show.moment(found['time'])}",
         "term": f"{found['term']}, until block {found['term_ends']:,}",
         "super nodes": found["super_nodes"],
         "standbys": found["standbys"],
         "round": going_on(round),
+        "ends": closing(round),
         "cohort": [place["member"] for place in round["cohort"]] if round else "-",
         "members": f"{found['members']:,}, {found['candidates']:,} of them candidates",
         "treasury": f"{found['treasury']:,} of {found['supply']:,} units",
         "voting": [f"proposal {one}" for one in found["voting"]] or "on nothing",
+        "protocol": f"{found['protocol']}{upgrade}",
         "node": f"{way.node}, {node['fault'] or 'all is well'}",
     }
-    if found["upgrade_at"]:
-        facts["upgrade"] = f"to protocol {found['upgrade_to']} from block {found['upgrade_at']:,} on"
     if node["first_block"] > 1:
         facts["pruned"] = f"blocks before {node['first_block']:,}"
-    show.write(show.facts(found["chain_id"], facts))
+    show.write(show.facts(found["chain_id"], {name: value for name, value in facts.items() if value != ""}))
 
 
 @click.command(short_help="Who aggregates in a term.")

@@ -29,7 +29,7 @@ def members() -> None:
     """
 
 
-@members.command("show")
+@members.command("show", short_help="List members, or show one.")
 @click.argument("name", required=False)
 @click.option("--after", metavar="NAME", help="List the members after this name.")
 @click.option("--limit", metavar="N", type=click.IntRange(1, 1000), help="List so many at most.  [default: 100]")
@@ -110,7 +110,7 @@ def _at(one: dict[str, Any]) -> str:
     return f"{one['completes']:,}, {show.moment(one['completes_time'])}"
 
 
-@members.command()
+@members.command(short_help="Sign with another key.")
 @click.argument("new", metavar="NEW-KEY", type=click.Path(path_type=Path))
 @signing
 def rotate(way: Connection, new: Path) -> None:
@@ -129,7 +129,7 @@ def rotate(way: Connection, new: Path) -> None:
         show.write(f"from the next block on {way.name} signs by {new}: use --key {new} --as {way.name}")
 
 
-@members.command("machine-key")
+@members.command("machine-key", short_help="Let another key sign in rounds.")
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--none", "back", is_flag=True, help="Take it back: the account's key signs in rounds again.")
 @signing
@@ -160,7 +160,7 @@ def _proof(client: "Client", way: Connection, key: "Key") -> bytes:
     return key.sign(tx.possession(client.ledger, way.name, key.public))
 
 
-@members.command()
+@members.command(short_help="Change name, address or TLS key.")
 @click.option("--title", help="The member's full name.")
 @click.option("--address", help="Where its node is.")
 @click.option("--tls", metavar="HASH|FILE", type=HASH, help="SHA-256 of its node's TLS key, or the file it is of.")
@@ -186,7 +186,7 @@ def _present(client: "Client", name: str) -> dict[str, Any]:
     return client.query("member", name=name)
 
 
-@members.command()
+@members.command(short_help="Leave the federation.")
 @signing
 def leave(way: Connection) -> None:
     """Leave the federation, with nothing staked, on its way out or left to claim.

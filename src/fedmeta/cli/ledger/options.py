@@ -78,6 +78,10 @@ def _trusted(path: Path | None) -> "Genesis | None":
 class Shown(click.Group):
     """A group that shows something where no command of its own is named: `NAME [WHAT]` is `NAME show [WHAT]`."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they are declared."""
+        return list(self.commands)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `show` before what is no command and no question for help."""
         if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):

@@ -34,7 +34,7 @@ def _propose(way: Connection, title: str, kind: str, /, **values: Any) -> None:
     send(way, tx.Propose(title, {"kind": kind, **values}))
 
 
-@propose.command()
+@propose.command(short_help="Change parameters.")
 @click.argument("changes", metavar="NAME=VALUE...", nargs=-1, required=True)
 @_title
 @signing
@@ -53,7 +53,7 @@ def parameters(way: Connection, changes: tuple[str, ...], title: str) -> None:
         _propose(way, title, "set-parameters", values=values)
 
 
-@propose.command()
+@propose.command(short_help="Admit a member.")
 @click.argument("member")
 @click.argument("organisation")
 @click.argument("public", metavar="PUBLIC-KEY", type=PUBLIC_KEY)
@@ -70,7 +70,7 @@ def admit(way: Connection, member: str, organisation: str, public: bytes, full_n
     _propose(way, title, "admit", member=member, organisation=organisation, public=public, title=full_name)
 
 
-@propose.command()
+@propose.command(short_help="Remove a member.")
 @click.argument("member")
 @_title
 @signing
@@ -84,7 +84,7 @@ def remove(way: Connection, member: str, title: str) -> None:
     _propose(way, title, "remove", member=member)
 
 
-@propose.command()
+@propose.command(short_help="Pay a member out of the treasury.")
 @click.argument("member")
 @click.argument("amount", type=UNITS)
 @_title
@@ -99,7 +99,7 @@ def spend(way: Connection, member: str, amount: int, title: str) -> None:
     _propose(way, title, "spend", member=member, amount=amount)
 
 
-@propose.command()
+@propose.command(short_help="Undo a slash.")
 @click.argument("fault", type=UNITS)
 @_title
 @signing
@@ -113,7 +113,7 @@ def annul(way: Connection, fault: int, title: str) -> None:
     _propose(way, title, "annul-slash", fault=fault)
 
 
-@propose.command()
+@propose.command(short_help="Register a recipe, change or retire it.")
 @click.argument("digest", metavar="RECIPE", type=HASH)
 @click.option("--model", metavar="HASH|FILE", type=HASH, help="The model that training starts from.")
 @click.option("--name", help="What the recipe is called.")
@@ -153,7 +153,7 @@ def recipe(
     _propose(way, title, "recipe", **values)
 
 
-@propose.command()
+@propose.command(short_help="Go on by the rules of a later protocol.")
 @click.argument("protocol", type=UNITS)
 @click.argument("height", type=UNITS)
 @_title
@@ -275,7 +275,8 @@ def _recipe_told(of: dict[str, Any]) -> str:
     what = f"recipe {show.short(of['digest'])} {show.short(of['title'])}"
     if not of["active"]:
         return f"no more {what}"
-    return f"{what}, from model {show.short(of['model'])} on, every {of['interval']:,} blocks at most"
+    apart = f", rounds {of['interval']:,} blocks apart at least" if of["interval"] else ""
+    return f"{what}, from model {show.short(of['model'])} on{apart}"
 
 
 def _action(action: dict[str, Any]) -> str:

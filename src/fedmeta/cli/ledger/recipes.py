@@ -29,7 +29,7 @@ def recipes() -> None:
     """
 
 
-@recipes.command("show")
+@recipes.command("show", short_help="List recipes, or show one.")
 @click.argument("recipe", metavar="[HASH|FILE]", required=False, type=HASH)
 @reading
 def show_(way: Connection, recipe: bytes | None) -> None:
@@ -74,7 +74,7 @@ def _parts(one: dict[str, Any], joined: list[dict[str, Any]]) -> list[Any]:
     return [show.facts(one["title"], facts), people if rows else "nobody contributes to it: `recipes join` does"]
 
 
-@recipes.command()
+@recipes.command(short_help="Contribute to a recipe.")
 @click.argument("recipe", metavar="[HASH|FILE]", required=False, type=HASH)
 @signing
 def join(way: Connection, recipe: bytes | None) -> None:
@@ -90,7 +90,7 @@ def join(way: Connection, recipe: bytes | None) -> None:
         deliver(way, client, tx.JoinRecipe(_one(client, recipe)))
 
 
-@recipes.command()
+@recipes.command(short_help="Contribute to it no longer.")
 @click.argument("recipe", metavar="[HASH|FILE]", required=False, type=HASH)
 @signing
 def leave(way: Connection, recipe: bytes | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import GENESIS, HASH, UNITS, Connection, numbers, reading, signing
-from fedmeta.cli.ledger.rounds import NONE, going_on, latest, round
+from fedmeta.cli.ledger.rounds import EXPECTED, NONE, latest, round
 from fedmeta.cli.ledger.sending import deliver, write_new
 from fedmeta.errors import DataError
 from fedmeta.govern.engines.disk import read_file
@@ -23,12 +24,15 @@ __all__ = ["round"]
 
 MILLION = 1_000_000
 
-_opening = click.option(
-    "--opening",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A new file for what opens it.  [default: KIND-ROUND-NAME.json]",
-)
+
+def _opening(default: str) -> Callable[..., Any]:
+    """Return the option of a new file for what opens a commitment."""
+    return click.option(
+        "--opening",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"A new file for what opens it.  [default: {default}]",
+    )
 
 
 def _in_phase(client: "Client", phase: str) -> dict[str, Any]:
@@ -37,10 +41,10 @@ def _in_phase(client: "Client", phase: str) -> dict[str, Any]:
     if found is None:
         raise Refused("not-found", NONE)
     if found["phase"] != phase:
+        now = "" if found["settled"] else f"; now {EXPECTED[found['phase']]}"
         raise Refused(
             "wrong-phase",
-            f"round {found['number']} is in phase {found['phase']}: this belongs to phase {phase}; now: "
-            f"{going_on(found)}",
+            f"round {found['number']} is in phase {found['phase']}: this belongs to phase {phase}{now}",
         )
     return found
 
@@ -57,9 +61,9 @@ def _promise(way: Connection, client: "Client", path: Path, opening: dict[str, A
         raise
 
 
-@round.command()
+@round.command(short_help="Commit to an update.")
 @click.argument("update", metavar="HASH|FILE", type=HASH)
-@_opening
+@_opening("update-ROUND-NAME.json")
 @signing
 def commit(way: Connection, update: bytes, opening: Path | None) -> None:
     """Commit to an update, as a member of the cohort: to its hash, one's name and a secret of 32 bytes.
@@ -84,10 +88,10 @@ def commit(way: Connection, update: bytes, opening: Path | None) -> None:
         digest = tx.update_digest(client.ledger, number, way.name, salt, update)
         _promise(way, client, path, kept, tx.CommitUpdate(number, digest))
     if not way.as_json:
-        show.write(f"{path} opens it: give it to the super nodes with the update, once the commitments are sealed")
+        show.write(f"{path} opens it: send it with the update, once `round sealed` says that you can")
 
 
-@round.command()
+@round.command(short_help="Sign the header that closed the commitments.")
 @GENESIS
 @signing
 def seal(way: Connection, genesis: Path | None) -> None:
@@ -106,7 +110,7 @@ def seal(way: Connection, genesis: Path | None) -> None:
         deliver(way, client, tx.Seal(found["number"], header.hash))
 
 
-@round.command()
+@round.command(short_help="Check that enough seats have signed it.")
 @click.argument("number", required=False, type=UNITS)
 @GENESIS
 @reading
@@ -115,7 +119,8 @@ def sealed(way: Connection, number: int | None, genesis: Path | None) -> None:
 
     The header of the block with which they closed is fetched and checked, and so are the seals: how much of the
     power has signed this header? The exit code is 1 unless it is more than two thirds. A sequencer that shows you
-    another history than the super nodes cannot have that many; give the genesis that you trust.
+    another history than the super nodes cannot have that many. Give the genesis that you trust, and compare the seats'
+    keys with those that you know: both are otherwise the word of the node and of the sequencer.
 
     \b
     Example:
@@ -125,36 +130,40 @@ def sealed(way: Connection, number: int | None, genesis: Path | None) -> None:
     from fedmeta.govern.rules.members import machine_key_at
 
     with way.reader(genesis) as client:
-        latest: int = client.status()["round"]
-        number = latest if number is None else number
-        record = client.proof("round", number)
+        due = client.status()["round"] if number is None else number
+        record = client.proof("round", due)
         if not record.committed:
-            raise Refused("wrong-phase", f"the commitments of round {number} are not closed: it is in {record.phase}")
+            raise Refused(
+                "wrong-phase", f"the commitments of round {due} are not closed: it is in phase {record.phase}"
+            )
         header, height = client.checked_header(record.committed), client.status()["height"]
         keys = {
             machine_key_at(client.proof("member", seat.candidate), height): (seat.candidate, seat.power)
             for seat in record.seats
         }
-        raws = _seals(client, number, record.committed, height)
+        raws = _seals(client, due, record.committed, height)
         powers = {key: power for key, (_, power) in keys.items()}
-        signed = sealed_by(client.ledger, number, header.hash, powers, raws)
+        signed = sealed_by(client.ledger, due, header.hash, powers, raws)
     total, held = sum(powers.values()), sum(powers[key] for key in signed)
     enough = held * 3 > total * 2
     if way.as_json:
-        seats = [name for key, (name, _) in keys.items() if key in signed]
-        value = {"round": number, "height": header.height, "header": header.hash, "seats": seats, "sealed": enough}
+        seats = [
+            {"candidate": name, "key": key, "power": power, "sealed": key in signed}
+            for key, (name, power) in keys.items()
+        ]
+        value = {"round": due, "height": header.height, "header": header.hash, "seats": seats, "sealed": enough}
         show.write_json({**value, "power": held, "total": total})
     else:
         rows = [
-            (name, power, show.percent(power * MILLION // total), key in signed) for key, (name, power) in keys.items()
+            (name, key, power, show.percent(power * MILLION // total), key in signed)
+            for key, (name, power) in keys.items()
         ]
         facts = {"closed with": f"block {header.height:,}", "header": show.Whole(header.hash.hex())}
-        show.write(
-            show.facts(f"Round {number}", facts), show.table("", ("seat", "power", "of all", "has signed it"), rows)
-        )
-    said = f"seats with {show.percent(held * MILLION // total)} of the power have signed the header of block"
+        headings = ("seat", "signs by", "power", "of all", "has signed it")
+        show.write(show.facts(f"Round {due}", facts), show.table("", headings, rows))
+    said = f"seats with {show.percent(held * MILLION // total)} of the power signed the header of block"
     if not enough:
-        raise ProofError(f"round {number} is not sealed: {said} {header.height:,}, it must be more than two thirds")
+        raise ProofError(f"round {due} is not sealed: {said} {header.height:,}, it must be more than two thirds")
     if not way.as_json:
         show.write(f"\nSealed: {said} {header.height:,}. What was committed can be sent.")
 
@@ -173,7 +182,7 @@ def _seals(client: "Client", number: int, committed: int, height: int) -> list[b
     return found
 
 
-@round.command()
+@round.command(short_help="Say whose updates one holds.")
 @click.argument("members", metavar="[MEMBER]...", nargs=-1)
 @signing
 def hold(way: Connection, members: tuple[str, ...]) -> None:
@@ -193,7 +202,7 @@ def hold(way: Connection, members: tuple[str, ...]) -> None:
         deliver(way, client, tx.Hold(found["number"], found["attempt"], tuple(sorted(names))))
 
 
-@round.command()
+@round.command(short_help="Check an update against its commitment.")
 @click.argument("opening", metavar="OPENING", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("update", metavar="HASH|FILE", type=HASH)
 @reading
@@ -224,7 +233,7 @@ def opens(way: Connection, opening: Path, update: bytes) -> None:
         show.write(f"it is what {name} committed to in round {found['round']}")
 
 
-@round.command()
+@round.command(short_help="Commit to a result and to scores.")
 @click.argument("result", metavar="HASH|FILE", type=HASH)
 @click.option(
     "--score",
@@ -233,7 +242,7 @@ def opens(way: Connection, opening: Path, update: bytes) -> None:
     multiple=True,
     help="How useful a member's update was, in millionths; once for each.  [default: all alike]",
 )
-@_opening
+@_opening("result-ROUND-NAME.json")
 @signing
 def attest(way: Connection, result: bytes, scores: tuple[str, ...], opening: Path | None) -> None:
     """Commit to the next model that one has computed, and to scores, as a seat; a file keeps what opens it.
@@ -290,7 +299,7 @@ def _ordered(found: dict[str, Any], name: str, given: dict[str, int]) -> tuple[i
     return tuple(given.get(one, 0) for one in members)
 
 
-@round.command()
+@round.command(short_help="Open what one has committed to.")
 @click.argument("opening", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @signing
 def reveal(way: Connection, opening: Path) -> None:

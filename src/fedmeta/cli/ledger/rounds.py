@@ -51,21 +51,23 @@ def latest(client: "Client") -> dict[str, Any] | None:
 
 
 def going_on(found: dict[str, Any] | None) -> str:
-    """Return what is happening in the latest round, and until when."""
+    """Return what is happening in the latest round."""
     if found is None:
         return NONE
     phase, number = found["phase"], found["number"]
     if found["settled"]:
         return f"{number} is {phase} since block {found['settled']:,}; the next begins once a recipe is due"
-    return f"{number}, {phase}: {EXPECTED[phase]}, up to {_closes(found)} at the latest"
+    return f"{number}, {phase}: {EXPECTED[phase]}"
 
 
-def _closes(found: dict[str, Any]) -> str:
-    """Return when the present window of a round closes: both must have come."""
-    return f"block {found['closes']:,} and {show.moment(found['closes_time'])}"
+def closing(found: dict[str, Any] | None) -> str:
+    """Return when the present phase of a round ends, or nothing; its window closes once both have come."""
+    if found is None or found["settled"]:
+        return ""
+    return f"with block {found['closes']:,} and {show.moment(found['closes_time'])}, or once all have"
 
 
-@round.command("show")
+@round.command("show", short_help="Show a round.")
 @click.argument("number", required=False, type=UNITS)
 @reading
 def show_(way: Connection, number: int | None) -> None:
@@ -100,7 +102,7 @@ def _parts(found: dict[str, Any]) -> list[Any]:
     facts = {
         "phase": f"{found['phase']}{f': {said}' if (said := EXPECTED.get(found['phase'])) else ''}",
         "because": f"{REASONS.get(found['reason'], '')} ({found['reason']})" if found["reason"] else "",
-        "ends": "" if over else f"with {_closes(found)}, or once all have",
+        "ends": closing(found),
         "over": f"since block {over:,}" if over else "",
         "attempt": f"{found['attempt']} of {ATTEMPTS}",
         "term": found["term"],
@@ -137,10 +139,10 @@ def _cohort(found: dict[str, Any]) -> Any:
                 name,
                 place["organisation"],
                 _committed(update, found["number"]) if update else "-",
-                show.percent(held * 1_000_000 // found["power"]) if update else "-",
+                f"{show.percent(held * 1_000_000 // found['power'])} of the power" if update else "-",
             )
         )
-    return show.table("Cohort", ("member", "organisation", "committed to", "held by, of the power"), rows)
+    return show.table("Cohort", ("member", "organisation", "committed to", "held by"), rows)
 
 
 def _committed(update: dict[str, Any], number: int) -> str:

@@ -176,8 +176,12 @@ def told(kind: str, fields: Mapping[str, Any]) -> str:
     # On the way their order was lost: the encoding has one of its own.
     known = [one.name for one in fields_of(EVENTS[kind])] if kind in EVENTS else []
     ordered = {name: fields[name] for name in known if name in fields} | dict(fields)
-    parts = ", ".join(f"{name.replace('_', ' ')} {short(value)}" for name, value in ordered.items())
+    parts = ", ".join(f"{name.replace('_', ' ')} {_field(name, value)}" for name, value in ordered.items())
     return f"{kind}: {parts}" if parts else kind
+
+
+def _field(name: str, value: Any) -> str:
+    return moment(value) if name.endswith("_time") and value else short(value)
 
 
 def _escaped(text: str) -> str:

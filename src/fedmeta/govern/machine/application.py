@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedmeta.govern.errors import InvalidBlock, Refused, StateError
+from fedmeta.govern.errors import InvalidBlock, Refused, StateError, WrongProtocol
 from fedmeta.govern.machine.execute import attempt, begin, end, is_of_round
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.members import machine_key_at
@@ -125,7 +125,10 @@ class Application:
         rule refuses now is refused, also if a later block might have taken it.
         """
         if self._pending is None:
-            self._pending = begin(self._state, Block(self.height + 1, self.chain.time))
+            try:
+                self._pending = begin(self._state, Block(self.height + 1, self.chain.time))
+            except WrongProtocol as error:
+                return Refused("wrong-protocol", str(error))
         refusal = attempt(self._pending, 0, raw)
         # Nobody is told what has not happened yet.
         self._pending.events.clear()

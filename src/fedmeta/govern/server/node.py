@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fedmeta.govern.engines.clock import BlockClock
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
-from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.errors import Refused, StoreError, WrongProtocol
 from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.machine.header import SignedHeader
 from fedmeta.govern.server.explaining import Explainer
@@ -228,7 +228,7 @@ class Node:
                     await self._write(self._tell, signed.header.height)
                 if self._snapshot_every and signed.header.height % self._snapshot_every == 0:
                     await self._write(self._snapshot)
-        except StoreError as error:
+        except (StoreError, WrongProtocol) as error:
             if str(error) != self.fault:
                 log.error("no block can be written: %s", error)
             self.fault = str(error)

@@ -430,6 +430,7 @@ def test_an_upgrade_stops_this_version_at_its_height_in_one_line_that_says_what_
             ask(Block(20, TIME + 10**6))
         assert "\n" not in str(one.value)
     assert not app.process(Block(20, TIME + 10**6))
+    assert app.check_tx(sign("hal", 0)).code == "wrong-protocol"
     assert (app.height, app.chain.protocol) == (19, EXECUTE.PROTOCOL + 1)
 
 

@@ -46,9 +46,9 @@ class Recorded(NamedTuple):
     """The app hash of every height, from genesis on."""
 
 
-def play() -> Play:
+def play(kind: type[Play] = Play) -> Play:
     """Play the chain."""
-    made = Play(federation({**STAKES, **MORE}, members=("kim", "lee"), organisations={"gil": "org-fay"}, **RULES))
+    made = kind(federation({**STAKES, **MORE}, members=("kim", "lee"), organisations={"gil": "org-fay"}, **RULES))
     stakes(made)
     made.round()
     made.must(("ann", tx.Claim()), ("hal", tx.Claim()), ("hal", tx.Undelegate("ann", 400)))

@@ -93,11 +93,13 @@ def test_what_the_rules_refuse_is_refused_at_once_and_waits_for_no_block(engine)
 
 
 def test_what_was_overtaken_while_it_waited_is_answered_and_waits_no_more(path):
-    with EmbeddedEngine.create(path, federation(max_block_bytes=65_536), SEQUENCER) as engine:
-        new = key("new").public
-        engine.submit(sign("hal", 0, tx.RotateKey(new, key("new").sign(tx.possession(CHAIN, "hal", new)))))
+    genesis = federation(max_block_bytes=65_536)
+    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
+        new, name = key("new").public, genesis.digest
+        rotated = tx.RotateKey(new, key("new").sign(tx.possession(name, "hal", new)))
+        engine.submit(sign("hal", 0, rotated, name))
         body = tx.SetProfile("x" * 200, "y" * 200, b"")
-        receipts = [engine.submit(sign("hal", at, body)) for at in range(1, 300)]
+        receipts = [engine.submit(sign("hal", at, body, name)) for at in range(1, 300)]
         engine.produce(TIME)
         assert engine.pending == 0
         done = [receipt for receipt in receipts if receipt.future.exception(0) is None]

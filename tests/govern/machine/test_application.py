@@ -36,7 +36,7 @@ def sign(name, sequence, body=None, genesis=GENESIS, by=None):
 
 def of(play):
     """Return an application with a copy of a chain's state."""
-    return Application(State.load(play.state.dump(), play.state.slots))
+    return Application(State.load(play.state.dump()))
 
 
 def held(app):
@@ -100,7 +100,7 @@ def test_what_waits_is_judged_after_what_waited_before():
 
 def test_what_a_commit_has_overtaken_is_refused_at_the_recheck_and_what_needs_it_as_well():
     app = begin()
-    rotated = tx.RotateKey(key("new").public, key("new").sign(tx.possession(CHAIN, "hal", key("new").public)))
+    rotated = tx.RotateKey(key("new").public, key("new").sign(tx.possession(GENESIS, "hal", key("new").public)))
     raws = [sign("hal", 0, rotated), sign("hal", 1), sign("hal", 2), sign("ivy", 0)]
     assert [app.check_tx(raw) for raw in raws] == [None] * 4
     app.finalize(Block(1, TIME, (raws[0],)))
@@ -430,6 +430,7 @@ def test_an_upgrade_stops_this_version_at_its_height_in_one_line_that_says_what_
             ask(Block(20, TIME + 10**6))
         assert "\n" not in str(one.value)
     assert not app.process(Block(20, TIME + 10**6))
+    assert app.check_tx(sign("hal", 0)).code == "wrong-protocol"
     assert (app.height, app.chain.protocol) == (19, EXECUTE.PROTOCOL + 1)
 
 

@@ -217,6 +217,9 @@ def test_unknown_and_missing_fields_are_refused():
         {**values, "members": "ann"},
         {**values, "members": [1]},
         {**values, "parameters": []},
+        {**values, "parameters": {"term_length": "40"}},
+        {**values, "registrations": [{"member": "ann"}]},
+        {**values, "protocol": None},
         [],
         None,
     ):

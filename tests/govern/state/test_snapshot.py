@@ -15,8 +15,8 @@ def large(count=1_500):
     """Return a state of some chunks, with a record that is larger than one, and vacant slots."""
     draft = story().state.draft()
     for at in range(count):
-        draft.put(Member(f"m{at}", "org", True, 0, (), 0, at, 0, "x" * 900, "", b""))
-    draft.put(Member("long", "org", True, 0, (), 0, 0, 0, "x" * (CHUNK_BYTES * 2), "", b""))
+        draft.put(Member(f"m{at}", "org", True, 0, (), None, 0, at, 0, "x" * 900, "", b""))
+    draft.put(Member("long", "org", True, 0, (), None, 0, 0, 0, "x" * (CHUNK_BYTES * 2), "", b""))
     state = draft.finish()
     draft = state.draft()
     for at in range(0, count, 3):

@@ -204,7 +204,8 @@ def genesis_of(values: Any) -> Genesis:
         raise InvalidGenesis(
             f"genesis: {f'unknown field {unknown[0]!r}: ' if unknown else ''}it has {', '.join(names)}"
         )
-    if type(values["parameters"]) is not dict:
+    given = values["parameters"]
+    if type(given) is not dict or any(type(one) is not int for one in given.values()):
         raise InvalidGenesis("genesis: parameters must be a map of names to whole numbers")
     try:
         _CHECK_HEAD({field.name: values[field.name] for field in fields(_Head)})

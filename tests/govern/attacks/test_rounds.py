@@ -63,6 +63,8 @@ def test_a_digest_that_was_seen_in_the_mempool_opens_nothing_under_the_name_of_w
     opening = play.salt("hal"), play.content("hal")
     assert tx.update_digest(play.genesis.digest, 1, "hal", *opening) == body.digest
     assert tx.update_digest(play.genesis.digest, 1, "joy", *opening) != body.digest
+    # Nor does it, under the same name, in another round.
+    assert tx.update_digest(play.genesis.digest, 2, "hal", *opening) != body.digest
     # Honest seats hold what opens: joy's is not in, and hal's pay is what it would have been.
     play.round(holds=dict.fromkeys(SEATS, ("hal", "ivy", "kim")), idle=["joy", "hal"])
     assert play.state.need(Round, 1).members == ("hal", "ivy", "kim")

@@ -80,6 +80,15 @@ def test_who_leaves_a_recipe_stays_in_the_round_that_has_begun_and_is_in_no_late
     assert len(play.events(RecipeLeft)) == 1
 
 
+def test_who_leaves_before_it_has_committed_has_left_once():
+    play = Play()
+    play.to_commit()
+    play.must(("hal", tx.LeaveRecipe(RECIPE)))
+    play.round(idle=["hal"])
+    assert play.events(RecipeLeft) == [RecipeLeft(RECIPE, "org-hal", "hal", "left")]
+    assert record(play, "hal").left_out == 1
+
+
 # Whose update is not in
 
 

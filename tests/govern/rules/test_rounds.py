@@ -653,6 +653,25 @@ def test_a_commitment_is_carried_on_over_several_void_rounds_and_keeps_its_origi
     assert origins == {"ann": (3, 1), "bob": (3, 1)}
 
 
+def test_those_that_may_have_seen_updates_in_any_of_several_void_rounds_are_known():
+    play = Play(contributors=("hal", "ivy", "joy"), term_length=10, unbonding_blocks=1_500)
+    void(play)
+    again(play)
+    play.by_hand(lambda now: [candidates.jail(now, name, 10_000, absent=False) for name in ("ann", "bob")])
+    void(play)
+    assert {one.candidate for one in play.state.need(Round, 2).seats} == {"cat", "dan", "eve", "fay"}
+    seen = ("ann", "bob", "cat", "dan", "eve", "fay")
+    assert play.state.need(Recipe, RECIPE).exposed == tuple(f"org-{name}" for name in seen)
+
+
+def test_a_void_round_of_a_model_that_was_replaced_meanwhile_exposes_nobody_to_the_new_one():
+    play = reach(Play(), "deliver")
+    play.by_hand(lambda now: now.draft.put(replace(now.draft.need(Recipe, RECIPE), model=LIE)))
+    while not play.state.need(Round, 1).settled:
+        play.wait()
+    assert play.state.need(Recipe, RECIPE).exposed == ()
+
+
 def test_nothing_is_carried_over_after_a_final_round():
     play = Play()
     play.round()

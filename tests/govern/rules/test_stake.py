@@ -421,6 +421,20 @@ def test_moved_stake_that_is_then_taken_back_answers_as_long_as_what_moved_does(
     assert is_out(now)
 
 
+def test_what_had_left_a_candidate_before_does_not_wait_for_what_moved_there_later():
+    now = context(height=10, contributors=(), unbonding_blocks=3_440, unbonding_seconds=0, delegations=BOTH)
+    stake.undelegate(now, "evora", tx.Undelegate("bern", 100))
+    now = later(now)
+    stake.redelegate(now, "evora", tx.Redelegate("ada", "bern", 300))
+    now = elect_no_more(later(now, 3_439))
+    stake.end_block(now)
+    assert not now.draft.all(Unbonding)
+    assert now.draft.all(Redelegation)
+
+
+BOTH = (("evora", "ada", 500), ("evora", "bern", 500))
+
+
 def test_who_is_worth_no_share_of_a_pool_is_not_let_in():
     play = Play()
 

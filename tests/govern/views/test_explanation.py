@@ -1,5 +1,6 @@
 """The worked examples of docs/ledger.md: every row is what the ledger gives."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from fedmeta.govern.machine.genesis import (
 from fedmeta.govern.rules import faults, slashing, stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.rewards import lower_median
-from fedmeta.govern.state.parameters import MILLION
+from fedmeta.govern.state.parameters import MILLION, TABLE
 from fedmeta.govern.state.records import Candidate, Delegation, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import ContributorPaid, PoolReturned, SuperNodePaid
@@ -175,3 +176,10 @@ def test_two_faults_of_a_term_take_what_the_graver_one_takes(context):
     assert context.candidate("north").tokens == 40_500 == 45_000 * 90 // 100
     for figure in ("42,750", "50,000 of 950,000", "2,250", "40,500"):
         assert figure in PAGE
+
+
+def test_the_page_says_what_each_fault_costs():
+    for name, kind in faults.KINDS.items():
+        cost = TABLE[kind.parameter].default // 10_000
+        then = "barred for good" if kind.final else "and jail"
+        assert re.search(rf"^\| `{name}` \| .* \| {cost} %, {then} \|$", PAGE, re.MULTILINE), name

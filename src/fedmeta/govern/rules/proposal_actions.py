@@ -9,7 +9,7 @@ from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules import faults, members
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import MILLION, Parameters, check_parameters
-from fedmeta.govern.state.records import Fault, Recipe
+from fedmeta.govern.state.records import Fault, Recipe, Round
 from fedmeta.govern.wire.events import ParameterSet, RecipeRegistered, TreasurySpent, UpgradeSet
 from fedmeta.govern.wire.schema import Amount, Count, Hash, Name, PublicKey, Text, checker
 
@@ -207,7 +207,9 @@ class RegisterRecipe(Action):
         exposed = before.exposed
         if model != before.model:
             # Super nodes may have seen updates of a model that the recipe is set back to.
-            exposed = tuple(sorted({*exposed, *(seat.organisation for seat in context.term.seats)}))
+            rounds = [one for one in context.draft.all(Round) if one.recipe == self.digest]
+            seats = [seat for one in (context.term, *rounds) for seat in one.seats]
+            exposed = tuple(sorted({*exposed, *(seat.organisation for seat in seats)}))
         context.draft.put(
             replace(before, title=self.title, model=model, active=self.active, interval=self.interval, exposed=exposed)
         )

@@ -43,10 +43,13 @@ mutants: .venv/ready
 
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak
-	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,test_machine.py test_state.py test_fuzz.py test_codec.py http/test_hostile.py)
-	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py algorithms/test_algorithms.py \
-		test_round_table.py test_transforms.py test_resume.py test_optimisers.py cli/test_runs.py cli/test_compare.py cli/test_predict.py cli/test_tour.py \
-		study/test_report.py data/test_real_tables.py)
+	$(BIN)/python -m tests.govern.adversary --games 10000
+	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py)
+	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py engine/test_dealt.py \
+		algorithms/test_algorithms.py algorithms/test_finite_differences.py test_round_table.py test_transforms.py test_resume.py \
+		test_optimisers.py test_model.py test_seen_from_outside.py cli/test_runs.py cli/test_compare.py cli/test_predict.py \
+		cli/test_processes.py cli/test_tour.py study/test_report.py study/test_regression.py data/test_real_tables.py \
+		govern/attacks/test_adversary.py govern/attacks/test_every_order.py)
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

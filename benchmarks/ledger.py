@@ -114,7 +114,7 @@ def throughput(size: Size, folder: Path) -> dict[str, Any]:
         for number in range(size.blocks):
             turn, group = divmod(number, groups)
             raws = [
-                tx.sign(keys[at], CHAIN, names[at], turn, bodies(at, turn, candidates))
+                tx.sign(keys[at], engine.origin.digest, names[at], turn, bodies(at, turn, candidates))
                 for at in range(group * BLOCK, group * BLOCK + BLOCK)
             ]
             began = time.perf_counter()
@@ -214,7 +214,7 @@ def large(size: Size, folder: Path) -> dict[str, Any]:
     full = []
     for turn in range(size.repeats):
         sent = [
-            tx.sign(key(name), CHAIN, name, turn, bodies(at, turn, size.members // 100))
+            tx.sign(key(name), engine.origin.digest, name, turn, bodies(at, turn, size.members // 100))
             for at, name in enumerate(names)
         ]
         began = time.perf_counter()

@@ -12,7 +12,9 @@ import pytest
 from flax import nnx
 
 import fedmeta as fm
+from fedmeta import _fit
 from tests import toys
+from tests.examples import cells
 
 KEY = jax.random.key(0)
 SIZES = (toys.FEATURES, 4, toys.CLASSES)
@@ -316,13 +318,13 @@ class Recurrent(nnx.Module):
         return self.out(self.rnn(x)[:, -1])
 
 
-@pytest.mark.parametrize("cell", [nnx.GRUCell, nnx.LSTMCell])
+@pytest.mark.parametrize("cell", cells([nnx.LSTMCell], [nnx.GRUCell, nnx.LSTMCell]))
 def test_recurrent_cells_of_nnx_train(cell):
     model = fm.Model.from_nnx(lambda rngs: Recurrent(rngs, cell))
     assert model.needs == ()
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(16, 6, 5)).astype(np.float32), draw.integers(3, size=16)
-    fm._fit.check_fit(model, fm.data.from_arrays(x, y, np.repeat(["a", "b"], 8), classes=3))
+    _fit.check_fit(model, fm.data.from_arrays(x, y, np.repeat(["a", "b"], 8), classes=3))
     params = model.init(KEY)
     slope = jax.jit(jax.grad(model.mean_loss))(params, fm.Batch(x, y))
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope))
@@ -368,7 +370,7 @@ def test_what_a_module_writes_when_it_is_called_would_be_lost_and_is_refused():
             return x
 
     with pytest.raises(fm.errors.UsageError, match="the module changes its Variable mean when it is called"):
-        fm._fit.check_fit(fm.Model.from_nnx(Counting), toys.classification())
+        _fit.check_fit(fm.Model.from_nnx(Counting), toys.classification())
 
 
 def test_a_dropout_of_nnx_without_random_numbers_is_refused():
@@ -491,7 +493,7 @@ PROMOTIONS = {
 
 
 @pytest.mark.parametrize("setting", PROMOTIONS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", cells(["leaf_cnn", "char_lstm", "flax", "equinox", "regression"], [*MODELS]))
 def test_models_losses_metrics_and_adapters_promote_nothing_unasked(setting, name):
     expected = jax.make_jaxpr(first_step(name))(WORDS)
     with PROMOTIONS[setting]():
@@ -502,10 +504,10 @@ def test_models_losses_metrics_and_adapters_promote_nothing_unasked(setting, nam
 @pytest.mark.parametrize("setting", PROMOTIONS)
 def test_a_model_is_looked_at_where_nothing_is_promoted_unasked(setting):
     with PROMOTIONS[setting]():
-        fm._fit.check_fit(fm.models.mlp((5, 4, 3)), toys.classification())
+        _fit.check_fit(fm.models.mlp((5, 4, 3)), toys.classification())
 
 
-@pytest.mark.parametrize("name", ["mlp", "flax", "equinox", "recurrent"])
+@pytest.mark.parametrize("name", cells(["flax", "equinox"], ["mlp", "flax", "equinox", "recurrent"]))
 def test_keys_are_threefry_whatever_jaxs_default_is(name):
     expected = jax.jit(first_step(name))(WORDS)
     with jax.default_prng_impl("rbg"):

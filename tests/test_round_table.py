@@ -137,8 +137,13 @@ PAIRS = {
 }
 TABLES = {"algorithm": ALGORITHMS, "aggregator": AGGREGATORS, "transform": TRANSFORMS}
 ROWS = [(kind, name) for kind, table in TABLES.items() for name in table]
-SOME = [*ROWS[: len(ALGORITHMS)], *ROWS[len(ALGORITHMS) :: 3]]
-CELLS = [*cells(SOME, ROWS), *(("pair", name) for name in cells([*PAIRS][::3], [*PAIRS]))]
+# One of each kind; Meta-SGD, Per-FedAvg, a median and what loses something are in the pairs.
+SOME = [
+    *(("algorithm", name) for name in ("fedavg", "maml", "anil", "fedper", "scaffold")),
+    *(("aggregator", name) for name in ("trimmed_mean", "geometric_median")),
+    ("transform", "gaussian_noise"),
+]
+CELLS = [*cells(SOME, ROWS), *(("pair", name) for name in cells([*PAIRS][3::3], [*PAIRS]))]
 
 
 def made(cell):
@@ -222,7 +227,7 @@ PLANS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "plan"), cells(PLANS[::2], PLANS), ids=str)
+@pytest.mark.parametrize(("name", "plan"), cells(PLANS[2::2], PLANS), ids=str)
 def test_every_plan_gives_the_loop_over_clients(name, plan):
     check(("pair", name), plan)
 

@@ -15,6 +15,7 @@ from jax import lax
 import fedmeta as fm
 from fedmeta._engine import program
 from tests import toys
+from tests.examples import cells
 
 KEY = jax.random.key(0)
 
@@ -41,8 +42,15 @@ def test_a_model_with_a_loop_of_unknown_length_trains_with_its_operations_unknow
     assert np.isfinite(run.rows[0]["loss"])
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-@pytest.mark.parametrize("plan", [fm.Plan(), fm.Plan(chunk=64)], ids=str)
+# The type and the plan do not heed one another: each once.
+HALVES = [(jnp.float16, fm.Plan(chunk=64)), (jnp.bfloat16, fm.Plan())]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "plan"),
+    cells(HALVES, [*HALVES, (jnp.float16, fm.Plan()), (jnp.bfloat16, fm.Plan(chunk=64))]),
+    ids=str,
+)
 def test_half_precision_updates_are_summed_in_single_precision(dtype, plan):
     """Weights above 65,504 overflow float16, and 200 terms lose the last bits of bfloat16."""
     draw = np.random.default_rng(0)
@@ -118,9 +126,11 @@ def test_a_server_that_needs_more_than_a_gradient_is_refused(server, model, data
         fm.train(fm.MAML(), model, data, rounds=1, server=server)
 
 
-@pytest.mark.parametrize(
-    "algorithm", [fm.MAML, fm.ANIL, fm.MetaSGD, lambda inner: fm.PerFedAvg(of=fm.MAML(inner=inner))]
-)
+def around_maml(inner):
+    return fm.PerFedAvg(of=fm.MAML(inner=inner))
+
+
+@pytest.mark.parametrize("algorithm", cells([fm.MAML, around_maml], [fm.MAML, fm.ANIL, fm.MetaSGD, around_maml]))
 def test_an_inner_optimiser_whose_meta_gradient_would_be_nan_is_refused_with_the_cure(algorithm, data):
     model = toys.network()
     with pytest.raises(fm.errors.UsageError, match="eps_root"):

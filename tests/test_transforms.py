@@ -32,25 +32,32 @@ from tests import toys
 from tests.examples import cells
 
 SPARSE = chain(top_k(0.25), quantise(4))
-CASES = [
+# Each by itself, and a chain before, inside and around another.
+EACH = [
     identity(),
     clip_by_norm(1.5),
     gaussian_noise(0.1),
-    quantise(1),
     quantise(2),
-    quantise(4),
-    quantise(8),
     top_k(0.25),
-    fixed_point(20, 24),
     fixed_point(8, 16),
-    fixed_point(4, 8),
     SPARSE,
-    chain(clip_by_norm(1.5), gaussian_noise(0.01), fixed_point()),
-    chain(top_k(0.25), fixed_point(10, 16)),
-    error_feedback(top_k(0.25)),
     error_feedback(SPARSE),
     chain(clip_by_norm(1.5), error_feedback(SPARSE)),
 ]
+CASES = cells(
+    EACH,
+    [
+        *EACH,
+        quantise(1),
+        quantise(4),
+        quantise(8),
+        fixed_point(20, 24),
+        fixed_point(4, 8),
+        chain(clip_by_norm(1.5), gaussian_noise(0.01), fixed_point()),
+        chain(top_k(0.25), fixed_point(10, 16)),
+        error_feedback(top_k(0.25)),
+    ],
+)
 LOSSY = [quantise(2), quantise(8), top_k(0.25), SPARSE, fixed_point(4, 8), fixed_point(20, 24)]
 HALF = [np.float16, ml_dtypes.bfloat16]
 FLOATS = cells([np.float32], [np.float32, ml_dtypes.bfloat16])

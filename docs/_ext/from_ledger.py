@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+import types
 from dataclasses import fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -14,23 +15,32 @@ from tables import literal, literals, prose, table
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS
-from fedmeta.govern.machine.execute import RULES, authenticate
-from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.execute import RULES, authenticate, begin
+from fedmeta.govern.machine.genesis import (
+    FirstCandidate,
+    FirstDelegation,
+    FirstMember,
+    FirstRecipe,
+    FirstRegistration,
+    Genesis,
+)
 from fedmeta.govern.machine.header import Header
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.faults import KINDS
 from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.server import Limits, create_app
 from fedmeta.govern.state.parameters import TABLE
-from fedmeta.govern.state.records import Cut, KeyPeriod, Seat
+from fedmeta.govern.state.records import KeyPeriod
 from fedmeta.govern.views.queries import QUERIES, Query
 from fedmeta.govern.wire.events import EVENTS
 from fedmeta.govern.wire.layout import LAYOUTS
+from fedmeta.govern.wire.parts import Cut, Place, Seat, Window
 from fedmeta.govern.wire.schema import Check
 from fedmeta.govern.wire.transactions import TRANSACTIONS, Propose
 
-PARTS = (KeyPeriod, Seat, Cut)
-FIRST = (FirstMember, FirstCandidate, FirstDelegation, FirstRecipe)
+PARTS = (KeyPeriod, Seat, Place, Window, Cut)
+FIRST = (FirstMember, FirstCandidate, FirstDelegation, FirstRecipe, FirstRegistration)
 COMMON = (Context.member, Context.active_member)
 """What every transaction may be refused for: not repeated with each."""
 
@@ -197,12 +207,17 @@ class RefusalTable(SphinxDirective):
     """Every refusal code, and those that every transaction may be refused with."""
 
     def run(self) -> list[nodes.Node]:
-        common = refusals(authenticate)
+        common = of_any_transaction()
         rows = [
             [literal(code), prose(meaning), prose("any transaction" if code in common else "")]
             for code, meaning in REFUSALS.items()
         ]
         return [table(["code", "meaning", "refuses"], rows)]
+
+
+def of_any_transaction() -> set[str]:
+    """Return the codes that every transaction may be refused with: where it is authenticated, and by the pool."""
+    return refusals(authenticate) | refusals(Application.check_tx, (begin,))
 
 
 class FaultTable(SphinxDirective):
@@ -240,6 +255,8 @@ def shape(hint: Any) -> str:
         return shape(get_args(hint)[0])
     if get_origin(hint) is tuple:
         return f"[{shape(get_args(hint)[0])}]"
+    if get_origin(hint) is types.UnionType:
+        return " or ".join("null" if one is types.NoneType else shape(one) for one in get_args(hint))
     plain = {str: "text", int: "int", bytes: "bytes", bool: "bool"}
     return plain.get(hint) or (hint.__name__ if hint in (*PARTS, *FIRST) else "map")
 

@@ -1,6 +1,7 @@
 """What holds for every algorithm in the table; a new one is tested by adding a row there."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import numpy as np
@@ -19,6 +20,14 @@ EVERY_WAY = pytest.mark.parametrize(("name", "loop"), toys.EVERY_ALGORITHM)
 
 def update_of(algorithm, model):
     return toys.update_of(algorithm, model, KEY)
+
+
+@cache
+def downhill(name, model):
+    """Where an algorithm starts, a task, its compiled update, and what that gives; two tests look at it."""
+    algorithm = toys.algorithm(name, inner_lr=0.05)
+    phi, task, update = algorithm.init(model, jax.random.key(0)), toys.task(20, 20), update_of(algorithm, model)
+    return phi, task, update, update(phi, task)
 
 
 @EVERY_WAY
@@ -50,9 +59,7 @@ def test_adaptation_ignores_padding(name, model):
 
 @EVERY
 def test_the_answer_is_a_pytree_like_phi(name, model):
-    algorithm = toys.algorithm(name)
-    phi = algorithm.init(model, jax.random.key(0))
-    update = update_of(algorithm, model)(phi, toys.task())
+    phi, _, _, update = downhill(name, model)
     assert jax.tree.structure(update.pseudo_gradient) == jax.tree.structure(phi)
     for direction, leaf in zip(jax.tree.leaves(update.pseudo_gradient), jax.tree.leaves(phi), strict=True):
         assert (direction.shape, direction.dtype) == (leaf.shape, leaf.dtype)
@@ -80,11 +87,7 @@ def test_fedavg_weighs_by_examples_and_meta_learners_by_client():
 @EVERY
 def test_a_direction_leads_downhill(name, model):
     """A small step along the answer lowers the loss that the algorithm trains on."""
-    algorithm = toys.algorithm(name, inner_lr=0.05)
-    phi = algorithm.init(model, jax.random.key(0))
-    task = toys.task(20, 20)
-    update = update_of(algorithm, model)
-    first = update(phi, task)
+    phi, task, update, first = downhill(name, model)
     stepped = jax.tree.map(lambda p, d: p - 0.01 * d, phi, first.pseudo_gradient)
     assert float(update(stepped, task).metrics["loss"]) < float(first.metrics["loss"])
 

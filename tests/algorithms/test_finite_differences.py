@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
+from tests.examples import cells
 
 STEP = 1e-6
 
@@ -39,12 +40,18 @@ MINIBATCHES = fm.MAML(inner_lr=0.3, inner_steps=3, inner_batch_size=2)
 RATES = fm.MetaSGD(inner_lr=0.3, inner_steps=2)
 
 
-@pytest.mark.parametrize(
-    ("problem", "algorithm"),
-    [(images, ONE_STEP), (images, MINIBATCHES), (images, RATES), (text, MINIBATCHES), (text, RATES)],
-    ids=["cnn, maml", "cnn, minibatches", "cnn, meta-sgd", "lstm, minibatches", "lstm, meta-sgd"],
-)
-def test_the_direction_is_the_slope_of_the_adapted_query_loss(problem, algorithm, x64):
+CASES = {
+    "cnn, maml": (images, ONE_STEP),
+    "cnn, minibatches": (images, MINIBATCHES),
+    "cnn, meta-sgd": (images, RATES),
+    "lstm, minibatches": (text, MINIBATCHES),
+    "lstm, meta-sgd": (text, RATES),
+}
+
+
+@pytest.mark.parametrize("case", cells(["cnn, minibatches", "lstm, meta-sgd"], CASES))
+def test_the_direction_is_the_slope_of_the_adapted_query_loss(case, x64):
+    problem, algorithm = CASES[case]
     model, task = problem()
     phi = algorithm.init(model, jax.random.key(3))
     update = jax.jit(lambda phi: algorithm.update(model, phi, task, jax.random.key(4))[0])

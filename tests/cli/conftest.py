@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fedmeta.cli import main
+from tests.examples import TIMES
 
 
 class Outcome(NamedTuple):
@@ -21,14 +22,23 @@ TRAINING = ("train", "compare", "resume")
 
 
 @pytest.fixture
-def fedmeta(capsys):
+def drawn():
+    """Asked for by a test for which the pictures of reports are drawn."""
+
+
+@pytest.fixture
+def fedmeta(capsys, request, monkeypatch):
     """Run a command as the shell would; return its exit code and what it wrote.
 
-    Where nothing is said of baselines there are the free ones only: the others are trained, too.
+    Where nothing is said of baselines there are the free ones only: the others are trained, too. Pictures are not
+    drawn, unless it is asked for or in `make soak`: it takes longer than to train so small a model.
     """
 
     def run(*arguments):
         capsys.readouterr()
+        if arguments[0] in TRAINING and not TIMES and "drawn" not in request.fixturenames:
+            monkeypatch.setattr("fedmeta.study.report.panels._svg", lambda *_, **__: "<svg></svg>")
+            monkeypatch.setattr("fedmeta.study.plots.save_picture", lambda _, path: path.touch())
         if arguments[0] in TRAINING and "--baselines" not in arguments:
             arguments = (*arguments, "--baselines", "free")
         with pytest.raises(SystemExit) as ended:

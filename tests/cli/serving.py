@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,33 +43,44 @@ free = 10_000
 
 [[members]]
 name = "west"
-organisation = "west-practice"
+organisation = "west-hospital"
 stake = 15_000
 free = 10_000
+
+[[members]]
+name = "coast"
+organisation = "coast-practice"
+free = 1_000
 
 [[recipes]]
 title = "Readmission"
 file = "recipe.toml"
 model_file = "first.model"
+interval = 100_000
+contributors = ["north", "east", "south", "west", "coast"]
 
 [parameters]
 term_length = 2_000
-super_nodes = 3
+super_nodes = 4
 standbys = 1
-open_blocks = 100_000
-update_blocks = 1_000
-manifest_blocks = 1_000
 commit_blocks = 1_000
+deliver_blocks = 1_000
+compute_blocks = 1_000
 reveal_blocks = 1_000
 voting_blocks = 12
-execution_delay = 3
-challenge_blocks = 2_000
-evidence_age = 10_000
-unbonding_period = 30_000
+voting_seconds = 0
+delay_blocks = 3
+delay_seconds = 0
+unbonding_blocks = 90_000
 """
-"""A federation whose first term lasts, and whose votes do not."""
+"""A federation whose first term lasts, and whose votes do not; it plays one round."""
 
-MEMBERS = ("east", "north", "south", "west")
+SWIFT = re.sub("(commit|deliver|compute|reveal)_blocks = 1_000", r"\1_blocks = 18\n\1_seconds = 0", SHORT)
+"""One whose rounds are over soon where nobody does anything."""
+
+MEMBERS = ("coast", "east", "north", "south", "west")
+
+SEATS = ("north", "east", "south", "west")
 
 
 def federation(folder: Path, text: str = SHORT) -> Path:
@@ -125,9 +137,9 @@ def run(*words):
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def make(folder):
+def make(folder, text=SHORT):
     """Make a ledger in a folder of its own, and return that one."""
-    done = run("ledger", "init", folder / "fed", "--from", federation(folder))
+    done = run("ledger", "init", folder / "fed", "--from", federation(folder, text))
     assert done.code == 0, done.err
     return folder / "fed"
 
@@ -160,36 +172,48 @@ class Party:
             for at in range(number):
                 client.send(SetProfile(f"South {at}", "", b""))
 
-    def play_updates(self, folder):
-        """Let everyone in the cohort commit an update that the first super node has a copy of."""
-        latest = self.ask("round")
-        witness = self.ask("term", latest["term"])["seats"][0]["candidate"]
-        for name in latest["cohort"]:
-            update, receipt = folder / f"{name}.update", folder / f"{name}.receipt"
-            update.write_text(f"the update of {name}")
-            self.must("round", "receipt", name, update, "--examples", 20, "--out", receipt, by=witness)
-            self.must("round", "update", update, "--examples", 20, "--receipt", receipt, by=name)
+    def signed(self, name, body):
+        """Return a transaction in hex that no command would make."""
+        with Client(self.node, keyfile.load(self.key(name)), name) as client:
+            return client.sign(body).hex()
 
-    def play_round(self, folder):
-        """Play the latest round to its end, with commands only: east's update is scored twice as high as the others."""
-        latest = self.ask("round")
-        self.must("round", "open", by=latest["leader"])
-        self.play_updates(folder)
-        (folder / "aggregate").write_text("the aggregate")
-        (folder / "model").write_text("the next model")
-        computed = ("--aggregate", folder / "aggregate", "--model", folder / "model")
-        self.must("round", "manifest", *computed, by=latest["leader"])
-        super_nodes = [seat["candidate"] for seat in self.ask("term", latest["term"])["seats"]]
-        scores = [f"--score={name}={500_000 if name == 'east' else 250_000}" for name in latest["cohort"]]
-        for name in super_nodes:
-            self.must("round", "attest", *computed, *scores, "--opening", folder / f"{name}.json", by=name)
-        for name in super_nodes:
-            self.must("round", "reveal", folder / f"{name}.json", by=name)
+    def play_commits(self, folder):
+        """Let a round begin, and everyone in its cohort commit to an update."""
+        if self.ask("round") is None:
+            self.let_blocks_pass(1)
+        for name in MEMBERS:
+            update = folder / f"{name}.update"
+            update.write_text(f"the update of {name}")
+            self.must("round", "commit", update, "--opening", folder / f"{name}.salt", by=name)
+
+    def play_deliver(self, folder):
+        """Play a round from its beginning until it is known which updates are in: all."""
+        self.play_commits(folder)
+        for name in SEATS:
+            self.must("round", "seal", by=name)
+        for name in SEATS:
+            self.must("round", "hold", by=name)
+
+    def play_attest(self, folder, lying=()):
+        """Play a round from its beginning until its seats can open; east's update is scored twice as high as others."""
+        self.play_deliver(folder)
+        for name in SEATS:
+            (folder / f"{name}.model").write_text("another model" if name in lying else "the next model")
+            others = [one for one in MEMBERS if one != name]
+            scores = [f"--score={one}={320_000 if one == 'east' else 160_000}" for one in others]
+            opening = ("--opening", folder / f"{name}.result")
+            self.must("round", "attest", folder / f"{name}.model", *scores, *opening, by=name)
+
+    def play_round(self, folder, lying=()):
+        """Play a round to its end, with commands only."""
+        self.play_attest(folder, lying)
+        for name in SEATS:
+            self.must("round", "reveal", folder / f"{name}.result", by=name)
 
 
 @contextlib.contextmanager
-def gathered(folder):
+def gathered(folder, text=SHORT):
     """Yield the party of a new ledger in a folder, while it is served; a block is made when something waits."""
-    made = make(folder)
+    made = make(folder, text)
     with served(made, "--block-interval", 0.01, "--empty-interval", 10) as node:
         yield Party(made, node)

@@ -18,13 +18,14 @@ from fedmeta.govern.client.client import Client
 from fedmeta.govern.machine.genesis import decode_genesis
 from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.views.queries import QUERIES
+from fedmeta.govern.wire.signatures import digest
 from fedmeta.govern.wire.transactions import TRANSACTIONS
-from tests.cli.serving import MEMBERS, address, end, federation, gathered, make, run, served, start
+from tests.cli.serving import MEMBERS, SEATS, SWIFT, address, end, federation, gathered, make, run, served, start
 
 SOURCES = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
 
-HELD = 25_000
-"""What west holds at first, free and at stake."""
+FIRST = {"coast": 1_000, "east": 40_000, "north": 55_000, "south": 30_000, "west": 25_000}
+"""What each member holds at first, free and at stake."""
 
 
 def commands(command=ledger, path=()):
@@ -61,7 +62,7 @@ def party(tmp_path_factory):
 
 def test_init_makes_keys_that_nobody_else_can_read_and_a_ledger_that_verify_finds_sound(fedmeta, made):
     names = sorted(path.name for path in (made / "keys").iterdir())
-    assert names == ["east.pem", "north.pem", "sequencer.pem", "south.pem", "west.pem"]
+    assert names == [f"{name}.pem" for name in sorted((*MEMBERS, "sequencer"))]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (made / "keys").iterdir()} == {0o600}
     assert stat.S_IMODE((made / "keys").stat().st_mode) == 0o700
     genesis = decode_genesis((made / "genesis.cbor").read_bytes())
@@ -129,7 +130,7 @@ def test_a_node_says_where_it_is_and_ends_cleanly_when_told_to(made, number):
     process, line = start(made, "--block-interval", 0.02)
     assert re.fullmatch(r"short is at http://127\.0\.0\.1:\d+, block 0; Ctrl-C ends it\n", line)
     with Client(address(line)) as client:
-        assert client.chain_id == "short"
+        assert client.status()["chain_id"] == "short"
     code, out, err = end(process, number)
     assert (code, err) == (0, "")
     assert re.fullmatch(r"stopped after block \d+\n", out)
@@ -141,24 +142,22 @@ def test_a_node_says_where_it_is_and_ends_cleanly_when_told_to(made, number):
 def test_a_round_by_hand_is_final_and_explain_sums_to_what_each_member_holds(party):
     found = party.ask("round", 1)
     assert found["phase"] == "final"
-    assert party.ask("recipes")[0]["model"] == found["manifest"]["model"]
-    first = {"east": 40_000, "north": 55_000, "south": 30_000, "west": HELD}
+    assert found["result"] == digest(b"the next model").hex()
+    assert party.ask("recipes")[0]["model"] == found["result"]
     for name in MEMBERS:
         told = party.ask("explain", name, "--term", 1)
         assert told["check"]["holds"]
-        assert told["check"]["before"] == first[name]
-        assert told["total"] == sum(line["amount"] for line in told["lines"])
-        # Another test has east slashed.
-        assert sum(line["amount"] for line in told["lines"] if line["why"] != "slash") > 0
+        assert told["check"]["before"] == FIRST[name]
+        assert told["total"] == sum(line["amount"] for line in told["lines"]) > 0
         text = party.must("explain", name).out
         assert "they agree to the unit" in text
         assert all(line["formula"] in text for line in told["lines"])
-    # Half of 1,000 units is for updates, and east's score was 2 of 5 parts.
+    # Half of 1,000 units is for updates, and the others' seats gave east 320,000 of 1,000,000.
     paid = {
         name: [line["amount"] for line in party.ask("explain", name)["lines"] if line["why"] == "contributor"]
         for name in MEMBERS
     }
-    assert paid == {"east": [200], "north": [100], "south": [100], "west": [100]}
+    assert paid == {"coast": [80], "east": [160], "north": [80], "south": [80], "west": [80]}
     held = party.ask("members", "south")["balance"]
     party.must("stake", "claim", by="south")
     assert party.ask("members", "south")["balance"]["free"] == held["free"] + held["owed"] + held["accrued"]
@@ -167,55 +166,112 @@ def test_a_round_by_hand_is_final_and_explain_sums_to_what_each_member_holds(par
 
 
 def test_what_opens_a_commitment_is_for_its_owner_only(party):
-    found = list(party.folder.parent.glob("*.json"))
-    assert {path.stem for path in found} == {one["candidate"] for one in party.ask("round", 1)["attestations"]}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in found} == {0o600}
+    beside = party.folder.parent
+    assert {path.stem for path in beside.glob("*.salt")} == set(MEMBERS)
+    assert {path.stem for path in beside.glob("*.result")} == set(SEATS)
+    for path in (*beside.glob("*.salt"), *beside.glob("*.result")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_two_manifests_are_a_fault_that_costs_stake_and_a_vote_can_annul_it(tmp_path):
+def test_a_contributor_sees_how_much_of_the_power_has_sealed_before_it_sends_anything(tmp_path):
     with gathered(tmp_path) as party:
-        party.must("round", "open", by="north")
-        party.play_updates(tmp_path)
-        for name in ("one", "other"):
-            (tmp_path / name).write_text(name)
-            computed = ("--aggregate", tmp_path / name, "--model", tmp_path / name)
-            signed = party.must("round", "manifest", *computed, "--sign-only", tmp_path / f"{name}.tx", by="north")
-            assert "nothing was sent" in signed.out
-        assert party.ask("round")["manifest"] is None
-        sent = party.ask("send", tmp_path / "one.tx")
-        proven = party.must("fault", "manifests", sent["digest"], tmp_path / "other.tx", by="south")
-        assert "fault-proven" in proven.out
+        party.play_commits(tmp_path)
+        trusted = ("--genesis", party.folder / "genesis.cbor")
+        for at, name in enumerate(SEATS):
+            done = party.run("round", "sealed", *trusted, "--json")
+            powers = {one["candidate"]: one["power"] for one in party.ask("round")["seats"]}
+            power, total = sum(powers[one] for one in SEATS[:at]), sum(powers.values())
+            assert [one["candidate"] for one in done.json["seats"] if one["sealed"]] == list(SEATS[:at])
+            assert (done.json["power"], done.json["total"]) == (power, total)
+            enough = power * 3 > total * 2
+            assert (done.code, done.json["sealed"], bool(done.err)) == (0 if enough else 1, enough, not enough)
+            party.must("round", "seal", *trusted, by=name)
+        assert "Sealed: seats with 100 %" in party.must("round", "sealed", *trusted).out
+        header = party.must("block", party.ask("round")["committed"], "--json").json["header"]
+        assert {one["header"] for one in party.ask("round")["seals"]} == {header["hash"]}
+        told = party.must("round", "opens", tmp_path / "coast.salt", tmp_path / "coast.update").out
+        assert told == "it is what coast committed to in round 1\n"
+
+
+def test_a_false_result_costs_stake_and_a_vote_can_annul_it(tmp_path):
+    with gathered(tmp_path) as party:
+        party.play_round(tmp_path, lying=["north"])
+        assert party.ask("round")["phase"] == "final"
+        assert re.search("north +another: ", party.must("round").out)
+        # A twentieth of the pool.
         fault = party.ask("fault", 1)
-        # A tenth of the pool, of which a twentieth is the reporter's.
-        assert fault["offender"] == "north"
-        assert (sum(cut["amount"] for cut in fault["cuts"]), fault["reward"]) == (4_000, 200)
-        assert party.ask("candidate", "north")["tombstoned"]
+        assert (fault["offender"], fault["kind"]) == ("north", "false-result")
+        assert sum(cut["amount"] for cut in fault["cuts"]) == 2_000
+        assert "opened another result" in party.must("fault", 1).out
+        assert "false-result" in party.must("fault").out
+        assert party.ask("candidate", "north")["jailed"]
+        assert "jailed until block" in party.must("candidate").out
         assert "north" not in party.ask("status")["super_nodes"]
-        assert [line["amount"] for line in party.ask("explain", "north")["lines"]] == [-4_000]
-        assert "two-manifests" in party.must("fault").out
-        twice = party.run("fault", "manifests", tmp_path / "one.tx", tmp_path / "other.tx", by="east")
-        assert (twice.code, twice.err.count("\n"), "already-done" in twice.err) == (1, 1, True)
+        lost = [line["amount"] for line in party.ask("explain", "north")["lines"] if line["why"] == "slash"]
+        assert lost == [-2_000]
         party.must("propose", "annul", 1, "--title", "An accident", by="west")
         for name in ("north", "south", "west"):
             party.must("vote", 1, "yes", by=name)
         party.let_blocks_pass(15)
         assert party.ask("proposals", 1)["status"] == "executed"
         assert party.ask("fault", 1)["annulled"]
-        assert [line["amount"] for line in party.ask("explain", "north")["lines"]] == [-4_000, 4_000]
-        assert party.ask("members", "north")["balance"]["total"] == 55_000
+        given = [line["amount"] for line in party.ask("explain", "north")["lines"] if line["why"] == "annulled"]
+        assert given == [2_000]
         # North voted with what it had left and what it has with east, south and west with their own.
-        voted, bonded = 36_000 + 5_000 + 20_000 + 15_000, 110_000 - 4_000
+        voted, bonded = 38_000 + 5_000 + 20_000 + 15_000, 110_000 - 2_000
         assert party.ask("fairness")["turnout"] == {"1": voted * 1_000_000 // bonded}
 
 
-def test_a_wrong_result_is_challenged_and_judged_by_hand(party):
-    right = ("--aggregate", "11" * 32, "--model", "22" * 32)
-    party.must("challenge", "open", 1, "east", *right, by="south")
-    assert party.ask("challenge", 1)["status"] == "open"
-    assert "open" in party.must("challenge").out
-    party.must("challenge", "judge", 1, *right, by="west")
-    assert party.ask("challenge", 1)["status"] == "upheld"
-    assert [one["kind"] for one in party.ask("candidate", "east")["faults"]] == ["false-result"]
+def test_a_machine_signs_in_rounds_with_a_key_of_its_own(tmp_path):
+    machine = tmp_path / "machine.pem"
+    with gathered(tmp_path) as party:
+        public = run("ledger", "key", "new", machine).out.strip()
+        assert "signs in rounds with" in party.must("members", "machine-key", machine, by="coast").out
+        assert re.search(f"machine key +{public}", party.must("members", "coast").out)
+        commit = ("round", "commit", "11" * 32, "--opening", tmp_path / "kept")
+        by_machine = ("--key", machine, "--as", "coast")
+        for wrong in (party.run(*commit, by="coast"), party.run("members", "profile", "--title", "Mine", *by_machine)):
+            assert (wrong.code, "bad-signature" in wrong.err) == (1, True)
+        assert not (tmp_path / "kept").exists()
+        party.must(*commit, *by_machine)
+        party.must("members", "machine-key", "--none", by="coast")
+        assert party.ask("members", "coast")["machine"] is None
+        again = party.run(*commit[:-1], tmp_path / "again", by="coast")
+        assert (again.code, "already-done" in again.err, (tmp_path / "again").exists()) == (1, True, False)
+
+
+def test_a_round_that_comes_to_nothing_says_why_and_its_contributors_join_again(tmp_path):
+    with gathered(tmp_path, SWIFT) as party:
+        party.let_blocks_pass(1 + 18)
+        told = party.must("round", 1).out
+        assert re.search("phase +void", told)
+        assert "too few committed to an update (too-few-commits)" in told
+        assert party.ask("round", 1)["reason"] == "too-few-commits"
+        assert "nobody contributes" in party.must("recipes").out
+        party.must("recipes", "join", by="coast")
+        assert re.search("sit out +coast", party.must("recipes").out)
+        assert [one["member"] for one in party.ask("recipes")[0]["registrations"]] == ["coast"]
+        party.must("recipes", "leave", tmp_path / "recipe.toml", by="coast")
+        assert party.ask("recipes", "show", tmp_path / "recipe.toml")["registrations"] == []
+
+
+def test_why_a_proposal_failed_is_said_in_words(tmp_path):
+    with gathered(tmp_path) as party:
+        party.must("propose", "parameters", "round_pool=2_000", by="west")
+        for _ in range(2):
+            party.must("propose", "spend", "west", 10_000, by="south")
+        for number in (2, 3):
+            for name in ("north", "south"):
+                party.must("vote", number, "yes", by=name)
+        party.must("propose", "remove", "coast", by="west")
+        party.must("vote", 4, "veto", by="north")
+        party.let_blocks_pass(25)
+        assert "rejected: too little of the stake has voted (parameter quorum)" in party.must("proposals", 1).out
+        assert party.ask("proposals", 2)["status"] == "executed"
+        # A hundredth of the supply is what proposals may spend in a term.
+        assert "failed: there are as many as the parameters allow (limit-reached)" in party.must("proposals", 3).out
+        assert party.ask("proposals", 3)["reason"] == "limit-reached"
+        assert "vetoed: too much of it has vetoed (parameter veto)" in party.must("proposals", 4).out
 
 
 def test_what_is_exported_is_what_is_imported_and_both_are_sound(party, fedmeta, tmp_path):
@@ -270,17 +326,23 @@ def test_every_proposal_can_be_made_by_hand(party):
     actions = (
         ("parameters", "round_pool=2_000"),
         ("parameters", "contributor_share=600000", "super_node_share=300000"),
-        ("admit", "coast", "coast-hospital", public, "--full-name", "Coast Hospital"),
+        ("admit", "coast2", "coast-hospital", public, "--full-name", "Coast Hospital"),
         ("remove", "west"),
         ("spend", "west", 500),
-        ("recipe", beside / "recipe.toml", "--model", beside / "first.model", "--name", "Anew"),
+        ("recipe", beside / "recipe.toml", "--model", beside / "first.model", "--name", "Anew", "--interval", 5),
+        ("recipe", beside / "recipe.toml", "--retire"),
+        ("upgrade", 3, 1_000_000),
     )
     for at, action in enumerate(actions):
         # One organisation may have few proposals at once.
         party.must("propose", *action, by=("west", "south")[at % 2])
     kinds = [one["action"]["kind"] for one in party.ask("proposals")]
-    assert kinds == ["set-parameter", "set-parameters", "admit", "remove", "spend", "recipe"]
-    assert sorted([*kinds, "annul-slash"]) == sorted(ACTIONS)
+    assert set(kinds) | {"annul-slash"} == set(ACTIONS)
+    told = party.must("proposals").out
+    for words in ("set round_pool to 2,000", "admit coast2 of coast-hospital", "pay west 500 units", "protocol 3 from"):
+        assert words in told
+    retired = party.ask("proposals", 7)["action"]
+    assert (retired["title"], retired["interval"], retired["active"]) == ("Readmission", 100_000, False)
     wrong = party.run("propose", "parameters", "quorum=0", by="west")
     assert (wrong.code, wrong.err.count("\n"), "bad-value" in wrong.err) == (1, 1, True)
 
@@ -289,7 +351,7 @@ def test_every_proposal_can_be_made_by_hand(party):
 
 
 def test_every_query_transaction_and_action_can_be_reached():
-    assert set(re.findall(r'\.query\(\s*"([a-z]+)"', SOURCES)) | {"fault", "challenge"} == set(QUERIES)
+    assert set(re.findall(r'\.query\(\s*"([a-z]+)"', SOURCES)) == set(QUERIES)
     used = set(re.findall(r"\btx\.([A-Z]\w+)\(", SOURCES))
     assert used == {cls.__name__ for cls in TRANSACTIONS.values()}
     assert set(re.findall(r'_propose\(way, title, "([a-z-]+)"', SOURCES)) == set(ACTIONS)
@@ -318,7 +380,6 @@ def test_every_command_has_an_example_that_names_it_and_no_option_twice():
             "round": (),
             "round show": (1,),
             "fault": (),
-            "challenge": (),
             "proposals": (),
             "explain": ("west",),
             "fairness": (),
@@ -326,6 +387,8 @@ def test_every_command_has_an_example_that_names_it_and_no_option_twice():
             "parameters": (),
             "parameters round_pool": (),
             "recipes": (),
+            "recipes show": (),
+            "round sealed": (),
             "block": (),
         }.items()
     ],

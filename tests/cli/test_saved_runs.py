@@ -50,6 +50,8 @@ def test_a_run_that_shall_have_more_rounds_is_not_done_until_it_has_them(fedmeta
         done = fedmeta(*command)
         assert done.code == 2
         assert f"fedmeta resume {run}" in done.err
+    assert fedmeta("resume", run).code == 0
+    assert len(read_history(run)) == 9
 
 
 @pytest.mark.parametrize("text", ["", "[run]\nrounds = 3\n[recipe]\n", "[run]\n[recipe]\ndata = 'x'\n", "recipe = 1\n"])

@@ -16,14 +16,17 @@ from fedmeta import aggregators, transforms
 from fedmeta._engine import processes, sharding
 from fedmeta._engine.plan import Plan
 from tests import toys
+from tests.examples import cells
 
 MADE_GOOD = transforms.error_feedback(transforms.chain(transforms.top_k(0.4), transforms.quantise(4)))
 CASES = {
     "columns, with memory": (fm.FOMAML(inner_lr=0.2), MADE_GOOD, aggregators.coordinate_median()),
     "updates, with memory": (fm.FedPer(inner_lr=0.2, inner_steps=2), transforms.identity(), aggregators.multi_krum()),
-    "updates": (fm.FOMAML(inner_lr=0.2), transforms.fixed_point(), aggregators.geometric_median()),
     "a sum, with memory": (fm.SCAFFOLD(inner_lr=0.2, inner_steps=2), MADE_GOOD, aggregators.weighted_mean()),
 }
+CASES |= cells({}, {"updates": (fm.FOMAML(inner_lr=0.2), transforms.fixed_point(), aggregators.geometric_median())})
+COUNTS = cells([4], [2, 4])
+"""Of devices of one process."""
 MODEL = toys.network()
 # Five clients make eight on four devices, six on two.
 COHORT, FILLED, NAMES = 5, 8, tuple(f"c{number}" for number in range(6))
@@ -93,9 +96,9 @@ def equations(program):
 
 
 def devices(out):
-    """One, two and four devices of one process."""
+    """One device and several of one process."""
     for case in CASES:
-        for count in (1, 2, 4):
+        for count in (1, *COUNTS):
             save(out, case, count)
         jax.clear_caches()
     (out / "exchanged.json").write_text(json.dumps({case: exchanged(case) for case in CASES}))

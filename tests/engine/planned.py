@@ -18,11 +18,15 @@ from fedmeta._engine import processes, sharding
 from fedmeta._engine.plan import Plan
 from fedmeta.errors import FedmetaError
 from fedmeta.models.layers import convolution, dense, dense_init, max_pool
+from tests.examples import cells
 
 SIZES = (10, 6, 10, 10, 6, 10, 6)
 CLASSES = 36
 ALGORITHM = fm.MAML(inner_lr=0.2, inner_steps=2, weighting="examples")
 SERVER = optax.sgd(0.5)
+
+DEALT = {"each": Plan(devices=4), "three": Plan(devices=3, chunk=2, low_rank=False)}
+DEALT |= cells({}, {"two": Plan(devices=4, chunk=2)})
 
 
 def network():
@@ -72,11 +76,7 @@ def save(path, run, report):
 
 def plans(out):
     """Four devices, with more or fewer clients than they hold at once."""
-    for name, plan in {
-        "each": Plan(devices=4),
-        "two": Plan(devices=4, chunk=2),
-        "three": Plan(devices=3, chunk=2, low_rank=False),
-    }.items():
+    for name, plan in DEALT.items():
         run = train(plan)
         save(out / f"{name}.npz", run, evaluate(run.state.phi, plan))
 

@@ -56,7 +56,7 @@ def check(found, expected):
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", dealt.COUNTS)
 @pytest.mark.parametrize("case", dealt.CASES)
 def test_several_devices_give_what_one_gives(case, count, of_one_process):
     expected = load(of_one_process, case, 1)

@@ -65,7 +65,7 @@ def one_by_one(usually):
     return oracle(usually[0], planned.ALGORITHM)
 
 
-@pytest.mark.parametrize("plan", cells([*PLANS[::3], *PLANS[-2:]], PLANS), ids=str)
+@pytest.mark.parametrize("plan", cells([PLANS[0], PLANS[7], PLANS[9], PLANS[11]], PLANS), ids=str)
 def test_every_plan_gives_what_a_loop_over_clients_gives(plan, usually, one_by_one):
     run = planned.train(plan)
     toys.assert_close(run.state.phi, one_by_one, rtol=1e-4, atol=1e-6)
@@ -84,7 +84,7 @@ def test_displacements_by_any_plan_are_those_of_a_loop_over_clients(plan):
     toys.assert_close(run.state.phi, oracle(run, algorithm), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("plan", cells(PLANS[1::3], PLANS[1:]), ids=str)
+@pytest.mark.parametrize("plan", cells([PLANS[7], PLANS[10]], PLANS[1:]), ids=str)
 def test_every_plan_evaluates_alike(plan, usually):
     run, expected = usually
     found = planned.evaluate(run.state.phi, plan)
@@ -197,7 +197,7 @@ def start(*words):
 def test_four_devices_give_what_one_gives(usually, tmp_path):
     ((_, err, code),) = finish(start("plans", tmp_path))
     assert code == 0, err
-    for name in ("each", "two", "three"):
+    for name in planned.DEALT:
         check(load(tmp_path / f"{name}.npz"), *usually)
 
 

@@ -15,6 +15,6 @@ def test_a_function_does_not_take_what_its_annotations_exclude():
 
 
 def test_a_record_does_not_hold_what_its_annotations_exclude():
-    header = Header("chain", 1, 2, *(bytes(32) for _ in range(4)))
+    header = Header(bytes(32), 1, 2, *(bytes(32) for _ in range(4)))
     with pytest.raises(BeartypeCallHintViolation):
         replace(header, height="1")

@@ -11,10 +11,9 @@ import pytest
 
 from fedmeta.govern.errors import REFUSALS, Refused
 from fedmeta.govern.machine.header import Header, encode_header, sign_header
-from fedmeta.govern.rules import beacon
 from fedmeta.govern.rules.faults import KINDS
 from fedmeta.govern.rules.proposal_actions import ACTIONS
-from fedmeta.govern.state.parameters import TABLE, Parameters, check_parameters
+from fedmeta.govern.state.parameters import OF_SUPPLY, TABLE, Parameters, check_parameters
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.views.queries import QUERIES
 from fedmeta.govern.wire import transactions as tx
@@ -82,7 +81,19 @@ def test_every_action_has_a_section():
 
 def test_every_kind_of_record_has_a_section_but_the_parameters_that_have_their_own():
     found = titles(from_ledger.RecordTables, "ledger-records")
-    assert {"chain", "member", "candidate", "delegation", "term", "round", "Seat", "Cut"} <= set(found)
+    assert {
+        "chain",
+        "member",
+        "candidate",
+        "delegation",
+        "term",
+        "round",
+        "hold",
+        "Seat",
+        "Place",
+        "Window",
+        "Cut",
+    } <= set(found)
     assert "parameters" not in found
 
 
@@ -92,7 +103,9 @@ def test_every_route_has_a_section():
 
 
 def test_the_codes_that_are_read_from_the_rules_are_all_there_are():
-    found = refused.refusals(from_ledger.authenticate)
+    found = from_ledger.of_any_transaction()
+    assert {"wrong-chain", "wrong-protocol", "stale-sequence"} <= found
+    assert "not-found" not in found
     for cls in TRANSACTIONS.values():
         found |= refused.field_codes(cls) | refused.refusals(from_ledger.RULES[cls])
     assert found == set(REFUSALS)
@@ -106,19 +119,22 @@ def test_codes_are_read_from_the_rules_they_are_in():
     assert [kind for kind, found in codes.items() if "commission-cap" in found] == ["register", "set-commission"]
 
 
-LONGEST = 100 + 7 * (50 + 50 + 50)
-"""Blocks that a round takes at most, with the default parameters."""
+LONGEST = 8 * (100 + 3 * (40 + 40 + 40))
+"""Blocks that a round takes at most, with the default parameters: all attempts, and all windows doubled three times."""
 
 RULES = {
     "- `contributor_share` + `super_node_share` + `treasury_share` = 1,000,000": ("treasury_share", 100_001, 100_000),
-    "- `evidence_age` is at least `update_blocks` + `super_nodes` * (`manifest_blocks` + `commit_blocks` + "
-    "`reveal_blocks`): the longest course of a round": ("evidence_age", LONGEST - 1, LONGEST),
-    "- `unbonding_period` is at least 2 * `term_length` + that longest course + `evidence_age` + `challenge_blocks`": (
-        "unbonding_period",
-        2 * 1_000 + LONGEST + 6_000 + 200 - 1,
-        2 * 1_000 + LONGEST + 6_000 + 200,
+    "- `commit_blocks`, `deliver_blocks`, `compute_blocks` and `reveal_blocks` are each at least 2 * `super_nodes` + "
+    "10": ("super_nodes", 16, 15),
+    "- `unbonding_blocks` is at least 2 * `term_length` + 8 * (`commit_blocks` + 3 * (`deliver_blocks` + "
+    "`compute_blocks` + `reveal_blocks`)): two terms, and the longest course of a round": (
+        "unbonding_blocks",
+        2 * 1_000 + LONGEST - 1,
+        2 * 1_000 + LONGEST,
     ),
     "- `duty_misses` is at most `duty_window`": ("duty_misses", 21, 20),
+    "- `smallest` is at most `cohort_size`": ("smallest", 21, 20),
+    "- `term_budget` is at least `round_pool`": ("term_budget", 999, 1_000),
 }
 """What the page says of parameters together, with a value that just breaks it and one that just keeps it."""
 
@@ -128,9 +144,20 @@ def test_a_rule_between_parameters_is_kept(rule):
     assert rule in PAGE
     name, broken, kept = RULES[rule]
     values = asdict(Parameters())
-    check_parameters({**values, name: kept})
+    check_parameters({**values, name: kept}, 10**9)
     with pytest.raises(Refused):
-        check_parameters({**values, name: broken})
+        check_parameters({**values, name: broken}, 10**9)
+
+
+def test_the_page_says_how_large_a_part_of_the_supply_an_amount_may_be():
+    assert OF_SUPPLY == {"proposal_deposit": 1_000, "min_self_stake": 10_000, "round_pool": 10_000}
+    said = "`proposal_deposit` is at most 0.1 %, `min_self_stake` and `round_pool` are each at most 1 %"
+    assert said in " ".join(PAGE.split())
+
+
+def test_the_page_names_the_parts_of_rounds():
+    found = re.search(r"Parts of rounds, which are (.*?), have", " ".join(PAGE.split()))[1]
+    assert set(re.findall(r"`([\w-]+)`", found)) == tx.OF_ROUNDS
 
 
 def test_the_page_lists_every_rule_between_parameters():
@@ -152,29 +179,19 @@ def test_what_is_hashed_is_what_the_page_says():
     a, b, c = (bytes([one]) * 32 for one in (1, 2, 3))
     for line, found, due in (
         (
-            '`tagged("receipt", chain_id, cbor([round, member, digest, examples]))`',
-            tx.receipt("chain", 7, "ann", a, 20),
-            tagged("receipt", b"chain", cbor([7, "ann", a, 20])),
+            '`tagged("possession", genesis, member, public)`',
+            tx.possession(a, "ann", b),
+            tagged("possession", a, b"ann", b),
         ),
         (
-            '`tagged("possession", chain_id, member, public)`',
-            tx.possession("chain", "ann", a),
-            tagged("possession", b"chain", b"ann", a),
+            '`tagged("update", genesis, cbor([round, member, salt, content]))`',
+            tx.update_digest(a, 7, "ann", b, c),
+            tagged("update", a, cbor([7, "ann", b, c])),
         ),
         (
-            '`tagged("result", cbor([round, aggregate, model]))`',
-            tx.result(7, a, b),
-            tagged("result", cbor([7, a, b])),
-        ),
-        (
-            '`tagged("commitment", chain_id, cbor([round, candidate, result, scores, salt]))`',
-            tx.commitment("chain", 7, "ann", a, (1, 2), c),
-            tagged("commitment", b"chain", cbor([7, "ann", a, [1, 2], c])),
-        ),
-        (
-            '`tagged("beacon", beacon, cbor([round, salts]))`',
-            beacon.advance(a, 7, [("bob", c), ("ann", b)]),
-            tagged("beacon", a, cbor([7, [["ann", b], ["bob", c]]])),
+            '`tagged("commitment", genesis, cbor([round, attempt, candidate, result, scores, salt]))`',
+            tx.commitment(a, 7, 2, "ann", b, (1, 2), c),
+            tagged("commitment", a, cbor([7, 2, "ann", b, [1, 2], c])),
         ),
     ):
         assert line in PAGE
@@ -183,14 +200,15 @@ def test_what_is_hashed_is_what_the_page_says():
 
 def test_what_is_signed_is_what_the_page_says():
     key = Key.from_seed(bytes(32))
-    raw = tx.sign(key, "chain", "ann", 3, tx.Bond(amount=5))
+    genesis = sha256(b"genesis").digest()
+    raw = tx.sign(key, genesis, "ann", 3, tx.Bond(amount=5))
     *content, signature = cbor2.loads(raw)
-    assert content == ["chain", "ann", 3, "bond", {"amount": 5}]
+    assert content == [genesis, "ann", 3, "bond", {"amount": 5}]
     assert raw == cbor([*content, signature])
     assert verify(key.public, b"fedmeta transaction\0" + cbor(content), signature)
     assert tx.decode(raw).digest == sha256(raw).digest()
-    header = Header("chain", 1, 2, *(bytes([one]) * 32 for one in range(4)))
-    assert encode_header(header) == cbor(["chain", 1, 2, *(bytes([one]) * 32 for one in range(4))])
+    header = Header(genesis, 1, 2, *(bytes([one]) * 32 for one in range(4)))
+    assert encode_header(header) == cbor([genesis, 1, 2, *(bytes([one]) * 32 for one in range(4))])
     assert verify(key.public, b"fedmeta header\0" + encode_header(header), sign_header(key, header).signature)
     assert header.hash == sha256(encode_header(header)).digest()
     assert '`"fedmeta transaction\\0"`' in PAGE

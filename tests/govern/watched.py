@@ -11,12 +11,12 @@ from fedmeta.govern.state.records import (
     Candidate,
     Delegation,
     Fault,
-    Manifest,
     Member,
     Redelegation,
     Round,
     Term,
     Unbonding,
+    Update,
 )
 from fedmeta.govern.views.holdings import holdings
 from fedmeta.govern.wire import events as ev
@@ -30,11 +30,19 @@ class Watched(Play):
     """A chain beside which the reference does the same; they are compared after every block."""
 
     def __init__(self, genesis):
-        self.reference = Economy(genesis.treasury, asdict(start(genesis).state.need(Parameters)))
+        parameters = asdict(start(genesis).state.need(Parameters))
+        self.reference = Economy(genesis.treasury, genesis.supply, parameters)
+        self.reference.ends = parameters["term_length"]
         self.snapshots = {}
         """The height at which each term was elected."""
         self.seats = {}
         """The (name, weight, power) of those that have seats in each term, as of the event that is being followed."""
+        self.seats_of = {}
+        self.caps = {}
+        """The organisations' cap under which each term got its powers."""
+        self.jailed = set()
+        self.live = None
+        """What the live round began with, and what it paid."""
         for one in genesis.members:
             self.reference.admit(one.name, one.organisation, one.free)
         for one in genesis.candidates:
@@ -44,14 +52,16 @@ class Watched(Play):
     def _take(self, done):
         self.agrees = False
         events = super()._take(done)
-        self.reference.height = self.height
+        self.reference.height, self.reference.time = self.height, self.chain.time
         self.doing, self.dropped = None, []
         for event in events:
             follow = FOLLOW.get(type(event))
             if follow is not None:
                 follow(self, event)
-        self.reference.end_block()
-        self.compare()
+        self.reference.end_block(self.looked_at_again())
+        # Where nothing was said there is hardly anything to compare.
+        if len(events) > 1 or self.height % 10 == 0:
+            self.compare()
         self.agrees = True
         return events
 
@@ -62,6 +72,7 @@ class Watched(Play):
 
     def ending(self, event):
         self.doing = None
+        self.reference.note_bound()
 
     def staked(self, event):
         if self.height == 0:
@@ -90,6 +101,9 @@ class Watched(Play):
 
     def completed(self, event):
         self.reference.mature(event.candidate, event.member, event.created)
+
+    def let_go(self, event):
+        self.reference.let_go((event.member, event.source, event.destination, event.created))
 
     def shares_dropped(self, event):
         self.dropped.append(event)
@@ -123,42 +137,55 @@ class Watched(Play):
         name, body = self.doing
         self.reference.register(name, body.commission)
 
+    def jail(self, event):
+        self.jailed.add(event.candidate)
+
+    def unjail(self, event):
+        self.jailed.discard(event.candidate)
+
+    def scheduled(self, event):
+        assert event.pool == self.reference.schedule(event.term)
+        assert event.seats == self.seats_of[event.term]
+        self.live = event
+        self.paid = 0
+        self.reference.seated = self.snapshots[event.term], {seat.candidate for seat in event.seats}
+
+    def round_over(self, event):
+        self.reference.close(self.live.term, self.live.pool, self.paid)
+        self.reference.seated = None
+
     def shared(self, event):
         round = self.state.need(Round, event.round)
-        manifest = self.state.need(Manifest, event.round)
-        revealed = [one for one in self.attestations(event.round) if one.revealed and one.result == round.result]
-        reveals = {one.candidate: one.scores for one in revealed}
-        powers = {name: power for name, _, power in self.seats[event.term]}
-        self.reference.pay(manifest.leader, powers, reveals, manifest.members)
+        assert (round.seats, round.cohort) == (self.live.seats, self.live.cohort)
+        agreed = [one for one in self.attestations(event.round) if one.revealed and one.result == round.result]
+        self.paid = self.reference.pay(
+            self.live.pool,
+            {seat.candidate: seat.power for seat in self.live.seats},
+            {name: account.organisation for name, account in self.reference.accounts.items()},
+            {one.candidate: one.scores for one in agreed},
+            {one.member for one in self.state.where(Update, "round", event.round) if one.unpaid},
+            self.jailed,
+            round.members,
+        )
 
     def fault(self, event):
         gone = {(one.member, one.candidate) for one in self.dropped if one.held == 0}
         self.dropped = []
         term = self.state.need(Fault, event.fault).term
         cuts = [(one.place, one.member, one.candidate, one.amount) for one in event.cuts]
-        who = event.offender, event.fault_kind, term, self.snapshots[term], event.reporter
-        self.reference.slash(event.fault, *who, cuts, gone)
+        self.reference.slash(event.fault, event.offender, event.fault_kind, term, self.snapshots[term], cuts, gone)
 
     def annulled(self, event):
         self.reference.annul(event.fault, [(one.place, one.member, one.candidate, one.amount) for one in event.cuts])
 
     def deposited(self, event):
-        kind = "proposal_deposit" if isinstance(event, ev.ProposalOpened) else "challenge_deposit"
-        self.reference.deposit(self.doing[0], (type(event), event_number(event)), self.reference.parameters[kind])
-        if isinstance(event, ev.ChallengeOpened):
-            closes = self.height + self.reference.parameters["challenge_blocks"]
-            self.reference.challenges[event.challenge] = self.doing[1].accused, closes
+        self.reference.deposit(self.doing[0], event.proposal, self.reference.parameters["proposal_deposit"])
 
     def returned(self, event):
-        opened = ev.ProposalOpened if isinstance(event, ev.ProposalClosed) else ev.ChallengeOpened
-        lost = event.status in ("vetoed", "rejected") and (event.status == "vetoed") == (opened is ev.ProposalOpened)
-        self.reference.release((opened, event_number(event)), lost)
-        if opened is ev.ChallengeOpened:
-            del self.reference.challenges[event.challenge]
+        self.reference.release(event.proposal, event.status == "vetoed")
 
     def spent(self, event):
-        self.reference.treasury -= event.amount
-        self.reference.accounts[event.member].free += event.amount
+        self.reference.spend(max(self.reference.serving) - 1, event.member, event.amount)
 
     def parameter(self, event):
         self.reference.parameters[event.name] = event.after
@@ -172,21 +199,43 @@ class Watched(Play):
         assert self.seats[event.term] == (seats or before)
         assert [(one.candidate, one.weight, one.power) for one in event.standbys] == standbys
         self.snapshots[event.term] = self.height
+        places = {one.candidate for one in (*event.seats, *event.standbys)}
+        self.reference.serving[event.term] = self.height, places
+
+    def started(self, event):
+        del self.reference.serving[event.term - 1]
+        self.reference.ends = event.ends
+
+    def replaced(self, event):
+        self.seated(event)
+        self.dropped_standby(event)
+
+    def dropped_standby(self, event):
+        self.reference.serving[event.term][1].discard(event.candidate)
 
     def seated(self, event):
+        self.seats_of[event.term] = event.seats
+        self.caps[event.term] = self.reference.parameters["organisation_cap"]
         self.seats[event.term] = [(one.candidate, one.weight, one.power) for one in event.seats]
 
     def standing(self):
         """Return who might be elected after the block that is being followed."""
         found = []
         for one in self.state.all(Candidate):
-            able = one.active and not one.jailed and not one.tombstoned and self.member(one.member).active
+            standing = one.active and self.member(one.member).active and not one.tombstoned
             own = self.state.get(Delegation, one.member, one.member)
             worth = own.shares * one.tokens // one.shares if own else 0
-            found.append(Standing(one.member, one.organisation, one.tokens, worth, one.registered, able))
+            able = standing and not one.jailed, standing and one.jailed and one.absent
+            found.append(Standing(one.member, one.organisation, one.tokens, worth, one.registered, *able))
         return found
 
     # What must agree.
+
+    def looked_at_again(self):
+        """Return when the ledger will look again at each entry of stake that leaves or has moved."""
+        out = {(one.candidate, one.member, one.created): one.completes for one in self.state.all(Unbonding)}
+        moved = self.state.all(Redelegation)
+        return out | {(one.member, one.source, one.destination, one.created): one.completes for one in moved}
 
     def compare(self):
         state, reference = self.state, self.reference
@@ -207,14 +256,12 @@ class Watched(Play):
         for one in state.all(Member):
             account = reference.accounts[one.name]
             assert (one.free, one.owed, one.organisation) == (account.free, account.owed, account.organisation)
-        entries = {
-            (one.candidate, one.member, one.created): [one.completes, one.amount] for one in state.all(Unbonding)
-        }
-        assert entries == reference.unbonding
-        moved = {(one.member, one.source, one.destination, one.created): one for one in state.all(Redelegation)}
-        assert {key: (one.completes, one.amount) for key, one in moved.items()} == {
-            key: (one.completes, one.amount) for key, one in reference.moved.items()
-        }
+        entries = {(one.candidate, one.member, one.created): one.amount for one in state.all(Unbonding)}
+        assert entries == {key: one.amount for key, one in reference.unbonding.items()}
+        moved = {(one.member, one.source, one.destination, one.created): one.amount for one in state.all(Redelegation)}
+        assert moved == {key: one.amount for key, one in reference.moved.items()}
+        for term in state.all(Term):
+            assert (term.paid, term.spent) == tuple(of.get(term.number, 0) for of in (reference.paid, reference.spent))
         self._compare_powers()
 
     def _compare_stakes(self, candidates, delegations):
@@ -230,12 +277,8 @@ class Watched(Play):
     def _compare_powers(self):
         for number in (self.chain.term, self.chain.term + 1):
             term = self.state.need(Term, number)
-            for seats in (term.seats, term.standbys):
-                names = [seat.candidate for seat in seats]
-                weights = {seat.candidate: seat.weight for seat in seats}
-                of = {seat.candidate: seat.organisation for seat in seats}
-                cap = self.reference.parameters["organisation_cap"]
-                assert [seat.power for seat in seats] == powers(names, of, weights, cap)
+            assert [seat.power for seat in term.seats] == powers([one.weight for one in term.seats], self.caps[number])
+            assert not any(seat.power for seat in term.standbys)
 
     def compare_holdings(self):
         """What members are told that they hold is whole, and never more than it should be."""
@@ -247,10 +290,6 @@ class Watched(Play):
                 self.reference.check_due(one.name, bond.candidate, bond.accrued)
 
 
-def event_number(event):
-    return event.proposal if hasattr(event, "proposal") else event.challenge
-
-
 FOLLOW = {
     ev.TransactionApplied: Watched.applied,
     ev.BlockEnding: Watched.ending,
@@ -259,6 +298,7 @@ FOLLOW = {
     ev.Redelegated: Watched.redelegated,
     ev.UnbondingCancelled: Watched.cancelled,
     ev.UnbondingCompleted: Watched.completed,
+    ev.RedelegationEnded: Watched.let_go,
     ev.SharesDropped: Watched.shares_dropped,
     ev.RewardsClaimed: Watched.claimed,
     ev.RewardsSettled: Watched.settled,
@@ -270,11 +310,16 @@ FOLLOW = {
     ev.FaultProven: Watched.fault,
     ev.SlashAnnulled: Watched.annulled,
     ev.ProposalOpened: Watched.deposited,
-    ev.ChallengeOpened: Watched.deposited,
     ev.ProposalClosed: Watched.returned,
-    ev.ChallengeDecided: Watched.returned,
     ev.TreasurySpent: Watched.spent,
     ev.ParameterSet: Watched.parameter,
     ev.TermElected: Watched.elected,
-    ev.SeatReplaced: Watched.seated,
+    ev.TermStarted: Watched.started,
+    ev.SeatReplaced: Watched.replaced,
+    ev.StandbyDropped: Watched.dropped_standby,
+    ev.CandidateJailed: Watched.jail,
+    ev.CandidateTombstoned: Watched.jail,
+    ev.CandidateUnjailed: Watched.unjail,
+    ev.RoundScheduled: Watched.scheduled,
+    ev.RoundSettled: Watched.round_over,
 }

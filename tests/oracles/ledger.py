@@ -18,13 +18,7 @@ GRAIN = Fraction(1, 100_000)
 INDEX_GRAIN = Fraction(1, 2**80)
 """More than a pay to a pool gains in the index, which counts 2**-128 of a unit for each of less than 2**48 shares."""
 
-COSTS = {
-    "two-manifests": "slash_equivocation",
-    "false-result": "slash_false_result",
-    "withheld-reveal": "slash_withheld_reveal",
-    "left-out": "slash_left_out",
-    "missed-duties": "slash_missed_duties",
-}
+COSTS = {"false-result": "slash_false_result", "double-signature": "slash_double_signature"}
 
 
 @dataclass
@@ -69,8 +63,19 @@ class Pool:
 
 
 @dataclass
+class Leaving:
+    """Stake on its way out; it is looked at again at the height `completes`, and goes if it answers for nothing."""
+
+    completes: int
+    time: int
+    """The block time before which it does not go."""
+    amount: int = 0
+
+
+@dataclass
 class Moved:
     completes: int
+    time: int
     amount: int
     part: Fraction
     """What it is worth in the pool that it went to."""
@@ -91,20 +96,30 @@ class Fault:
 
 
 class Economy:
-    def __init__(self, treasury, parameters):
+    def __init__(self, treasury, supply, parameters):
         self.treasury = treasury
+        self.supply = supply
         self.parameters = dict(parameters)
-        self.height = 0
+        self.height = self.time = 0
         self.accounts: dict[str, Account] = {}
         self.pools: dict[str, Pool] = {}
-        self.unbonding: dict[tuple, list[int]] = {}
-        """(candidate, member, created) to when it is paid, and how much."""
+        self.unbonding: dict[tuple, Leaving] = {}
+        """By (candidate, member, created)."""
         self.moved: dict[tuple, Moved] = {}
         """By (member, source, destination, created)."""
         self.faults: dict[int, Fault] = {}
-        self.challenges: dict[int, tuple[str, int]] = {}
-        """The accused, and the height at which it closes, of those that are open."""
-        self.deposits: dict[tuple, tuple[str, int]] = {}
+        self.serving: dict[int, tuple[int, set[str]]] = {}
+        """The present term and the next one: the height of the election's snapshot, and who has a place."""
+        self.seated: tuple[int, set[str]] | None = None
+        """The snapshot by which the seats of the round that is live were elected, and who has one."""
+        self.ends = 0
+        """The last height of the present term."""
+        self.may_wait: set[tuple] = set()
+        self.paid: dict[int, int] = {}
+        """What the rounds of each term were paid, and what the one that is live may be."""
+        self.spent: dict[int, int] = {}
+        """What proposals spent in each term."""
+        self.deposits: dict[int, tuple[str, int]] = {}
 
     def admit(self, member, organisation, free):
         self.accounts[member] = Account(organisation, free)
@@ -113,13 +128,13 @@ class Economy:
         """Stand for election, or change the commission."""
         self.pools.setdefault(candidate, Pool(commission)).commission = commission
 
-    def deposit(self, member, purpose, amount):
+    def deposit(self, member, proposal, amount):
         self.accounts[member].free -= amount
-        self.deposits[purpose] = member, amount
+        self.deposits[proposal] = member, amount
 
-    def release(self, purpose, lost):
+    def release(self, proposal, lost):
         """Give a deposit back, or to the treasury if it is lost."""
-        member, amount = self.deposits.pop(purpose)
+        member, amount = self.deposits.pop(proposal)
         if lost:
             self.treasury += amount
         else:
@@ -193,20 +208,19 @@ class Economy:
 
     def undelegate(self, member, candidate, amount, everything):
         self._leave(member, candidate, amount, everything)
-        entry = self.unbonding.setdefault((candidate, member, self.height), [0, 0])
-        entry[0] = self._answers_until(candidate)
-        entry[1] += amount
+        entry = self.unbonding.setdefault((candidate, member, self.height), Leaving(*self._periods()))
+        entry.completes, entry.time = self._periods()
+        entry.amount += amount
 
-    def _answers_until(self, candidate):
-        """Return until when stake that leaves a candidate answers for it."""
-        closes = [height for accused, height in self.challenges.values() if accused == candidate]
-        return max([self.height + self.parameters["unbonding_period"], *closes])
+    def _periods(self):
+        seconds = self.parameters["unbonding_seconds"]
+        return self.height + self.parameters["unbonding_blocks"], self.time + 1_000 * seconds
 
     def redelegate(self, member, source, destination, amount, everything):
         self._leave(member, source, amount, everything)
         self._enter(member, destination, amount)
-        entry = self.moved.setdefault((member, source, destination, self.height), Moved(0, 0, Fraction(0)))
-        entry.completes = self._answers_until(source)
+        entry = self.moved.setdefault((member, source, destination, self.height), Moved(0, 0, 0, Fraction(0)))
+        entry.completes, entry.time = self._periods()
         entry.amount += amount
         entry.part += amount
 
@@ -215,9 +229,9 @@ class Economy:
         self._enter(member, candidate, amount)
 
     def _reduce(self, key, amount):
-        assert 0 < amount <= self.unbonding[key][1]
-        self.unbonding[key][1] -= amount
-        if not self.unbonding[key][1]:
+        assert 0 < amount <= self.unbonding[key].amount
+        self.unbonding[key].amount -= amount
+        if not self.unbonding[key].amount:
             del self.unbonding[key]
 
     def drop(self, member, candidate):
@@ -225,45 +239,111 @@ class Economy:
         self._leave(member, candidate, 0, True)
 
     def mature(self, candidate, member, created):
-        """Pay stake whose time is over."""
-        completes, amount = self.unbonding.pop((candidate, member, created))
-        assert completes == self.height
-        self.accounts[member].free += amount
+        """Pay stake whose time has come."""
+        entry = self.unbonding.pop((candidate, member, created))
+        assert entry.completes == self.height
+        assert not self._bound(candidate, created, entry.time)
+        assert not self._moved_here(candidate, member, created)
+        self.accounts[member].free += entry.amount
 
-    def end_block(self):
-        """Nothing that is due may be left."""
-        assert all(completes > self.height for completes, _ in self.unbonding.values())
-        self.moved = {key: one for key, one in self.moved.items() if one.completes > self.height}
+    def let_go(self, key):
+        """Forget that stake moved, once its time has come."""
+        moved = self.moved.pop(key)
+        assert moved.completes == self.height
+        assert not self._bound(key[1], key[3], moved.time)
+
+    def _bound(self, candidate, created, time):
+        """Whether stake that left then must wait: for its time, or for those whom it had helped to elect."""
+        serving = [*self.serving.values(), *([self.seated] if self.seated else [])]
+        return self.time < time or any(snapshot < created and candidate in there for snapshot, there in serving)
+
+    def _moved_here(self, candidate, member, created):
+        """Whether stake moved to where this was taken from, before that and by the same member, and still answers."""
+        return any((one[0], one[2]) == (member, candidate) and one[3] <= created for one in self.moved)
+
+    def note_bound(self):
+        """Note, before the rules do their own, which of what is due may have to wait."""
+        due = {key: key[:1] + key[2:] for key, one in self.unbonding.items() if one.completes == self.height}
+        due |= {key: (key[1], key[3]) for key, one in self.moved.items() if one.completes == self.height}
+        self.may_wait = {
+            key
+            for key, (candidate, created) in due.items()
+            if self._bound(candidate, created, {**self.unbonding, **self.moved}[key].time)
+            or (key in self.unbonding and self._moved_here(*key))
+        }
+
+    def end_block(self, completes):
+        """What is due and still there must be what waits, and is looked at again before it would serve another term.
+
+        Args:
+            completes: When the ledger means to look at each entry again.
+        """
+        present = {**self.unbonding, **self.moved}
+        assert completes.keys() == present.keys()
+        for key, one in present.items():
+            if one.completes == self.height:
+                assert key in self.may_wait, f"{key} was due and is still there"
+                longest = max(self.ends, self.height, *(other.completes for other in self.moved.values()))
+                assert self.height < completes[key] <= max(longest + 1, self.height + one.time - self.time)
+                one.completes = completes[key]
+            assert one.completes == completes[key] > self.height
 
     # Rewards.
+
+    def spend(self, term, member, amount):
+        """Pay a member out of the treasury, within what proposals may spend in a term."""
+        self.treasury -= amount
+        self.accounts[member].free += amount
+        self.spent[term] = self.spent.get(term, 0) + amount
+        assert self.spent[term] * MILLION <= self.supply * self.parameters["spending"]
 
     def owe(self, member, amount):
         self.accounts[member].owed += amount
 
-    def pay(self, leader, powers, reveals, contributors):
-        """Share the pool of a final round.
+    def schedule(self, term):
+        """Return what a round may pay, of what the treasury and the term have left for it."""
+        pool = min(self.parameters["round_pool"], self.treasury)
+        self.paid[term] = self.paid.get(term, 0) + pool
+        assert self.paid[term] <= self.parameters["term_budget"]
+        return pool
+
+    def pay(self, pool, seats, organisations, reveals, unpaid, jailed, contributors):
+        """Share the pool of a final round, and return what was paid.
 
         Args:
-            leader: Who posted the manifest.
-            powers: Of those who have seats.
-            reveals: The scores that each of those who revealed the round's result revealed.
-            contributors: Whose updates are in the manifest, in the order of the scores.
+            pool: What it may pay.
+            seats: The power of each seat.
+            organisations: Of the members.
+            reveals: The scores of each seat that opened the round's result.
+            unpaid: Contributors that are paid nothing, whatever their scores.
+            jailed: Super nodes that are paid nothing.
+            contributors: Whose updates are in, in the order of the scores.
         """
-        share = self.parameters
-        pool = min(share["round_pool"], self.treasury)
+        before, share = self.treasury, self.parameters
+        pool = min(pool, self.treasury)
         for_contributors = pool * share["contributor_share"] // MILLION
         for_super_nodes = pool * share["super_node_share"] // MILLION
         scores = [
-            weighted_lower_median([(reveals[name][at], powers[name]) for name in powers if name in reveals])
-            for at in range(len(contributors))
+            weighted_lower_median(
+                [
+                    (reveals[seat][at], power)
+                    for seat, power in seats.items()
+                    if seat in reveals and organisations[seat] != organisations[name]
+                ]
+            )
+            for at, name in enumerate(contributors)
         ]
         for name, score in zip(contributors, scores, strict=True):
-            if sum(scores):
-                self._spend(for_contributors * score // sum(scores), name)
-        points = {name: (name in reveals) + share["leader_points"] * (name == leader) for name in powers}
-        for name, point in points.items():
-            if point:
-                self._pay_pool(name, for_super_nodes * point // sum(points.values()))
+            if name not in unpaid:
+                self._spend(for_contributors * score // max(MILLION, sum(scores)), name)
+        for name in seats:
+            if name in reveals and name not in jailed:
+                self._pay_pool(name, for_super_nodes // len(seats))
+        return before - self.treasury
+
+    def close(self, term, pool, paid):
+        """Let what a round did not pay be another's."""
+        self.paid[term] += paid - pool
 
     def _spend(self, amount, member):
         self.treasury -= amount
@@ -317,16 +397,15 @@ class Economy:
 
     # Faults.
 
-    def slash(self, number, offender, kind, term, snapshot, reporter, cuts, gone):
+    def slash(self, number, offender, kind, term, snapshot, cuts, gone):
         """Judge a slash and take it over.
 
         Args:
             number: Of the fault.
             offender: Who did it.
             kind: One of `COSTS`.
-            term: The term of its round.
+            term: The term of the deed.
             snapshot: The height at which that term was elected: stake that was there then answers for it.
-            reporter: Who is to have a part; empty if the ledger saw it itself.
             cuts: The (place, member, candidate, amount) that the ledger took.
             gone: The (member, candidate) that have nothing left after it.
         """
@@ -343,13 +422,7 @@ class Economy:
         if fraction > already:
             self._cut(offender, snapshot, Fraction(fraction - already, MILLION - already), left, gone)
         assert not left, f"{left} of the slash of {offender} is too much"
-        amount = sum(cut[3] for cut in cuts)
-        reward = 0
-        if reporter and self.accounts[reporter].organisation != self.accounts[offender].organisation:
-            share = self.parameters["reporter_share"], self.parameters["reporter_cap"]
-            reward = min(amount * share[0] // MILLION, share[1])
-            self.owe(reporter, reward)
-        self.treasury += amount - reward
+        self.treasury += sum(cut[3] for cut in cuts)
 
     def _cut(self, offender, snapshot, rate, left, gone):
         pool = self.pools[offender]
@@ -358,7 +431,7 @@ class Economy:
         self._fit(offender)
         for key in sorted(self.unbonding):
             candidate, member, created = key
-            due = floor(self.unbonding[key][1] * rate)
+            due = floor(self.unbonding[key].amount * rate)
             if candidate == offender and created > snapshot and due:
                 self._reduce(key, _take(left, due, "unbonding", member, offender))
         for key in sorted(self.moved):
@@ -382,7 +455,7 @@ class Economy:
             self._shrink(destination, member, found, (member, destination) in gone)
         missing = floor(due * (wanted - found) / wanted) if wanted else 0
         for entry in sorted(self.unbonding):
-            amount = min(missing, self.unbonding[entry][1])
+            amount = min(missing, self.unbonding[entry].amount)
             if entry[:2] == (destination, member) and entry[2] >= created and amount:
                 cut = _take(left, None, "unbonding", member, destination)
                 assert abs(cut - amount) <= 1

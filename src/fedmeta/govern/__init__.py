@@ -7,9 +7,9 @@ What a program needs stands here; it is imported when it is asked for, so that n
 | ask a node, and send transactions to it     | `Client`, `Outcome`, `LedgerEvent`, `transactions`               |
 | sign                                        | `Key`, `load_key`, `save_key`                                    |
 | check what a node says                      | `LightClient`, `verify_record`, `verify_transaction`,            |
-|                                             | `verify_event`                                                   |
+|                                             | `verify_event`, `is_sealed`                                      |
 | begin a ledger                              | `Genesis`, `FirstMember`, `FirstCandidate`, `FirstDelegation`,   |
-|                                             | `FirstRecipe`, `Parameters`                                      |
+|                                             | `FirstRecipe`, `FirstRegistration`, `Parameters`                 |
 | keep it in a file, and audit that           | `EmbeddedEngine`, `verify_ledger`                                |
 | run a node                                  | `create_app`, `Limits`, `listen`, `serve`                        |
 | execute blocks by oneself                   | `start`, `execute`, `Block`, `Execution`, `State`, `query`,      |
@@ -30,11 +30,19 @@ if typing.TYPE_CHECKING:
     from fedmeta.govern.client.client import Client, LedgerEvent, Outcome
     from fedmeta.govern.client.keyfile import load as load_key
     from fedmeta.govern.client.keyfile import save as save_key
-    from fedmeta.govern.client.light import LightClient, verify_event, verify_record, verify_transaction
+    from fedmeta.govern.client.light import LightClient, is_sealed, verify_event, verify_record, verify_transaction
     from fedmeta.govern.engines.embedded import EmbeddedEngine
     from fedmeta.govern.errors import GovernError, NodeError, ProofError, Refused, StoreError, Unacknowledged
     from fedmeta.govern.machine.execute import Execution, execute
-    from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+    from fedmeta.govern.machine.genesis import (
+        FirstCandidate,
+        FirstDelegation,
+        FirstMember,
+        FirstRecipe,
+        FirstRegistration,
+        Genesis,
+        start,
+    )
     from fedmeta.govern.server import Limits, create_app
     from fedmeta.govern.server.serve import listen, serve
     from fedmeta.govern.state.parameters import Parameters
@@ -59,11 +67,13 @@ __all__ = [
     "verify_record",
     "verify_transaction",
     "verify_event",
+    "is_sealed",
     "Genesis",
     "FirstMember",
     "FirstCandidate",
     "FirstDelegation",
     "FirstRecipe",
+    "FirstRegistration",
     "Parameters",
     "EmbeddedEngine",
     "verify_ledger",
@@ -99,11 +109,13 @@ _HOMES = {
     "verify_record": "client.light",
     "verify_transaction": "client.light",
     "verify_event": "client.light",
+    "is_sealed": "client.light",
     "Genesis": "machine.genesis",
     "FirstMember": "machine.genesis",
     "FirstCandidate": "machine.genesis",
     "FirstDelegation": "machine.genesis",
     "FirstRecipe": "machine.genesis",
+    "FirstRegistration": "machine.genesis",
     "Parameters": "state.parameters",
     "EmbeddedEngine": "engines.embedded",
     "verify_ledger": "client.audit",

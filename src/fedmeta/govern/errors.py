@@ -7,6 +7,7 @@ GovernError                 the root; a FedmetaError
 ├── InvalidBlock            a block that does not follow the state
 │   └── WrongProtocol       it is executed by the rules of another version
 ├── InvalidGenesis          a genesis that breaks a rule
+│   └── OlderProtocol       one of rules that this version no longer executes
 ├── StateError              a record that is absent, or a state that has been folded away
 ├── KeyFileError            a key file that cannot be used
 ├── StoreError              a ledger's database cannot be used
@@ -24,6 +25,7 @@ from fedmeta.errors import FedmetaError
 REFUSALS = {
     "malformed": "the bytes are not a transaction in the one canonical form",
     "too-large": "the transaction, or a list in it, is larger than the parameters allow",
+    "wrong-protocol": "the ledger goes on by the rules of another version of fedmeta",
     "wrong-chain": "the transaction is for another ledger: for another genesis",
     "unknown-member": "nobody of this name is a member",
     "not-active": "the member has left, or has been removed",
@@ -80,6 +82,10 @@ class WrongProtocol(InvalidBlock):
 
 class InvalidGenesis(GovernError):
     """A genesis that breaks a rule."""
+
+
+class OlderProtocol(InvalidGenesis):
+    """A genesis of rules that this version of fedmeta no longer executes."""
 
 
 class StateError(GovernError):

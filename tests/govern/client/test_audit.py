@@ -12,23 +12,31 @@ from fedmeta.govern.errors import Damaged, NewerSchema, StoreError
 from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.engines.keeping import short_memory
+from tests.govern.playing import CHAIN, TIME, federation, key
 
 SEQUENCER = key("sequencer")
 TIP, FIRST = 45, 7
 """The last block of the ledgers here, and the first one that is whole in the pruned one."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def brief():
+    """Blocks can be pruned after a while that tests can wait for."""
+    with short_memory():
+        yield
+
+
 def grow(engine: EmbeddedEngine, blocks: int) -> None:
     """Make blocks of one transaction each."""
     for _ in range(blocks):
         sequence = engine.query("member", {"name": "hal"})["sequence"]
-        engine.submit(tx.sign(key("hal"), CHAIN, "hal", sequence, tx.Delegate("ann", 1)))
+        engine.submit(tx.sign(key("hal"), engine.origin.digest, "hal", sequence, tx.Delegate("ann", 1)))
         engine.produce(TIME)
 
 
 def genesis() -> Genesis:
-    return federation(**SHORT)
+    return federation()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +136,7 @@ def test_a_changed_bit_in_a_record_of_the_state_is_found(path):
     draw = random.Random(1)
     sound = path.read_bytes()
     with Store.read(path) as store:
-        slots = [slot for slot, _ in store.rows()]
+        slots = [slot for slot, data in store.rows() if data]
     for slot in draw.sample(slots, 3):
         path.write_bytes(sound)
         flip(path, "state", "data", f"slot = {slot}", draw)
@@ -191,8 +199,7 @@ def test_a_changed_bit_in_a_record_of_the_state_is_found(path):
         ("UPDATE state SET slot = 5000 WHERE slot = 2", "after block 45: slot 2 of the state"),
         ("DELETE FROM state WHERE slot = 2", "after block 45: slot 2 of the state"),
         ("INSERT INTO state SELECT 5000, data FROM state WHERE slot = 2", "after block 45: slot 5000 of the state"),
-        ("UPDATE meta SET value = value + 1 WHERE name = 'slots'", "after block 45: the state that is stored has"),
-        ("UPDATE meta SET value = 1 << 60 WHERE name = 'slots'", "after block 45: .*slots are not from 0"),
+        ("INSERT INTO state SELECT max(slot) + 1, x'' FROM state", r"after block 45: slot \d+ of the state"),
         ("UPDATE meta SET value = value + 1 WHERE name = 'first'", "genesis: .*no snapshot of height"),
         ("UPDATE meta SET value = 0 WHERE name = 'first'", "genesis: .*no snapshot of height -1"),
         ("UPDATE chunks SET data = x'00' WHERE height = 12", "after block 45: chunk 0 of the snapshot of height 12"),

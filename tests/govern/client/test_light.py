@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.govern.client.light import LightClient, verify_event, verify_record, verify_transaction
+from fedmeta.govern.client.light import LightClient, is_sealed, verify_event, verify_record, verify_transaction
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import ProofError
 from fedmeta.govern.machine.header import Header, SignedHeader, sign_header
@@ -10,9 +10,10 @@ from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, TIME, federation, key
+from tests.govern.playing import TIME, Play, federation, key
 
 SEQUENCER = key("sequencer")
+GENESIS = federation().digest
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def engine(tmp_path):
     with EmbeddedEngine.create(tmp_path / "ledger", federation(), SEQUENCER) as made:
         for sequence in range(3):
             for name in ("hal", "ivy", "joy"):
-                made.submit(tx.sign(key(name), CHAIN, name, sequence, tx.Delegate("ann", 10 + sequence)))
+                made.submit(tx.sign(key(name), GENESIS, name, sequence, tx.Delegate("ann", 10 + sequence)))
             made.produce(TIME + sequence)
         yield made
 
@@ -38,13 +39,13 @@ def test_a_light_client_follows_a_chain_from_its_genesis_to_any_record(engine):
             verify_record(proof, before)
 
 
-def test_a_light_client_needs_but_the_chain_s_id_its_sequencer_and_the_hash_of_its_genesis(engine):
-    client = LightClient(CHAIN, SEQUENCER.public, engine.genesis.digest)
+def test_a_light_client_needs_but_the_key_of_its_sequencer_and_the_digest_of_its_genesis(engine):
+    client = LightClient(SEQUENCER.public, engine.genesis.digest)
     assert client.follow(engine.header(1)).height == 1
     for wrong in (
-        LightClient("other", SEQUENCER.public, engine.genesis.digest),
-        LightClient(CHAIN, key("hal").public, engine.genesis.digest),
-        LightClient(CHAIN, SEQUENCER.public, b"\0" * 32),
+        LightClient(key("hal").public, engine.genesis.digest),
+        LightClient(SEQUENCER.public, b"\0" * 32),
+        LightClient(SEQUENCER.public, federation(free=1).digest),
     ):
         for accept in (wrong.follow, wrong.jump):
             with pytest.raises(ProofError):
@@ -112,7 +113,7 @@ def test_no_change_to_a_proof_convinces(engine):
 def test_a_leaf_that_is_no_record_and_no_event_convinces_of_nothing():
     leaves = [b"", b"\x01", codec.encode(["ghost"]), codec.encode(["member", 1]), codec.encode({"a": 1, "b": 2})]
     root = merkle.root(leaves)
-    header = Header(CHAIN, 1, TIME, bytes(32), root, root, root)
+    header = Header(GENESIS, 1, TIME, bytes(32), root, root, root)
     for at in range(len(leaves)):
         with pytest.raises(ProofError, match="no record"):
             verify_record(merkle.prove(leaves, at), header)
@@ -137,3 +138,68 @@ def test_transactions_and_events_have_proofs_under_their_block_s_header(engine):
     assert engine.prove_event(2, len(events)) is None
     assert engine.prove_event(9, 0) is None
     assert engine.prove_transaction(bytes(32)) is None
+
+
+# Seals
+
+
+@pytest.fixture(scope="module")
+def sealing():
+    """A round whose commitments are closed, the hash of a header, and who signs for its seats with what power."""
+    play = Play()
+    play.to_deliver()
+    powers = {key(seat.candidate).public: seat.power for seat in play.latest.seats}
+    return play, digest(b"a header"), powers
+
+
+def seals(play, header, names, genesis=None):
+    """Return what seats sign of the header with which the commitments of the latest round closed."""
+    body = tx.Seal(play.chain.round, header)
+    return [tx.sign(key(name), genesis or play.genesis.digest, name, 0, body) for name in names]
+
+
+def test_a_header_is_sealed_once_seats_with_more_than_two_thirds_of_the_power_have_signed_it(sealing):
+    play, header, powers = sealing
+    names = play.super_nodes()
+    whole = sum(powers.values())
+    for count in range(16):
+        some = [name for at, name in enumerate(names) if count >> at & 1]
+        held = sum(powers[key(name).public] for name in some)
+        found = is_sealed(play.genesis.digest, play.chain.round, header, powers, seals(play, header, some))
+        assert found == (3 * held > 2 * whole)
+    exact = dict.fromkeys(powers, 1) | {key("another").public: 2}
+    assert not is_sealed(play.genesis.digest, play.chain.round, header, exact, seals(play, header, names))
+
+
+def test_what_is_no_seal_of_this_header_by_a_seat_does_not_count(sealing):
+    play, header, powers = sealing
+    names, number, genesis = play.super_nodes(), play.chain.round, play.genesis.digest
+    good = seals(play, header, names[:2])
+    assert not is_sealed(genesis, number, header, powers, good)
+    others = [
+        *seals(play, digest(b"another header"), names),
+        *seals(play, header, names, genesis=bytes(32)),
+        *seals(play, header, ["hal", "ivy", "joy", "eve"]),
+        *(tx.sign(key(name), genesis, name, 0, tx.Seal(number + 1, header)) for name in names),
+        *(tx.sign(key(name), genesis, name, 1, tx.Bond(1)) for name in names),
+        *(raw[:-1] + bytes([raw[-1] ^ 1]) for raw in seals(play, header, names)),
+        *good,
+        b"",
+        b"junk",
+    ]
+    assert not is_sealed(genesis, number, header, powers, [*good, *others])
+    assert is_sealed(genesis, number, header, powers, [*others, *seals(play, header, names[2:3])])
+
+
+def test_a_seat_s_power_counts_once_and_by_the_key_that_signs_for_it(sealing):
+    play, header, powers = sealing
+    number, genesis = play.chain.round, play.genesis.digest
+    first = play.super_nodes()[0]
+    machine = key("a machine")
+    by_machine = {machine.public if public == key(first).public else public: one for public, one in powers.items()}
+    own = seals(play, header, play.super_nodes())
+    body = tx.Seal(number, header)
+    assert not is_sealed(genesis, number, header, powers, own[:1] * 4)
+    assert is_sealed(genesis, number, header, powers, own[:3])
+    assert not is_sealed(genesis, number, header, by_machine, own[:3])
+    assert is_sealed(genesis, number, header, by_machine, [tx.sign(machine, genesis, first, 0, body), *own[1:3]])

@@ -20,6 +20,7 @@ from fedmeta.govern.engines import store as stores
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import needed, whole
 from fedmeta.govern.engines.store import Place, Store
+from fedmeta.govern.machine import application
 from fedmeta.govern.machine.execute import execute
 from fedmeta.govern.machine.genesis import Genesis, start
 from fedmeta.govern.state.records import Candidate, Delegation, Member
@@ -27,7 +28,8 @@ from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.engines.keeping import retain
+from tests.govern.playing import SHORT, TIME, federation, key
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,8 +42,8 @@ CHECKPOINT_PAGES = (60, 2_000)
 
 
 def small() -> Genesis:
-    """Return a genesis with short terms, whose blocks can be pruned early, and in which nobody is ever slashed."""
-    return federation(free=FREE, **{**SHORT, "open_blocks": 10**6})
+    """Return a genesis with short terms, and without rounds."""
+    return federation(free=FREE, contributors=(), **SHORT)
 
 
 # The process that is killed.
@@ -52,16 +54,17 @@ def main(path: str) -> None:
 
     The process kills itself before the database's statement of that number; if it is 0, another one has to do it.
     """
-    seed, retain, statement = map(int, sys.stdin.readline().split())
+    seed, oldest, statement = map(int, sys.stdin.readline().split())
     draw = random.Random(seed)
     stores.CHECKPOINT_PAGES = draw.choice(CHECKPOINT_PAGES)
+    application._retain = retain
     if statement:
         _die_at(statement)
     say("opening")
     while True:
         with EmbeddedEngine.open(path, SEQUENCER) as engine:
             say("open", engine.height, engine.app_hash.hex())
-            _work(engine, draw, retain)
+            _work(engine, draw, oldest)
 
 
 def say(*words: object) -> None:
@@ -85,7 +88,7 @@ def _die_at(statement: int) -> None:
     stores.connect = connect
 
 
-def _work(engine: EmbeddedEngine, draw: random.Random, retain: int) -> None:
+def _work(engine: EmbeddedEngine, draw: random.Random, oldest: int) -> None:
     over = threading.Event()
     members = [
         threading.Thread(target=_send, args=(engine, name, random.Random(draw.random()), over), daemon=True)
@@ -98,7 +101,7 @@ def _work(engine: EmbeddedEngine, draw: random.Random, retain: int) -> None:
         if draw.random() < 0.15:
             engine.snapshot()
         if draw.random() < 0.1:
-            engine.prune(retain)
+            engine.prune(oldest)
     over.set()
     while any(one.is_alive() for one in members):
         engine.produce(TIME + engine.height)
@@ -110,7 +113,7 @@ def _send(engine: EmbeddedEngine, name: str, draw: random.Random, over: threadin
         receipts = []
         for _ in range(draw.randint(1, 4)):
             body = tx.Delegate(draw.choice(CANDIDATES), draw.randint(1, 99))
-            raw = tx.sign(key(name), CHAIN, name, sequence, body)
+            raw = tx.sign(key(name), engine.origin.digest, name, sequence, body)
             say("sent", raw.hex())
             receipts.append(engine.submit(raw))
             sequence += 1
@@ -128,10 +131,10 @@ class Victim:
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
         self.stuck = False
 
-    def live(self, draw: random.Random, retain: int) -> list[list[str]]:
+    def live(self, draw: random.Random, oldest: int) -> list[list[str]]:
         """Let it work until it is killed, at a time or a statement that is drawn; return what it said, in words."""
         statement = draw.choice((0, 0, draw.randint(1, 400)))
-        self.process.stdin.write(f"{draw.getrandbits(32)} {retain} {statement}\n".encode())
+        self.process.stdin.write(f"{draw.getrandbits(32)} {oldest} {statement}\n".encode())
         self.process.stdin.flush()
         watch = threading.Timer(PATIENCE, self._give_up)
         watch.start()
@@ -206,7 +209,7 @@ class Witness:
                 must(needed(store, len(self.headers)).header.hash == self.headers[-1], "a block was replaced")
             for height in range(len(self.blocks) + 1, store.tip + 1):
                 self._follow(store, height)
-            state = State.load(store.rows(), store.slots)
+            state = State.load(store.rows())
             for one, place in self.found.items():
                 if place.height >= store.first:
                     must(store.place(one) == place, f"the index does not say {place} of {one.hex()}")
@@ -275,7 +278,7 @@ class Torment:
     def kill(self) -> None:
         """Let one process live and die, and check what it leaves; raises `Violation`."""
         victim, self._next = self._next, Victim(self.path)
-        said = victim.live(self.draw, retain=len(self.witness.blocks) + 1)
+        said = victim.live(self.draw, oldest=len(self.witness.blocks) + 1)
         self.kills += 1
         self.opening += not any(words[0] == "open" for words in said)
         self.witness.hear(said)

@@ -4,7 +4,9 @@ from functools import lru_cache
 
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, Play, key
+from tests.govern.playing import Play, key
+
+LIE = digest(b"a lie")
 
 
 @lru_cache(maxsize=1)
@@ -14,8 +16,9 @@ def story() -> Play:
     play.must(("hal", tx.Delegate("eve", 4_000)), ("ivy", tx.Redelegate("bob", "cat", 200)))
     play.round()
     rotate(play, "ann")
+    set_machine_key(play, "cat")
     play.must(("hal", tx.Undelegate("ann", 300)), ("joy", tx.Claim()))
-    equivocate(play)
+    lie(play, "bob")
     play.round()
     play.wait_until(85)
     return play
@@ -24,15 +27,17 @@ def story() -> Play:
 def rotate(play: Play, name: str) -> None:
     """Let a member sign with a new key from the next block on."""
     new = key(f"{name}, later")
-    proof = new.sign(tx.possession(CHAIN, name, new.public))
-    play.must((name, tx.RotateKey(new.public, proof)))
+    play.must((name, tx.RotateKey(new.public, new.sign(tx.possession(play.genesis.digest, name, new.public)))))
     play.keys[name] = new
 
 
-def equivocate(play: Play) -> None:
-    """Let the leader of the latest round sign two manifests, and be reported."""
-    play.to_commit()
-    leader, body = play.manifest()
-    first = next(raw for raw in play.blocks[-1].transactions)
-    other = tx.PostManifest(body.round, body.attempt, body.members, body.aggregate, digest(b"another model"))
-    play.must(("joy", tx.ReportManifests(*sorted([first, play.sign(leader, other)]))))
+def set_machine_key(play: Play, name: str) -> None:
+    """Let a machine's key sign for a member in rounds from the next block on."""
+    new = key(f"{name}'s machine")
+    play.must((name, tx.SetMachineKey(new.public, new.sign(tx.possession(play.genesis.digest, name, new.public)))))
+    play.machines[name] = new
+
+
+def lie(play: Play, name: str) -> None:
+    """Play a round in which a seat opens another result than all others."""
+    play.round(results={name: LIE})

@@ -18,11 +18,19 @@ from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, GovernError, StoreError
 from fedmeta.govern.wire import transactions as tx
 from tests.govern.engines.crashing import ROOT, Torment, Victim, Violation, Witness, small
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.engines.keeping import short_memory
+from tests.govern.playing import TIME, federation, key
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
 PAGE, FRAME, LOG_HEAD = 4096, 24 + 4096, 32
+
+
+@pytest.fixture(autouse=True, scope="module")
+def brief():
+    """Blocks can be pruned after a while that tests can wait for."""
+    with short_memory():
+        yield
 
 
 def grow(engine, blocks, name="hal"):
@@ -30,7 +38,7 @@ def grow(engine, blocks, name="hal"):
     receipts = []
     for _ in range(blocks):
         sequence = engine.query("member", {"name": name})["sequence"]
-        receipts.append(engine.submit(tx.sign(key(name), CHAIN, name, sequence, tx.Delegate("ann", 1))))
+        receipts.append(engine.submit(tx.sign(key(name), engine.origin.digest, name, sequence, tx.Delegate("ann", 1))))
         engine.produce(TIME)
     return receipts
 
@@ -64,7 +72,7 @@ def test_a_witness_says_what_is_lost_or_changed(tmp_path):
         said = []
         while sum(words[0] == "acknowledged" for words in said) < 20:
             victim, torment._next = torment._next, Victim(torment.path)
-            said += victim.live(torment.draw, retain=1)
+            said += victim.live(torment.draw, oldest=1)
     for number, (change, complaint) in enumerate(changes.items()):
         path = tmp_path / f"{number}.db"
         for file in tmp_path.glob("ledger.db*"):
@@ -197,7 +205,7 @@ def test_the_log_of_one_chain_beside_the_file_of_another_is_never_taken_for_a_le
 def closed(tmp_path_factory):
     """A closed ledger with all there can be in one: snapshots, blocks that were pruned and blocks that were not."""
     path = tmp_path_factory.mktemp("closed") / "ledger.db"
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         for _ in range(2):
             grow(engine, 6)
             engine.snapshot()
@@ -313,7 +321,8 @@ def test_without_room_nothing_is_acknowledged_and_with_room_it_goes_on(tmp_path)
         for height, more in enumerate((0, 10, FRAME, block // 2, block - 1), 4):
             due = engine.app_hash
             (sequence,) = {engine.query("member", {"name": "ivy"})["sequence"]}
-            raws = [tx.sign(key("ivy"), CHAIN, "ivy", sequence + at, tx.Delegate("ann", 1)) for at in range(2)]
+            ledger, body = engine.origin.digest, tx.Delegate("ann", 1)
+            raws = [tx.sign(key("ivy"), ledger, "ivy", sequence + at, body) for at in range(2)]
             receipts = [engine.submit(raw) for raw in raws]
             with room(log.stat().st_size + more):
                 for _ in range(2):
@@ -344,7 +353,7 @@ def test_a_ledger_for_which_there_is_no_room_is_not_made(tmp_path, monkeypatch):
     with EmbeddedEngine.create(source, federation(), SEQUENCER) as engine:
         grow(engine, 5)
         for sequence in range(5, 45):
-            engine.submit(tx.sign(key("hal"), CHAIN, "hal", sequence, tx.Delegate("ann", 1)))
+            engine.submit(tx.sign(key("hal"), engine.origin.digest, "hal", sequence, tx.Delegate("ann", 1)))
         engine.produce(TIME)
     height = export(source, out)
     load(out, path)
@@ -375,13 +384,13 @@ from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.client.audit import verify_ledger
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import StoreError
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.playing import TIME, federation, key
 
 path, filler = sys.argv[1] + "/ledger.db", sys.argv[1] + "/filler"
 done = full = 0
 with EmbeddedEngine.create(path, federation(), key("sequencer")) as engine:
     while full < 3:
-        receipt = engine.submit(tx.sign(key("hal"), CHAIN, "hal", done, tx.Delegate("ann", 1)))
+        receipt = engine.submit(tx.sign(key("hal"), engine.origin.digest, "hal", done, tx.Delegate("ann", 1)))
         if done % 5 == 4:
             with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
                 while file.write(bytes(4096)):

@@ -29,3 +29,13 @@ def test_half_a_file_is_taken_away_again(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         disk.write_new(tmp_path / "half", b"content", 0o600)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_read_and_what_is_none_is_refused_without_waiting_for_a_writer(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    assert disk.read_file(tmp_path / "file") == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    for name, says in (("pipe", "not a regular file"), ("absent", "No such file"), ("", "Is a directory")):
+        with pytest.raises(OSError, match=says) as caught:
+            disk.read_file(tmp_path / name)
+        assert os.fspath(caught.value.filename) == str(tmp_path / name)

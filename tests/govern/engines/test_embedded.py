@@ -11,13 +11,23 @@ from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
 from fedmeta.govern.engines.replay import rebuild
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import Damaged, KeyFileError, NodeError, Refused
+from fedmeta.govern.machine.application import Application
 from fedmeta.govern.state.records import Delegation
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, SHORT, TIME, federation, key
+from tests.govern.engines.keeping import short_memory
+from tests.govern.playing import TIME, Play, federation, key
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
+GENESIS = federation().digest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def brief():
+    """Blocks can be pruned after a while that tests can wait for."""
+    with short_memory():
+        yield
 
 
 @pytest.fixture
@@ -31,8 +41,8 @@ def engine(path):
         yield made
 
 
-def sign(name, sequence, body=None):
-    return tx.sign(key(name), CHAIN, name, sequence, body or tx.Delegate("ann", 1))
+def sign(name, sequence, body=None, genesis=GENESIS):
+    return tx.sign(key(name), genesis, name, sequence, body or tx.Delegate("ann", 1))
 
 
 def grow(engine, blocks, name="hal"):
@@ -66,7 +76,39 @@ def test_a_transaction_is_acknowledged_once_its_block_is_on_the_disk_and_not_bef
     assert engine.block(1).transactions == (raw,)
 
 
-def test_what_the_rules_refuse_is_answered_and_in_no_block(engine):
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Let all into the pool, as if what they are refused for had come after they were checked."""
+    monkeypatch.setattr(Application, "check_tx", lambda *_: None)
+
+
+def test_what_the_rules_refuse_is_refused_at_once_and_waits_for_no_block(engine):
+    engine.submit(sign("hal", 0))
+    for body, code in ((tx.Delegate("ann", 10**9), "insufficient-funds"), (tx.Delegate("nobody", 1), "not-found")):
+        with pytest.raises(Refused, match=code):
+            engine.submit(sign("hal", 1, body))
+    assert engine.pending == 1
+    engine.submit(sign("hal", 1))
+    assert len(engine.produce(TIME) and engine.block(1).transactions) == 2
+
+
+def test_what_was_overtaken_while_it_waited_is_answered_and_waits_no_more(path):
+    genesis = federation(max_block_bytes=65_536)
+    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
+        new, name = key("new").public, genesis.digest
+        rotated = tx.RotateKey(new, key("new").sign(tx.possession(name, "hal", new)))
+        engine.submit(sign("hal", 0, rotated, name))
+        body = tx.SetProfile("x" * 200, "y" * 200, b"")
+        receipts = [engine.submit(sign("hal", at, body, name)) for at in range(1, 300)]
+        engine.produce(TIME)
+        assert engine.pending == 0
+        done = [receipt for receipt in receipts if receipt.future.exception(0) is None]
+        assert 0 < len(done) == len(engine.block(1).transactions) - 1 < 299
+        codes = [receipt.future.exception(0).code for receipt in receipts[len(done) :]]
+        assert codes == ["bad-signature", *["future-sequence"] * (len(codes) - 1)]
+
+
+def test_what_the_rules_refuse_in_the_block_is_answered_and_in_no_block(engine, unchecked):
     poor, after = sign("hal", 0, tx.Delegate("ann", 10**9)), sign("hal", 1)
     receipts = [engine.submit(raw) for raw in (poor, after, sign("ivy", 0))]
     engine.produce(TIME)
@@ -79,7 +121,7 @@ def test_what_the_rules_refuse_is_answered_and_in_no_block(engine):
     assert engine.submit(sign("hal", 0))
 
 
-def test_after_a_refusal_without_a_block_the_same_number_can_be_used(engine):
+def test_after_a_refusal_without_a_block_the_same_number_can_be_used(engine, unchecked):
     receipt = engine.submit(sign("hal", 0, tx.Delegate("ann", 10**9)))
     assert engine.produce(TIME) is None
     assert receipt.future.done()
@@ -99,9 +141,43 @@ def test_a_transaction_is_taken_once(engine):
     assert engine.read(lambda app: app.state.need(Delegation, "hal", "ann").shares) == 1_001 * 10**6
 
 
+def part_of_a_round():
+    """Return a commitment of the first round, which the first block schedules."""
+    play = Play()
+    play.wait()
+    return play.sign(*play.update("hal"))
+
+
+def test_a_part_of_a_round_has_no_sequence_number_and_is_taken_once_for_all_that(engine):
+    raw = part_of_a_round()
+    engine.produce(TIME, empty=True)
+    receipt = engine.submit(raw)
+    for _ in range(3):
+        with pytest.raises(Refused, match="already-done"):
+            engine.submit(raw)
+    assert engine.pending == 1
+    engine.produce(TIME)
+    assert receipt.wait(0.0) == Applied(digest(raw), 2, 0)
+    with pytest.raises(Refused, match="already-done"):
+        engine.submit(raw)
+    assert engine.pending == engine._pool_bytes == 0
+
+
+def test_a_part_of_a_round_that_came_too_early_can_come_again(engine):
+    raw = part_of_a_round()
+    with pytest.raises(Refused, match="not-found"):
+        engine.submit(raw)
+    engine.produce(TIME, empty=True)
+    receipt = engine.submit(raw)
+    engine.produce(TIME)
+    assert receipt.wait(0.0).height == 2
+
+
 def test_what_does_not_fit_waits_for_the_next_block(path):
-    with EmbeddedEngine.create(path, federation(max_block_bytes=65_536), SEQUENCER) as engine:
-        raws = [sign("hal", at, tx.SetProfile("x" * 200, "y" * 200, b"")) for at in range(300)]
+    genesis = federation(max_block_bytes=65_536)
+    with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
+        body = tx.SetProfile("x" * 200, "y" * 200, b"")
+        raws = [sign("hal", at, body, genesis.digest) for at in range(300)]
         receipts = [engine.submit(raw) for raw in raws]
         heights = []
         while engine.pending:
@@ -232,9 +308,9 @@ def test_a_ledger_goes_on_where_it_was_closed(path):
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """A ledger whose unbonding period is 35 blocks, after 55 blocks with snapshots at 5, 15 and 25."""
+    """A ledger that needs its last 35 blocks, after 55 blocks with snapshots at 5, 15 and 25."""
     path = tmp_path_factory.mktemp("grown") / "ledger.db"
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         for _ in range(3):
             grow(engine, 5)
             engine.snapshot()
@@ -251,7 +327,7 @@ def short(grown, path):
         yield engine
 
 
-def test_pruning_keeps_all_that_the_unbonding_period_needs_and_a_snapshot_to_begin_from(short):
+def test_pruning_keeps_all_that_is_needed_and_a_snapshot_to_begin_from(short):
     last = short.block(55)
     assert short.first == 1
     assert short.prune() == short.first == 16
@@ -271,7 +347,7 @@ def test_pruning_keeps_all_that_the_unbonding_period_needs_and_a_snapshot_to_beg
 
 
 def test_a_proof_that_was_handed_out_before_pruning_still_leads_to_a_header_that_is_kept(path):
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         grow(engine, 5)
         record, proof, _ = engine.prove("member", "hal")
         engine.snapshot()
@@ -281,7 +357,7 @@ def test_a_proof_that_was_handed_out_before_pruning_still_leads_to_a_header_that
 
 
 def test_pruning_without_a_snapshot_to_begin_from_deletes_nothing(path):
-    with EmbeddedEngine.create(path, federation(**SHORT), SEQUENCER) as engine:
+    with EmbeddedEngine.create(path, federation(), SEQUENCER) as engine:
         grow(engine, 50)
         assert engine.prune() == 1
         engine.snapshot()
@@ -310,7 +386,7 @@ def test_a_state_that_was_lost_is_rebuilt_from_genesis_or_a_snapshot(short, path
     due = short.app_hash
     if pruned:
         short.prune()
-    short._store.replace_state([(0, b"\x00")], 1)
+    short._store.replace_state([(0, b"\x00")])
     short.close()
     with pytest.raises(Damaged):
         EmbeddedEngine.open(path, SEQUENCER)

@@ -9,11 +9,13 @@ from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import story
-from tests.govern.playing import CHAIN, TIME, federation, key
+from tests.govern.playing import TIME, Play, federation, key
+
+GENESIS = federation().digest
 
 
 def sign(name, sequence, body=None):
-    return tx.sign(key(name), CHAIN, name, sequence, body or tx.Delegate("ann", 1))
+    return tx.sign(key(name), GENESIS, name, sequence, body or tx.Delegate("ann", 1))
 
 
 def test_both_engines_give_the_app_hashes_of_the_pure_function_for_the_same_transactions(tmp_path):
@@ -59,12 +61,16 @@ def test_a_node_that_comes_to_another_state_is_found_out():
     assert engine.height == 0
 
 
-def test_what_is_refused_is_said_and_what_does_not_fit_waits():
+def test_what_is_refused_is_said_and_what_does_not_fit_waits(monkeypatch):
     engine = MemoryEngine(federation())
     with pytest.raises(Refused, match="future-sequence"):
         engine.submit(sign("hal", 1))
     poor = sign("hal", 0, tx.Delegate("ann", 10**9))
-    assert engine.submit(poor) == digest(poor)
+    with pytest.raises(Refused, match="insufficient-funds"):
+        engine.submit(poor)
+    with monkeypatch.context() as patch:
+        patch.setattr(Application, "check_tx", lambda *_: None)
+        assert engine.submit(poor) == digest(poor)
     engine.submit(sign("ivy", 0))
     block = engine.produce(TIME)
     assert block.transactions == (sign("ivy", 0),)
@@ -72,6 +78,19 @@ def test_what_is_refused_is_said_and_what_does_not_fit_waits():
     assert engine.produce(TIME) is None
     engine.submit(sign("hal", 0))
     assert engine.produce(TIME).height == 2
+
+
+def test_a_part_of_a_round_waits_once():
+    play = Play()
+    play.wait()
+    raw = play.sign(*play.update("hal"))
+    engine = MemoryEngine(federation())
+    engine.produce(TIME, empty=True)
+    engine.submit(raw)
+    with pytest.raises(Refused, match="already-done"):
+        engine.submit(raw)
+    assert engine.produce(TIME).transactions == (raw,)
+    assert not engine.refused
 
 
 def test_a_new_node_joins_from_a_snapshot_and_the_blocks_since():

@@ -80,7 +80,7 @@ def test_a_ledger_that_cannot_be_made_leaves_no_file(tmp_path):
         raise StoreError("stopped half-way")
 
     with pytest.raises(StoreError, match="half-way"):
-        Store.create(tmp_path / "ledger.db", b"", rows(), 1, [])
+        Store.create(tmp_path / "ledger.db", b"", rows(), [])
     with pytest.raises(KeyFileError, match="is not that of the sequencer"):
         EmbeddedEngine.create(tmp_path / "ledger.db", federation(), key("hal"))
     assert contents(tmp_path) == {}
@@ -153,10 +153,10 @@ def test_another_key_is_refused(path):
         "UPDATE blocks SET header = (SELECT header FROM blocks WHERE height = 2) WHERE height = 3",
         "UPDATE blocks SET signature = zeroblob(64) WHERE height = 3",
         "UPDATE meta SET value = x'00' WHERE name = 'genesis'",
-        "UPDATE meta SET value = 5 WHERE name = 'slots'",
-        "UPDATE meta SET value = 500 WHERE name = 'slots'",
-        "UPDATE meta SET value = -1 WHERE name = 'slots'",
-        "DELETE FROM meta WHERE name = 'slots'",
+        "UPDATE state SET data = x'' WHERE slot = 2",
+        "INSERT INTO state VALUES (500, x'')",
+        "INSERT INTO state VALUES (-1, x'')",
+        "INSERT INTO state SELECT max(slot) + 1, x'' FROM state",
         "DROP TABLE state",
         "DROP TABLE blocks",
     ],

@@ -1,27 +1,42 @@
+import importlib
+from dataclasses import replace
+
 import pytest
 
-from fedmeta.govern.errors import InvalidBlock, Refused, StateError
+from fedmeta.govern.errors import InvalidBlock, Refused, StateError, WrongProtocol
 from fedmeta.govern.machine import application
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.execute import execute
 from fedmeta.govern.machine.genesis import start
-from fedmeta.govern.rules.members import key_at
+from fedmeta.govern.rules.members import key_at, machine_key_at
 from fedmeta.govern.state.records import Chain, Member, Term
+from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import merkle
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import TermElected
+from fedmeta.govern.wire.events import ProtocolChanged, TermElected
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.engines.story import story
-from tests.govern.playing import CHAIN, SHORT, TIME, Play, federation, key
+from tests.govern.engines.story import set_machine_key, story
+from tests.govern.playing import SHORT, TIME, Play, federation, key
+
+GENESIS = federation().digest
+
+
+EXECUTE = importlib.import_module("fedmeta.govern.machine.execute")
+"""The module: the name in the package is the function."""
 
 
 def begin(**options):
     return Application(start(federation(**options)).state)
 
 
-def sign(name, sequence, body=None, chain=CHAIN, by=None):
-    return tx.sign(key(by or name), chain, name, sequence, body or tx.Delegate("ann", 1))
+def sign(name, sequence, body=None, genesis=GENESIS, by=None):
+    return tx.sign(key(by or name), genesis, name, sequence, body or tx.Delegate("ann", 1))
+
+
+def of(play):
+    """Return an application with a copy of a chain's state."""
+    return Application(State.load(play.state.dump()))
 
 
 def held(app):
@@ -47,7 +62,7 @@ def test_several_transactions_of_one_member_in_a_row_pass_and_none_passes_twice(
         (b"", "malformed"),
         (b"\x00" * 70_000, "too-large"),
         (sign("hal", 0)[:-1], "malformed"),
-        (sign("hal", 0, chain="other"), "wrong-chain"),
+        (sign("hal", 0, genesis=federation(free=1).digest), "wrong-chain"),
         (sign("nobody", 0), "unknown-member"),
         (sign("hal", 0, by="ivy"), "bad-signature"),
         (sign("hal", 1), "future-sequence"),
@@ -59,6 +74,59 @@ def test_what_the_pool_refuses_does_not_count_as_pending(raw, code):
     assert app.check_tx(raw).code == code
     assert app.check_tx(sign("hal", 0)) is None
     assert held(app) == before
+
+
+def test_what_a_rule_refuses_does_not_enter_the_pool_and_its_number_is_free():
+    app = begin()
+    before = held(app)
+    assert app.check_tx(sign("hal", 0, tx.Delegate("ann", 10**9))).code == "insufficient-funds"
+    assert app.check_tx(sign("hal", 0, tx.Delegate("nobody", 1))).code == "not-found"
+    assert app.check_tx(sign("hal", 0)) is None
+    assert held(app) == before
+
+
+def test_what_waits_is_judged_after_what_waited_before():
+    app = begin()
+    back = tx.Undelegate("dan", 6_000)
+    assert app.check_tx(sign("hal", 0, back)).code == "insufficient-funds"
+    assert app.check_tx(sign("hal", 0, tx.Delegate("dan", 6_000))) is None
+    assert app.check_tx(sign("hal", 1, tx.Delegate("dan", 6_000))).code == "insufficient-funds"
+    assert app.check_tx(sign("hal", 1, back)) is None
+    raws = [sign("hal", 0, tx.Delegate("dan", 6_000)), sign("hal", 1, back)]
+    assert app.prepare(1, TIME, raws) == (tuple(raws), {})
+    assert app.recheck(raws) == {}
+    assert {refusal.code for refusal in app.recheck(raws[1:]).values()} == {"future-sequence"}
+
+
+def test_what_a_commit_has_overtaken_is_refused_at_the_recheck_and_what_needs_it_as_well():
+    app = begin()
+    rotated = tx.RotateKey(key("new").public, key("new").sign(tx.possession(GENESIS, "hal", key("new").public)))
+    raws = [sign("hal", 0, rotated), sign("hal", 1), sign("hal", 2), sign("ivy", 0)]
+    assert [app.check_tx(raw) for raw in raws] == [None] * 4
+    app.finalize(Block(1, TIME, (raws[0],)))
+    app.commit()
+    refused = app.recheck(raws[1:])
+    # The old key signs until the block in which it was changed.
+    assert {one: refusal.code for one, refusal in refused.items()} == {
+        digest(raws[1]): "bad-signature",
+        digest(raws[2]): "future-sequence",
+    }
+    assert app.check_tx(sign("hal", 1, by="new")) is None
+    assert app.check_tx(sign("ivy", 1)) is None
+
+
+def test_what_is_checked_leaves_nothing_behind_but_its_effect():
+    app = begin()
+    for at in range(50):
+        assert app.check_tx(sign("hal", 0, tx.Redelegate("ann", "bob", 10**9 + at))) is not None
+        assert app.check_tx(sign("hal", 0, tx.Propose("", {"kind": "nonsense", "at": at}))) is not None
+    assert app.check_tx(sign("ivy", 0)) is None
+    other = begin()
+    assert other.check_tx(sign("ivy", 0)) is None
+    pending, due = app._pending, other._pending
+    assert pending.events == due.events == []
+    assert pending.draft.mark() == due.draft.mark()
+    assert pending.draft.finish().changes == due.draft.finish().changes
 
 
 def test_a_commit_forgets_what_was_pending_and_the_recheck_counts_what_is_left():
@@ -147,7 +215,8 @@ def test_a_block_is_filled_in_order_up_to_its_size():
     assert app.prepare(1, TIME, raws, max_bytes=3 * size - 1).transactions == tuple(raws[:2])
     assert app.prepare(1, TIME, raws).transactions == tuple(raws)
     small = begin(max_block_bytes=65_536)
-    many = [sign("hal", at, tx.SetProfile("x" * 200, "y" * 200, b"")) for at in range(200)]
+    whose = federation(max_block_bytes=65_536).digest
+    many = [sign("hal", at, tx.SetProfile("x" * 200, "y" * 200, b""), whose) for at in range(200)]
     chosen = small.prepare(1, TIME, many).transactions
     assert chosen == tuple(many[: 65_536 // len(many[-1])])
     assert not small.process(Block(1, TIME, tuple(many)))
@@ -204,18 +273,18 @@ def test_the_changes_of_a_commit_turn_the_rows_before_into_the_rows_after():
         app.finalize(block)
         commit = app.commit()
         for change in commit.changes:
-            rows.pop(change.slot, None)
-            if change.data is not None:
-                rows[change.slot] = change.data
+            rows[change.slot] = change.data or b""
         assert rows == dict(app.state.dump())
-        assert commit.slots == app.state.slots > max(rows)
+        assert app.state.slots == len(rows)
 
 
 def test_blocks_are_retained_for_the_unbonding_period():
-    app = begin(**SHORT)
-    for height in range(1, 39):
+    draft = start(federation(**SHORT)).state.draft()
+    draft.put(replace(draft.need(Chain), height=1_447))
+    app = Application(draft.finish())
+    for height in range(1_448, 1_455):
         app.finalize(Block(height, TIME))
-        assert app.commit().retain_height == app.retain_height == max(1, height - 35)
+        assert app.commit().retain_height == app.retain_height == max(1, height - 1_450)
 
 
 # Voting powers
@@ -238,15 +307,147 @@ def test_the_updates_of_voting_power_add_up_to_the_seats_of_the_term_and_their_p
         touched += [block.height] * bool(updates)
         seats = app.state.need(Term, app.chain.term).seats
         assert {power[0]: (public, power[1]) for public, power in powers.items()} == {
-            seat.candidate: (key_at(app.state.need(Member, seat.candidate), app.height + 1), seat.power)
+            seat.candidate: (machine_key_at(app.state.need(Member, seat.candidate), app.height + 1), seat.power)
             for seat in seats
         }
         assert powers == {seat.public: (seat.candidate, seat.power) for seat in app.seats}
     assert {name for name, _ in powers.values()} == {"ann", "cat", "dan", "eve"}
-    rotation = next(at for at, block in enumerate(play.blocks, 1) if b"rotate-key" in b"".join(block.transactions))
-    assert rotation in touched
+    for kind in (b"rotate-key", b"set-machine-key"):
+        change = next(at for at, block in enumerate(play.blocks, 1) if kind in b"".join(block.transactions))
+        assert change in touched
     assert any(isinstance(event, TermElected) for event in play.log[40])
     assert len(touched) < 8
+
+
+def test_a_machine_s_key_signs_parts_of_rounds_and_votes_with_the_seat_s_power_and_the_account_s_does_not():
+    play = Play()
+    play.to_commit()
+    set_machine_key(play, "ann")
+    account, machine = key("ann"), play.machines["ann"]
+    app = of(play)
+    seat = next(one for one in app.seats if one.candidate == "ann")
+    assert seat.public == machine.public == machine_key_at(play.member("ann"), play.height + 1)
+    assert account.public == key_at(play.member("ann"), play.height + 1) not in {one.public for one in app.seats}
+    name, body = play.update("ann")
+    for signer, refused in ((account, "bad-signature"), (machine, None)):
+        refusal = app.check_tx(tx.sign(signer, play.genesis.digest, name, 0, body))
+        assert (refusal and refusal.code) == refused
+    for signer, refused in ((machine, "bad-signature"), (account, None)):
+        claim = tx.sign(signer, play.genesis.digest, name, play.member(name).sequence, tx.Bond(1))
+        refusal = app.check_tx(claim)
+        assert (refusal and refusal.code) == refused
+    play.must((name, tx.SetMachineKey(b"", b"")))
+    play.machines.clear()
+    assert account.public in {one.public for one in of(play).seats}
+    play.must((name, body))
+
+
+# Parts of rounds
+
+
+def in_a_round(**options):
+    """Return a chain in whose first round the cohort may commit, and an application with its state."""
+    play = Play(**options)
+    play.to_commit()
+    return play, of(play)
+
+
+def test_parts_of_rounds_are_put_first_in_a_block_and_otherwise_the_order_is_kept():
+    play, app = in_a_round()
+    parts = [play.sign(*play.update(name)) for name in ("joy", "ann", "hal")]
+    others = [sign("hal", 0), sign("ivy", 0), sign("hal", 1)]
+    mixed = [others[0], parts[0], others[1], b"junk", parts[1], others[2], parts[2]]
+    prepared = app.prepare(2, play.chain.time, mixed)
+    assert prepared.transactions == (*parts, *others)
+    assert list(prepared.refused) == [digest(b"junk")]
+
+
+def test_parts_of_rounds_have_room_in_a_block_whatever_else_waits():
+    play, app = in_a_round()
+    others = [sign("hal", at) for at in range(20)]
+    part = play.sign(*play.update("joy"))
+    chosen = app.prepare(2, play.chain.time, [*others, part], max_bytes=len(part) + len(others[0]))
+    assert chosen.transactions == (part, others[0])
+
+
+def test_a_block_with_a_part_of_a_round_after_another_transaction_is_not_accepted():
+    play, app = in_a_round()
+    parts = [play.sign(*play.update(name)) for name in ("joy", "ann")]
+    other = sign("hal", 0)
+    for order, accepted in (
+        ((*parts, other), True),
+        ((*parts[::-1], other), True),
+        ((other, *parts), False),
+        ((parts[0], other, parts[1]), False),
+        ((parts[0], other), True),
+        ((parts[0], b"junk"), False),
+    ):
+        assert app.process(Block(2, play.chain.time, order)) == accepted
+
+
+def test_a_part_of_a_round_passes_the_pool_s_check_in_any_order_with_the_member_s_own_transactions():
+    play, app = in_a_round()
+    part = play.sign(*play.update("hal"))
+    raws = [sign("hal", 0), part, sign("hal", 1)]
+    assert [app.check_tx(raw) for raw in raws] == [None] * 3
+    assert app.check_tx(sign("hal", 2)) is None
+    assert app.recheck([part]) == {}
+    name, body = play.update("hal")
+    other = tx.sign(key("hal"), federation(free=1).digest, name, 0, body)
+    assert app.check_tx(other).code == "wrong-chain"
+    assert app.check_tx(tx.sign(key("ivy"), GENESIS, name, 0, body)).code == "bad-signature"
+
+
+def test_a_part_of_a_round_leaves_the_member_s_sequence_as_it_is_and_comes_once():
+    play, _ = in_a_round()
+    before = play.member("hal").sequence
+    play.must(play.update("hal"))
+    assert play.member("hal").sequence == before
+    assert play.refusal(*play.update("hal")) == "already-done"
+
+
+# Upgrades
+
+
+def upgrading(height):
+    """Return a chain that has decided to go on by the next protocol from a height on, and stands before it."""
+    play = Play()
+    play.must(("ann", tx.Propose("Upgrade", {"kind": "upgrade", "protocol": EXECUTE.PROTOCOL + 1, "height": height})))
+    play.must(*((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat")))
+    play.wait_until(height - 2)
+    assert (play.chain.upgrade_to, play.chain.upgrade_at) == (EXECUTE.PROTOCOL + 1, height)
+    return play
+
+
+def test_an_upgrade_stops_this_version_at_its_height_in_one_line_that_says_what_to_do():
+    play = upgrading(20)
+    app = of(play)
+    last = Block(19, TIME + 10**6)
+    app.finalize(last)
+    app.commit()
+    for ask in (app.finalize, lambda block: app.prepare(block.height, block.time, [])):
+        with pytest.raises(WrongProtocol, match=r"from height 20 on .* protocol 3: .* install one that .* 3") as one:
+            ask(Block(20, TIME + 10**6))
+        assert "\n" not in str(one.value)
+    assert not app.process(Block(20, TIME + 10**6))
+    assert app.check_tx(sign("hal", 0)).code == "wrong-protocol"
+    assert (app.height, app.chain.protocol) == (19, EXECUTE.PROTOCOL + 1)
+
+
+def test_a_version_that_executes_the_next_protocol_goes_on_from_there(monkeypatch):
+    play = upgrading(20)
+    play.wait()
+    assert [one.protocol for one in play.events(ProtocolChanged)] == [EXECUTE.PROTOCOL + 1]
+    before = play.hashes[-1]
+    with pytest.raises(WrongProtocol):
+        play.wait()
+    assert play.hashes[-1] == before
+    monkeypatch.setattr(EXECUTE, "PROTOCOL", EXECUTE.PROTOCOL + 1)
+    play.wait()
+    assert (play.height, play.chain.protocol, play.chain.upgrade_to) == (20, EXECUTE.PROTOCOL, 0)
+    earlier = start(federation()).state
+    with pytest.raises(WrongProtocol, match="protocol 2"):
+        execute(earlier, Block(1, TIME))
 
 
 # Questions

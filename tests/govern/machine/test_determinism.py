@@ -24,14 +24,18 @@ from fedmeta.govern.state.snapshot import restore, take
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.events import (
+    EVENTS,
+    AttemptFailed,
     FaultProven,
     ProposalExecuted,
     ProposalOpened,
     TransactionApplied,
     TransactionRefused,
 )
+from tests.govern.engines.keeping import short_memory
 from tests.govern.playing import key
 from tests.govern.recorded import record
+from tests.govern.recorded.record import BUSY
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
@@ -45,14 +49,14 @@ from fedmeta.govern.machine.genesis import Genesis, start
 from tests.govern.recorded import record
 
 recorded, order = record.read(), random.Random(sys.argv[1])
-lists = ("members", "candidates", "delegations", "recipes")
+lists = ("members", "candidates", "delegations", "recipes", "registrations")
 shuffled = {name: order.sample(getattr(recorded.genesis, name), len(getattr(recorded.genesis, name))) for name in lists}
 parameters = dict(order.sample(list(recorded.genesis.parameters.items()), len(recorded.genesis.parameters)))
 genesis = replace(recorded.genesis, parameters=parameters, **{name: tuple(one) for name, one in shuffled.items()})
-# The lists in another order are another genesis, which begins with another beacon: only that may make a difference.
-beacon = recorded.genesis.digest
-assert order.random() and genesis.digest != beacon
-Genesis.digest = property(lambda self: beacon)
+# The lists in another order are another genesis, with another name: only that may make a difference.
+name = recorded.genesis.digest
+assert order.random() and genesis.digest != name
+Genesis.digest = property(lambda self: name)
 done = start(genesis)
 hashes = [done.app_hash.hex()]
 for block in recorded.blocks:
@@ -102,7 +106,9 @@ def test_the_recorded_chain_touches_all_that_the_rules_know(replayed):
     def said(kind):
         return [event for event in events if isinstance(event, kind)]
 
+    assert {event.kind for event in events} == set(EVENTS)
     assert {one.transaction for one in said(TransactionApplied)} == set(tx.TRANSACTIONS)
+    assert {one.reason for one in said(AttemptFailed)} == {"too-few-in", "too-few-commitments", "no-agreement"}
     assert {one.fault_kind for one in said(FaultProven)} == set(KINDS)
     assert {cut.place for one in said(FaultProven) for cut in one.cuts} == {"pool", "unbonding", "redelegation"}
     carried_out = {one.proposal for one in said(ProposalExecuted) if one.status == "executed"}
@@ -110,14 +116,9 @@ def test_the_recorded_chain_touches_all_that_the_rules_know(replayed):
     assert len({one.code for one in said(TransactionRefused)}) > 3
 
 
-def test_the_recorded_chain_is_what_its_script_makes(recorded):
-    # Signatures, keys and times are the script's own, so that it can be made again to the byte.
-    assert record.play().blocks == recorded.blocks
-
-
 def test_execution_leaves_its_state_alone_and_gives_the_same_twice(recorded):
     state = start(recorded.genesis).state
-    for block in recorded.blocks:
+    for block in recorded.blocks[:BUSY]:
         before, root = list(state.dump()), state.root
         first = execute(state, block)
         execute(state, Block(block.height, block.time + 1, block.transactions[::2]))
@@ -144,7 +145,7 @@ def test_a_ledger_that_was_exported_and_imported_elsewhere_goes_on_as_the_first_
     tmp_path, recorded, height, pruned
 ):
     paths = tmp_path / "here", tmp_path / "there"
-    with EmbeddedEngine.create(paths[0], recorded.genesis, SEQUENCER) as here:
+    with short_memory(), EmbeddedEngine.create(paths[0], recorded.genesis, SEQUENCER) as here:
         drive(here, recorded.blocks[:5], recorded.hashes)
         if pruned:
             here.snapshot()
@@ -154,28 +155,27 @@ def test_a_ledger_that_was_exported_and_imported_elsewhere_goes_on_as_the_first_
         with EmbeddedEngine.open(paths[1], SEQUENCER) as there:
             assert there.app_hash == here.app_hash == recorded.hashes[height]
             for engine in (here, there):
-                drive(engine, recorded.blocks[height:], recorded.hashes)
-            for at in range(1, len(recorded.blocks) + 1):
+                drive(engine, recorded.blocks[height:130], recorded.hashes)
+            for at in range(1, 131):
                 assert here.header(at) == there.header(at)
                 assert here.block(at) == there.block(at)
     assert verify_ledger(paths[1]).sound
 
 
 def test_the_engine_in_memory_goes_on_from_a_snapshot_as_without_one(recorded):
-    half = len(recorded.blocks) // 2
+    half = BUSY // 2
     engine = MemoryEngine(recorded.genesis)
     drive(engine, recorded.blocks[: half - 5], recorded.hashes)
     engine.nodes[0].snapshot()
     drive(engine, recorded.blocks[half - 5 : half], recorded.hashes)
     joined = engine.join()
-    drive(engine, recorded.blocks[half:], recorded.hashes)
-    assert joined.app_hash == recorded.hashes[-1]
+    drive(engine, recorded.blocks[half:BUSY], recorded.hashes)
+    assert joined.app_hash == recorded.hashes[BUSY]
 
 
-@pytest.mark.parametrize("part", [0, 1 / 3, 2 / 3])
-def test_a_state_from_a_snapshot_goes_on_as_the_one_that_it_was_taken_of(recorded, replayed, part):
-    height = int(part * len(recorded.blocks))
-    state = restore(*take(replayed[height].state))
-    for block, due in zip(recorded.blocks[height:], recorded.hashes[height + 1 :], strict=True):
+@pytest.mark.parametrize(("first", "last"), [(0, BUSY), (BUSY // 3, BUSY), (2 * BUSY // 3, BUSY), (1_400, record.LAST)])
+def test_a_state_from_a_snapshot_goes_on_as_the_one_that_it_was_taken_of(recorded, replayed, first, last):
+    state = restore(*take(replayed[first].state))
+    for block, due in zip(recorded.blocks[first:last], recorded.hashes[first + 1 : last + 1], strict=True):
         state, _, found = execute(state, block)
         assert found == due

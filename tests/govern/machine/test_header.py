@@ -24,17 +24,17 @@ from fedmeta.govern.wire.events import BlockEnding, MemberLeft
 from tests.govern.playing import key
 from tests.oracles.merkle import tree_head
 
-GENESIS = b"\x07" * 32
+GENESIS, OTHER = b"\x07" * 32, b"\x08" * 32
 SEQUENCER = key("sequencer")
 
 
 def header(height=1, time=5, previous=GENESIS, transactions=(), events=(), app_hash=b"\x05" * 32):
-    return Header("play", height, time, previous, tree_head(list(transactions)), tree_head(list(events)), app_hash)
+    return Header(GENESIS, height, time, previous, tree_head(list(transactions)), tree_head(list(events)), app_hash)
 
 
 def test_a_header_is_hashed_over_the_canonical_form_of_its_fields_in_order():
     one = header()
-    values = ["play", 1, 5, GENESIS, one.transactions_root, one.events_root, one.app_hash]
+    values = [GENESIS, 1, 5, GENESIS, one.transactions_root, one.events_root, one.app_hash]
     encoded = cbor2.dumps(values, canonical=True)
     assert encode_header(one) == encoded
     assert one.hash == hashlib.sha256(encoded).digest()
@@ -43,7 +43,9 @@ def test_a_header_is_hashed_over_the_canonical_form_of_its_fields_in_order():
 
 def test_a_signature_covers_every_field_and_serves_as_no_other_signature():
     signed = sign_header(SEQUENCER, header())
-    signed.check("play", SEQUENCER.public)
+    signed.check(GENESIS, SEQUENCER.public)
+    with pytest.raises(ProofError, match="is not by the sequencer"):
+        SignedHeader(replace(signed.header, genesis=OTHER), signed.signature).check(OTHER, SEQUENCER.public)
     others = {
         "height": 2,
         "time": 6,
@@ -53,14 +55,14 @@ def test_a_signature_covers_every_field_and_serves_as_no_other_signature():
     }
     for name, value in {**others, "app_hash": b"\0" * 32}.items():
         with pytest.raises(ProofError, match="is not by the sequencer"):
-            SignedHeader(replace(signed.header, **{name: value}), signed.signature).check("play", SEQUENCER.public)
-    with pytest.raises(ProofError, match="is of chain 'play'"):
-        signed.check("other", SEQUENCER.public)
+            SignedHeader(replace(signed.header, **{name: value}), signed.signature).check(GENESIS, SEQUENCER.public)
+    with pytest.raises(ProofError, match=f"is of the ledger of genesis {GENESIS.hex()}: it must be {OTHER.hex()}"):
+        signed.check(OTHER, SEQUENCER.public)
     with pytest.raises(ProofError, match="is not by the sequencer"):
-        signed.check("play", key("other").public)
+        signed.check(GENESIS, key("other").public)
     bare = SignedHeader(signed.header, SEQUENCER.sign(encode_header(signed.header)))
     with pytest.raises(ProofError, match="is not by the sequencer"):
-        bare.check("play", SEQUENCER.public)
+        bare.check(GENESIS, SEQUENCER.public)
 
 
 @given(st.binary(max_size=80))

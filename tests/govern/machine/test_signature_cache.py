@@ -12,14 +12,15 @@ from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.machine.signature_cache import SignatureCache
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from tests.govern.playing import CHAIN, Play, federation, key
+from tests.govern.playing import Play, federation, key
 
+GENESIS = federation().digest
 EXECUTE = importlib.import_module("fedmeta.govern.machine.execute")
 """The module: the name in the package is the function."""
 
 
 def signed(name, sequence=0, body=None, by=None):
-    return tx.sign(key(by or name), CHAIN, name, sequence, body or tx.Delegate("ann", 1))
+    return tx.sign(key(by or name), GENESIS, name, sequence, body or tx.Delegate("ann", 1))
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_signature_that_was_right_by_another_key_is_checked_again(seen):
         signed("hal", by="ivy"),
         signed("hal", 7),
         signed("hal")[:-1] + b"\x00",
-        tx.sign(key("hal"), "other", "hal", 0, tx.Delegate("ann", 1)),
+        tx.sign(key("hal"), bytes(32), "hal", 0, tx.Delegate("ann", 1)),
     ],
     ids=["of no member", "by another key", "of another sequence", "of another signature", "of another chain"],
 )
@@ -84,7 +85,7 @@ def test_the_oldest_are_forgotten_when_the_bytes_are_too_many():
 def rubbish(number):
     """Return a transaction without a signature, all of whose bytes are lists that take much more as objects."""
     body = {"title": "", "action": {"a": [[]] * 65_000}}
-    return codec.encode([CHAIN, "hal", number, "propose", body, bytes(64)])
+    return codec.encode([GENESIS, "hal", number, "propose", body, bytes(64)])
 
 
 def test_what_anyone_can_send_without_a_key_is_not_held_in_memory():
@@ -105,14 +106,14 @@ def test_what_anyone_can_send_without_a_key_is_not_held_in_memory():
 
 def test_a_transaction_has_so_many_items_at_most_and_the_largest_that_are_needed_have_half_of_that():
     def of(count):
-        return codec.encode([CHAIN, "hal", 0, "propose", {"title": "", "action": {"a": [0] * count}}, bytes(64)])
+        return codec.encode([GENESIS, "hal", 0, "propose", {"title": "", "action": {"a": [0] * count}}, bytes(64)])
 
     # 6 of the transaction, 2 of its fields, 1 of the action.
     tx.decode(of(tx.MAX_ITEMS - 9))
     with pytest.raises(Refused, match="too many items"):
         tx.decode(of(tx.MAX_ITEMS - 8))
-    reveal = tx.Reveal(1, bytes(32), (1_000_000,) * 500, bytes(32))
-    codec.decode(tx.sign(key("hal"), CHAIN, "hal", 0, reveal), items=tx.MAX_ITEMS // 2)
+    reveal = tx.Reveal(1, 1, bytes(32), (1_000_000,) * 500, bytes(32))
+    codec.decode(tx.sign(key("hal"), GENESIS, "hal", 0, reveal), items=tx.MAX_ITEMS // 2)
 
 
 def test_the_items_of_all_lists_and_dicts_are_counted_together():

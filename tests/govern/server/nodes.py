@@ -1,27 +1,36 @@
 """Nodes to ask: one that is only an application, on a chain that was played, and one that serves on loopback."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import httpx
 
+import fedmeta
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server import create_app
 from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.engines.story import equivocate, rotate
-from tests.govern.playing import CHAIN, Play, federation, key
+from tests.govern.engines.story import lie, rotate
+from tests.govern.playing import Play, federation, key
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
+GENESIS = federation().digest
+
+OTHER = "127.0.0.2"
+"""Another address of this machine."""
 
 
-def sign(name: str, sequence: int, body: object | None = None, chain: str = CHAIN) -> bytes:
+def sign(name: str, sequence: int, body: object | None = None, genesis: bytes = GENESIS) -> bytes:
     """Return a member's transaction: by default it stakes one unit on ann."""
-    return tx.sign(key(name), chain, name, sequence, body or tx.Delegate("ann", 1))
+    return tx.sign(key(name), genesis, name, sequence, body or tx.Delegate("ann", 1))
 
 
 @lru_cache(maxsize=1)
@@ -32,16 +41,16 @@ def played() -> Play:
     play.round()
     rotate(play, "ann")
     play.must(("hal", tx.Undelegate("ann", 300)), ("joy", tx.Claim()))
-    equivocate(play)
-    done = play.round()
-    accused = play.attestations(done.number)[0].candidate
+    lie(play, "bob")
+    play.round()
     spend = {"kind": "spend", "member": "joy", "amount": 100}
-    play.must(("joy", tx.Propose("Pay joy", spend)), ("hal", tx.OpenChallenge(done.number, accused, digest(b"other"))))
-    standby = play.standbys()[0]
-    play.must(("bob", tx.CastVote(1, "no")), (standby, tx.Judge(1, digest(b"other"))))
-    play.to_commit()
-    leader = play.latest.leader
-    play.must(play.attestation(leader, play.opening(leader)))
+    play.must(("joy", tx.Propose("Pay joy", spend)))
+    play.must(("bob", tx.CastVote(1, "no")))
+    play.to_deliver()
+    seat = play.super_nodes()[0]
+    play.must((seat, tx.Seal(play.chain.round, digest(b"the header of the block with the last commitment"))))
+    play.to_compute()
+    play.must(play.attestation(seat, play.opening(seat)))
     return play
 
 
@@ -55,6 +64,50 @@ def replayed(path) -> EmbeddedEngine:
         engine.produce(block.time, empty=True)
     assert engine.app_hash == play.state.root
     return engine
+
+
+PROGRAM = """
+import sys
+import time
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.errors import GovernError
+from fedmeta.govern.server import create_app
+from fedmeta.govern.server.serve import listen, serve
+from fedmeta.govern.wire.signatures import Key, digest
+
+limits = None
+BEFORE
+try:
+    with EmbeddedEngine.open(sys.argv[1], Key.from_seed(digest(b"sequencer"))) as engine:
+        listener = listen("127.0.0.1", 0)
+        app = create_app(engine, limits, block_interval=float(sys.argv[2]), empty_interval=3600.0)
+        serve(app, listener, started=lambda _: print(listener.getsockname()[1], flush=True))
+except GovernError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print("closed", flush=True)
+"""
+
+
+@contextmanager
+def process(path, interval=0.02, before=""):
+    """Run a node in a process of its own, as the command does; `before` is what it does first."""
+    source = Path(fedmeta.__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.replace("BEFORE", before), str(path), str(interval)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    ) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+def url(running):
+    return f"http://127.0.0.1:{int(running.stdout.readline())}"
 
 
 class Asked:
@@ -109,9 +162,10 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 class Live:
     """A node that serves on loopback, from a thread; `stop` ends it and raises what ended it before."""
 
-    def __init__(self, engine: EmbeddedEngine, limits=None, **options):
+    def __init__(self, engine: EmbeddedEngine, limits=None, proxy="", **options):
         options = {"block_interval": 0.02, "empty_interval": 3600.0, **options}
         self.engine = engine
+        self._proxy = proxy
         self.app = create_app(engine, limits, **options)
         self.node = self.app.state.node
         self.listener = listen("127.0.0.1", 0)
@@ -128,7 +182,7 @@ class Live:
 
     def _run(self):
         try:
-            serve(self.app, self.listener, started=self._begun)
+            serve(self.app, self.listener, self._proxy, self._begun)
         except BaseException as error:  # noqa: BLE001
             self._failed.append(error)
             self._started.set()

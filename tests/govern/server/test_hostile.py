@@ -13,8 +13,8 @@ from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.layout import LAYOUTS
 from tests.examples import examples
-from tests.govern.playing import CHAIN, federation
-from tests.govern.server.nodes import SEQUENCER, Asked, live, sign
+from tests.govern.playing import federation
+from tests.govern.server.nodes import GENESIS, SEQUENCER, Asked, live, sign
 
 FREE = Limits(peer_rate=10**6, peer_burst=10**6, member_rate=10**6, member_burst=10**6)
 SETTINGS = examples(80, suppress_health_check=list(HealthCheck))
@@ -111,7 +111,7 @@ def likely():
     )
     kind = st.one_of(st.sampled_from(list(tx.TRANSACTIONS)), values)
     whole = st.tuples(
-        st.one_of(st.just(CHAIN), values),
+        st.one_of(st.just(GENESIS), values),
         st.one_of(st.just("hal"), values),
         st.one_of(st.just(1), values),
         kind,

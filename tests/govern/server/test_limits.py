@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server import Limits
-from fedmeta.govern.server.limits import SECOND, Buckets, peer_key
+from fedmeta.govern.server.limits import SECOND, Buckets, Places, peer_key
 from tests.govern.playing import federation
 from tests.govern.server.nodes import SEQUENCER, Asked, refused
 
@@ -87,6 +87,18 @@ def test_nobody_ever_gets_more_than_the_burst_and_the_rate_in_any_stretch_of_tim
     for first in range(len(taken)):
         for last in range(first, len(taken)):
             assert (last - first + 1 - burst) * SECOND <= (taken[last] - taken[first]) * rate
+
+
+def test_places_are_limited_for_each_and_in_all_and_can_be_given_back():
+    places = Places("readers", 3, 2)
+    assert [bool(places.take(key)) for key in "aaabb"] == [False, False, True, False, True]
+    assert places.take("a") == "there are 3 readers at once, 2 of them for this address: at most 3 and 2"
+    assert places.total() == 3
+    places.leave("a")
+    assert [bool(places.take(key)) for key in "cb"] == [False, True]
+    for key in "abc":
+        places.leave(key)
+    assert dict(places.taken) == {}
 
 
 @pytest.mark.parametrize(

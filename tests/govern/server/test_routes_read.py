@@ -1,15 +1,18 @@
 """What a node answers is what the state says, and can be checked by a client that has no state."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import TypeAdapter
 
 from fedmeta.govern.client.light import LightClient, verify_record
+from fedmeta.govern.engines import embedded
 from fedmeta.govern.errors import ProofError
 from fedmeta.govern.machine.genesis import decode_genesis
 from fedmeta.govern.machine.header import decode_signed
-from fedmeta.govern.server import models
+from fedmeta.govern.server import explaining, models, routes_read
 from fedmeta.govern.server.json import json_form
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.views.explain import explain
@@ -18,10 +21,12 @@ from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.layout import LAYOUTS, key_of
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import CHAIN, federation
+from tests.govern.engines.keeping import KEPT, short_memory
+from tests.govern.playing import CHAIN, RECIPE, federation
 from tests.govern.server.nodes import SEQUENCER, Asked, played, replayed
 
 PLAY = played()
+SENT = PLAY.blocks[0].transactions[0]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +42,12 @@ def node(tmp_path_factory):
 def pruned(tmp_path_factory):
     engine = replayed(tmp_path_factory.mktemp("pruned") / "ledger.db")
     play = played()
-    engine.snapshot()
-    for _ in range(play.parameters.unbonding_period + 2):
-        engine.produce(play.chain.time, empty=True)
-    engine.snapshot()
-    assert engine.prune() == play.height + 1
+    with short_memory():
+        engine.snapshot()
+        for _ in range(KEPT + 2):
+            engine.produce(play.chain.time, empty=True)
+        engine.snapshot()
+        assert engine.prune() == play.height + 1
     asked = Asked(engine)
     yield asked
     asked.close()
@@ -80,14 +86,14 @@ ARGUMENTS = {
     "fault": {"number": 1},
     "proposal": {"number": 1},
     "proposals": {"after": 0},
-    "challenge": {"number": 1},
+    "registrations": {"recipe": RECIPE.hex()},
 }
 
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_is_answered_from_the_state(node, name):
     arguments = ARGUMENTS.get(name, {})
-    due = query(PLAY.state, name, **arguments)
+    due = query(PLAY.state, name, **{key: RECIPE if key == "recipe" else one for key, one in arguments.items()})
     assert node.json(f"/query/{name}", params=arguments) == json_form(due)
 
 
@@ -97,14 +103,15 @@ def test_what_can_be_asked_is_listed_with_its_arguments(node):
     for one in said:
         assert one["meaning"]
         assert set(one["optional"]) <= set(one["arguments"])
-        assert set(one["arguments"].values()) <= {"str", "int"}
+        assert set(one["arguments"].values()) <= {"str", "int", "bytes"}
 
 
 @pytest.mark.parametrize(
     ("url", "due"),
     [
         ("/query/proposal?number=2", (404, "not-found")),
-        ("/query/challenge?number=2", (404, "not-found")),
+        ("/query/registrations?recipe=xyz", (400, "bad-value")),
+        ("/query/registrations", (400, "bad-value")),
         ("/query/member?name=nobody", (404, "unknown-member")),
         ("/query/nothing", (404, "not-found")),
         ("/query/member", (400, "bad-value")),
@@ -175,6 +182,81 @@ def test_the_genesis_comes_whole_and_its_digest_is_that_of_its_bytes(node):
     raw = node.cbor("/genesis")
     assert decode_genesis(raw) == PLAY.genesis
     assert fits(models.GenesisModel, node.json("/genesis"))["digest"] == hashlib.sha256(raw).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["application/cbor", "application/json"])
+def test_whoever_has_the_genesis_is_told_so_and_not_sent_it_again(node, form):
+    answer = node.get("/genesis", headers={"accept": form})
+    assert (answer.headers["cache-control"], answer.headers["vary"]) == ("no-cache", "accept")
+    other = {"application/cbor": "application/json", "application/json": "application/cbor"}[form]
+    mine = {"if-none-match": answer.headers["etag"]}
+    again = node.get("/genesis", headers={"accept": form, **mine})
+    assert (again.status_code, again.content) == (304, b"")
+    assert node.get("/genesis", headers={"accept": other, **mine}).status_code == 200
+
+
+def test_the_genesis_is_sent_in_pieces_that_make_the_whole(node, monkeypatch):
+    whole = node.cbor("/genesis")
+    monkeypatch.setattr(routes_read, "_PIECE", 100)
+    assert node.cbor("/genesis") == whole
+    assert node.get("/genesis").headers["content-length"] == str(len(node.get("/genesis").content))
+
+
+@pytest.mark.parametrize("form", ["application/cbor", "application/json"])
+def test_the_genesis_is_answered_while_a_block_is_made(node, form):
+    node.get("/genesis", headers={"accept": form})
+    held, answered = threading.Event(), threading.Event()
+
+    def hold():
+        with node.node.engine._lock:
+            held.set()
+            answered.wait(20)
+
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(hold)
+        held.wait()
+        assert node.get("/genesis", headers={"accept": form}).status_code == 200
+        in_time = not holding.done()
+        answered.set()
+    assert in_time
+
+
+def test_no_block_waits_while_a_genesis_is_decoded_or_a_state_is_made_of_records(node, monkeypatch):
+    """As they are for an explanation."""
+    free = []
+
+    def watched(module, name):
+        inner = getattr(module, name)
+
+        def outer(*arguments):
+            with ThreadPoolExecutor(1) as pool:
+                free.append(pool.submit(lambda: lock.acquire(blocking=False) and not lock.release()).result())
+            return inner(*arguments)
+
+        monkeypatch.setattr(module, name, outer)
+
+    lock = node.node.engine._lock
+    watched(embedded, "decode_genesis")
+    watched(explaining, "_state")
+    assert node.get("/explain/ann").status_code == 200
+    assert free == [True, True]
+
+
+@pytest.mark.parametrize(
+    "url", ["/blocks/3", "/query/members", "/proof/member?key=ann", f"/transactions/{digest(SENT).hex()}"]
+)
+@pytest.mark.parametrize("form", ["application/cbor", "application/json"])
+def test_what_may_be_large_is_not_encoded_by_the_thread_that_answers_all(node, monkeypatch, url, form):
+    encode, threads = (routes_read.to_json, routes_read.codec.encode), []
+
+    def watched(function):
+        return lambda value: threads.append(threading.current_thread().name) or function(value)
+
+    monkeypatch.setattr(routes_read, "to_json", watched(encode[0]))
+    monkeypatch.setattr(routes_read.codec, "encode", watched(encode[1]))
+    assert node.get(url, headers={"accept": form}).status_code == 200
+    assert threads
+    assert [name for name in threads if not name.startswith("ledger-reader")] == []
 
 
 def test_a_light_client_follows_the_headers_from_the_genesis_on(node):

@@ -13,8 +13,8 @@ from fedmeta.govern.server import Limits
 from fedmeta.govern.server.models import OutcomeModel, WaitingModel
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import federation, key
-from tests.govern.server.nodes import live, refused, sign
+from tests.govern.playing import Play, federation, key
+from tests.govern.server.nodes import GENESIS, live, refused, sign
 from tests.waiting import PATIENCE, until
 
 
@@ -156,12 +156,13 @@ def test_whoever_sends_again_while_the_block_is_made_is_never_told_that_it_was_n
 
 
 def test_what_was_done_is_answered_so_also_for_a_member_that_has_left_by_it(path):
-    with live(path, genesis=federation(members=("kim",))) as node:
-        raw = sign("kim", 0, tx.Leave())
+    genesis = federation(members=("kim",))
+    with live(path, genesis=genesis) as node:
+        raw = sign("kim", 0, tx.Leave(), genesis.digest)
         first, second = node.send(raw), node.send(raw)
         assert (first.status_code, second.status_code) == (200, 200)
         assert first.json() == second.json()
-        assert refused(node.send(sign("kim", 1, tx.Claim()))) == (422, "not-active")
+        assert refused(node.send(sign("kim", 1, tx.Claim(), genesis.digest))) == (422, "not-active")
 
 
 def test_what_was_done_is_answered_so_also_when_no_more_can_be_taken(path, monkeypatch):
@@ -170,6 +171,40 @@ def test_what_was_done_is_answered_so_also_when_no_more_can_be_taken(path, monke
         first = node.send(raw)
         monkeypatch.setattr(embedded, "POOL_COUNT", 0)
         assert node.send(raw).json() == first.json()
+
+
+def part_of_a_round(node, name="hal"):
+    """Return a member's commitment in the first round, which the first block of a node begins."""
+    if not node.engine.height:
+        assert node.send(next_of(node, "ivy")).status_code == 200
+    play = Play()
+    play.wait()
+    return play.sign(*play.update(name))
+
+
+def test_a_part_of_a_round_has_no_number_and_is_done_once_however_often_it_is_sent(path):
+    with live(path) as node, ThreadPoolExecutor(8) as pool:
+        raw = part_of_a_round(node)
+        node.hold(lambda: node.node.waiting == 8)
+        answers = list(pool.map(node.send, [raw] * 8))
+        node.hold(lambda: True)
+        answers += [node.send(raw), node.send(raw)]
+        assert [one.status_code for one in answers] == [200] * 10
+        assert len({one.text for one in answers}) == 1
+        assert [one["kind"] for one in answers[0].json()["events"]] == ["transaction-applied", "update-committed"]
+
+
+def test_a_part_of_a_round_that_waits_takes_no_number_from_the_member_s_others(path):
+    with live(path) as node:
+        raw = part_of_a_round(node)
+        node.hold(lambda: False)
+        assert node.send(raw, params={"wait": "false"}).status_code == 202
+        assert sequence(node, "hal") == 0
+        assert node.send(sign("hal", 0), params={"wait": "false"}).status_code == 202
+        assert sequence(node, "hal") == 1
+        node.hold(lambda: True)
+        until(lambda: node.engine.transaction(digest(raw)) and node.engine.transaction(digest(sign("hal", 0))))
+        assert sequence(node, "hal") == 1
 
 
 # Refused
@@ -187,8 +222,8 @@ def test_what_the_rules_refuse_comes_with_its_code_and_changes_nothing(node):
     ("raw", "due"),
     [
         (sign("hal", 10**6), (422, "future-sequence")),
-        (sign("cat", 0, chain="another"), (422, "wrong-chain")),
-        (tx.sign(key("ann"), "play", "cat", 0, tx.Claim()), (422, "bad-signature")),
+        (sign("cat", 0, genesis=federation(free=1).digest), (422, "wrong-chain")),
+        (tx.sign(key("ann"), GENESIS, "cat", 0, tx.Claim()), (422, "bad-signature")),
         (sign("nobody", 0), (422, "unknown-member")),
         (sign("cat", 0, tx.Delegate("ann", 0)), (422, "bad-amount")),
         (sign("cat", 0, tx.Delegate("An Ann", 1)), (422, "bad-value")),
@@ -279,7 +314,7 @@ def test_a_member_that_sends_too_much_is_asked_to_wait_and_the_others_are_not(pa
 
 def test_nobody_can_use_up_the_share_of_another_member(path):
     with live(path, Limits(member_rate=1, member_burst=3)) as node:
-        forged = tx.sign(key("ivy"), "play", "hal", 0, tx.Claim())
+        forged = tx.sign(key("ivy"), GENESIS, "hal", 0, tx.Claim())
         for _ in range(10):
             assert refused(node.send(forged)) == (422, "bad-signature")
         assert node.send(sign("hal", 0)).status_code == 200

@@ -3,16 +3,10 @@
 import asyncio
 import contextlib
 import importlib
-import os
-import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
@@ -28,28 +22,10 @@ from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import federation, key
-from tests.govern.server.nodes import SEQUENCER, Live, live, sign
+from tests.govern.server.nodes import OTHER, SEQUENCER, Live, live, process, sign, url
 from tests.waiting import PATIENCE, until
 
 module = importlib.import_module("fedmeta.govern.server.serve")
-
-PROGRAM = """
-import sys
-from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.errors import GovernError
-from fedmeta.govern.server import create_app
-from fedmeta.govern.server.serve import listen, serve
-from fedmeta.govern.wire.signatures import Key, digest
-
-try:
-    with EmbeddedEngine.open(sys.argv[1], Key.from_seed(digest(b"sequencer"))) as engine:
-        listener = listen("127.0.0.1", 0)
-        app = create_app(engine, block_interval=float(sys.argv[2]), empty_interval=3600.0)
-        serve(app, listener, started=lambda _: print(listener.getsockname()[1], flush=True))
-except GovernError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-print("closed", flush=True)
-"""
 
 
 @pytest.fixture
@@ -57,28 +33,6 @@ def path(tmp_path):
     path = tmp_path / "ledger.db"
     EmbeddedEngine.create(path, federation(), SEQUENCER).close()
     return path
-
-
-@contextlib.contextmanager
-def process(path, interval=0.02):
-    """Run a node in a process of its own, as the command does."""
-    source = Path(module.__file__).parents[3]
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path), str(interval)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(source)},
-    ) as running:
-        try:
-            yield running
-        finally:
-            if running.poll() is None:
-                running.kill()
-
-
-def url(running):
-    return f"http://127.0.0.1:{int(running.stdout.readline())}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -220,8 +174,8 @@ def test_a_node_can_be_stopped_from_another_thread_and_started_again(path):
 
 
 @contextlib.contextmanager
-def connected(node, data=b""):
-    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE) as wire:
+def connected(node, data=b"", address="127.0.0.1"):
+    with socket.create_connection(("127.0.0.1", node.port), PATIENCE, source_address=(address, 0)) as wire:
         wire.sendall(data)
         yield wire
 
@@ -259,24 +213,39 @@ def test_a_body_without_end_is_not_read_without_end(path, monkeypatch):
         until(lambda: wire.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n"))
 
 
-@pytest.fixture
-def look(monkeypatch):
-    """Let the test say when a node looks whether its connection is still used, in place of the clock."""
-    later, due = asyncio.BaseEventLoop.call_later, queue.SimpleQueue()
+class Patience:
+    """In place of the clock the test says when a node has waited long enough for what its connections ask."""
 
-    def call_later(loop, delay, callback, *arguments, **options):
+    def __init__(self, later):
+        self._later = later
+        self._due = []
+
+    def call_later(self, loop, delay, callback, *arguments, **options):
         name = getattr(callback, "__name__", "")
-        if name == "_look":
-            return due.put(partial(loop.call_soon_threadsafe, callback, *arguments))
-        # The server's own care for idle connections, which would hide the node's.
-        after = 3600 if name == "timeout_keep_alive_handler" else delay
-        return later(loop, after, callback, *arguments, **options)
+        if name != "_close":
+            # The server's own care for idle connections would hide the node's.
+            after = 3600 if name == "timeout_keep_alive_handler" else delay
+            return self._later(loop, after, callback, *arguments, **options)
+        handle = self._later(loop, 3600, callback)
+        self._due.append((loop, handle, callback))
+        return handle
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "call_later", call_later)
-    return lambda: due.get(timeout=PATIENCE)()
+    def end(self):
+        """Let it end for all connections on which nothing is being answered; return how many there were."""
+        due, self._due = [one for one in self._due if not one[1].cancelled()], []
+        for loop, _, callback in due:
+            loop.call_soon_threadsafe(callback)
+        return len(due)
 
 
-def test_a_connection_on_which_an_answer_goes_on_stays(path, look):
+@pytest.fixture
+def patience(monkeypatch):
+    patience = Patience(asyncio.BaseEventLoop.call_later)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_later", lambda *a, **options: patience.call_later(*a, **options))
+    return patience
+
+
+def test_a_connection_on_which_an_answer_goes_on_stays(path, patience):
     with (
         live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node,
         node.http() as client,
@@ -284,24 +253,102 @@ def test_a_connection_on_which_an_answer_goes_on_stays(path, look):
     ):
         found = stream.iter_lines()
         next(found)
-        for _ in range(5):
-            look()
+        assert patience.end() == 0
         node.send(sign("hal", 0))
         assert next(line for line in found if line == "id: 1")
 
 
-def test_a_connection_on_which_requests_come_stays_until_none_does(path, look):
+def ask(wire):
+    """Ask on a connection, which is to stay, and read the whole answer."""
+    wire.sendall(b"GET /status HTTP/1.1\r\nhost: node\r\n\r\n")
+    said = wire.recv(65_536)
+    while not said.endswith(b"}"):
+        said += wire.recv(65_536)
+    assert said.startswith(b"HTTP/1.1 200")
+
+
+def test_a_connection_on_which_requests_come_stays_until_none_does(path, patience):
     with live(path, engine=EmbeddedEngine.open(path, SEQUENCER)) as node, connected(node) as wire:
         for _ in range(8):
-            wire.sendall(b"GET /status HTTP/1.1\r\nhost: node\r\n\r\n")
-            said = wire.recv(65_536)
-            while not said.endswith(b"}"):
-                said += wire.recv(65_536)
-            assert said.startswith(b"HTTP/1.1 200")
-            look()
-        # Nothing was asked between these two.
-        look()
+            ask(wire)
+        until(patience.end)
         until_ended(wire)
+
+
+def test_connections_without_a_request_keep_nobody_else_away_and_are_closed(path, patience):
+    limits = Limits(peer_connections=20)
+    with (
+        live(path, limits, engine=EmbeddedEngine.open(path, SEQUENCER)) as node,
+        contextlib.ExitStack() as held,
+        connected(node) as before,
+    ):
+        ask(before)
+        flood = [held.enter_context(connected(node)) for _ in range(300)]
+        for wire in flood[19:]:
+            until_ended(wire)
+        assert node.server.places.total() == 20
+        for _ in range(3):
+            ask(before)
+        with connected(node, address=OTHER) as other:
+            ask(other)
+            assert patience.end() >= 19
+        for wire in flood[:19]:
+            until_ended(wire)
+        with connected(node) as after:
+            ask(after)
+
+
+FEW_FILES = """
+import resource
+from fedmeta.govern.server import Limits
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (450, 450))
+limits = Limits(peer_connections=10**6)
+"""
+
+
+def test_connections_leave_the_files_to_a_node_that_it_needs_for_its_blocks(path):
+    with process(path, before=FEW_FILES) as running, contextlib.ExitStack() as held:
+        address = url(running)
+        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+            assert client.get("/status").status_code == 200
+            end = ("127.0.0.1", client.base_url.port)
+            flood = [held.enter_context(socket.create_connection(end, PATIENCE)) for _ in range(600)]
+            for wire in flood[65:]:
+                until_ended(wire)
+            assert client.post("/transactions", content=sign("hal", 0)).json()["height"] == 1
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=PATIENCE)
+        assert (running.returncode, out, err) == (0, "closed\n", "")
+
+
+def test_a_proxy_may_have_as_many_connections_as_it_wants(path):
+    with EmbeddedEngine.open(path, SEQUENCER) as engine, contextlib.ExitStack() as held:
+        node = Live(engine, Limits(connections=2, peer_connections=1), proxy="127.0.0.1").start()
+        for wire in [held.enter_context(connected(node)) for _ in range(5)]:
+            ask(wire)
+        with connected(node, address=OTHER) as other, connected(node, address=OTHER) as more:
+            ask(other)
+            until_ended(more)
+        node.stop()
+
+
+def test_what_is_still_under_way_when_the_grace_is_over_ends_without_a_trace(path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "GRACE", 0.2)
+    engine, begun, over = EmbeddedEngine.open(path, SEQUENCER), [], threading.Event()
+    monkeypatch.setattr(engine, "query", lambda *asked: begun.append(asked) or over.wait(PATIENCE))
+    question = b"GET /query/supply HTTP/1.1\r\nhost: node\r\n\r\n"
+    with live(path, engine=engine) as node, contextlib.ExitStack() as held:
+        wires = [held.enter_context(connected(node, question)) for _ in range(9)]
+        until(lambda: len(begun) == 2 and len(node.server.server_state.tasks) == 9)
+        node.server.stop()
+        for wire in wires:
+            until_ended(wire)
+        over.set()
+    # Those that waited for one of the two threads are not begun any more.
+    assert len(begun) == 2
+    said = ["Cancel 9 running task(s), timeout graceful shutdown exceeded"]
+    assert [one.getMessage() for one in caplog.records if one.name.startswith("uvicorn")] == said
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system does not know it")

@@ -181,7 +181,7 @@ def test_streams_to_one_address_are_limited_and_counted_back(path):
             assert answer.headers["retry-after"] == "7"
             assert client.get("/status").status_code == 200
         until(lambda: not node.node.streams.total())
-        assert dict(node.node.streams) == {}
+        assert dict(node.node.streams.taken) == {}
         with follow(node) as stream:
             assert stream.status_code == 200
 
@@ -206,7 +206,7 @@ def test_a_reader_that_takes_nothing_is_cut_off_and_the_others_go_on(tmp_path, m
     monkeypatch.setattr(sys.modules["fedmeta.govern.server.serve"], "STALL", 3600)
     engine = replayed(tmp_path / "ledger.db")
     node = Live(engine, Limits(stall_seconds=1))
-    streams = node.node.streams = Most()
+    streams = node.node.streams.taken = Most()
     # Small buffers in the system, and below in the server, so that a chain of this size fills them.
     node.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     node.start()

@@ -1,40 +1,43 @@
 """Parameters: every set that is accepted can be played by."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.state.parameters import TABLE, Parameters, check_parameters, round_blocks
+from fedmeta.govern.rules import round_phases
+from fedmeta.govern.state import parameters
+from fedmeta.govern.state.parameters import (
+    ATTEMPTS,
+    MILLION,
+    OF_SUPPLY,
+    TABLE,
+    Parameters,
+    check_parameters,
+    round_blocks,
+)
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import SHORT, Play, key
+from tests.govern.playing import Play, key
 
 NAMES = tuple(f"a-name-of-just-thirty-two-b-{at:04}" for at in range(TABLE["cohort_size"].high))
-CHAIN = "c" * 32
 """The longest names."""
+SUPPLY = 10**9
 
 
 def sizes():
     """Return the size of every transaction that grows with a parameter, at its largest."""
-    count, seats = TABLE["cohort_size"].high, TABLE["super_nodes"].high
-    sequence, round = 2**53 - 1, 2**53 - 1
+    count, last = TABLE["cohort_size"].high, 2**53 - 1
     signing = key("ann")
 
     def size(body):
-        return len(tx.sign(signing, CHAIN, NAMES[0], sequence, body))
+        return len(tx.sign(signing, digest(b"genesis"), NAMES[0], last, body))
 
-    manifest = tx.PostManifest(round, seats - 1, NAMES[:count], digest(b"a"), digest(b"m"))
-    raw = tx.sign(signing, CHAIN, NAMES[0], sequence, manifest)
     return {
-        "update": size(
-            tx.CommitUpdate(round, digest(b"u"), 2**53 - 1, tuple((name, bytes(64)) for name in NAMES[:seats]))
-        ),
-        "manifest": len(raw),
-        "reveal": size(tx.Reveal(round, digest(b"r"), (1_000_000,) * count, digest(b"s"))),
-        "report": size(tx.ReportManifests(raw, raw)),
+        "hold": size(tx.Hold(last, ATTEMPTS, NAMES[:count])),
+        "reveal": size(tx.Reveal(last, ATTEMPTS, digest(b"r"), (1_000_000,) * count, digest(b"s"))),
     }
 
 
@@ -50,56 +53,72 @@ def test_every_transaction_fits_into_a_block():
 
 def test_a_change_of_the_sizes_in_the_middle_of_a_round_makes_nobody_fail():
     extra = tuple(f"extra-member-{at:03}" for at in range(40))
-    play = Play(members=extra, cohort_size=40, max_transaction_bytes=65_536)
+    play = Play(members=extra, contributors=extra, cohort_size=40, max_transaction_bytes=65_536)
+    play.to_deliver()
+    small = {"cohort_size": 3, "super_nodes": 3, "max_transaction_bytes": TABLE["max_transaction_bytes"].low}
+    changed = check_parameters({**asdict(play.parameters), **small}, play.chain.supply)
+    play.by_hand(lambda now: now.draft.put(changed))
+    assert play.parameters.cohort_size == 3
+    assert len(play.latest.cohort) == len(play.committed()) == 40
+    assert len(play.round().members) == 40
+
+
+def test_a_round_that_goes_as_slowly_as_it_can_takes_as_many_blocks_as_is_said(monkeypatch):
+    for module in (parameters, round_phases):
+        monkeypatch.setattr(module, "LONGEST_STRETCH", 1)
+    play = Play(interval=10**6)
+    # Rounds have failed before, so that the windows are as long as they get: doubled once here, three times else.
+    draft = play.state.draft()
+    draft.put(replace(play.chain, stretch=1))
+    play.state = draft.finish()
     play.to_commit()
-    small = {"cohort_size": 1, "max_transaction_bytes": TABLE["max_transaction_bytes"].low}
-    play.by_hand(lambda now: now.draft.put(check_parameters({**asdict(play.parameters), **small})))
-    assert play.parameters.cohort_size == 1
-    assert len(play.latest.cohort) == 40
-    scores = dict.fromkeys(play.super_nodes(), (1_000,) * 40)
-    assert play.round(scores=scores).phase == "final"
-
-
-def test_a_round_that_goes_as_slowly_as_it_can_takes_as_many_blocks_as_is_said():
-    play = Play(**SHORT)
-    play.open()
-    opened, due = play.height, round_blocks(play.parameters)
-    # Every leader but the last has its manifest struck in the last block of the reveals.
-    while play.chain.round == 1:
-        play.to_manifest()
-        play.wait(play.parameters.manifest_blocks - 1)
-        play.must(play.manifest(left_out=[play.latest.cohort[0]]))
-        play.wait(play.parameters.commit_blocks - 1)
-        openings = {name: play.opening(name, digest(name.encode())) for name in play.super_nodes()}
+    scheduled = play.height
+    play.must(*(play.update(one.member) for one in play.latest.cohort[:3]))
+    play.wait_while("commit")
+    for attempt in range(1, ATTEMPTS + 1):
+        assert (play.latest.attempt, play.latest.phase) == (attempt, "deliver")
+        play.must(*(play.hold(name) for name in play.super_nodes()[:3]))
+        play.wait_while("deliver")
+        openings = {name: play.opening(name, digest(name.encode())) for name in play.super_nodes()[:3]}
         play.must(*(play.attestation(name, one) for name, one in openings.items()))
-        play.wait(play.parameters.reveal_blocks - 1)
-        if play.chain.round == 1:
-            play.block(("hal", tx.ReportLeftOut(1, play.latest.cohort[0])))
-    assert play.height - opened <= due
+        play.wait_while("compute")
+        play.must(*list(openings.items())[:2])
+        play.wait_while("reveal")
+    assert play.latest.phase == "void"
+    assert play.latest.settled - scheduled == round_blocks(play.parameters)
 
 
+windows = st.integers(12, 40)
 numbers = st.fixed_dictionaries(
     {
         "term_length": st.integers(2, 20),
         "super_nodes": st.integers(1, 9),
-        "evidence_age": st.integers(1, 300),
-        "unbonding_period": st.integers(1, 900),
-        "challenge_blocks": st.integers(1, 20),
-        "update_blocks": st.integers(1, 20),
-        "manifest_blocks": st.integers(1, 9),
-        "commit_blocks": st.integers(1, 9),
-        "reveal_blocks": st.integers(1, 9),
+        "unbonding_blocks": st.integers(900, 6_000),
+        "commit_blocks": windows,
+        "deliver_blocks": windows,
+        "compute_blocks": windows,
+        "reveal_blocks": windows,
     }
 )
 
 
 @given(numbers)
-def test_stake_answers_until_the_last_round_that_it_elected_can_no_longer_be_challenged(values):
+def test_stake_answers_until_the_last_round_that_it_elected_is_over_and_no_window_can_be_filled(values):
     p = Parameters(**values)
-    longest = p.update_blocks + p.super_nodes * (p.manifest_blocks + p.commit_blocks + p.reveal_blocks)
-    last = 2 * p.term_length + longest + p.evidence_age + p.challenge_blocks
-    if p.evidence_age >= longest and p.unbonding_period >= last:
-        assert check_parameters(values) == p
+    longest = 8 * (p.commit_blocks + 3 * (p.deliver_blocks + p.compute_blocks + p.reveal_blocks))
+    shortest = min(p.commit_blocks, p.deliver_blocks, p.compute_blocks, p.reveal_blocks)
+    if p.unbonding_blocks >= 2 * p.term_length + longest and shortest >= 2 * p.super_nodes + 10:
+        assert check_parameters(values, SUPPLY) == p
     else:
         with pytest.raises(Refused):
-            check_parameters(values)
+            check_parameters(values, SUPPLY)
+
+
+@pytest.mark.parametrize(("name", "share"), OF_SUPPLY.items())
+def test_what_one_must_have_or_is_paid_is_a_small_part_of_the_supply(name, share):
+    for supply in (1_000_000, 123_456_789):
+        most = supply * share // MILLION
+        values = {"round_pool": 0, "min_self_stake": 1, "proposal_deposit": 0, "term_budget": 10**15}
+        assert getattr(check_parameters({**values, name: most}, supply), name) == most
+        with pytest.raises(Refused, match=f"{name} is {most + 1}: it must be at most {most}"):
+            check_parameters({**values, name: most + 1}, supply)

@@ -10,7 +10,7 @@ from fedmeta.govern.state.records import Proposal
 from fedmeta.govern.views import fairness
 from fedmeta.govern.views.fairness import Nakamoto, Overlap, gini, nakamoto
 from fedmeta.govern.wire import transactions as tx
-from tests.govern.playing import Play
+from tests.govern.playing import TIME, Play
 
 amounts = st.lists(st.integers(0, 10**15), min_size=1, max_size=12)
 
@@ -86,15 +86,19 @@ def test_nakamoto_is_the_size_of_the_smallest_coalition(powers):
 
 def test_the_turnout_is_what_voted_of_what_was_bonded():
     counts = {"yes": 100, "no": 20, "abstain": 3, "against": 4}
-    proposal = Proposal(1, "ann", "", b"", 0, 1, 2, 0, "rejected", **counts, bonded=1_000)
+    proposal = decided(**counts, bonded=1_000)
     assert fairness.turnout(proposal) == 127_000
-    assert fairness.turnout(Proposal(1, "ann", "", b"", 0, 1, 2, 0, "rejected", 0, 0, 0, 0, 0)) == 0
+    assert fairness.turnout(decided(yes=0, no=0, abstain=0, against=0, bonded=0)) == 0
+
+
+def decided(**counts):
+    return Proposal(1, "ann", "", b"", 0, 1, 2, TIME, 0, 0, "rejected", **counts)
 
 
 @pytest.fixture(scope="module")
 def voted():
     """Three decided proposals and one that is open; hal and ann are of one organisation."""
-    play = Play(organisations={"ann": "north", "hal": "north"})
+    play = Play(organisations={"ann": "north", "hal": "north"}, contributors=("ann", "bob", "ivy", "joy"))
     spend = {"kind": "spend", "member": "joy", "amount": 1}
     ballots = [
         {"ann": "yes", "hal": "yes", "bob": "yes", "cat": "no"},

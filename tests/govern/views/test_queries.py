@@ -5,13 +5,14 @@ from fedmeta.govern.state.parameters import TABLE
 from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member
 from fedmeta.govern.views.queries import QUERIES, query
 from fedmeta.govern.wire import transactions as tx
-from tests.govern.playing import CHAIN, RECIPE, Play, key
+from tests.govern.engines.story import LIE
+from tests.govern.playing import CHAIN, CONTRIBUTORS, RECIPE, Play, key
 from tests.govern.small import refuses
 
 
 @pytest.fixture(scope="module")
 def play():
-    """A chain with a final round, an unbonding, an open challenge, an executed and an open proposal, and a fault."""
+    """A chain with final rounds and a live one, an unbonding, an executed and an open proposal, and a fault."""
     play = Play()
     play.round()
     play.must(
@@ -21,12 +22,12 @@ def play():
     )
     play.must(*((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan")))
     play.wait(9)
-    play.round(withhold=("dan",))
-    play.must(
-        ("joy", tx.Propose("again", {"kind": "spend", "member": "joy", "amount": 5})),
-        ("ivy", tx.OpenChallenge(2, "bob", b"r" * 32)),
-    )
+    play.round(results={"dan": LIE})
+    play.round(withhold=("cat",))
+    play.must(("joy", tx.Propose("again", {"kind": "spend", "member": "joy", "amount": 5})))
     play.must(("hal", tx.CastVote(2, "no")))
+    play.to_deliver()
+    play.must(("ann", tx.Seal(4, bytes(32))), play.hold("ann", ["hal", "joy"]))
     return play
 
 
@@ -36,7 +37,8 @@ def arguments(play):
     for name in ("member", "balance", "candidate"):
         given[name] = {"name": "ann"}
     given["round"] = {"number": 2}
-    for name in ("term", "proposal", "challenge", "fault"):
+    given["registrations"] = {"recipe": RECIPE}
+    for name in ("term", "proposal", "fault"):
         given[name] = {"number": 1}
     return given
 
@@ -73,8 +75,8 @@ def test_every_query_gives_plain_values_without_floats(play, name):
         ("term", {"number": 99}, "not-found"),
         ("round", {"number": 99}, "not-found"),
         ("proposal", {"number": 99}, "not-found"),
-        ("challenge", {"number": 99}, "not-found"),
         ("fault", {"number": 99}, "not-found"),
+        ("registrations", {"recipe": RECIPE.hex()}, "bad-value"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_by_its_code(play, name, arguments, code):
@@ -110,7 +112,6 @@ def test_a_balance_names_every_place(play):
     assert [(one["candidate"], one["value"]) for one in hal["bonded"]] == [("ann", 700)]
     assert query(play.state, "balance", name="joy")["deposits"] == play.parameters.proposal_deposit
     ivy = query(play.state, "balance", name="ivy")
-    assert ivy["deposits"] == play.parameters.challenge_deposit
     assert [one["amount"] for one in ivy["redelegations"]] == [100]
     parts = ivy["free"] + ivy["owed"] + ivy["accrued"] + ivy["deposits"]
     assert ivy["total"] == parts + sum(one["value"] for one in ivy["bonded"])
@@ -136,17 +137,36 @@ def test_a_proposal_shows_its_count_while_it_is_voted_on(play):
 
 
 def test_a_round_shows_what_was_put_on_the_ledger_for_it(play):
-    shown = query(play.state, "round", number=2)
-    assert shown["manifest"]["members"] == sorted(one["member"] for one in shown["updates"])
-    assert [one["candidate"] for one in shown["attestations"] if not one["revealed"]] == ["dan"]
-    assert shown["challenges"] == [1]
+    shown = query(play.state, "round", number=3)
+    assert shown["phase"] == "final"
+    assert (shown["closes"], shown["closes_time"]) == (0, 0)
+    assert shown["members"] == sorted(one["member"] for one in shown["updates"])
+    assert [one["candidate"] for one in shown["attestations"] if not one["revealed"]] == ["cat"]
+    assert [one["candidate"] for one in shown["holds"]] == sorted(play.super_nodes(3))
+    assert shown["power"] == sum(one["power"] for one in shown["seats"])
+
+
+def test_a_live_round_shows_who_has_done_what_and_when_its_window_closes(play):
+    shown = query(play.state, "round", number=4)
+    assert (shown["phase"], shown["attempt"], shown["members"]) == ("deliver", 1, [])
+    assert shown["closes"] == shown["opened"] + play.parameters.deliver_blocks
+    assert shown["closes_time"] == shown["opened_time"] + 1_000 * play.parameters.deliver_seconds
+    assert shown["seals"] == [{"round": 4, "candidate": "ann", "header": bytes(32)}]
+    assert shown["holds"] == [{"round": 4, "candidate": "ann", "members": ["hal", "joy"]}]
+
+
+def test_the_registrations_of_a_recipe_are_those_that_wait_for_it_by_how_long(play):
+    shown = query(play.state, "registrations", recipe=RECIPE)
+    assert [one["member"] for one in shown] == list(CONTRIBUTORS)
+    assert [one["waiting"] for one in shown] == sorted(one["waiting"] for one in shown)
+    assert query(play.state, "registrations", recipe=bytes(32)) == []
 
 
 def test_a_candidate_shows_its_weight_and_its_faults(play):
     shown = query(play.state, "candidate", name="dan")
-    assert [one["kind"] for one in shown["faults"]] == ["withheld-reveal"]
+    assert [one["kind"] for one in shown["faults"]] == ["false-result"]
     assert shown["weight"] == shown["tokens"]
-    assert shown["own_stake"] == 2_500 - 2_500 // 100
+    assert shown["own_stake"] == 2_500 - 2_500 // 20
     assert shown["highest_commission"] == 100_000
 
 
@@ -159,7 +179,8 @@ def test_the_parameters_are_the_whole_table(play):
 def test_the_status_says_where_the_ledger_stands(play):
     shown = query(play.state, "status")
     assert (shown["chain_id"], shown["height"], shown["app_hash"]) == (CHAIN, play.height, play.hashes[-1])
-    assert (shown["voting"], shown["disputed"]) == ([2], [1])
+    assert (shown["voting"], shown["round"], shown["phase"], shown["attempt"]) == ([2], 4, "deliver", 1)
+    assert shown["genesis"] == play.genesis.digest
     assert shown["supply"] == play.state.need(Chain).supply
 
 
@@ -170,7 +191,7 @@ def test_a_member_shows_the_key_in_force(play):
 def test_a_recipe_shows_the_model_it_has_reached(play):
     (shown,) = query(play.state, "recipes")
     assert shown["digest"] == RECIPE
-    assert shown["model"] == query(play.state, "round", number=2)["manifest"]["model"]
+    assert shown["model"] == query(play.state, "round", number=3)["result"]
 
 
 def test_fairness_is_open_to_all(play):

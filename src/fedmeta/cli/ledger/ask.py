@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import UNITS, Connection, digest_of, reading, whole
-from fedmeta.cli.ledger.rounds import going_on
+from fedmeta.cli.ledger.options import GENESIS, UNITS, Connection, digest_of, reading, whole
+from fedmeta.cli.ledger.rounds import closing, going_on, latest
 from fedmeta.errors import UnknownName, UsageError
 
 
@@ -23,27 +23,28 @@ def status(way: Connection) -> None:
       fedmeta ledger status
     """
     with way.reader() as client:
-        node, found = client.status(), client.query("status")
-        round = client.query("round", number=found["round"])
+        node, found, round = client.status(), client.query("status"), latest(client)
     if way.as_json:
         show.write_json({**found, "node": node})
         return
+    upgrade = f"; {found['upgrade_to']} from block {found['upgrade_at']:,} on" if found["upgrade_at"] else ""
     facts = {
         "block": f"{found['height']:,}, of {show.moment(found['time'])}",
         "term": f"{found['term']}, until block {found['term_ends']:,}",
         "super nodes": found["super_nodes"],
         "standbys": found["standbys"],
-        "round": f"{found['round']}: {going_on(round)}",
-        "cohort": round["cohort"],
+        "round": going_on(round),
+        "ends": closing(round),
+        "cohort": [place["member"] for place in round["cohort"]] if round else "-",
         "members": f"{found['members']:,}, {found['candidates']:,} of them candidates",
         "treasury": f"{found['treasury']:,} of {found['supply']:,} units",
         "voting": [f"proposal {one}" for one in found["voting"]] or "on nothing",
-        "disputed": [f"challenge {one}" for one in found["disputed"]] or "nothing",
+        "protocol": f"{found['protocol']}{upgrade}",
         "node": f"{way.node}, {node['fault'] or 'all is well'}",
     }
     if node["first_block"] > 1:
         facts["pruned"] = f"blocks before {node['first_block']:,}"
-    show.write(show.facts(found["chain_id"], facts))
+    show.write(show.facts(found["chain_id"], {name: value for name, value in facts.items() if value != ""}))
 
 
 @click.command(short_help="Who aggregates in a term.")
@@ -61,6 +62,7 @@ def term(way: Connection, number: int | None) -> None:
     """
     with way.reader() as client:
         found = client.query("term", number=client.status()["term"] if number is None else number)
+        values = {one["name"]: one["value"] for one in client.query("parameters")}
     if way.as_json:
         show.write_json(found)
         return
@@ -74,15 +76,19 @@ def term(way: Connection, number: int | None) -> None:
             seat["weight"],
             seat["power"],
             show.percent(seat["power"] * 1_000_000 // total),
-            f"since block {seat['since']:,}" if seat["since"] else "elected",
         )
         for seat in found["seats"]
     ]
-    parts.append(show.table("", ("super node", "organisation", "weight", "power", "of all", ""), rows))
+    parts.append(show.table("", ("super node", "organisation", "weight", "power", "of all"), rows))
     if found["standbys"]:
         rows = [(seat["candidate"], seat["organisation"], seat["weight"]) for seat in found["standbys"]]
         parts.append(show.table("", ("standby", "organisation", "weight"), rows))
-    show.write(*parts, f"More than two thirds of the power is more than {total * 2 // 3:,} of {total:,}.")
+    show.write(
+        *parts,
+        f"More than two thirds of the power is more than {total * 2 // 3:,} of {total:,}.",
+        f"Its rounds were paid, or may still be, {found['paid']:,} of {values['term_budget']:,} units; "
+        f"proposals spent {found['spent']:,}.",
+    )
 
 
 @click.command(short_help="Why a member was paid what it was paid.")
@@ -151,30 +157,6 @@ def parameters(way: Connection, name: str | None) -> None:
     else:
         rows = [(one["name"], one["value"], one["default"], one["unit"]) for one in found]
         show.write(show.table("", ("parameter", "value", "default", "unit"), rows))
-
-
-@click.command(short_help="List the recipes.")
-@reading
-def recipes(way: Connection) -> None:
-    """List the recipes, with the model that each has reached.
-
-    \b
-    Example:
-      fedmeta ledger recipes
-    """
-    with way.reader() as client:
-        found = client.query("recipes")
-    if way.as_json:
-        show.write_json(found)
-        return
-    parts = [
-        show.facts(
-            one["title"],
-            {"recipe": show.Whole(one["digest"]), "model": show.Whole(one["model"]), "in use": one["active"]},
-        )
-        for one in found
-    ]
-    show.write(*(parts or ["there is no recipe: a proposal registers one"]))
 
 
 @click.command(short_help="How fair and how concentrated the federation is.")
@@ -298,12 +280,7 @@ def events(way: Connection, first: int | None, follow: bool, kinds: tuple[str, .
 @click.command(short_help="A record, proven to be on the ledger.")
 @click.argument("kind")
 @click.argument("key", nargs=-1)
-@click.option(
-    "--genesis",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The genesis that is trusted.  [default: the node's word]",
-)
+@GENESIS
 @reading
 def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None) -> None:
     """Fetch the record of a KIND and a KEY, and check here that it is in what the sequencer has signed.
@@ -313,19 +290,16 @@ def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None
       fedmeta ledger proof member north --genesis fed/genesis.cbor
       fedmeta ledger proof delegation north east --genesis fed/genesis.cbor
     """
-    from fedmeta.govern.client.client import Client
-    from fedmeta.govern.machine.genesis import decode_genesis
     from fedmeta.govern.wire.layout import plain
 
-    trusted = None if genesis is None else decode_genesis(genesis.read_bytes())
-    with Client(way.node, genesis=trusted) as client:
+    with way.reader(genesis) as client:
         record = plain(client.proof(kind, *_typed(kind, key)))
         digest = client.genesis().digest.hex()
     if way.as_json:
         show.write_json({"genesis": digest, "kind": kind, "record": record})
         return
     lines = [f"It is on the ledger that begins with genesis {digest}: path, root and signature hold."]
-    if trusted is None:
+    if genesis is None:
         lines.append("That this is the right genesis is the node's word: give your own with --genesis.")
     show.write(show.facts(f"{kind} {' '.join(key)}", record), *lines)
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from fedmeta.errors import DataError, UnknownName
-from fedmeta.govern.machine.genesis import FirstCandidate, FirstDelegation, FirstMember, FirstRecipe, Genesis, start
+from fedmeta.govern.engines.disk import read_file
+from fedmeta.govern.machine.genesis import (
+    FirstCandidate,
+    FirstDelegation,
+    FirstMember,
+    FirstRecipe,
+    FirstRegistration,
+    Genesis,
+    start,
+)
 from fedmeta.govern.state.parameters import TABLE
 from fedmeta.govern.wire.signatures import Key, digest
 
@@ -14,9 +23,8 @@ SEQUENCER = "sequencer"
 """What the sequencer's key file is named; no member can be named so."""
 
 EXAMPLE = f"""\
-# Four hospitals that train together. Amounts are in units, shares and rates in parts per million.
-# Terms and deadlines are counted in blocks. At a block a second a term takes two minutes here, each step of a round
-# five at most, and a vote two.
+# Four organisations that train together, and their five members. Amounts are in units, shares and rates in parts per
+# million. Heights are counted in blocks: at a block a second a term takes two minutes here.
 chain_id = "four-hospitals"
 treasury = 1_000_000
 
@@ -27,10 +35,16 @@ treasury = 1_000_000
 name = "north"
 organisation = "north-hospital"
 title = "North Hospital"
-stake = 40_000             # makes it a candidate
-commission = 50_000
+stake = 40_000             # makes it a candidate: it can be elected as a super node
+commission = 50_000        # its part of what those earn who stake on it
 free = 10_000
 delegations = {{ east = 5_000 }}
+
+[[members]]
+name = "coast"             # has no stake: it contributes, for the organisation that it is of
+organisation = "north-hospital"
+title = "Coast Practice"
+free = 1_000
 
 [[members]]
 name = "east"
@@ -50,38 +64,43 @@ free = 10_000
 
 [[members]]
 name = "west"
-organisation = "west-practice"
-title = "West Practice"
+organisation = "west-hospital"
+title = "West Hospital"
 stake = 20_000
 free = 10_000
 
+# What is trained, and who contributes to it from the start: one member of an organisation.
 [[recipes]]
 title = "Readmission within 30 days, MAML"
 digest = "{digest(b"the recipe of the example").hex()}"   # or file = "recipe.toml"
 model = "{digest(b"the first model of the example").hex()}"    # or model_file = "model.safetensors"
+interval = 60              # blocks from one of its rounds to the next, at least
+contributors = ["coast", "east", "south", "west"]
 
+# Those that differ from the defaults; `fedmeta ledger parameters` says what each means. A phase of a round is over once
+# all have done their part, so that its window may be long: an hour here. Votes take seconds here, so that one can be
+# tried: where others count on this ledger let them take days, as the defaults do.
 [parameters]
 term_length = 120
-super_nodes = 3
-standbys = 1
+super_nodes = 4
+standbys = 2
 cohort_size = 4
-open_blocks = 600
-update_blocks = 300
-manifest_blocks = 300
-commit_blocks = 300
-reveal_blocks = 300
-challenge_blocks = 120
-evidence_age = 3_000
-unbonding_period = 6_400
+commit_blocks = 3_600
+deliver_blocks = 3_600
+compute_blocks = 3_600
+reveal_blocks = 3_600
+unbonding_blocks = 300_000
 jail_blocks = 60
-voting_blocks = 120
-execution_delay = 20
+voting_blocks = 20
+voting_seconds = 10
+delay_blocks = 5
+delay_seconds = 2
 """
 """What `init` takes where no file is given."""
 
 _TOP = ("chain_id", "time", "treasury", "sequencer", "members", "recipes", "parameters")
 _MEMBER = ("name", "organisation", "title", "address", "free", "stake", "commission", "delegations", "public")
-_RECIPE = ("title", "digest", "file", "model", "model_file")
+_RECIPE = ("title", "digest", "file", "model", "model_file", "interval", "contributors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +147,7 @@ class _Reader:
             if name not in TABLE:
                 raise UnknownName(f"parameter in {self.path}:", name, TABLE)
             self.whole(value, f"parameter {name}")
+        recipes = [self.recipe(at, one) for at, one in enumerate(self.tables(table, "recipes"), 1)]
         genesis = Genesis(
             chain_id=self.value(table, "chain_id", str, None, "the file"),
             time=self.value(table, "time", int, self.now, "the file"),
@@ -137,7 +157,8 @@ class _Reader:
             members=tuple(member for member, _, _ in members),
             candidates=tuple(candidate for _, candidate, _ in members if candidate),
             delegations=tuple(one for _, _, delegations in members for one in delegations),
-            recipes=tuple(self.recipe(at, one) for at, one in enumerate(self.tables(table, "recipes"), 1)),
+            recipes=tuple(recipe for recipe, _ in recipes),
+            registrations=tuple(FirstRegistration(name, recipe.digest) for recipe, names in recipes for name in names),
         )
         start(genesis)
         return Federation(genesis, self.keys)
@@ -173,20 +194,30 @@ class _Reader:
             ],
         )
 
-    def recipe(self, at: int, table: dict[str, Any]) -> FirstRecipe:
+    def recipe(self, at: int, table: dict[str, Any]) -> tuple[FirstRecipe, list[str]]:
+        """Return a recipe, and who contributes to it."""
         where = f"recipe {at}"
         self.known(table, _RECIPE, f"field of {where}")
-        title = self.value(table, "title", str, "", where)
-        return FirstRecipe(
-            self.hash(table, "digest", "file", where), title, self.hash(table, "model", "model_file", where)
+        names = self.value(table, "contributors", list, [], where)
+        for name in names:
+            if type(name) is not str:
+                raise DataError(
+                    f"{self.path}: contributors of {where} has {name!r}: it must be a list of members' names"
+                )
+        recipe = FirstRecipe(
+            digest=self.hash(table, "digest", "file", where),
+            title=self.value(table, "title", str, "", where),
+            model=self.hash(table, "model", "model_file", where),
+            interval=self.value(table, "interval", int, 0, where),
         )
+        return recipe, names
 
     def hash(self, table: dict[str, Any], name: str, file: str, where: str) -> bytes:
         """Return 32 bytes that are given in hex, or the digest of a file beside this one."""
         if (name in table) == (file in table):
             raise DataError(f"{self.path}: {where} must have {name} or {file}, one of the two")
         if file in table:
-            return digest((self.path.parent / self.value(table, file, str, None, where)).read_bytes())
+            return digest(read_file(self.path.parent / self.value(table, file, str, None, where)))
         return self.hex(self.value(table, name, str, None, where), f"{name} of {where}")
 
     def hex(self, text: str, what: str) -> bytes:
@@ -232,4 +263,4 @@ class _Reader:
         return value
 
 
-_KINDS = {str: "text", int: "a whole number", list: "a list of tables", dict: "a table"}
+_KINDS = {str: "text", int: "a whole number", list: "a list", dict: "a table"}

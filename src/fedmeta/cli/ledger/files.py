@@ -11,6 +11,7 @@ import click
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.folder import Folder, check_genesis, making
 from fedmeta.errors import DataError
+from fedmeta.govern.engines.disk import open_file, read_file
 
 if TYPE_CHECKING:
     from fedmeta.govern.client.audit import Audit
@@ -48,7 +49,7 @@ def verify(ledger: Path, trusted: Path | None, as_json: bool) -> None:
 
     if trusted is None and ledger.is_dir():
         trusted = Folder(ledger).genesis
-    due = None if trusted is None else decode_genesis(trusted.read_bytes()).digest
+    due = None if trusted is None else decode_genesis(read_file(trusted)).digest
     found = _audit(ledger)
     if trusted is not None and due is not None:
         check_genesis(ledger, found.genesis, trusted, due)
@@ -94,7 +95,7 @@ def _database(path: Path) -> Path:
 
 
 def _begins(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(len(mark)) == mark
 
 

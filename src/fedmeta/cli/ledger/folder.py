@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fedmeta.errors import DataError, UsageError
-from fedmeta.govern.engines.disk import flush
+from fedmeta.govern.engines.disk import flush, read_file
 from fedmeta.govern.errors import WrongChain
 from fedmeta.govern.wire.signatures import Key
 
@@ -53,7 +53,7 @@ class Folder:
 
         if not self.genesis.is_file():
             raise DataError(f"{self.path} is no ledger's folder: it has no {self.genesis.name}")
-        return decode_genesis(self.genesis.read_bytes())
+        return decode_genesis(read_file(self.genesis))
 
 
 def check_genesis(ledger: Path, found: bytes, trusted: Path, due: bytes) -> None:
@@ -69,7 +69,7 @@ def check_genesis(ledger: Path, found: bytes, trusted: Path, due: bytes) -> None
     "source",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The federation, in TOML.  [default: an example of four hospitals]",
+    help="The federation, in TOML.  [default: an example of four organisations]",
 )
 @click.option(
     "--passphrase",
@@ -93,7 +93,7 @@ def init(folder: Path, source: Path | None, protect: bool, as_json: bool) -> Non
     from fedmeta.cli.ledger import federation, options, show
 
     check_free(folder)
-    text = federation.EXAMPLE.encode() if source is None else source.read_bytes()
+    text = federation.EXAMPLE.encode() if source is None else read_file(source)
     made = federation.parse(text, source or Path("the example"), time.time_ns() // 10**6)
     secret = options.passphrase("Passphrase for the keys", confirm=True) if protect else None
     with making(folder) as aside:
@@ -159,7 +159,7 @@ def _fill(folder: Folder, text: bytes, made: "Federation", passphrase: str | Non
     for name, key in made.keys.items():
         keyfile.save(folder.key(name), key, passphrase)
     begun = start(made.genesis)
-    Store.create(folder.database, genesis, begun.state.dump(), begun.state.slots, event_leaves(begun.events))
+    Store.create(folder.database, genesis, begun.state.dump(), event_leaves(begun.events))
 
 
 def sequencer_key(folder: Folder, given: Path | None) -> Key:

@@ -8,10 +8,12 @@ import click
 from fedmeta.cli.ledger import show
 from fedmeta.cli.ledger.options import HASH, Connection, Shown, load_key, passphrase, reading, signing
 from fedmeta.cli.ledger.sending import deliver, send
+from fedmeta.errors import UsageError
 from fedmeta.govern.wire import transactions as tx
 
 if TYPE_CHECKING:
     from fedmeta.govern.client.client import Client
+    from fedmeta.govern.wire.signatures import Key
 
 
 @click.group(cls=Shown, short_help="List members and what they hold; keys, profiles, leaving.")
@@ -23,10 +25,11 @@ def members() -> None:
       fedmeta ledger members
       fedmeta ledger members north
       fedmeta ledger members rotate fed/keys/north-2.pem --key fed/keys/north.pem
+      fedmeta ledger members machine-key machine.pem --key fed/keys/north.pem
     """
 
 
-@members.command("show")
+@members.command("show", short_help="List members, or show one.")
 @click.argument("name", required=False)
 @click.option("--after", metavar="NAME", help="List the members after this name.")
 @click.option("--limit", metavar="N", type=click.IntRange(1, 1000), help="List so many at most.  [default: 100]")
@@ -77,6 +80,7 @@ def _show_one(way: Connection, member: dict[str, Any], balance: dict[str, Any]) 
                 "address": member["address"],
                 "TLS key": show.Whole(member["tls"] or "-"),
                 "public key": show.Whole(member["public"]),
+                "machine key": show.Whole((member["machine"] or {}).get("public", "-")),
                 "admitted": f"block {member['admitted']:,}{'' if member['active'] else '; a member no more'}",
                 "transactions": member["sequence"],
                 "free": balance["free"],
@@ -91,22 +95,28 @@ def _show_one(way: Connection, member: dict[str, Any], balance: dict[str, Any]) 
         staked = [(one["candidate"], one["value"], one["accrued"], one["shares"]) for one in balance["bonded"]]
         parts.append(show.table("Staked", ("with", "units", "rewards not settled", "shares"), staked))
     if balance["unbonding"]:
-        leaving = [(one["candidate"], one["amount"], one["created"], one["completes"]) for one in balance["unbonding"]]
-        parts.append(show.table("On its way out", ("from", "units", "taken back at block", "paid at block"), leaving))
+        leaving = [(one["candidate"], one["amount"], one["created"], _at(one)) for one in balance["unbonding"]]
+        headings = ("from", "units", "taken back at block", "paid at block, and not before")
+        parts.append(show.table("On its way out", headings, leaving))
     if balance["redelegations"]:
-        names = ("source", "destination", "amount", "created", "completes")
-        moved = [tuple(one[name] for name in names) for one in balance["redelegations"]]
-        parts.append(show.table("Moved", ("from", "to", "units", "at block", "answers until block"), moved))
+        names = ("source", "destination", "amount", "created")
+        moved = [(*(one[name] for name in names), _at(one)) for one in balance["redelegations"]]
+        parts.append(show.table("Moved", ("from", "to", "units", "at block", "answers until block, and"), moved))
     show.write(*parts)
 
 
-@members.command()
+def _at(one: dict[str, Any]) -> str:
+    """Return when stake that leaves is out: both must have come."""
+    return f"{one['completes']:,}, {show.moment(one['completes_time'])}"
+
+
+@members.command(short_help="Sign with another key.")
 @click.argument("new", metavar="NEW-KEY", type=click.Path(path_type=Path))
 @signing
 def rotate(way: Connection, new: Path) -> None:
     """Sign with the key in the file NEW-KEY from the next block on; `key new` makes one.
 
-    What the old key signed stays valid, as evidence too.
+    What the old key has signed, and is in a block, stays valid.
 
     \b
     Example:
@@ -114,13 +124,43 @@ def rotate(way: Connection, new: Path) -> None:
     """
     key = load_key(new)
     with way.signer() as client:
-        proof = key.sign(tx.possession(client.chain_id, way.name, key.public))
-        deliver(way, client, tx.RotateKey(key.public, proof))
+        deliver(way, client, tx.RotateKey(key.public, _proof(client, way, key)))
     if way.sign_only is None and not way.as_json:
         show.write(f"from the next block on {way.name} signs by {new}: use --key {new} --as {way.name}")
 
 
-@members.command()
+@members.command("machine-key", short_help="Let another key sign in rounds.")
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+@click.option("--none", "back", is_flag=True, help="Take it back: the account's key signs in rounds again.")
+@signing
+def machine_key(way: Connection, file: Path | None, back: bool) -> None:
+    """Let the key in FILE sign in rounds from the next block on, so that the account's can stay off that machine.
+
+    It can neither move stake nor vote. `key new` makes one.
+
+    \b
+    Examples:
+      fedmeta ledger members machine-key machine.pem --key fed/keys/north.pem
+      fedmeta ledger members machine-key --none --key fed/keys/north.pem
+    """
+    if (file is None) != back:
+        raise UsageError("give the FILE with the machine's key, or --none to take it back")
+    key = None if file is None else load_key(file)
+    with way.signer() as client:
+        deliver(
+            way, client, tx.SetMachineKey(key.public, _proof(client, way, key)) if key else tx.SetMachineKey(b"", b"")
+        )
+    if way.sign_only is None and not way.as_json:
+        signs = f"--key {way.key_file}" if file is None else f"--key {file} --as {way.name}"
+        show.write(f"from the next block on {way.name} signs in rounds with {signs}")
+
+
+def _proof(client: "Client", way: Connection, key: "Key") -> bytes:
+    """Return a new key's signature that the member holds it."""
+    return key.sign(tx.possession(client.ledger, way.name, key.public))
+
+
+@members.command(short_help="Change name, address or TLS key.")
 @click.option("--title", help="The member's full name.")
 @click.option("--address", help="Where its node is.")
 @click.option("--tls", metavar="HASH|FILE", type=HASH, help="SHA-256 of its node's TLS key, or the file it is of.")
@@ -146,7 +186,7 @@ def _present(client: "Client", name: str) -> dict[str, Any]:
     return client.query("member", name=name)
 
 
-@members.command()
+@members.command(short_help="Leave the federation.")
 @signing
 def leave(way: Connection) -> None:
     """Leave the federation, with nothing staked, on its way out or left to claim.

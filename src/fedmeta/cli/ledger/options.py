@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.errors import UsageError
+from fedmeta.govern.engines.disk import open_file, read_file
 from fedmeta.govern.wire.signatures import Key
 
 if TYPE_CHECKING:
     from fedmeta.govern.client.client import Client
+    from fedmeta.govern.machine.genesis import Genesis
 
 HOST, PORT = "127.0.0.1", 7878
 """Where `fedmeta ledger serve` listens."""
@@ -42,21 +44,17 @@ class Connection:
     sign_only: Path | None = None
     """Where the signed transaction goes instead of to the node."""
 
-    def reader(self) -> "Client":
-        """Return a client that asks."""
+    def reader(self, genesis: Path | None = None) -> "Client":
+        """Return a client that asks, and that trusts the genesis in a file, or else what the node says."""
         from fedmeta.govern.client.client import Client
 
-        return Client(self.node)
+        return Client(self.node, genesis=_trusted(genesis))
 
-    def signer(self) -> "Client":
+    def signer(self, genesis: Path | None = None) -> "Client":
         """Return a client that signs; raises `UsageError` without a key, and `KeyFileError` for one that is no use."""
         from fedmeta.govern.client.client import Client
 
-        return Client(self.node, self.private(), self.name)
-
-    def private(self) -> Key:
-        """Return the key that was given; raises as `signer` does."""
-        return load_key(self.key_file)
+        return Client(self.node, load_key(self.key_file), self.name, genesis=_trusted(genesis))
 
     @property
     def key_file(self) -> Path:
@@ -71,8 +69,18 @@ class Connection:
         return self.member or self.key_file.stem
 
 
+def _trusted(path: Path | None) -> "Genesis | None":
+    from fedmeta.govern.machine.genesis import decode_genesis
+
+    return None if path is None else decode_genesis(read_file(path))
+
+
 class Shown(click.Group):
     """A group that shows something where no command of its own is named: `NAME [WHAT]` is `NAME show [WHAT]`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they are declared."""
+        return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `show` before what is no command and no question for help."""
@@ -102,6 +110,14 @@ _sign_only = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the signed transaction to a new file, and do not send it.",
 )
+
+GENESIS = click.option(
+    "--genesis",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The genesis that is trusted.  [default: the node's word]",
+)
+"""What a command checks against that trusts no node."""
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
@@ -133,19 +149,6 @@ def signing(command: Callable[..., None]) -> Callable[..., None]:
     return signed
 
 
-def keyed(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of one that signs what is no transaction; else as `signing`."""
-
-    @_node
-    @_key
-    @_member
-    @functools.wraps(command)
-    def signed(node: str, key_file: Path | None, as_member: str | None, **rest: Any) -> None:
-        command(Connection(node, False, key_file, as_member), **rest)
-
-    return signed
-
-
 def load_key(path: Path) -> Key:
     """Return the key in a file, asking for its passphrase where it has one; raises `KeyFileError`."""
     from fedmeta.govern.client import keyfile
@@ -161,7 +164,7 @@ def passphrase(question: str, *, confirm: bool = False) -> str:
 
 def _encrypted(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return b"ENCRYPTED" in file.read(200)
     except OSError:
         # What is wrong with the file, its reader says better.
@@ -182,7 +185,7 @@ class Hashed(click.ParamType):
         if not os.path.isfile(value):
             said = "" if param is None else f"{param.human_readable_name} is "
             raise UsageError(f"{said}{value[:80]!r}: it must be 64 hexadecimal digits, or a file to hash")
-        with open(value, "rb") as file:
+        with open_file(value) as file:
             return hashlib.file_digest(file, "sha256").digest()
 
 

@@ -52,7 +52,7 @@ def read_transaction(text: str, client: "Client") -> bytes:
     if HEX.fullmatch(text) and not is_file:
         return bytes.fromhex(client.transaction(bytes.fromhex(text))["raw"])
     if is_file:
-        with open(text, "rb") as file:
+        with disk.open_file(text) as file:
             data = file.read(LARGEST)
     else:
         data = text.encode()

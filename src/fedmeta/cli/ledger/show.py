@@ -63,6 +63,10 @@ def short(value: Any) -> str:
         return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in value) or "-"
     if isinstance(value, Mapping) and {"candidate", "power"} <= value.keys():
         return f"{value['candidate']} {short(value['power'])}"
+    if isinstance(value, Mapping) and value.keys() == {"organisation", "member"}:
+        return f"{value['member']} of {value['organisation']}"
+    if isinstance(value, Mapping) and value.keys() == {"blocks", "milliseconds"}:
+        return f"{short(value['blocks'])} blocks and {short(value['milliseconds'] // 1000)} s"
     if isinstance(value, Mapping) and {"place", "amount"} <= value.keys():
         return f"{short(value['amount'])} of {_place(value)}"
     if isinstance(value, Mapping):
@@ -172,8 +176,12 @@ def told(kind: str, fields: Mapping[str, Any]) -> str:
     # On the way their order was lost: the encoding has one of its own.
     known = [one.name for one in fields_of(EVENTS[kind])] if kind in EVENTS else []
     ordered = {name: fields[name] for name in known if name in fields} | dict(fields)
-    parts = ", ".join(f"{name.replace('_', ' ')} {short(value)}" for name, value in ordered.items())
+    parts = ", ".join(f"{name.replace('_', ' ')} {_field(name, value)}" for name, value in ordered.items())
     return f"{kind}: {parts}" if parts else kind
+
+
+def _field(name: str, value: Any) -> str:
+    return moment(value) if name.endswith("_time") and value else short(value)
 
 
 def _escaped(text: str) -> str:

@@ -173,7 +173,7 @@ def _standing(one: dict[str, Any]) -> str:
     if one["tombstoned"]:
         return "barred"
     if one["jailed"]:
-        return f"jailed until block {one['jailed_until']:,}"
+        return f"jailed{' for absence' if one['absent'] else ''} until block {one['jailed_until']:,}"
     return "yes" if one["active"] else "retired"
 
 

@@ -14,8 +14,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fedmeta.govern.engines.disk import open_file
 from fedmeta.govern.engines.files import new_file
-from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, chunks_of, needed, read_genesis, whole
+from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, needed, read_genesis, whole
 from fedmeta.govern.engines.store import Counts, Place, Store
 from fedmeta.govern.errors import (
     Damaged,
@@ -23,6 +24,7 @@ from fedmeta.govern.errors import (
     InvalidGenesis,
     Malformed,
     NewerSchema,
+    OlderProtocol,
     ProofError,
     StateError,
     StoreError,
@@ -135,7 +137,7 @@ class _Auditor:
                 yield needed(self.store, height)
             self._at = f"after block {snapshot.height}"
 
-        self.replay.skip(headers(), snapshot, chunks_of(self.store, snapshot))
+        self.replay.skip(headers(), snapshot, self.store.chunks(snapshot))
         check_invariants(self.replay.application.state)
         self.start = self.height = snapshot.height
 
@@ -160,15 +162,13 @@ class _Auditor:
             if due != row:
                 slot = min(one[0] for one in (due, row) if one is not None)
                 raise Damaged(f"slot {slot} of the state that is stored is not what the blocks give")
-        if self.store.slots != state.slots:
-            raise Damaged(f"the state that is stored has {self.store.slots} slots: the blocks give {state.slots}")
 
     def _snapshots(self) -> None:
         for one in self.store.manifests():
             due = needed(self.store, one.height).header.app_hash if one.height else self._begun
             if one.app_hash != due:
                 raise Damaged(f"the snapshot of height {one.height} is not of the state that its header names")
-            restore(one, chunks_of(self.store, one))
+            restore(one, self.store.chunks(one))
 
     def _counts(self) -> None:
         kept = self.tip - self.start
@@ -211,7 +211,7 @@ def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
                 for height in range(1, snapshot.height + 1):
                     _write(file, "header", encode_signed(needed(store, height)))
                 _write(file, "snapshot", encode_manifest(snapshot))
-                for chunk in chunks_of(store, snapshot):
+                for chunk in store.chunks(snapshot):
                     _write(file, "chunk", chunk)
             for height in range(store.first, tip + 1):
                 _write(file, "block", encode_signed(needed(store, height)), whole(store, height))
@@ -232,6 +232,8 @@ def load(out: str | os.PathLike, path: str | os.PathLike, progress: Progress | N
     with new_file(Path(path)) as aside, _open(Path(out)) as file:
         try:
             return _load(_Frames(Path(out), file), aside, progress)
+        except OlderProtocol as error:
+            raise OlderProtocol(f"{out}: {error}") from error
         except (InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError) as error:
             raise Damaged(f"{out} does not hold: {error}") from error
 
@@ -248,7 +250,7 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
         chunks = [chunk for (chunk,) in frames.all("chunk")]
         replay.skip(headers, manifest, chunks)
     state = replay.application.state
-    Store.create(path, raw, state.dump(), state.slots, event_leaves(first.events))
+    Store.create(path, raw, state.dump(), event_leaves(first.events))
     with Store.probe(path) as (_, lock):
         store = Store.open(path, lock, durable=False)
     try:
@@ -272,7 +274,7 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
 def _append(
     store: Store, signed: SignedHeader, transactions: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
 ) -> None:
-    store.append(signed, transactions, leaves, found.codes, commit.changes, commit.slots)
+    store.append(signed, transactions, leaves, found.codes, commit.changes)
 
 
 class _Frames:
@@ -342,7 +344,7 @@ def _write(file: BinaryIO, *frame: Any) -> None:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             yield file
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error

@@ -19,7 +19,7 @@ from fedmeta.govern.errors import (
     Unacknowledged,
 )
 from fedmeta.govern.machine.genesis import Genesis, decode_genesis
-from fedmeta.govern.machine.header import decode_signed
+from fedmeta.govern.machine.header import Header, decode_signed
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.layout import key_of, layout
 from fedmeta.govern.wire.signatures import Key, digest
@@ -230,6 +230,18 @@ class Client:
     def header(self, height: int) -> dict[str, Any]:
         """Return the signed header of a block."""
         return self._map(f"/headers/{height}")
+
+    def checked_header(self, height: int) -> Header:
+        """Return the header of a block; raises `ProofError` unless the sequencer of the genesis has signed it."""
+        try:
+            signed = decode_signed(self._raw(f"/headers/{height}"))
+        except Malformed as error:
+            raise ProofError(f"the answer of {self.node} is no header: {error}") from error
+        genesis = self.genesis()
+        signed.check(genesis.digest, genesis.sequencer)
+        if signed.header.height != height:
+            raise ProofError(f"{self.node} gives header {signed.header.height} where header {height} is asked for")
+        return signed.header
 
     def transaction(self, digest: bytes) -> dict[str, Any]:
         """Return a transaction that is in a block, and what it did; raises `Refused`, `not-found`, if it is in none."""

@@ -59,12 +59,8 @@ def load(path: str | os.PathLike, passphrase: str | None = None) -> Key:
 def _read_private(path: str | os.PathLike) -> bytes:
     """Return what is in a file that only the user who runs this can read."""
     try:
-        # Without O_NONBLOCK a named pipe would wait for ever for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise KeyFileError(f"{path} is not a file")
+        with disk.open_file(path) as file:
+            found = os.fstat(file.fileno())
             if found.st_uid != os.geteuid():
                 raise KeyFileError(f"the key file {path} belongs to another user (uid {found.st_uid})")
             if found.st_mode & 0o077:
@@ -72,10 +68,7 @@ def _read_private(path: str | os.PathLike) -> bytes:
                 raise KeyFileError(f"the key file {path} can be used by others (mode {mode:04o}): chmod 600 {path}")
             if found.st_size > _LARGEST:
                 raise KeyFileError(f"{path} is not a private key in PEM: it is larger than {_LARGEST} bytes")
-            with open(descriptor, "rb", closefd=False) as file:
-                return file.read(_LARGEST)
-        finally:
-            os.close(descriptor)
+            return file.read(_LARGEST)
     except FileNotFoundError as error:
         raise KeyFileError(f"there is no key file {path}") from error
     except OSError as error:

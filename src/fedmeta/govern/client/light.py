@@ -85,7 +85,17 @@ def verify_event(proof: merkle.Proof, header: Header) -> tuple[str, dict[str, An
 def is_sealed(genesis: bytes, round: int, header: bytes, seats: Mapping[bytes, int], seals: Iterable[bytes]) -> bool:
     """Return whether seats with more than 2/3 of the power have signed one header as that which closed the commitments.
 
-    A contributor lets its update go only then: a sequencer that shows it another history cannot have that many.
+    A contributor lets its update go only then: a sequencer that shows it another history cannot have that many. The
+    arguments are those of `sealed_by`.
+    """
+    signed = sealed_by(genesis, round, header, seats, seals)
+    return sum(seats[key] for key in signed) * 3 > sum(seats.values()) * 2
+
+
+def sealed_by(
+    genesis: bytes, round: int, header: bytes, seats: Mapping[bytes, int], seals: Iterable[bytes]
+) -> frozenset[bytes]:
+    """Return the keys of the seats that have signed a header as that which closed the commitments.
 
     Args:
         genesis: The digest of the genesis.
@@ -94,16 +104,15 @@ def is_sealed(genesis: bytes, round: int, header: bytes, seats: Mapping[bytes, i
         seats: The power of each of the round's seats, by the key that signs for it.
         seals: Transactions; what is no right `Seal` of this does not count.
     """
-    held: dict[bytes, int] = {}
+    found: set[bytes] = set()
     for raw in seals:
         try:
             signed = decode(raw)
         except Refused:
             continue
-        wanted = signed.genesis == genesis and signed.body == Seal(round, header)
-        signers = (key for key in seats if verify(key, signed.message, signed.signature)) if wanted else ()
-        held.update((key, seats[key]) for key in signers)
-    return sum(held.values()) * 3 > sum(seats.values()) * 2
+        if signed.genesis == genesis and signed.body == Seal(round, header):
+            found.update(key for key in seats if verify(key, signed.message, signed.signature))
+    return frozenset(found)
 
 
 def _verify(proof: merkle.Proof, root: bytes, what: str) -> None:

@@ -1,7 +1,29 @@
-"""Files of the ledger are new ones: written whole and flushed, and never over another file."""
+"""Files of the ledger: only regular ones are read; new ones are written whole, and never over another file."""
 
+import errno
 import os
+import stat
+from io import BufferedReader
 from pathlib import Path
+
+
+def open_file(path: str | os.PathLike) -> BufferedReader:
+    """Return a regular file, open to be read.
+
+    Raises:
+        OSError: the file system refuses, or it is something else: nobody waits for the writer of a named pipe.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return file
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """Return what is in a regular file; raises as `open_file` does."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def write_new(path: str | os.PathLike, data: bytes, mode: int) -> None:

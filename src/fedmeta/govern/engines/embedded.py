@@ -8,11 +8,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fedmeta.govern.engines.replay import Resumed, read_genesis, resume
+from fedmeta.govern.engines.replay import Resumed, resume
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import KeyFileError, NodeError, Refused
 from fedmeta.govern.machine.application import Application, Commit
-from fedmeta.govern.machine.genesis import Genesis, Origin, encode_genesis, origin_of, start
+from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, encode_genesis, origin_of, start
 from fedmeta.govern.machine.header import Header, SignedHeader, decode_leaf, event_leaves, sign_header
 from fedmeta.govern.state.snapshot import Manifest
 from fedmeta.govern.wire import merkle
@@ -76,7 +76,7 @@ class EmbeddedEngine:
         """
         _check_key(origin_of(genesis), key)
         begun = start(genesis)
-        Store.create(path, encode_genesis(genesis), begun.state.dump(), begun.state.slots, event_leaves(begun.events))
+        Store.create(path, encode_genesis(genesis), begun.state.dump(), event_leaves(begun.events))
         return EmbeddedEngine.open(path, key)
 
     @staticmethod
@@ -117,8 +117,13 @@ class EmbeddedEngine:
     @property
     def genesis(self) -> Genesis:
         """What the ledger began with, read anew each time: it may be large."""
+        return decode_genesis(self.encoded_genesis)
+
+    @property
+    def encoded_genesis(self) -> bytes:
+        """The genesis in its canonical CBOR, read anew each time as well."""
         with self._lock:
-            return read_genesis(self._store)
+            return self._store.genesis
 
     @property
     def chain_id(self) -> str:
@@ -129,6 +134,11 @@ class EmbeddedEngine:
     def height(self) -> int:
         """The height of the last block; 0 after genesis."""
         return self._head.height if self._head else 0
+
+    @property
+    def time(self) -> int:
+        """The time of the last block, or of the genesis, in milliseconds since 1970."""
+        return self._head.time if self._head else self.origin.time
 
     @property
     def app_hash(self) -> bytes:
@@ -150,7 +160,7 @@ class EmbeddedEngine:
         """Let a transaction wait for the next block; its receipt is acknowledged once the block is on the disk.
 
         Raises:
-            Refused: it is not well formed, not next in its member's order, or not signed; or too many wait already.
+            Refused: it would be refused in the next block, after what waits already; or too many wait.
         """
         with self._lock:
             if len(self._pool) >= POOL_COUNT or self._pool_bytes + len(raw) > POOL_BYTES:
@@ -168,8 +178,8 @@ class EmbeddedEngine:
     def produce(self, time: int, empty: bool = False) -> SignedHeader | None:
         """Make a block of what waits, and return its header; it is on the disk then.
 
-        `time` is now, in milliseconds since 1970; a clock that has gone back counts as standing still. Where nothing
-        that waits applies, a block is only made if it may be `empty`.
+        `time` is the block's, in milliseconds since 1970, as a `BlockClock` gives it, or the last block's if that is
+        later. Where nothing that waits applies, a block is only made if it may be `empty`.
 
         Raises:
             StoreError: the block cannot be written. Nothing was acknowledged or lost: try again once it can.
@@ -312,7 +322,7 @@ class EmbeddedEngine:
         signed = sign_header(key, header)
 
         def save(commit: Commit) -> None:
-            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes, commit.slots)
+            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes)
 
         self._application.commit(save)
         self._head = header

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fedmeta.govern.engines.disk import flush
+from fedmeta.govern.engines.disk import flush, open_file
 from fedmeta.govern.errors import Damaged, NewerSchema, StoreError, StoreLocked
 
 APPLICATION_ID = 0x66656467
@@ -32,7 +32,7 @@ _DAMAGES = (
 def check_file(path: Path) -> None:
     """Raise `StoreError` unless the file begins as a ledger's database of a schema that is known; it is only read."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(100)
     except FileNotFoundError as error:
         raise StoreError(f"there is no ledger at {path}") from error

@@ -1,11 +1,20 @@
 """What a ledger's database says, checked: the state as it was left, or executed again from the blocks."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from fedmeta.govern.engines.store import Store
-from fedmeta.govern.errors import Damaged, InvalidBlock, InvalidGenesis, Malformed, ProofError, StateError, WrongChain
+from fedmeta.govern.errors import (
+    Damaged,
+    InvalidBlock,
+    InvalidGenesis,
+    Malformed,
+    OlderProtocol,
+    ProofError,
+    StateError,
+    WrongChain,
+)
 from fedmeta.govern.machine.application import Application, Commit, Finalized
 from fedmeta.govern.machine.execute import Execution
 from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
@@ -38,7 +47,7 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
     # A genesis may be large: it is not kept.
     origin, tip = origin_of(read_genesis(store, chain_id)), store.tip
     try:
-        state = State.load(store.rows(), store.slots)
+        state = State.load(store.rows())
         if not tip:
             _agree(store, "state", state.root, "genesis", begun(store, read_genesis(store)).app_hash)
             return Resumed(origin, state, None)
@@ -52,9 +61,17 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
 
 
 def read_genesis(store: Store, chain_id: str | None = None) -> Genesis:
-    """Return a ledger's genesis; raises `WrongChain` if it is not the chain that is asked for, and `Damaged`."""
+    """Return a ledger's genesis.
+
+    Raises:
+        WrongChain: it is not the chain that is asked for.
+        OlderProtocol: this version of fedmeta no longer executes its rules.
+        Damaged: it breaks a rule.
+    """
     try:
         genesis = decode_genesis(store.genesis)
+    except OlderProtocol as error:
+        raise OlderProtocol(f"{store.path}: {error}") from error
     except InvalidGenesis as error:
         raise Damaged(f"{store.path} is damaged: {error}") from error
     if chain_id is not None and genesis.chain_id != chain_id:
@@ -144,7 +161,7 @@ def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Prog
             replay, begin = Replay(genesis, begun(found, genesis).state, None), choose(found, snapshot)
             if begin is not None:
                 headers = (needed(found, height) for height in range(1, begin.height + 1))
-                replay.skip(headers, begin, chunks_of(found, begin))
+                replay.skip(headers, begin, found.chunks(begin))
             for height in range(replay.application.height + 1, tip + 1):
                 replay.step(needed(found, height), whole(found, height))
                 if progress is not None:
@@ -154,7 +171,7 @@ def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Prog
         store = Store.open(path, lock)
     try:
         state = replay.application.state
-        store.replace_state(state.dump(), state.slots)
+        store.replace_state(state.dump())
     except Damaged as error:
         raise Damaged(f"{error}: the blocks are whole, so export it, and import that into a new file") from error
     finally:
@@ -176,15 +193,6 @@ def choose(store: Store, height: int | None = None) -> Manifest | None:
             return one
     kept = ", ".join(str(one.height) for one in store.manifests()) or "none"
     raise Damaged(f"{store.path} has no snapshot of height {wanted}: there is {kept}")
-
-
-def chunks_of(store: Store, snapshot: Manifest) -> Iterator[bytes]:
-    """Yield a snapshot's chunks; raises `Damaged` if one is missing."""
-    for number in range(len(snapshot.chunks)):
-        chunk = store.chunk(snapshot.height, number)
-        if chunk is None:
-            raise Damaged(f"{store.path} is damaged: chunk {number} of the snapshot of {snapshot.height} is missing")
-        yield chunk
 
 
 def needed(store: Store, height: int) -> SignedHeader:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from fedmeta.govern.engines.files import APPLICATION_ID, SCHEMA, check_file, connect, guard, locked, new_file, reading
 from fedmeta.govern.errors import Damaged, Malformed
 from fedmeta.govern.machine.header import SignedHeader, decode_header, encode_header
-from fedmeta.govern.state.snapshot import MAX_SLOTS, Manifest, decode_manifest, encode_manifest
+from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest
 from fedmeta.govern.state.state import Change
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.signatures import digest
@@ -66,7 +66,7 @@ class Store:
 
     @staticmethod
     def create(
-        path: str | os.PathLike, genesis: bytes, rows: Iterable[tuple[int, bytes]], slots: int, events: Sequence[bytes]
+        path: str | os.PathLike, genesis: bytes, rows: Iterable[tuple[int, bytes]], events: Sequence[bytes]
     ) -> None:
         """Make the database of a new ledger: all of it, or no file.
 
@@ -81,7 +81,7 @@ class Store:
             database.execute("BEGIN")
             for table in _TABLES:
                 database.execute(table)
-            meta = {"genesis": genesis, "slots": slots, "first": 1}
+            meta = {"genesis": genesis, "first": 1}
             database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             database.execute("INSERT INTO events VALUES (0, ?)", (codec.encode(list(events)),))
             database.executemany("INSERT INTO state VALUES (?, ?)", rows)
@@ -99,7 +99,7 @@ class Store:
         path = Path(path)
         check_file(path)
         with reading(path, held=False) as database:
-            yield Store(path, database, None)
+            yield Store(path, database, None)._of_our_tables()
 
     @staticmethod
     @contextlib.contextmanager
@@ -114,7 +114,7 @@ class Store:
         path = Path(path)
         check_file(path)
         with locked(path) as lock, reading(path, held=True) as database:
-            yield Store(path, database, None), lock
+            yield Store(path, database, None)._of_our_tables(), lock
 
     @staticmethod
     def open(path: str | os.PathLike, lock: FileLock, durable: bool = True) -> "Store":
@@ -145,14 +145,6 @@ class Store:
         return self._meta("genesis", bytes)
 
     @property
-    def slots(self) -> int:
-        """The state's high-water mark of slots."""
-        slots = self._meta("slots", int)
-        if not 0 <= slots <= MAX_SLOTS:
-            raise Damaged(f"{self.path} is damaged: {slots} slots are not from 0 to {MAX_SLOTS}")
-        return slots
-
-    @property
     def first(self) -> int:
         """The oldest block whose transactions and events are kept."""
         return self._meta("first", int)
@@ -163,7 +155,8 @@ class Store:
         return self._one("SELECT max(height) FROM blocks")[0] or 0
 
     def rows(self) -> Iterator[tuple[int, bytes]]:
-        """Yield slot and data of every record of the state, by slot."""
+        """Yield every slot of the state and its data, by slot."""
+        self.check_pages("state")
         with guard(self.path):
             # Not `yield from`: that would close the cursor, whose database may be closed when this is dropped half-way.
             for slot, data in self._database.execute("SELECT slot, data FROM state ORDER BY slot"):
@@ -207,9 +200,12 @@ class Store:
             )
         )
 
-    def check_pages(self) -> None:
-        """Raise `Damaged` unless the pages of the file fit together, those that hold nothing among them."""
-        said = self._one("PRAGMA quick_check(1)")[0]
+    def check_pages(self, table: str = "") -> None:
+        """Raise `Damaged` unless the pages of the file fit together, those that hold nothing among them.
+
+        Of a `table` only its own are checked: then no page is read twice, and its rows hold no more than the file does.
+        """
+        said = self._one(f"PRAGMA quick_check({table or 1})")[0]
         if said != "ok":
             raise Damaged(f"{self.path} is damaged: {' '.join(said.split())}")
 
@@ -220,17 +216,9 @@ class Store:
         events: Sequence[bytes],
         codes: Sequence[str],
         changes: Iterable[Change],
-        slots: int,
     ) -> None:
         """Write a block with its events and what it changed; when this returns, it is on the disk."""
         header = signed.header
-        gone: list[tuple[int]] = []
-        come: list[tuple[int, bytes]] = []
-        for one in changes:
-            if one.data is None:
-                gone.append((one.slot,))
-            else:
-                come.append((one.slot, one.data))
         places = [
             (digest(raw), header.height, at, code)
             for at, (raw, code) in enumerate(zip(transactions, codes, strict=True))
@@ -246,16 +234,16 @@ class Store:
                 "SET height = excluded.height, position = excluded.position, code = excluded.code WHERE code != ''",
                 places,
             )
-            database.executemany("DELETE FROM state WHERE slot = ?", gone)
-            database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", come)
-            database.execute("UPDATE meta SET value = ? WHERE name = 'slots'", (slots,))
+            # A vacant slot keeps its row, without data: what is in the file says how many slots there are.
+            database.executemany(
+                "INSERT OR REPLACE INTO state VALUES (?, ?)", ((one.slot, one.data or b"") for one in changes)
+            )
 
-    def replace_state(self, rows: Iterable[tuple[int, bytes]], slots: int) -> None:
+    def replace_state(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Write the state anew."""
         with self._writing() as database:
             database.execute("DELETE FROM state")
             database.executemany("INSERT INTO state VALUES (?, ?)", rows)
-            database.execute("UPDATE meta SET value = ? WHERE name = 'slots'", (slots,))
 
     def begin_at(self, headers: Iterable[SignedHeader], manifest: Manifest, chunks: Iterable[bytes]) -> None:
         """Write the headers up to a snapshot and the snapshot, into a database without blocks."""
@@ -289,7 +277,17 @@ class Store:
 
     def manifests(self) -> list[Manifest]:
         """Return the snapshots that are kept, by height."""
+        self.check_pages("snapshots")
         return [self._manifest(*row) for row in self._all("SELECT height, manifest FROM snapshots ORDER BY height")]
+
+    def chunks(self, snapshot: Manifest) -> Iterator[bytes]:
+        """Yield a snapshot's chunks; raises `Damaged` if one is missing."""
+        self.check_pages("chunks")
+        for number in range(len(snapshot.chunks)):
+            chunk = self.chunk(snapshot.height, number)
+            if chunk is None:
+                raise Damaged(f"{self.path} is damaged: chunk {number} of the snapshot of {snapshot.height} is missing")
+            yield chunk
 
     def chunk(self, height: int, number: int) -> bytes | None:
         """Return a chunk of the snapshot of a height, or None."""
@@ -298,6 +296,17 @@ class Store:
             return None
         with self._sound(f"chunk {number} of the snapshot of height {height}"):
             return _octets(row[0])
+
+    def _of_our_tables(self) -> "Store":
+        """Return this store; raises `Damaged` unless its tables are as `create` makes them.
+
+        In their place there could be views, which give more rows than the file holds.
+        """
+        # One more than there should be is enough to see that there are too many.
+        found = self._all(f"SELECT sql FROM sqlite_master LIMIT {len(_TABLES) + 1}")
+        if sorted(map(str, (sql for (sql,) in found))) != sorted(_TABLES):
+            raise Damaged(f"{self.path} is damaged: its tables are not those of a ledger")
+        return self
 
     def _manifest(self, height: int, data: Any) -> Manifest:
         with self._sound(f"the manifest of the snapshot of height {height}"):

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedmeta.govern.errors import InvalidBlock, Refused, StateError
-from fedmeta.govern.machine.execute import attempt, authenticate, begin, end, is_of_round
+from fedmeta.govern.errors import InvalidBlock, Refused, StateError, WrongProtocol
+from fedmeta.govern.machine.execute import attempt, begin, end, is_of_round
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.members import machine_key_at
 from fedmeta.govern.state.parameters import Parameters
@@ -50,8 +50,6 @@ class Commit(NamedTuple):
 
     height: int
     app_hash: bytes
-    slots: int
-    """The state's high-water mark of slots."""
     changes: list[Change]
     retain_height: int
     """The oldest block that is still needed, since stake and evidence of its time live."""
@@ -70,7 +68,7 @@ class Application:
     |-----------------------|------------------------------------------|
     | `height`, `app_hash`  | Info                                     |
     | `seats`               | InitChain's validators                   |
-    | `check_tx`, `recheck` | CheckTx, new and recheck                 |
+    | `check_tx`, `recheck` | CheckTx, new and recheck, by all rules   |
     | `prepare`             | PrepareProposal                          |
     | `process`             | ProcessProposal                          |
     | `finalize`            | FinalizeBlock                            |
@@ -122,19 +120,22 @@ class Application:
     def check_tx(self, raw: bytes) -> Refused | None:
         """Return why a transaction cannot enter the pool, or None, and count it as pending.
 
-        Size, form, chain, member, sequence and signature are checked, not the rules. Those that passed since the last
-        commit count: the next one of the same member carries the next number.
+        It is executed as in the next block, but at the time of the last one, after those that passed since the last
+        commit. So the next one of a member carries the next number, and may need what the one before does; and what a
+        rule refuses now is refused, also if a later block might have taken it.
         """
         if self._pending is None:
-            self._pending = Context(self._state, self.height + 1, self.chain.time)
-        try:
-            authenticate(self._pending, raw)
-        except Refused as refusal:
-            return refusal
-        return None
+            try:
+                self._pending = begin(self._state, Block(self.height + 1, self.chain.time))
+            except WrongProtocol as error:
+                return Refused("wrong-protocol", str(error))
+        refusal = attempt(self._pending, 0, raw)
+        # Nobody is told what has not happened yet.
+        self._pending.events.clear()
+        return refusal
 
     def recheck(self, raws: Iterable[bytes]) -> dict[bytes, Refused]:
-        """Count only these as pending, if they pass, in this order; return the refusals by digest."""
+        """Count only these as pending, if they still pass, in this order; return the refusals by digest."""
         self._pending = None
         found = ((raw, self.check_tx(raw)) for raw in raws)
         return {digest(raw): refusal for raw, refusal in found if refusal is not None}
@@ -194,7 +195,7 @@ class Application:
         if self._executed is None:
             raise InvalidBlock(f"there is no block to commit: finalize block {self.height + 1} first")
         block, state, finalized = self._executed
-        commit = Commit(block.height, finalized.app_hash, state.slots, state.changes, _retain(state))
+        commit = Commit(block.height, finalized.app_hash, state.changes, _retain(state))
         if save is not None:
             save(commit)
         self._become(state.fold())

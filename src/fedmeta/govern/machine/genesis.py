@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fedmeta.govern.errors import BadSignature, InvalidGenesis, Malformed, Refused
+from fedmeta.govern.errors import BadSignature, InvalidGenesis, Malformed, OlderProtocol, Refused
 from fedmeta.govern.machine.execute import PROTOCOL, Execution
 from fedmeta.govern.rules import election, members, registrations, stake
 from fedmeta.govern.rules.context import Context
@@ -182,7 +182,8 @@ def decode_genesis(raw: bytes) -> Genesis:
     """Return the genesis that the bytes encode.
 
     Raises:
-        InvalidGenesis: they are not the one encoding of a genesis that keeps the rules.
+        InvalidGenesis: they are not the one encoding of a genesis that keeps the rules; `OlderProtocol` if they are of
+            rules that this version no longer executes.
     """
     try:
         return genesis_of(codec.decode(raw, limit=1 << 28))
@@ -194,7 +195,7 @@ def genesis_of(values: Any) -> Genesis:
     """Return the genesis of a map of its fields; raises `InvalidGenesis` for an unknown field or a wrong value."""
     names = [field.name for field in fields(Genesis)]
     if type(values) is dict and "protocol" not in values and "chain_id" in values:
-        raise InvalidGenesis(
+        raise OlderProtocol(
             "genesis: it is of protocol 1, with a leader in each round: this version of fedmeta executes protocol "
             f"{PROTOCOL}; the version that made the ledger reads it"
         )
@@ -203,7 +204,8 @@ def genesis_of(values: Any) -> Genesis:
         raise InvalidGenesis(
             f"genesis: {f'unknown field {unknown[0]!r}: ' if unknown else ''}it has {', '.join(names)}"
         )
-    if type(values["parameters"]) is not dict:
+    given = values["parameters"]
+    if type(given) is not dict or any(type(one) is not int for one in given.values()):
         raise InvalidGenesis("genesis: parameters must be a map of names to whole numbers")
     try:
         _CHECK_HEAD({field.name: values[field.name] for field in fields(_Head)})

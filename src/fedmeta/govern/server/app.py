@@ -24,8 +24,8 @@ than 2^53. What is signed or proven also comes in canonical CBOR, for `Accept: a
 
 Every answer that is no has a `code` and a `message`: 400 for what is malformed, 404 for what is not there, 408 for what
 comes too slowly, 410 for what was pruned, 413 for what is too large, 415 for what is of another type, 422 for what the
-ledger refuses, 429 for too many requests, and 503 when the node is busy; the last two say in `Retry-After` when to come
-again.
+ledger refuses, 429 for too many requests, and 503 when the node is busy or ends; the last two say in `Retry-After` when
+to come again.
 """
 
 
@@ -48,7 +48,8 @@ def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: 
         finally:
             node.stop()
             await asyncio.gather(making, return_exceptions=True)
-            node.close()
+            # Not on the event loop, which lets those go that are left.
+            await asyncio.to_thread(node.close)
 
     app = FastAPI(
         title="fedmeta ledger",

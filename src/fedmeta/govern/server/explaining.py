@@ -1,6 +1,10 @@
-"""An explanation by a node that goes on making blocks meanwhile."""
+"""Explanations by a node that goes on making blocks meanwhile: one at a time, and only while somebody waits for it."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import Refused, StateError
@@ -8,22 +12,73 @@ from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member, Proposal, Unbonding
 from fedmeta.govern.state.snapshot import restore
 from fedmeta.govern.state.state import State
-from fedmeta.govern.views.explain import Block, explain
+from fedmeta.govern.views.explain import ToldBlock, explain
 from fedmeta.govern.views.explanation import Explanation
 
 
-def explained(engine: EmbeddedEngine, member: str, term: int | None = None) -> Explanation:
+class _GivenUp(Exception):
+    """Nobody waits for an explanation any more."""
+
+
+class Explainer:
+    """Makes explanations in a thread of its own, in turn: what is quickly read does not wait for them."""
+
+    def __init__(self, engine: EmbeddedEngine):
+        self._engine = engine
+        self._ending = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "ledger-explainer")
+
+    async def explain(self, member: str, term: int | None, left: Coroutine[Any, Any, None]) -> Explanation | None:
+        """Return an explanation when its turn has come; `left` returns when whoever asked has gone.
+
+        It is given up, and None returned, when that is so or the node ends.
+
+        Raises:
+            Refused: `unknown-member`.
+            StateError: blocks or snapshots were deleted while they were read.
+        """
+        over = threading.Event()
+        job = self._thread.submit(explained, self._engine, member, term, over.is_set)
+        made = asyncio.wrap_future(job)
+        ends = [asyncio.ensure_future(left), asyncio.ensure_future(self._ending.wait())]
+        try:
+            await asyncio.wait([made, *ends], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.set()
+            for one in ends:
+                one.cancel()
+        if job.cancel():
+            return None
+        try:
+            return await made
+        except _GivenUp:
+            return None
+
+    def end(self) -> None:
+        """Give up those that are made or wait now, and all later ones."""
+        self._ending.set()
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self._thread.shutdown()
+
+
+def explained(
+    engine: EmbeddedEngine, member: str, term: int | None = None, over: Callable[[], bool] = lambda: False
+) -> Explanation:
     """Return why a member's holdings changed, from genesis or from the oldest snapshot that blocks lead on from.
 
-    It goes through all blocks that are kept, and checks the sum against the holdings before and after them.
+    It goes through all blocks that are kept, and checks the sum against the holdings before and after them. From block
+    to block it asks whether it is `over`.
 
     Raises:
         Refused: `unknown-member`.
         StateError: blocks or snapshots were deleted while they were read.
+        _GivenUp: it is over.
     """
-    after = engine.read(lambda application: _excerpt(application.state, member))
+    after = _state(engine.read(lambda application: _holdings(application.state, member)))
     last = after.need(Chain).height
-    return explain(_blocks(engine, last), member, term, before=_before(engine), after=after)
+    return explain(_blocks(engine, last, over), member, term, before=_before(engine), after=after)
 
 
 def _before(engine: EmbeddedEngine) -> State:
@@ -36,20 +91,22 @@ def _before(engine: EmbeddedEngine) -> State:
     raise StateError(f"the snapshot of height {first - 1} is gone: later blocks were pruned as well")
 
 
-def _blocks(engine: EmbeddedEngine, last: int) -> Iterator[Block]:
+def _blocks(engine: EmbeddedEngine, last: int, over: Callable[[], bool]) -> Iterator[ToldBlock]:
     for height, events in engine.events(engine.first, last):
+        if over():
+            raise _GivenUp
         signed = engine.header(height)
         if signed is not None:
             yield height, signed.header.time, events
 
 
-def _excerpt(state: State, name: str) -> State:
-    """Return a state of its own with what a member's holdings are counted from: it outlasts the next block."""
+def _holdings(state: State, name: str) -> list[Any]:
+    """Return the records that a member's holdings are counted from."""
     member = state.get(Member, name)
     if member is None:
         raise Refused("unknown-member", f"nobody named {name!r} is a member")
     delegations = state.where(Delegation, "member", name)
-    records = [
+    return [
         state.need(Chain),
         member,
         *delegations,
@@ -57,6 +114,10 @@ def _excerpt(state: State, name: str) -> State:
         *state.where(Unbonding, "member", name),
         *state.where(Proposal, "status", "voting"),
     ]
+
+
+def _state(records: list[Any]) -> State:
+    """Return a state of these records, which outlasts the next block."""
     draft = State.empty().draft()
     for one in records:
         draft.put(one)

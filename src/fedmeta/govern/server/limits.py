@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,10 +28,18 @@ class Limits:
     """Requests from one address at once."""
     remembered: int = 10_000
     """Members and addresses of which the rates are remembered, the latest ones."""
+    connections: int = 2_000
+    """Connections at once; fewer where the system does not let a process open so many files."""
+    peer_connections: int = 100
+    """Connections at once of one address."""
     streams: int = 100
     """Event streams at once."""
     peer_streams: int = 10
     """Event streams at once to one address."""
+    explanations: int = 20
+    """Explanations at once, of which one is made and the others wait."""
+    peer_explanations: int = 2
+    """Explanations at once for one address."""
     heartbeat_seconds: int = 15
     """A silent stream says so often that it lives."""
     stall_seconds: int = 30
@@ -73,6 +81,33 @@ class Buckets:
     def _level(self, key: str, now: int) -> int:
         level, then = self._levels.get(key, (self._full, now))
         return min(self._full, level + (now - then) * self._rate)
+
+
+class Places:
+    """So many places in all, and so many of them for each key."""
+
+    def __init__(self, what: str, most: int, each: int):
+        """Say in a refusal `what` there are too many of."""
+        self._what, self._most, self._each = what, most, each
+        self.taken: Counter[str] = Counter()
+
+    def take(self, key: str) -> str:
+        """Take a place and return nothing; or take none and return why."""
+        if self.total() < self._most and self.taken[key] < self._each:
+            self.taken[key] += 1
+            return ""
+        there = f"{self.total()} {self._what} at once, {self.taken[key]} of them for this address"
+        return f"there are {there}: at most {self._most} and {self._each}"
+
+    def total(self) -> int:
+        """Return how many are taken."""
+        return self.taken.total()
+
+    def leave(self, key: str) -> None:
+        """Give a place back."""
+        self.taken[key] -= 1
+        if not self.taken[key]:
+            del self.taken[key]
 
 
 def peer_key(host: str) -> str:

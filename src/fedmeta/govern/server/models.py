@@ -79,6 +79,8 @@ class GenesisModel(BaseModel):
     candidates: list[dict[str, Any]]
     delegations: list[dict[str, Any]]
     recipes: list[dict[str, Any]]
+    registrations: list[dict[str, Any]]
+    protocol: int = Field(description="The version of the rules by which blocks are executed.")
     digest: str = Field(description="SHA-256 of the canonical CBOR.")
 
 
@@ -87,7 +89,7 @@ class QueryModel(BaseModel):
 
     name: str
     meaning: str
-    arguments: dict[str, str] = Field(description="Names and types, `str` or `int`.")
+    arguments: dict[str, str] = Field(description="Names and types: `str`, `int`, or `bytes` in hex.")
     optional: dict[str, Any] = Field(description="The defaults of those that have one.")
 
 
@@ -109,7 +111,7 @@ class ExplanationModel(BaseModel):
 class HeaderModel(BaseModel):
     """A block in a few hashes, and the sequencer's signature over it."""
 
-    chain_id: str
+    genesis: str = Field(description="SHA-256 of the genesis.")
     height: int
     time: int
     previous: str

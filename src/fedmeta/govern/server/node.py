@@ -10,10 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from fedmeta.govern.engines.clock import BlockClock
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
-from fedmeta.govern.errors import Refused, StoreError
-from fedmeta.govern.server.json import block_messages, json_form
-from fedmeta.govern.server.limits import Limits
+from fedmeta.govern.errors import Refused, StoreError, WrongProtocol
+from fedmeta.govern.machine.execute import is_of_round
+from fedmeta.govern.machine.header import SignedHeader
+from fedmeta.govern.server.explaining import Explainer
+from fedmeta.govern.server.json import block_messages, json_form, to_json
+from fedmeta.govern.server.limits import Limits, Places
 from fedmeta.govern.state.records import Member
 
 T = TypeVar("T")
@@ -33,6 +37,8 @@ class Node:
         empty_interval: Seconds after which a block is made though nothing waits; `block_interval` if None.
         snapshot_every: Blocks from one snapshot to the next; 0 for none.
         prune: Whether blocks that nothing needs any more are deleted after each snapshot.
+        wall: The time in nanoseconds since 1970; it may jump.
+        monotonic: Nanoseconds that never go back.
     """
 
     def __init__(
@@ -43,6 +49,8 @@ class Node:
         empty_interval: float | None = None,
         snapshot_every: int = 0,
         prune: bool = False,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
     ):
         self.engine = engine
         self.limits = limits
@@ -52,20 +60,28 @@ class Node:
         """Requests that wait for a block."""
         self.receipts: dict[bytes, Receipt] = {}
         """What waits for a block, by digest."""
-        self.streams: Counter[str] = Counter()
+        self.streams = Places("event streams", limits.streams, limits.peer_streams)
         """Event streams by peer."""
-        self.explaining = asyncio.Semaphore(1)
-        """An explanation goes through all blocks: one at a time."""
+        self.explanations = Places("explanations", limits.explanations, limits.peer_explanations)
+        """Explanations by peer, those that wait among them."""
+        self.explainer = Explainer(engine)
         self._block_interval = block_interval
         self._empty_interval = block_interval if empty_interval is None else empty_interval
         self._snapshot_every = snapshot_every
         self._prune = prune
+        self._wall = wall
+        self._monotonic = monotonic
+        self._clock: BlockClock | None = None
+        """As it was at the last block that this node has made."""
         self._news = asyncio.Event()
         self._stopped = asyncio.Event()
         self._closing = asyncio.Event()
         self._pending: Counter[str] = Counter()
+        """How many with a sequence number wait for a block, by member."""
         self._latest: tuple[int, bytes] = (-1, b"")
         self._said: tuple[int, list[tuple[str, dict[str, Any]]]] = (-1, [])
+        self._genesis: dict[bool, bytes] = {}
+        self._encoding = asyncio.Lock()
         # One thread writes: what it does in turn is never interleaved.
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
@@ -108,6 +124,7 @@ class Node:
         """End `run`, after the last block."""
         self._closing.set()
         self._stopped.set()
+        self.explainer.end()
 
     def abandon(self) -> None:
         """Let every request that waits for a block be answered that its transaction still waits."""
@@ -115,19 +132,21 @@ class Node:
             receipt.future.cancel()
 
     def close(self) -> None:
-        """Let the threads go; the engine stays open."""
+        """Let the threads go, once they have ended what they are at; the engine stays open."""
         self._writer.shutdown()
         self._readers.shutdown()
+        self.explainer.close()
 
     @property
     def closing(self) -> bool:
         """Whether event streams are to end, and blocks are made without delay."""
         return self._closing.is_set()
 
-    def end_streams(self) -> None:
-        """Let every event stream end, and give every transaction its block at once, so that the server can end."""
+    def wind_up(self) -> None:
+        """End all that waits, so that the server can: streams, explanations, and transactions by a block at once."""
         self._closing.set()
         self._announce()
+        self.explainer.end()
 
     @property
     def news(self) -> asyncio.Event:
@@ -143,6 +162,13 @@ class Node:
         if height == self.engine.height:
             self._latest = (height, found)
         return found
+
+    async def genesis(self, binary: bool) -> bytes:
+        """Return the genesis in canonical CBOR, or in JSON with its digest; either is encoded once, for it is large."""
+        async with self._encoding:
+            if binary not in self._genesis:
+                self._genesis[binary] = await self.read(self._encode_genesis, binary)
+        return self._genesis[binary]
 
     def outcome(self, applied: Applied) -> dict[str, Any]:
         """Return what a transaction did, with its events."""
@@ -160,14 +186,15 @@ class Node:
 
     def _submit(self, raw: bytes, member: str) -> Receipt:
         receipt = self.engine.submit(raw)
-        self._pending[member] += 1
+        counts = not is_of_round(raw)
+        self._pending[member] += counts
         self.receipts[receipt.digest] = receipt
-        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest))
+        receipt.future.add_done_callback(partial(self._answered, member, receipt.digest, counts))
         return receipt
 
-    def _answered(self, member: str, digest: bytes, _: "Future[Applied]") -> None:
+    def _answered(self, member: str, digest: bytes, counts: bool, _: "Future[Applied]") -> None:
         del self.receipts[digest]
-        self._pending[member] -= 1
+        self._pending[member] -= counts
         if not self._pending[member]:
             del self._pending[member]
 
@@ -176,6 +203,11 @@ class Node:
         if member is None:
             raise Refused("unknown-member", f"nobody named {name!r} is a member")
         return member.sequence + self._pending[name]
+
+    def _encode_genesis(self, binary: bool) -> bytes:
+        if binary:
+            return self.engine.encoded_genesis
+        return to_json({**json_form(self.engine.genesis), "digest": self.engine.origin.digest})
 
     def _messages(self, height: int) -> bytes:
         for _, events in self.engine.events(height, height):
@@ -189,20 +221,31 @@ class Node:
         if not (empty or self.engine.pending):
             return False
         try:
-            signed = await self._write(self.engine.produce, time.time_ns() // 10**6, empty)
+            signed = await self._write(self._make, empty)
             if signed is not None:
                 self._announce()
                 if log.isEnabledFor(logging.INFO):
                     await self._write(self._tell, signed.header.height)
                 if self._snapshot_every and signed.header.height % self._snapshot_every == 0:
                     await self._write(self._snapshot)
-        except StoreError as error:
+        except (StoreError, WrongProtocol) as error:
             if str(error) != self.fault:
                 log.error("no block can be written: %s", error)
             self.fault = str(error)
             return False
         self.fault = ""
         return signed is not None
+
+    def _make(self, empty: bool) -> SignedHeader | None:
+        wall, monotonic = self._wall(), self._monotonic()
+        if self._clock is None:
+            clock = BlockClock.started(self.engine.time, wall, monotonic)
+        else:
+            clock = self._clock.moved(wall, monotonic)
+        signed = self.engine.produce(clock.milliseconds, empty)
+        if signed is not None:
+            self._clock = clock
+        return signed
 
     def _tell(self, height: int) -> None:
         block = self.engine.block(height)

@@ -1,18 +1,16 @@
 """The routes by which a node is asked: what was, what is, and what proves it."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
 from fedmeta.govern.errors import Refused, StateError
-from fedmeta.govern.machine.genesis import encode_genesis
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
-from fedmeta.govern.server.explaining import explained
 from fedmeta.govern.server.json import json_form, to_json
 from fedmeta.govern.server.models import (
     BlockModel,
@@ -27,7 +25,7 @@ from fedmeta.govern.server.models import (
 )
 from fedmeta.govern.server.node import Node
 from fedmeta.govern.server.problems import no_answer, problem
-from fedmeta.govern.server.stream import EventStream
+from fedmeta.govern.server.stream import EventStream, disconnected
 from fedmeta.govern.views import queries
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
@@ -37,6 +35,8 @@ from fedmeta.govern.wire.schema import MAX_COUNT
 router = APIRouter()
 
 CBOR = "application/cbor"
+
+_PIECE = 1 << 16
 
 _BINARY: dict[str, Any] = {"description": "In JSON, or in canonical CBOR if that is accepted.", "content": {CBOR: {}}}
 _TEXT: dict[str, Any] = {"description": "In JSON, or as text if text/plain is accepted.", "content": {"text/plain": {}}}
@@ -73,24 +73,49 @@ def _status(node: Node) -> dict[str, Any]:
 
 
 @router.get(
-    "/genesis", summary="What the ledger began with", responses={200: {"model": GenesisModel, **_BINARY}, **_NO}
+    "/genesis",
+    summary="What the ledger began with",
+    responses={200: {"model": GenesisModel, **_BINARY}, 304: {"description": "The asker has it."}, **_NO},
 )
 async def genesis(request: Request) -> Response:
-    """Return the genesis; the SHA-256 of its canonical CBOR is the chain's true name."""
+    """Return the genesis; the SHA-256 of its canonical CBOR is the chain's true name.
+
+    It never changes: whoever has it, in the same form, can say so by `If-None-Match`.
+    """
     node: Node = request.app.state.node
-    found = await node.read(lambda: node.engine.genesis)
-    return _either(request, lambda: encode_genesis(found), lambda: {**json_form(found), "digest": found.digest})
+    binary = CBOR in request.headers.get("accept", "")
+    tag = f'W/"{node.engine.origin.digest.hex()}-{"cbor" if binary else "json"}"'
+    # To be kept, but asked for: another node may be at this address tomorrow.
+    headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    found = await node.genesis(binary)
+    headers["content-length"] = str(len(found))
+    return StreamingResponse(_pieces(found), headers=headers, media_type=CBOR if binary else "application/json")
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    """Yield what is large in pieces, each once the one before has gone out: no reader has the node keep a copy."""
+    for at in range(0, len(data), _PIECE):
+        yield data[at : at + _PIECE]
 
 
 @router.get("/blocks/{height}", summary="A block", responses={200: {"model": BlockModel, **_BINARY}, **_OLD})
 async def block(request: Request, height: _Height) -> Response:
     """Return a block whole; in CBOR it is a list of the signed header's bytes and the list of transactions."""
     node: Node = request.app.state.node
-    signed, found, events = await node.read(_block, node.engine, height)
+    return await node.read(_block, node, height, request)
+
+
+def _block(node: Node, height: int, request: Request) -> Response:
+    engine = node.engine
+    # The events first: they are pruned together with the block.
+    events = [pair for _, pairs in engine.events(height, height) for pair in pairs]
+    signed, found = engine.header(height), engine.block(height)
     if signed is None:
         return _absent(node, height)
     if found is None:
-        return _pruned(await node.read(_first, node.engine), height)
+        return _pruned(engine.first, height)
     return _either(
         request,
         lambda: codec.encode([encode_signed(signed), list(found.transactions)]),
@@ -100,11 +125,6 @@ async def block(request: Request, height: _Height) -> Response:
             "events": [{"kind": kind, "fields": fields} for kind, fields in events],
         },
     )
-
-
-def _block(engine: EmbeddedEngine, height: int) -> tuple[Any, Any, list[Any]]:
-    events = [pair for _, found in engine.events(height, height) for pair in found]
-    return engine.header(height), engine.block(height), events
 
 
 @router.get("/headers/{height}", summary="A signed header", responses={200: {"model": HeaderModel, **_BINARY}, **_NO})
@@ -126,27 +146,26 @@ async def transaction(
 ) -> Response:
     """Return a transaction that was applied, and what it did."""
     node: Node = request.app.state.node
-    found = await node.read(_transaction, node, bytes.fromhex(digest))
-    if found is None:
-        return problem(404, "not-found", f"no block that is kept has a transaction {digest}")
-    return _json(found)
+    return await node.read(_transaction, node, bytes.fromhex(digest))
 
 
-def _transaction(node: Node, digest: bytes) -> dict[str, Any] | None:
+def _transaction(node: Node, digest: bytes) -> Response:
     place = node.engine.transaction(digest)
     found = None if place is None else node.engine.block(place.height)
     if place is None or found is None:
-        return None
+        return problem(404, "not-found", f"no block that is kept has a transaction {digest.hex()}")
     raw = found.transactions[place.position]
     signed = tx.decode(raw)
-    return {
-        **node.outcome(Applied(digest, place.height, place.position)),
-        "member": signed.member,
-        "sequence": signed.sequence,
-        "kind": signed.kind,
-        "body": signed.body,
-        "raw": raw,
-    }
+    return _json(
+        {
+            **node.outcome(Applied(digest, place.height, place.position)),
+            "member": signed.member,
+            "sequence": signed.sequence,
+            "kind": signed.kind,
+            "body": signed.body,
+            "raw": raw,
+        }
+    )
 
 
 @router.get("/query", summary="What can be asked", responses={200: {"model": list[QueryModel]}, **_NO})
@@ -173,16 +192,14 @@ async def query(
     node: Node = request.app.state.node
     try:
         arguments = {key: _argument(name, key, value) for key, value in request.query_params.items()}
-        return _json(await node.read(node.engine.query, name, arguments))
+        return await node.read(lambda: _json(node.engine.query(name, arguments)))
     except Refused as error:
         return no_answer(error)
 
 
-def _argument(name: str, key: str, value: str) -> str | int:
+def _argument(name: str, key: str, value: str) -> Any:
     found = queries.QUERIES.get(name)
-    if found is None or found.arguments.get(key) is not int:
-        return value
-    return _whole(value, key)
+    return value if found is None else _typed(found.arguments.get(key, str), value, key)
 
 
 @router.get(
@@ -197,17 +214,23 @@ async def explain(
 ) -> Response:
     """Return why a member's holdings changed: each term of the sum, with its arithmetic, and a check of the whole."""
     node: Node = request.app.state.node
-    async with node.explaining:
-        try:
-            found = await node.read(explained, node.engine, member, term)
-        except Refused as error:
-            return no_answer(error)
-        except StateError as error:
-            # Blocks were pruned while they were read.
-            return problem(503, "busy", str(error), retry_after=1)
+    peer = request.state.peer
+    if many := node.explanations.take(peer):
+        return problem(503, "busy", many, retry_after=5)
+    try:
+        found = await node.explainer.explain(member, term, disconnected(request.receive))
+    except Refused as error:
+        return no_answer(error)
+    except StateError as error:
+        # Blocks were pruned while they were read.
+        return problem(503, "busy", str(error), retry_after=1)
+    finally:
+        node.explanations.leave(peer)
+    if found is None:
+        return problem(503, "busy", "the node ends: the explanation was given up", retry_after=5)
     if "text/plain" in request.headers.get("accept", ""):
-        return Response(found.render() + "\n", media_type="text/plain")
-    return _json(found.to_value())
+        return Response(await node.read(found.render) + "\n", media_type="text/plain")
+    return await node.read(lambda: _json(found.to_value()))
 
 
 @router.get("/proof/{kind}", summary="A record and its proof", responses={200: {"model": ProofModel, **_BINARY}, **_NO})
@@ -224,11 +247,15 @@ async def proof(
     """
     node: Node = request.app.state.node
     try:
-        record, found, signed = await node.read(node.engine.prove, kind, *_key(kind, key or []))
+        return await node.read(_proof, node, kind, _key(kind, key or []), request)
     except Refused as error:
         return no_answer(error)
     except StateError as error:
         return problem(404, "not-found", str(error))
+
+
+def _proof(node: Node, kind: str, key: list[Any], request: Request) -> Response:
+    record, found, signed = node.engine.prove(kind, *key)
     if signed is None:
         return problem(404, "not-found", "there is no block yet: the genesis proves itself")
     return _either(

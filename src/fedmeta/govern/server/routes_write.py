@@ -22,8 +22,8 @@ router = APIRouter()
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "The signed transaction in canonical CBOR: a list of chain id, member, sequence number, kind, "
-        "fields and the Ed25519 signature.",
+        "description": "The signed transaction in canonical CBOR: a list of the genesis's digest, member, sequence "
+        "number (0 for a part of a round), kind, fields and the Ed25519 signature.",
         "content": {"application/cbor": {"schema": {"type": "string", "format": "binary"}}},
     }
 }

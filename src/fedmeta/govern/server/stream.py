@@ -34,22 +34,17 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the reader leaves, stalls, or the server stops; 503 if there are too many streams."""
-        streams, limits = self._node.streams, self._node.limits
-        if streams.total() >= limits.streams or streams[self._peer] >= limits.peer_streams:
-            many = f"{streams.total()} event streams are open, {streams[self._peer]} of them to this address"
-            most = f"at most {limits.streams} and {limits.peer_streams}"
-            await problem(503, "busy", f"{many}: {most}", retry_after=limits.heartbeat_seconds)(scope, receive, send)
+        if many := self._node.streams.take(self._peer):
+            answer = problem(503, "busy", many, retry_after=self._node.limits.heartbeat_seconds)
+            await answer(scope, receive, send)
             return
-        streams[self._peer] += 1
         try:
             await self._serve(scope, receive, send)
         finally:
-            streams[self._peer] -= 1
-            if not streams[self._peer]:
-                del streams[self._peer]
+            self._node.streams.leave(self._peer)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tasks = [asyncio.create_task(self._send(send)), asyncio.create_task(_disconnected(receive))]
+        tasks = [asyncio.create_task(self._send(send)), asyncio.create_task(disconnected(receive))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -63,7 +58,7 @@ class EventStream(Response):
         abort = (scope.get("extensions") or {}).get(ABORT)
         if isinstance(ended[0], TimeoutError) and abort is not None:
             abort()
-            await _disconnected(receive)
+            await disconnected(receive)
 
     async def _send(self, send: Send) -> None:
         node, limits = self._node, self._node.limits
@@ -92,6 +87,7 @@ class EventStream(Response):
         await put(b"", more=False)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Return once whoever asked has gone."""
     while (await receive())["type"] != "http.disconnect":
         continue

@@ -28,21 +28,23 @@ class SlotStore:
         self._order: dict[type, list[tuple]] = {}
         self._stale: dict[type, dict[tuple, None]] = {}
 
-    def fill(self, records: Iterable[tuple[int, Any]], slots: int) -> None:
-        """Put records at their slots into an empty base; raises `StateError` for a slot or a key that comes twice."""
-        self.entries = [None] * slots
-        for slot, record in records:
+    def fill(self, records: Iterable[Any]) -> None:
+        """Put the record of each slot, None for a vacant one, into an empty base.
+
+        Raises `StateError` for a key that comes twice.
+        """
+        for slot, record in enumerate(records):
+            self.entries.append(record)
+            if record is None:
+                self.free.append(slot)
+                continue
             due = layout(type(record))
             key = due.key_of(record)
             keys = self.at.setdefault(due.cls, {})
-            if self.entries[slot] is not None:
-                raise StateError(f"slot {slot} comes twice")
             if key in keys:
                 raise StateError(f"{due.kind} {key} comes twice")
-            self.entries[slot] = record
             keys[key] = slot
             self._link(due.cls, due.index, key, record)
-        self.free = [slot for slot, record in enumerate(self.entries) if record is None]
 
     def merge(self, touched: Mapping[type, Mapping[tuple, tuple[Any, int]]], slots: int) -> None:
         """Write the record and the slot of each key, (None, -1) for one that is gone; there are so many slots then."""

@@ -1,7 +1,8 @@
 """Snapshots: a state in chunks, each with its hash, that nobody needs to trust before the root has been checked.
 
-The chunks are pieces of one stream. For each record, by slot, it holds the slot in 8 bytes, the length of the data in
-4 bytes, both most significant first, and the data.
+The chunks are pieces of one stream. For each slot, one after the other, it holds the slot in 8 bytes, the length of
+its data in 4 bytes, both most significant first, and the data: the record, or none where the slot is vacant. Vacant
+slots are in it since few records may be left of many: nobody could tell an honest number of slots from a lie.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,16 +20,14 @@ CHUNK_BYTES = 1 << 20
 """The size of every chunk but the last."""
 
 MAX_CHUNKS = 1 << 16
-MAX_SLOTS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a snapshot holds: the state after block `height`, its high-water mark of slots, and each chunk's hash."""
+    """What a snapshot holds: the state after block `height`, and each chunk's hash."""
 
     chain_id: str
     height: int
-    slots: int
     app_hash: bytes
     chunks: tuple[bytes, ...]
 
@@ -73,12 +72,12 @@ class MemorySnapshotStore:
 def take(state: State) -> tuple[Manifest, list[bytes]]:
     """Return the snapshot of a state: its manifest and its chunks."""
     chain, chunks = state.need(Chain), list(cut(state.dump()))
-    manifest = Manifest(chain.chain_id, chain.height, state.slots, state.root, tuple(map(digest, chunks)))
+    manifest = Manifest(chain.chain_id, chain.height, state.root, tuple(map(digest, chunks)))
     return manifest, chunks
 
 
 def cut(rows: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield the chunks of the slots and the data of all records."""
+    """Yield the chunks of all slots and their data."""
     held = bytearray()
     for slot, data in rows:
         held += slot.to_bytes(8, "big") + len(data).to_bytes(4, "big") + data
@@ -90,17 +89,18 @@ def cut(rows: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
 
 
 def rows(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the slot and the data of every record in the chunks; raises `Malformed` if they end within one."""
-    held = b""
+    """Yield every slot and its data in the chunks; raises `Malformed` if they end within a record."""
+    held = bytearray()
     for chunk in chunks:
-        held, at = held + chunk, 0
+        held += chunk
+        at = 0
         while len(held) - at >= 12:
             end = at + 12 + int.from_bytes(held[at + 8 : at + 12], "big")
             if end > len(held):
                 break
-            yield int.from_bytes(held[at : at + 8], "big"), held[at + 12 : end]
+            yield int.from_bytes(held[at : at + 8], "big"), bytes(held[at + 12 : end])
             at = end
-        held = held[at:]
+        del held[:at]
     if held:
         raise Malformed("the chunks of the snapshot end within a record")
 
@@ -144,7 +144,7 @@ def restore(manifest: Manifest, chunks: Iterable[bytes]) -> State:
             raise StateError(f"the snapshot of height {manifest.height} has {count} chunks, not {len(manifest.chunks)}")
 
     try:
-        state = State.load(rows(checked()), manifest.slots)
+        state = State.load(rows(checked()))
     except Malformed as error:
         raise StateError(f"the snapshot of height {manifest.height} is damaged: {error}") from error
     chain = state.get(Chain)
@@ -157,18 +157,18 @@ def restore(manifest: Manifest, chunks: Iterable[bytes]) -> State:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the manifest in its one encoding."""
-    return codec.encode([manifest.chain_id, manifest.height, manifest.slots, manifest.app_hash, list(manifest.chunks)])
+    return codec.encode([manifest.chain_id, manifest.height, manifest.app_hash, list(manifest.chunks)])
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """Return the manifest that the bytes encode; raises `Malformed` for anything else."""
     value = codec.decode(data, limit=MAX_CHUNKS * 34 + 1024)
-    if type(value) is not list or tuple(map(type, value)) != (str, int, int, bytes, list):
-        raise Malformed("a manifest is a list of chain id, height, slots, app hash and the hashes of the chunks")
-    chain_id, height, slots, app_hash, chunks = value
-    if not 0 <= height <= MAX_COUNT or not 0 <= slots <= MAX_SLOTS or len(app_hash) != 32 or not _hashes(chunks):
-        raise Malformed("a manifest's height and slots must be in range, its hashes must have 32 bytes")
-    return Manifest(chain_id, height, slots, app_hash, tuple(chunks))
+    if type(value) is not list or tuple(map(type, value)) != (str, int, bytes, list):
+        raise Malformed("a manifest is a list of chain id, height, app hash and the hashes of the chunks")
+    chain_id, height, app_hash, chunks = value
+    if not 0 <= height <= MAX_COUNT or len(app_hash) != 32 or not _hashes(chunks):
+        raise Malformed("a manifest's height must be in range, its hashes must have 32 bytes")
+    return Manifest(chain_id, height, app_hash, tuple(chunks))
 
 
 def _hashes(values: list[Any]) -> bool:

@@ -68,23 +68,23 @@ class State:
         return _folded(SlotStore())
 
     @staticmethod
-    def load(rows: Iterable[tuple[int, bytes]], slots: int) -> "State":
-        """Return the state whose `dump` gave these rows, in any order, and whose high-water mark was `slots`.
+    def load(rows: Iterable[tuple[int, bytes]]) -> "State":
+        """Return the state whose `dump` gave these rows; what it takes grows with them, whatever they say.
 
-        Raises `Malformed` for bytes that are no record, and `StateError` for a slot or a key that comes twice or a slot
-        that is out of range.
+        Raises `Malformed` for bytes that are no record, and `StateError` for a slot that is not the next one or a key
+        that comes twice.
         """
-        hashes = bytearray(_VACANT * slots)
+        hashes = bytearray()
 
-        def records() -> Iterator[tuple[int, Any]]:
-            for slot, data in rows:
-                if not 0 <= slot < slots:
-                    raise StateError(f"slot {slot} is out of range: there are {slots}")
-                hashes[slot * 32 : slot * 32 + 32] = merkle.leaf_hash(data)
-                yield slot, decode_record(data)
+        def records() -> Iterator[Any]:
+            for due, (slot, data) in enumerate(rows):
+                if slot != due:
+                    raise StateError(f"slot {slot} comes where slot {due} is due")
+                hashes.extend(merkle.leaf_hash(data))
+                yield decode_record(data) if data else None
 
         base = SlotStore()
-        base.fill(records(), slots)
+        base.fill(records())
         base.tree = merkle.Tree(hashes)
         return _folded(base)
 
@@ -150,15 +150,15 @@ class State:
         return _folded(base)
 
     def dump(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the slot and the bytes of every record, by slot."""
+        """Yield every slot and the bytes of its record, none where it is vacant, by slot."""
         for slot in range(self.slots):
             self._check()
             change = self._changes.get(slot)
             if change is not None:
-                if change.data is not None:
-                    yield slot, change.data
-            elif (found := self._base.entries[slot]) is not None:
-                yield slot, encode_record(found)
+                yield slot, change.data or b""
+            else:
+                found = self._base.entries[slot]
+                yield slot, b"" if found is None else encode_record(found)
 
     def _check(self) -> None:
         if self._version != self._base.version:
@@ -220,10 +220,11 @@ class Draft:
         self._written: dict[type, dict[tuple, Any]] = {}
         """The record of every key that was written, None for one that was deleted."""
         self._hints: dict[tuple[type, str], dict[Any, dict[tuple, None]]] = {}
-        """The keys of the records that were ever put with a value in an index field."""
+        """The keys of the records that were put with a value in an index field, undone ones aside."""
         self._counts: dict[type, int] = {}
-        self._log: list[tuple[type, tuple, Any, int]] = []
-        """What each write replaced: the class, the key, the record written before, and the change of the count."""
+        self._log: list[tuple[type, tuple, Any, int, list[tuple[str, Any]]]] = []
+        """What each write replaced: the class, the key, the record written before, the change of the count, and the
+        index fields with the values that it gave a hint of the key."""
 
     def get(self, cls: type[R], *key: Any) -> R | None:
         """Return the record of a class with a key, or None."""
@@ -258,14 +259,19 @@ class Draft:
         before = self.get(cls, *key)
         if before == record:
             return
+        hints = []
         for field in due.index:
-            self._hints.setdefault((cls, field), {}).setdefault(getattr(record, field), {})[key] = None
-        self._write(cls, key, record, int(before is None))
+            value = getattr(record, field)
+            keys = self._hints.setdefault((cls, field), {}).setdefault(value, {})
+            if key not in keys:
+                keys[key] = None
+                hints.append((field, value))
+        self._write(cls, key, record, int(before is None), hints)
 
     def delete(self, cls: type, *key: Any) -> None:
         """Delete the record of a class with a key; raises `StateError` if there is none."""
         self.need(cls, *key)
-        self._write(cls, key, None, -1)
+        self._write(cls, key, None, -1, [])
 
     def mark(self) -> int:
         """Return a mark to which `undo` can go back."""
@@ -276,8 +282,13 @@ class Draft:
         if not 0 <= mark <= len(self._log):
             raise StateError(f"no mark {mark} to go back to: the draft is at {len(self._log)}")
         while len(self._log) > mark:
-            cls, key, before, more = self._log.pop()
+            cls, key, before, more, hints = self._log.pop()
             self._counts[cls] -= more
+            for field, value in hints:
+                buckets = self._hints[cls, field]
+                del buckets[value][key]
+                if not buckets[value]:
+                    del buckets[value]
             if before is _ABSENT:
                 del self._written[cls][key]
             else:
@@ -325,9 +336,9 @@ class Draft:
         view = state._view.replace(leaves, size)
         return State(state._base, view, touched, counts, changes, vacant.taken, tuple(sorted(vacant.added)))
 
-    def _write(self, cls: type, key: tuple, record: Any, more: int) -> None:
+    def _write(self, cls: type, key: tuple, record: Any, more: int, hints: list[tuple[str, Any]]) -> None:
         written = self._written.setdefault(cls, {})
-        self._log.append((cls, key, written.get(key, _ABSENT), more))
+        self._log.append((cls, key, written.get(key, _ABSENT), more, hints))
         self._counts[cls] = self._counts.get(cls, 0) + more
         written[key] = record
 

@@ -20,12 +20,12 @@ from fedmeta.govern.views.holdings import holdings
 
 _SCALE_BITS = INDEX_SCALE.bit_length() - 1
 
-Block = tuple[int, int, Iterable[Any]]
+ToldBlock = tuple[int, int, Iterable[Any]]
 """A block's height, its time in milliseconds since 1970, and its events, each a kind and a map of fields."""
 
 
 def explain(
-    blocks: Iterable[Block],
+    blocks: Iterable[ToldBlock],
     member: str,
     term: int | None = None,
     *,

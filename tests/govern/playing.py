@@ -287,8 +287,11 @@ class Play:
 
     def wait_while(self, phase: str, attempt: int | None = None) -> None:
         number, attempt = self.chain.round, attempt or self.latest.attempt
-        while (self.chain.round, self.latest.phase, self.latest.attempt) == (number, phase, attempt):
+        for _ in range(2_000):
+            if (self.chain.round, self.latest.phase, self.latest.attempt) != (number, phase, attempt):
+                return
             self.wait()
+        raise AssertionError(f"round {number} stays in phase {phase}")
 
     def to_deliver(self, idle=()) -> None:
         """Play the latest round up to its deliver phase; the `idle` of the cohort commit to nothing."""

@@ -679,6 +679,16 @@ def test_nothing_is_carried_over_after_a_final_round():
     assert play.committed() == ()
 
 
+def test_nothing_is_carried_over_from_a_final_round_to_whose_model_the_recipe_is_set_back():
+    play = reach(Play(interval=30), "commit")
+    decide(play, {**SET, "interval": 30})
+    assert play.round().phase == "final"
+    decide(play, {**SET, "model": MODEL, "interval": 30})
+    play.to_commit()
+    assert (play.latest.number, play.latest.model) == (2, MODEL)
+    assert play.committed() == ()
+
+
 def test_nothing_is_carried_over_to_another_model():
     play = Play()
     void(play)

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from fedmeta.govern.rules import candidates, members
-from fedmeta.govern.rules.proposal_actions import read_action
+from fedmeta.govern.rules.proposal_actions import RegisterRecipe, read_action
 from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, MILLION, PHASES
 from fedmeta.govern.state.records import Attestation, Hold, Recipe, Registration, Round, Seal, Term, Update
 from fedmeta.govern.wire import transactions as tx
@@ -670,6 +670,19 @@ def test_a_void_round_of_a_model_that_was_replaced_meanwhile_exposes_nobody_to_t
     while not play.state.need(Round, 1).settled:
         play.wait()
     assert play.state.need(Recipe, RECIPE).exposed == ()
+
+
+def test_a_recipe_that_is_set_back_exposes_all_that_had_a_seat_in_a_round_of_it_whoever_has_one_now():
+    play = Play(contributors=("hal", "ivy", "joy"))
+    play.round(results={"dan": LIE})
+    play.round()
+    assert "dan" not in play.super_nodes()
+    back = RegisterRecipe(RECIPE, "", MODEL, True, 1)
+    play.by_hand(lambda now: back.carry_out(now, 1))
+    exposed = tuple(f"org-{name}" for name in ("ann", "bob", "cat", "dan", "eve"))
+    assert play.state.need(Recipe, RECIPE).exposed == exposed
+        f"org-{name}" for name in ("ann", "bob", "cat", "dan", "eve")
+    )
 
 
 def test_nothing_is_carried_over_after_a_final_round():

@@ -1,5 +1,6 @@
 """A record has one byte form, comes back from it alone, and a declaration that cannot hold is refused."""
 
+import dataclasses
 from dataclasses import astuple, dataclass
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from fedmeta.errors import UsageError
 from fedmeta.govern.errors import Malformed, StateError
 from fedmeta.govern.wire import codec
-from fedmeta.govern.wire.layout import LAYOUTS, decode_record, encode_record, key_of, layout, part, record
+from fedmeta.govern.wire.layout import LAYOUTS, decode_record, encode_record, key_of, layout, part, record, replace
 
 
 @part
@@ -199,3 +200,22 @@ def test_a_field_of_a_type_without_a_form_is_refused(hint):
     with pytest.raises(UsageError, match="cannot hold a field of type"):
         record("toy-bad", key=())(dataclass(frozen=True)(Bad))
     assert "toy-bad" not in LAYOUTS
+
+
+@pytest.mark.parametrize(
+    ("value", "changes"),
+    [
+        (Plain("a", 1, True, b""), {}),
+        (Plain("a", 1, True, b""), {"place": 2, "open": False}),
+        (Rich(b"", (Span(1, "x"),), ("", ()), Span(2, None), None), {"maybe": None, "other": (True, 3)}),
+        (Single(1), {"amount": 0}),
+        (Span(1, "x"), {"label": None}),
+    ],
+)
+def test_to_replace_fields_gives_what_the_standard_library_gives(value, changes):
+    before = astuple(value)
+    assert replace(value, **changes) == dataclasses.replace(value, **changes)
+    assert type(replace(value, **changes)) is type(value)
+    assert astuple(value) == before
+    with pytest.raises(TypeError, match="no field 'nothing'"):
+        replace(value, **changes, nothing=1)

@@ -1,7 +1,6 @@
 """The state machine: `execute(state, block)` gives the next state, what happened, and the hash of the next state."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fedmeta.govern.errors import InvalidBlock, Refused, WrongProtocol
@@ -13,6 +12,7 @@ from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.events import BlockEnding, Event, ProtocolChanged, TransactionApplied, TransactionRefused
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.signatures import digest, verify
 
 PROTOCOL = 2

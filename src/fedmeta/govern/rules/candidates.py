@@ -1,7 +1,5 @@
 """Candidates: members that stand for election, their commission, and their time in jail."""
 
-from dataclasses import replace
-
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules import election, stake
 from fedmeta.govern.rules.context import Context
@@ -14,6 +12,7 @@ from fedmeta.govern.wire.events import (
     CandidateUnjailed,
     CommissionSet,
 )
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.transactions import Register, Retire, SetCommission, Unjail
 
 YEAR = 31_536_000_000

@@ -1,6 +1,5 @@
 """What a rule sees and may do while a block is executed."""
 
-from dataclasses import replace
 from typing import Any
 
 from fedmeta.govern.errors import Refused
@@ -8,6 +7,7 @@ from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.state.records import Candidate, Chain, Member, Term
 from fedmeta.govern.state.state import Draft, State
 from fedmeta.govern.wire.events import Event
+from fedmeta.govern.wire.layout import replace
 
 
 class Context:

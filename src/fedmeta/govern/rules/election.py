@@ -6,7 +6,6 @@ election brings in a bounded number of newcomers while incumbents can serve.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fedmeta.govern.rules import stake
 from fedmeta.govern.rules.context import Context
@@ -14,6 +13,7 @@ from fedmeta.govern.rules.pruning import prune
 from fedmeta.govern.state.parameters import MILLION, Parameters
 from fedmeta.govern.state.records import Candidate, Member, Term
 from fedmeta.govern.wire.events import SeatReplaced, StandbyDropped, TermElected, TermStarted
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.parts import Seat
 
 FEWEST = 4

@@ -1,6 +1,6 @@
 """Faults: their kinds, what a proven one costs, and how a slash is undone; and duties, whose neglect costs the seat."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules import candidates
@@ -10,6 +10,7 @@ from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Candidate, Fault, KeyOwner, Term
 from fedmeta.govern.wire.block import DoubleSignature
 from fedmeta.govern.wire.events import DutyDone, DutyMissed, FaultProven, SlashAnnulled
+from fedmeta.govern.wire.layout import replace
 
 
 @dataclass(frozen=True, slots=True)

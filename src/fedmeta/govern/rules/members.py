@@ -1,7 +1,5 @@
 """Members: their keys, profiles, and how they come in and leave."""
 
-from dataclasses import replace
-
 from fedmeta.govern.errors import BadSignature, Refused
 from fedmeta.govern.rules import election, registrations, stake
 from fedmeta.govern.rules.context import Context
@@ -26,6 +24,7 @@ from fedmeta.govern.wire.events import (
     MemberRemoved,
     ProfileSet,
 )
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.signatures import check_public_key, verify
 from fedmeta.govern.wire.transactions import Leave, RotateKey, SetMachineKey, SetProfile, possession
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedmeta.govern.errors import Refused
@@ -11,6 +11,7 @@ from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import MILLION, Parameters, check_parameters
 from fedmeta.govern.state.records import Fault, Recipe, Round
 from fedmeta.govern.wire.events import ParameterSet, RecipeRegistered, TreasurySpent, UpgradeSet
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.schema import Amount, Count, Hash, Name, PublicKey, Text, checker
 
 ACTIONS: dict[str, type["Action"]] = {}

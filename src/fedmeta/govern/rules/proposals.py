@@ -1,7 +1,7 @@
 """Proposals: made for a deposit, voted on in units of stake, and carried out after a delay."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fedmeta.govern.errors import Refused
@@ -13,6 +13,7 @@ from fedmeta.govern.state.records import Candidate, Delegation, Member, Proposal
 from fedmeta.govern.state.state import Draft, State
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.events import ProposalClosed, ProposalExecuted, ProposalOpened, VoteCast
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.transactions import CastVote, Propose
 
 __all__ = ["ACTIONS", "Action", "Tally", "cast_vote", "count_votes", "end_block", "propose", "verdict"]

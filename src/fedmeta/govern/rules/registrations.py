@@ -1,12 +1,12 @@
 """Who contributes to a recipe: each organisation by one member, in the order in which they have waited."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.records import Recipe, Registration, Round
 from fedmeta.govern.wire.events import RecipeJoined, RecipeLeft
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.transactions import JoinRecipe, LeaveRecipe
 
 

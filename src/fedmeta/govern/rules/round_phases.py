@@ -4,13 +4,12 @@ Nobody chooses anything: the recipe, the cohort and the seats follow from the st
 after which nothing can be added to it, or once its window has closed.
 """
 
-from dataclasses import replace
-
 from fedmeta.govern.rules import registrations
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, PHASES, windows
 from fedmeta.govern.state.records import Attestation, Hold, Recipe, Registration, Round, Term, Update
 from fedmeta.govern.wire.events import AttemptFailed, PhaseBegan, RoundScheduled, RoundSettled, UpdateCarried
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.parts import Place, Window
 
 

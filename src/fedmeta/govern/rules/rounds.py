@@ -4,7 +4,6 @@ One round is live at a time: commit, deliver, compute, reveal; then final or voi
 still from the block that schedules it, whatever happens to the candidates meanwhile.
 """
 
-from dataclasses import replace
 from itertools import pairwise
 
 from fedmeta.govern.errors import Refused
@@ -22,6 +21,7 @@ from fedmeta.govern.wire.events import (
     UpdatesHeld,
     UpdatesIncluded,
 )
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.parts import Seat
 
 __all__ = ["attest", "commit_update", "end_block", "hold", "reveal", "schedule", "seal"]

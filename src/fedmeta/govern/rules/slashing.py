@@ -1,10 +1,9 @@
 """What a slash takes, wherever the stake has gone since the deed, and how it is given back."""
 
-from dataclasses import replace
-
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.stake import drop_shares, reduce_unbonding, value_of
 from fedmeta.govern.state.records import Delegation, Fault, Redelegation, Unbonding
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.parts import Cut
 
 

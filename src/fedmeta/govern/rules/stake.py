@@ -6,8 +6,6 @@ all delegators alike. Rewards raise the pool's `reward_index` (rewards per share
 whoever asks; what rounding leaves in a pool goes to the treasury when its last share goes.
 """
 
-from dataclasses import replace
-
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.records import Candidate, Delegation, Redelegation, Round, Term, Unbonding
@@ -23,6 +21,7 @@ from fedmeta.govern.wire.events import (
     UnbondingCompleted,
     Unstaked,
 )
+from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.transactions import Bond, CancelUnbonding, Claim, Delegate, Redelegate, Undelegate
 
 INDEX_SCALE = 2**128

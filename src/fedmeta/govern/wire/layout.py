@@ -17,6 +17,7 @@ from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.hints import field_types, taken_apart
 
 C = TypeVar("C", bound=type)
+R = TypeVar("R")
 
 _SCALARS = (str, int, bool, bytes)
 _Convert = Callable[[Any], Any]
@@ -46,6 +47,8 @@ LAYOUTS: dict[str, Layout] = {}
 
 _BY_CLASS: dict[type, Layout] = {}
 _PARTS: dict[type, tuple[_Convert, _Convert]] = {}
+_FIELDS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple]]] = {}
+"""The names of the fields of a record or a part, and a function that gives all their values."""
 
 
 def record(kind: str, *, key: tuple[str, ...], index: tuple[str, ...] = ()) -> Callable[[C], C]:
@@ -82,6 +85,7 @@ def record(kind: str, *, key: tuple[str, ...], index: tuple[str, ...] = ()) -> C
             cls, kind, key, tuple(hints[name] for name in key), index, names, _tuple_getter(key), encode, build
         )
         LAYOUTS[kind] = _BY_CLASS[cls] = layout
+        _FIELDS[cls] = names, _tuple_getter(names)
         return cls
 
     return declare
@@ -104,7 +108,20 @@ def part(cls: C) -> C:
         return take(value)
 
     _PARTS[cls] = (enter, leave)
+    _FIELDS[cls] = names, _tuple_getter(names)
     return cls
+
+
+def replace(value: R, /, **changes: Any) -> R:
+    """Return a record or a part with other values in some fields, as `dataclasses.replace` does, but faster.
+
+    Raises `TypeError` for a field that there is not.
+    """
+    names, values_of = _FIELDS[type(value)]
+    for name in changes:
+        if name not in names:
+            raise TypeError(f"{type(value).__name__} has no field {name!r}: its fields are {', '.join(names)}")
+    return type(value)(*map(changes.get, names, values_of(value)))
 
 
 def layout(cls: type) -> Layout:

@@ -681,8 +681,6 @@ def test_a_recipe_that_is_set_back_exposes_all_that_had_a_seat_in_a_round_of_it_
     play.by_hand(lambda now: back.carry_out(now, 1))
     exposed = tuple(f"org-{name}" for name in ("ann", "bob", "cat", "dan", "eve"))
     assert play.state.need(Recipe, RECIPE).exposed == exposed
-        f"org-{name}" for name in ("ann", "bob", "cat", "dan", "eve")
-    )
 
 
 def test_nothing_is_carried_over_after_a_final_round():

@@ -241,6 +241,12 @@ MUTANTS = (
         "who was removed is in cohorts",
         MEMBERS,
     ),
+    never(
+        "rules/members.py",
+        "member.machine is not None and member.machine.since > context.height",
+        "a member fills the state with keys",
+        MEMBERS,
+    ),
     # Stake
     mutant(
         "rules/stake.py",
@@ -1232,6 +1238,14 @@ MUTANTS = (
         REWARDS,
     ),
     # Faults and absence
+    mutant(
+        "rules/rounds.py",
+        "miss(context, round, sealed | {one.candidate for one in holds})",
+        "miss(context, round, {one.candidate for one in holds})",
+        "contributors that give a seat nothing make it absent",
+        SETTLEMENT,
+        ATTACKED_ROUNDS,
+    ),
     mutant(
         "rules/faults.py",
         "max((one.fraction for one in earlier if one.term == term and not one.annulled), default=0)",

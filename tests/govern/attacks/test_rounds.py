@@ -454,6 +454,18 @@ def test_a_contributor_cannot_be_made_to_lose_anything_but_its_place_by_who_deni
     play.must(("kim", tx.JoinRecipe(RECIPE)))
 
 
+def test_contributors_that_give_nothing_to_honest_seats_do_not_make_them_absent():
+    # All that are in the cohort are mal's friends, and give their updates to mal and ann alone, round after round.
+    play = hostile(duty_misses=1, duty_window=1, stakes={**SEATS, "friend": 1_900}, standbys=1)
+    play.to_deliver()
+    play.must(*((name, tx.Seal(1, TRUTH)) for name in SEATS))
+    while not play.state.need(Round, 1).settled:
+        play.must(*(play.hold(name) for name in ("mal", "ann")))
+        play.wait_while("deliver")
+    assert play.events(DutyMissed) == []
+    assert [one.candidate for one in play.state.need(Term, play.chain.term).seats] == list(SEATS)
+
+
 # Shrinking
 
 
@@ -556,6 +568,23 @@ def test_who_commits_and_never_delivers_makes_the_others_wait_one_window_and_not
     assert max(lengths) == 4 + 17
     assert all(min(pair) == 4 for pair in pairwise(lengths))
     assert "kim" not in paid(play)
+
+
+def test_several_that_never_deliver_take_turns_and_make_the_others_wait_one_window_a_round():
+    friends = ("kim", "lou")
+    play = hostile(members=(*SENDERS, "lou"), contributors=(*SENDERS, "lou"))
+    lengths = []
+    for number in range(1, 7):
+        play.to_commit()
+        begun = play.height
+        there = tuple(one.member for one in play.latest.cohort if one.member not in friends)
+        play.round(holds=dict.fromkeys(SEATS, there))
+        assert play.state.need(Round, number).phase == "final"
+        lengths.append(play.state.need(Round, number).settled - begun)
+        ended = [one.member for one in play.state.all(Registration) if not one.active]
+        play.must(*((name, tx.JoinRecipe(RECIPE)) for name in ended[: 1 if number == 1 else 2]))
+    assert max(lengths) <= 4 + 17
+    assert not set(friends) & set(paid(play))
 
 
 # A liar that withholds

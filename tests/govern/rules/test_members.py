@@ -146,6 +146,19 @@ def test_a_machine_s_key_signs_in_rounds_from_the_next_height_on():
     assert now.events[-1].since == 8
 
 
+def test_one_machine_s_key_a_height_taken_back_or_not():
+    now = with_machine()
+    for body in (machine_key("ada", key("another")), tx.SetMachineKey(b"", b"")):
+        with refuses("limit-reached"):
+            members.set_machine_key(now, "ada", body)
+    after = later(now)
+    members.set_machine_key(after, "ada", tx.SetMachineKey(b"", b""))
+    members.set_machine_key(after, "ada", machine_key("ada", key("another")))
+    with refuses("limit-reached"):
+        members.set_machine_key(after, "ada", tx.SetMachineKey(b"", b""))
+    assert after.draft.count(KeyOwner) == context().draft.count(KeyOwner) + 2
+
+
 def test_without_a_machine_s_key_the_account_s_signs_in_rounds_also_after_it_was_rotated():
     now = context(height=7)
     members.rotate_key(now, "ada", rotation("ada", key("ada-2")))
@@ -198,6 +211,7 @@ def test_everything_else_is_signed_by_the_account_alone_and_counted(body):
 def test_a_member_that_comes_back_has_no_machine_until_it_says_so():
     now = context(members=("free",))
     members.set_machine_key(now, "free", tx.SetMachineKey(key("m").public, proof("free", key("m"), now.chain.genesis)))
+    now = later(now)
     members.leave(now, "free", tx.Leave())
     members.admit(now, "free", "org-free", key("free").public)
     assert now.member("free").machine is None

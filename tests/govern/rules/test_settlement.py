@@ -121,6 +121,19 @@ def test_who_holds_nothing_has_missed_a_duty_if_more_than_a_third_of_the_power_h
     assert (play.latest.attempt, misses(play)) == (2, missed)
 
 
+def test_who_has_signed_the_header_was_there_although_it_was_given_nothing_to_hold():
+    play = five()
+    play.to_deliver()
+    play.must(*((name, tx.Seal(1, LIE)) for name in ("node1", "node2", "node3")))
+    play.must(play.hold("node0", ["hal"]), play.hold("node1", ["hal"]))
+    play.wait_while("deliver", attempt=1)
+    assert misses(play) == ["node4"]
+    # It signs once for all attempts.
+    play.must(play.hold("node0", ["hal"]), play.hold("node1", ["hal"]))
+    play.wait_while("deliver", attempt=2)
+    assert misses(play) == ["node4", "node4"]
+
+
 def test_a_third_of_the_power_is_not_more_than_a_third():
     six = {f"node{at}": 2_000 for at in range(6)}
     windows = {f"{phase}_blocks": 22 for phase in ("commit", "deliver", "compute", "reveal")}

@@ -59,6 +59,8 @@ def rotate_key(context: Context, name: str, body: RotateKey) -> None:
 def set_machine_key(context: Context, name: str, body: SetMachineKey) -> None:
     """Let another key sign in rounds from the next height on, or the account's again."""
     member = context.active_member(name)
+    if member.machine is not None and member.machine.since > context.height:
+        raise Refused("limit-reached", f"{name} has a machine key already from {member.machine.since} on: one a height")
     if not body.public:
         if member.machine is None or body.proof:
             raise Refused("bad-value", f"{name} has no machine key to take back, or a proof is given for none")

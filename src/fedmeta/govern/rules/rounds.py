@@ -179,9 +179,10 @@ def _end_deliver(context: Context, round: Round) -> None:
         context.emit(UpdatesIncluded(round.number, round.attempt, included))
         begin(context, round, "compute")
         return
-    # What more than a third of the power holds, an honest seat holds: whoever holds nothing at all was not there.
+    # What more than a third of the power holds, an honest seat holds: who holds nothing and signed no header was away.
     if any(by * 3 > power(round) for by in held.values()):
-        miss(context, round, {one.candidate for one in holds})
+        sealed = {one.candidate for one in context.draft.where(Seal, "round", round.number)}
+        miss(context, round, sealed | {one.candidate for one in holds})
     fail(context, round, "too-few-in")
 
 

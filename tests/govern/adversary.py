@@ -472,7 +472,7 @@ class Game:
         """Let those that were left out register again."""
         for one in self.state.where(Registration, "recipe", playing.RECIPE):
             if not one.active:
-                self.say(one.member, tx.JoinRecipe(playing.RECIPE), ("join", one.member, one.left_out))
+                self.say(one.member, tx.JoinRecipe(playing.RECIPE), ("join", one.member, one.until))
 
     def check(self, round):
         """Note what must not be in a round that is over."""

@@ -13,7 +13,18 @@ from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.proposal_actions import ACTIONS, read_action
 from fedmeta.govern.rules.proposals import Tally, count_votes, end_block, verdict
 from fedmeta.govern.state.parameters import Parameters
-from fedmeta.govern.state.records import Candidate, Chain, Delegation, Fault, Member, Proposal, Recipe, Term, Vote
+from fedmeta.govern.state.records import (
+    Candidate,
+    Chain,
+    Delegation,
+    Fault,
+    Member,
+    Proposal,
+    Recipe,
+    Round,
+    Term,
+    Vote,
+)
 from fedmeta.govern.state.state import State
 from fedmeta.govern.views.invariants import supply_parts
 from fedmeta.govern.wire import codec
@@ -512,25 +523,25 @@ def test_a_recipe_is_registered_and_taken_out_of_use_with_the_model_it_has_reach
     now, _ = carried_out(NEW)
     made = now.draft.need(Recipe, b"r" * 32)
     assert (made.title, made.model, made.active, made.interval) == ("New", b"m" * 32, True, 7)
-    assert (made.scheduled, made.round, made.exposed) == (0, 0, ())
+    assert (made.scheduled, made.round, made.exposed) == (0, 0, False)
     now, _ = carried_out({**NEW, "digest": RECIPE, "active": False}, now=later(now))
     known = now.draft.need(Recipe, RECIPE)
-    assert (known.title, known.model, known.active, known.interval, known.exposed) == ("New", MODEL, False, 7, ())
+    assert (known.title, known.model, known.active, known.interval, known.exposed) == ("New", MODEL, False, 7, False)
 
 
-def test_who_serves_when_a_recipe_is_set_to_another_model_may_have_seen_updates_of_it():
-    now, _ = carried_out({**NEW, "digest": RECIPE})
-    assert now.draft.need(Recipe, RECIPE).exposed == tuple(f"org-{name}" for name in HOSPITALS)
-    # A change of the title, or of the interval, shows nobody anything.
-    now, _ = carried_out({**NEW, "digest": RECIPE, "model": MODEL})
-    assert now.draft.need(Recipe, RECIPE).exposed == ()
-    # Who had seen updates before has seen them.
-    now = context()
-    now.draft.put(replace(now.draft.need(Recipe, RECIPE), exposed=("org-before",)))
+@pytest.mark.parametrize(
+    ("model", "committed", "exposed"), [(b"m" * 32, 5, True), (b"m" * 32, 0, False), (b"n" * 32, 5, False)]
+)
+def test_a_recipe_is_set_to_a_model_of_which_updates_may_have_been_seen_or_not(model, committed, exposed):
+    now = context(contributors=HOSPITALS)
+    rounds.end_block(now)
+    now.draft.put(replace(now.draft.need(Round, 1), model=model, committed=committed))
     now, _ = carried_out({**NEW, "digest": RECIPE}, now=now)
-    assert now.draft.need(Recipe, RECIPE).exposed == tuple(
-        sorted(["org-before", *(f"org-{name}" for name in HOSPITALS)])
-    )
+    assert now.draft.need(Recipe, RECIPE).exposed == exposed
+    # A change of the title, or of the interval, changes nothing.
+    now.draft.put(replace(now.draft.need(Recipe, RECIPE), exposed=True))
+    now, _ = carried_out({**NEW, "digest": RECIPE, "interval": 8}, now=now)
+    assert now.draft.need(Recipe, RECIPE).exposed
 
 
 def test_a_recipe_that_is_set_anew_keeps_its_rounds_and_its_interval_counts_on():

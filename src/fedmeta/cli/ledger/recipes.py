@@ -62,15 +62,13 @@ def _parts(one: dict[str, Any], joined: list[dict[str, Any]]) -> list[Any]:
         "latest round": f"{one['round']}, begun in block {one['scheduled']:,}" if one["round"] else "none",
     }
     if one["exposed"]:
-        facts["may have seen"] = (
-            f"{show.listed(one['exposed'])}: updates of this model, in a round that came to nothing"
-        )
+        facts["not paid"] = "who commits anew: others' updates of this model may have been seen before"
     rows = [(place["organisation"], place["member"], place["waiting"]) for place in joined]
     people = show.table("", ("organisation", "by its member", "waits since block"), rows)
-    # Who was not in the latest round: to commit and never deliver makes the others wait.
-    late = [place["member"] for place in joined if place["left_out"] and place["left_out"] == one["round"]]
+    # To commit and never deliver makes the others wait.
+    late = [f"{place['member']} up to round {place['until']:,}" for place in joined if place["until"] > one["round"]]
     if late:
-        facts["sit out"] = f"{show.listed(late)}: not in the latest round, and not in the next if it can be had without"
+        facts["sit out"] = f"{show.listed(late)}, unless there would be too few without"
     return [show.facts(one["title"], facts), people if rows else "nobody contributes to it: `recipes join` does"]
 
 

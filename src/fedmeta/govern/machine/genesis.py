@@ -248,6 +248,7 @@ def start(genesis: Genesis) -> Execution:
             faults=0,
             voting_seconds=parameters.voting_seconds,
             delay_seconds=parameters.delay_seconds,
+            term_length=parameters.term_length,
         )
     )
     try:
@@ -278,7 +279,7 @@ def _populate(context: Context, genesis: Genesis) -> None:
     for one in genesis.recipes:
         if context.draft.get(Recipe, one.digest):
             raise Refused("already-done", f"recipe {one.digest.hex()} is listed twice")
-        context.draft.put(Recipe(one.digest, one.title, one.model, True, one.interval, 0, 0, ()))
+        context.draft.put(Recipe(one.digest, one.title, one.model, True, one.interval, 0, 0, False))
         context.emit(RecipeRegistered(one.digest, one.title, one.model, True, one.interval))
     for one in genesis.registrations:
         registrations.join(context, one.member, JoinRecipe(one.recipe))

@@ -32,16 +32,19 @@ def elect(context: Context, number: int) -> Term:
     chosen = _choose(ranked, incumbents, parameters)
     others = [one for one in ranked if one.candidate not in chosen]
     seats = with_powers([one for one in ranked if one.candidate in chosen], parameters.organisation_cap)
+    snapshot = context.height
     if not seats and previous is not None:
-        seats = previous.seats
+        # Whoever stays on answers with the stake that elected it.
+        seats, snapshot = previous.seats, previous.snapshot
     at_once = number == context.chain.term
     term = Term(
         number=number,
-        snapshot=context.height,
+        snapshot=snapshot,
         start=context.height + 1 if at_once else 0,
         ends=context.height + parameters.term_length if at_once else 0,
         seats=seats,
         standbys=tuple(others[: parameters.standbys]),
+        ended=0,
         paid=0,
         spent=0,
     )
@@ -167,7 +170,7 @@ def _replace(context: Context, term: Term, candidate: str) -> None:
     )
     if by is None:
         gone = context.candidate(candidate)
-        if not rest or (gone.active and gone.absent and len(term.seats) <= FEWEST):
+        if not rest or (gone.absent and context.member(candidate).active and len(term.seats) <= FEWEST):
             return
         changed = replace(term, seats=with_powers(rest, cap))
     else:
@@ -195,6 +198,7 @@ def end_block(context: Context) -> None:
 
 def _start(context: Context, number: int) -> None:
     ends = context.height + context.parameters.term_length
+    context.draft.put(replace(context.term, ended=context.time))
     context.draft.put(replace(context.draft.need(Term, number), start=context.height + 1, ends=ends))
     context.change_chain(term=number)
     context.emit(TermStarted(number, ends))

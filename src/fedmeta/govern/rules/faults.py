@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules import candidates
 from fedmeta.govern.rules.context import Context
+from fedmeta.govern.rules.pruning import horizon
 from fedmeta.govern.rules.slashing import cut_stake, give_back
 from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Candidate, Fault, KeyOwner, Term
@@ -34,7 +35,8 @@ def double_signature(context: Context, found: DoubleSignature) -> None:
     owner = context.draft.get(KeyOwner, found.public)
     candidate = None if owner is None else context.draft.get(Candidate, owner.member)
     terms = [one for one in context.draft.all(Term) if 0 < one.start <= found.height <= one.ends]
-    if candidate is not None and not candidate.tombstoned and terms:
+    recent = found.height >= horizon(context)
+    if candidate is not None and not candidate.tombstoned and terms and recent:
         prove(context, candidate.member, "double-signature", terms[0].number, found.height)
 
 

@@ -203,14 +203,13 @@ class RegisterRecipe(Action):
         self.check(context)
         before = context.draft.get(Recipe, self.digest)
         if before is None:
-            before = Recipe(self.digest, self.title, self.model, True, self.interval, 0, 0, ())
+            before = Recipe(self.digest, self.title, self.model, True, self.interval, 0, 0, False)
         model = self.model if self.active else before.model
         exposed = before.exposed
         if model != before.model:
             # Super nodes may have seen updates of a model that the recipe is set back to.
             rounds = [one for one in context.draft.all(Round) if one.recipe == self.digest]
-            seats = [seat for one in (context.term, *rounds) for seat in one.seats]
-            exposed = tuple(sorted({*exposed, *(seat.organisation for seat in seats)}))
+            exposed = any(one.model == model and one.seen for one in rounds)
         context.draft.put(
             replace(before, title=self.title, model=model, active=self.active, interval=self.interval, exposed=exposed)
         )
@@ -246,7 +245,8 @@ def _spendable(context: Context) -> int:
 
 def _changed(context: Context, values: dict[str, Any]) -> Parameters:
     chain = context.chain
-    for name, floor in (("voting_seconds", chain.voting_seconds), ("delay_seconds", chain.delay_seconds)):
+    for name in ("voting_seconds", "delay_seconds", "term_length"):
+        floor = getattr(chain, name)
         value = values.get(name, floor)
         if type(value) is int and value < floor:
             raise Refused("bad-value", f"{name} is {value}: it must be at least {floor}, the genesis's")

@@ -7,7 +7,7 @@ from fedmeta.govern.wire.events import RecordsForgotten
 
 def prune(context: Context) -> None:
     """Delete rounds, terms, proposals and faults that ended more than an unbonding period ago."""
-    oldest = context.height - context.parameters.unbonding_blocks
+    oldest = horizon(context)
     if oldest <= 0:
         return
     before = _counts(context)
@@ -25,6 +25,17 @@ def prune(context: Context) -> None:
     gone = [was - now for was, now in zip(before, _counts(context), strict=True)]
     if any(gone):
         context.emit(RecordsForgotten(oldest, *gone))
+
+
+def horizon(context: Context) -> int:
+    """Return the height before which no stake answers any more: an unbonding period ago, in blocks and in block time.
+
+    The time is that of whole terms: what lies in a term that ended later, or has not ended, still counts.
+    """
+    parameters = context.parameters
+    before = context.time - parameters.unbonding_seconds * 1_000
+    recent = (one.start for one in context.draft.all(Term) if one.start and (not one.ended or one.ended > before))
+    return min(context.height - parameters.unbonding_blocks, *recent)
 
 
 def _counts(context: Context) -> list[int]:

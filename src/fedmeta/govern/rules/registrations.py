@@ -9,6 +9,9 @@ from fedmeta.govern.wire.events import RecipeJoined, RecipeLeft
 from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.transactions import JoinRecipe, LeaveRecipe
 
+MOST_MISSES = 7
+"""The most cohorts in a row that count: then 64 rounds are sat out."""
+
 
 def join(context: Context, name: str, body: JoinRecipe) -> None:
     """Register for a recipe, as the one member that contributes for its organisation."""
@@ -21,8 +24,8 @@ def join(context: Context, name: str, body: JoinRecipe) -> None:
     before = context.draft.get(Registration, body.recipe, organisation)
     if before is not None and before.active:
         raise Refused("already-done", f"{before.member} is registered for {organisation}: one for an organisation")
-    left_out = before.left_out if before else 0
-    context.draft.put(Registration(body.recipe, organisation, name, True, context.height, left_out, 0))
+    misses, until = (before.misses, before.until) if before else (0, 0)
+    context.draft.put(Registration(body.recipe, organisation, name, True, context.height, misses, until, 0))
     context.emit(RecipeJoined(body.recipe, organisation, name))
 
 
@@ -41,12 +44,21 @@ def leave_all(context: Context, name: str) -> None:
             _end(context, one, "no-member")
 
 
-def leave_out(context: Context, round: Round, organisation: str, reason: str) -> None:
-    """End the registration of an organisation whose update is not in a round. Reason: no-commit, not-in."""
+def note(context: Context, round: Round, organisation: str, reason: str) -> None:
+    """Note whether the update of one of a round's cohort is in it; if not, end its registration for a reason.
+
+    It must register again, and sits a round out, and twice as many each time in a row; but none where the round is void
+    and it had committed, since others may be to blame. Reason: no-commit, not-in.
+    """
     found = context.draft.get(Registration, round.recipe, organisation)
     if found is None:
         return
-    found = replace(found, left_out=round.number)
+    if not reason:
+        context.draft.put(replace(found, misses=0))
+        return
+    found = replace(found, misses=min(found.misses + 1, MOST_MISSES))
+    if round.phase == "final" or reason == "no-commit":
+        found = replace(found, until=round.number + (1 << found.misses - 1))
     context.draft.put(found)
     if found.active:
         _end(context, found, reason)
@@ -60,8 +72,9 @@ def _end(context: Context, registration: Registration, reason: str) -> None:
 def cohort(context: Context, recipe: Recipe) -> list[Registration]:
     """Return who contributes to the next round of a recipe: those that have waited longest, then by organisation.
 
-    They registered before this height. Who was left out of the recipe's latest round sits this one out, unless it could
-    not be had without: to commit and never deliver makes the others wait in one round of two at most.
+    Who was in the last round that it had a place in comes before all that were not, however long they wait. They
+    registered before this height. Who sits rounds out is only taken where there would be too few without it: so to commit
+    and never deliver makes the others wait in fewer and fewer rounds.
     """
     parameters = context.parameters
     waiting = [
@@ -70,15 +83,15 @@ def cohort(context: Context, recipe: Recipe) -> list[Registration]:
         if one.active and one.waiting < context.height
     ]
     waiting.sort(key=place)
-    ready = [one for one in waiting if not one.left_out or one.left_out != recipe.round]
+    ready = [one for one in waiting if one.until <= context.chain.round]
     late = [one for one in waiting if one not in ready]
     missing = max(0, parameters.smallest - len(ready))
     return [*ready[: parameters.cohort_size], *late[:missing]]
 
 
-def place(registration: Registration) -> tuple[int, int, str]:
+def place(registration: Registration) -> tuple[int, int, int, str]:
     """Return what the order of those that wait goes by."""
-    return registration.waiting, registration.turn, registration.organisation
+    return registration.misses, registration.waiting, registration.turn, registration.organisation
 
 
 def wait_again(context: Context, cohort: Iterable[Registration]) -> None:

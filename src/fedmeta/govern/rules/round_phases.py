@@ -6,7 +6,7 @@ after which nothing can be added to it, or once its window has closed.
 
 from fedmeta.govern.rules import registrations
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, PHASES, windows
+from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, PHASES, shortest_window, windows
 from fedmeta.govern.state.records import Attestation, Hold, Recipe, Registration, Round, Term, Update
 from fedmeta.govern.wire.events import AttemptFailed, PhaseBegan, RoundScheduled, RoundSettled, UpdateCarried
 from fedmeta.govern.wire.layout import replace
@@ -61,6 +61,8 @@ def schedule(context: Context) -> None:
 
 def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool: int) -> None:
     chain, term = context.chain, context.term
+    # A vote may have made windows shorter than the present seats need.
+    shortest = shortest_window(len(term.seats))
     round = Round(
         number=chain.round + 1,
         recipe=recipe.digest,
@@ -69,7 +71,7 @@ def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool
         pool=pool,
         cohort=tuple(Place(one.organisation, one.member) for one in sorted(cohort, key=lambda one: one.organisation)),
         seats=term.seats,
-        windows=windows(context.parameters),
+        windows=tuple(replace(one, blocks=max(one.blocks, shortest)) for one in windows(context.parameters)),
         stretch=chain.stretch,
         attempt=1,
         phase="commit",
@@ -78,6 +80,8 @@ def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool
         opened_time=context.time,
         committed=0,
         smallest=context.parameters.smallest,
+        exposed=recipe.exposed,
+        seen=False,
         members=(),
         result=b"",
         settled=0,
@@ -96,13 +100,15 @@ def _schedule(context: Context, recipe: Recipe, cohort: list[Registration], pool
 
 
 def _carry(context: Context, round: Round, recipe: Recipe) -> None:
-    """Let commitments of a void round of the same model stand: who has seen others' updates must not commit anew."""
-    before = context.draft.get(Round, recipe.round)
-    if before is None or before.phase != "void" or before.model != recipe.model:
+    """Let commitments of void rounds of the same model stand: who has seen others' updates must not commit anew."""
+    if not recipe.exposed:
         return
+    same = recipe.digest, recipe.model, "void"
+    void = [one for one in context.draft.all(Round) if (one.recipe, one.model, one.phase) == same]
     for place in round.cohort:
-        update = context.draft.get(Update, before.number, place.member)
-        if update is not None and place.organisation in recipe.exposed:
+        found = [context.draft.get(Update, one.number, place.member) for one in void]
+        update = next((one for one in reversed(found) if one is not None), None)
+        if update is not None:
             context.draft.put(replace(update, round=round.number, height=context.height))
             context.emit(UpdateCarried(round.number, place.member, update.digest, update.origin))
 
@@ -136,19 +142,18 @@ def fail(context: Context, round: Round, reason: str) -> None:
 
 def _expose(context: Context, round: Round) -> None:
     recipe = context.draft.need(Recipe, round.recipe)
-    if recipe.model == round.model:
-        seen = {*recipe.exposed, *(seat.organisation for seat in round.seats)}
-        context.draft.put(replace(recipe, exposed=tuple(sorted(seen))))
+    if recipe.model == round.model and round.seen:
+        context.draft.put(replace(recipe, exposed=True))
 
 
 def close(context: Context, round: Round, outcome: str, reason: str, paid: int = 0) -> None:
     """End a round, and the registrations of those that are not in it; what it did not pay, its term may still."""
-    context.draft.put(replace(round, phase=outcome, settled=context.height))
+    round = replace(round, phase=outcome, settled=context.height)
+    context.draft.put(round)
     term = context.draft.need(Term, round.term)
     context.draft.put(replace(term, paid=term.paid - round.pool + paid))
     for place in round.cohort:
         committed = context.draft.get(Update, round.number, place.member) is not None
         stays = committed if reason == "too-few-commits" else place.member in round.members
-        if not stays:
-            registrations.leave_out(context, round, place.organisation, "not-in" if committed else "no-commit")
+        registrations.note(context, round, place.organisation, "" if stays else "not-in" if committed else "no-commit")
     context.emit(RoundSettled(round.number, outcome, reason))

@@ -7,11 +7,12 @@ still from the block that schedules it, whatever happens to the candidates meanw
 from itertools import pairwise
 
 from fedmeta.govern.errors import Refused
+from fedmeta.govern.rules import members
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.round_phases import begin, close, closed, fail, is_quorum, live, power, schedule
 from fedmeta.govern.rules.settlement import conclude, miss
 from fedmeta.govern.state.parameters import MILLION
-from fedmeta.govern.state.records import Attestation, Hold, Recipe, Round, Seal, Update
+from fedmeta.govern.state.records import Attestation, Hold, Round, Seal, Update
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import (
     AttestationCommitted,
@@ -35,8 +36,7 @@ def commit_update(context: Context, name: str, body: tx.CommitUpdate) -> None:
         raise Refused("not-allowed", f"{name} is not in the cohort of round {body.round}")
     if context.draft.get(Update, body.round, name) is not None:
         raise Refused("already-done", f"{name} has committed to an update in round {body.round}")
-    recipe = context.draft.need(Recipe, round.recipe)
-    unpaid = recipe.model == round.model and place.organisation in recipe.exposed
+    unpaid = round.exposed
     context.draft.put(
         Update(body.round, name, place.organisation, body.digest, body.round, context.height, unpaid=unpaid)
     )
@@ -47,9 +47,12 @@ def seal(context: Context, name: str, body: tx.Seal) -> None:
     """Sign the header of the block with which the commitments closed, as a seat."""
     round = _live(context, body.round, "deliver")
     _seat(round, name)
-    if context.draft.get(Seal, body.round, name) is not None:
+    public = members.machine_key_at(context.member(name), context.height)
+    before = context.draft.get(Seal, body.round, name)
+    # Under another key the same word may be given again.
+    if before is not None and (before.header != body.header or before.public == public):
         raise Refused("already-done", f"{name} has signed a header for round {body.round}")
-    context.draft.put(Seal(body.round, name, body.header))
+    context.draft.put(Seal(body.round, name, body.header, public))
     context.emit(HeaderSealed(body.round, name, body.header))
 
 
@@ -67,6 +70,7 @@ def hold(context: Context, name: str, body: tx.Hold) -> None:
     if held.issuperset(body.members):
         raise Refused("already-done", f"{name} has said already whose updates it holds in round {body.round}")
     context.draft.put(Hold(body.round, name, tuple(sorted(held.union(body.members)))))
+    context.draft.put(replace(round, seen=True))
     context.emit(UpdatesHeld(body.round, body.attempt, name, body.members))
 
 

@@ -43,7 +43,7 @@ def _advance(context: Context, round: Round) -> None:
     """Move the recipe on to the next model, unless a proposal has set it to another one since the round began."""
     recipe = context.draft.need(Recipe, round.recipe)
     if recipe.model == round.model:
-        context.draft.put(replace(recipe, model=round.result, exposed=()))
+        context.draft.put(replace(recipe, model=round.result, exposed=False))
         context.emit(ModelAdvanced(round.number, recipe.digest, round.result))
 
 

@@ -35,6 +35,9 @@ that a pool never pays more than came in.
 SHARES_PER_UNIT = 10**6
 """Shares that a unit becomes in a pool that was never slashed."""
 
+LOOK_AGAIN = 20
+"""Blocks after which stake is looked at again whose block time has not come."""
+
 THINNEST = 1_000
 """A pool whose shares have lost all but this part of their worth takes no more stake."""
 
@@ -101,7 +104,6 @@ def redelegate(context: Context, name: str, body: Redelegate) -> None:
             created=context.height,
             completes=completes,
             completes_time=completes_time,
-            left=context.time,
             shares=shares + (before.shares if before else 0),
             amount=body.amount + (before.amount if before else 0),
         )
@@ -143,7 +145,7 @@ def _unstake(context: Context, name: str, candidate: str, amount: int) -> None:
     completes, completes_time = _completes(context)
     before = context.draft.get(Unbonding, candidate, name, context.height)
     whole = amount + (before.amount if before else 0)
-    context.draft.put(Unbonding(candidate, name, context.height, completes, completes_time, context.time, whole))
+    context.draft.put(Unbonding(candidate, name, context.height, completes, completes_time, whole))
     context.emit(Unstaked(name, candidate, shares, amount, held, completes, completes_time))
 
 
@@ -214,15 +216,13 @@ def _moved_until(context: Context, entry: Unbonding) -> int:
 def _wait(context: Context, entry: Unbonding | Redelegation, candidate: str) -> int:
     """Return the height at which to look again at stake that cannot be let go yet, or 0 if it can.
 
-    It waits for its block time, at the pace of blocks since it left, and for as long as it answers: while the candidate
+    It waits for its block time, which is looked at now and then, and for as long as it answers: while the candidate
     has a place in a term, or a seat in a live round, that it had helped to elect. So no vote that changes the periods
     lets stake go before its time.
     """
     height, draft = context.height, context.draft
-    missing = entry.completes_time - context.time
-    if missing > 0:
-        pace = max(1, (context.time - entry.left) // max(1, height - entry.created))
-        return height + max(1, missing // pace)
+    if entry.completes_time > context.time:
+        return height + LOOK_AGAIN
     present = context.term
     for number in (present.number, present.number + 1):
         term = draft.need(Term, number)

@@ -33,7 +33,7 @@ def _parameter(unit: str, low: int, high: int, default: int, meaning: str) -> An
 class Parameters:
     """Every parameter of a ledger, each a whole number; `TABLE` says unit, range, default and meaning."""
 
-    term_length: int = _parameter("blocks", 2, 10**8, 1_000, "blocks of a term")
+    term_length: int = _parameter("blocks", 2, 10**6, 1_000, "blocks of a term")
     super_nodes: int = _parameter("seats", 1, 100, 7, "super nodes elected for a term, of as many organisations")
     standbys: int = _parameter("seats", 0, 100, 5, "standbys elected for a term")
     self_stake_factor: int = _parameter(
@@ -69,7 +69,7 @@ class Parameters:
     slash_double_signature: int = _parameter("ppm", 0, MILLION, 100_000, "slashed for signing two blocks of a height")
     jail_blocks: int = _parameter("blocks", 1, 10**8, 1_000, "blocks in jail after a fault or too many absences")
     proposal_deposit: int = _parameter("units", 0, 10**12, 100, "given back unless the proposal is vetoed")
-    max_proposals: int = _parameter("proposals", 1, 10_000, 100, "proposals that may be open at once")
+    max_proposals: int = _parameter("proposals", 10, 10_000, 100, "proposals that may be open at once")
     max_own_proposals: int = _parameter(
         "proposals", 1, 10_000, 5, "proposals of one organisation that may be open at once"
     )
@@ -141,7 +141,7 @@ def _check_together(p: Parameters) -> None:
             "bad-value",
             f"contributor_share, super_node_share and treasury_share add up to {shares}: they must add up to {MILLION}",
         )
-    shortest = 2 * p.super_nodes + 10
+    shortest = shortest_window(p.super_nodes)
     for name, window in zip(PHASES, windows(p), strict=True):
         if window.blocks < shortest:
             raise Refused(
@@ -156,6 +156,18 @@ def _check_together(p: Parameters) -> None:
             f"unbonding_blocks is {p.unbonding_blocks}: it must be at least {answering}, that is 2 * term_length and "
             f"the longest course of a round, {round_blocks(p)}",
         )
+    for unit in ("blocks", "seconds"):
+        stays, voting, delay = (getattr(p, f"{one}_{unit}") for one in ("unbonding", "voting", "delay"))
+        if stays < voting + delay:
+            raise Refused(
+                "bad-value",
+                f"unbonding_{unit} is {stays}: it must be at least {voting + delay}, that is voting_{unit} and "
+                f"delay_{unit}, or a slash is forgotten before a proposal can annul it",
+            )
+    if 2 * p.max_own_proposals > p.max_proposals:
+        raise Refused(
+            "bad-value", f"max_own_proposals is {p.max_own_proposals}: at most half of max_proposals, {p.max_proposals}"
+        )
     if p.duty_misses > p.duty_window:
         raise Refused("bad-value", f"duty_misses is {p.duty_misses}: it must be at most duty_window, {p.duty_window}")
     if p.smallest > p.cohort_size:
@@ -167,6 +179,11 @@ def _check_together(p: Parameters) -> None:
 def windows(p: Parameters) -> tuple[Window, ...]:
     """Return the window of each phase, before it is doubled."""
     return tuple(Window(getattr(p, f"{one}_blocks"), getattr(p, f"{one}_seconds") * 1_000) for one in PHASES)
+
+
+def shortest_window(seats: int) -> int:
+    """Return the fewest blocks of a window: more than dishonest proposers can have in a row, whoever begins."""
+    return 2 * seats + 10
 
 
 def round_blocks(p: Parameters) -> int:

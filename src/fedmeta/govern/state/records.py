@@ -41,6 +41,8 @@ class Chain:
     """The genesis's: no vote may be shorter."""
     delay_seconds: int
     """The genesis's: no proposal may take effect sooner."""
+    term_length: int
+    """The genesis's: no term may be shorter, since limits hold for a term."""
 
 
 @part
@@ -149,8 +151,6 @@ class Unbonding:
     """The height at which it is paid, unless it has to wait longer."""
     completes_time: int
     """The block time from which it may be paid, in milliseconds since 1970."""
-    left: int
-    """The block time at which it left, in milliseconds since 1970."""
     amount: int
 
 
@@ -169,8 +169,6 @@ class Redelegation:
     created: int
     completes: int
     completes_time: int
-    left: int
-    """The block time at which it moved."""
     shares: int
     """Shares of the destination's pool that it became."""
     amount: int
@@ -192,6 +190,8 @@ class Term:
     seats: tuple[Seat, ...]
     """By rank at the election, one for each organisation; a replacement takes the place of the one it replaces."""
     standbys: tuple[Seat, ...]
+    ended: int
+    """The block time at its end, in milliseconds since 1970; 0 before."""
     paid: int
     """What the rounds scheduled in it were paid, or may still be."""
     spent: int
@@ -213,8 +213,8 @@ class Recipe:
     """The height at which its latest round was scheduled; 0 before the first."""
     round: int
     """The number of its latest round; 0 before the first."""
-    exposed: tuple[str, ...]
-    """Organisations whose super nodes may have seen updates of the present model in a round that came to nothing."""
+    exposed: bool
+    """Super nodes may have seen updates of the present model: who commits to a new one is not paid for it."""
 
 
 @record("registration", key=("recipe", "organisation"), index=("recipe",))
@@ -228,8 +228,10 @@ class Registration:
     active: bool
     waiting: int
     """The height since which it waits: of its registration, or of its last place in a cohort."""
-    left_out: int
-    """The latest round in whose cohort it was and which its update was not in; 0 if there was none."""
+    misses: int
+    """In how many cohorts in a row it was without its update being in the round."""
+    until: int
+    """The number of the last round that it sits out for that; 0 if it never did."""
     turn: int
     """Which it was of those that were taken into its last cohort, from 1, or 0: they go on waiting in that order."""
 
@@ -266,6 +268,10 @@ class Round:
     """The height of the block with which the commitments closed, whose header the seats sign; 0 before."""
     smallest: int
     """The fewest updates that it is made of."""
+    exposed: bool
+    """Updates of its model may have been seen before it began: who commits to a new one is not paid for it."""
+    seen: bool
+    """A seat has said that it holds an update of it, in some attempt."""
     members: tuple[str, ...]
     """Whose updates are in: sorted; empty until they have been delivered."""
     result: bytes
@@ -287,7 +293,7 @@ class Update:
     """The round to whose number the digest is bound: this one, or a void one of the same model before it."""
     height: int
     unpaid: bool
-    """A super node of the organisation may have seen updates of this model before it committed to its own."""
+    """It was committed to after others' updates of this model may have been seen."""
 
 
 @record("seal", key=("round", "candidate"), index=("round",))
@@ -298,6 +304,8 @@ class Seal:
     round: int
     candidate: str
     header: bytes
+    public: bytes
+    """The key that it was signed by."""
 
 
 @record("hold", key=("round", "candidate"), index=("round",))

@@ -20,6 +20,7 @@ from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import EVENTS
 from fedmeta.govern.wire.signatures import Key, verify
 from fedmeta.govern.wire.transactions import TRANSACTIONS
+from tests.govern.playing import Play
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "ledger.md").read_text("utf-8")
@@ -122,6 +123,8 @@ def test_codes_are_read_from_the_rules_they_are_in():
 LONGEST = 8 * (100 + 3 * (40 + 40 + 40))
 """Blocks that a round takes at most, with the default parameters: all attempts, and all windows doubled three times."""
 
+DEFAULTS = Parameters()
+
 RULES = {
     "- `contributor_share` + `super_node_share` + `treasury_share` = 1,000,000": ("treasury_share", 100_001, 100_000),
     "- `commit_blocks`, `deliver_blocks`, `compute_blocks` and `reveal_blocks` are each at least 2 * `super_nodes` + "
@@ -132,6 +135,13 @@ RULES = {
         2 * 1_000 + LONGEST - 1,
         2 * 1_000 + LONGEST,
     ),
+    "- `unbonding_blocks` is at least `voting_blocks` + `delay_blocks`, and `unbonding_seconds` at least "
+    "`voting_seconds` + `delay_seconds`": (
+        "unbonding_seconds",
+        DEFAULTS.voting_seconds + DEFAULTS.delay_seconds - 1,
+        DEFAULTS.voting_seconds + DEFAULTS.delay_seconds,
+    ),
+    "- `max_own_proposals` is at most half of `max_proposals`": ("max_own_proposals", 51, 50),
     "- `duty_misses` is at most `duty_window`": ("duty_misses", 21, 20),
     "- `smallest` is at most `cohort_size`": ("smallest", 21, 20),
     "- `term_budget` is at least `round_pool`": ("term_budget", 999, 1_000),
@@ -147,6 +157,24 @@ def test_a_rule_between_parameters_is_kept(rule):
     check_parameters({**values, name: kept}, 10**9)
     with pytest.raises(Refused):
         check_parameters({**values, name: broken}, 10**9)
+
+
+def test_stake_stays_for_as_many_blocks_as_a_proposal_takes_however_short_terms_and_rounds_are():
+    long = {"unbonding_blocks": 6_000, "delay_blocks": 1_000}
+    check_parameters({**long, "voting_blocks": 5_000}, 10**9)
+    with pytest.raises(Refused, match="unbonding_blocks is 6000: it must be at least 6001"):
+        check_parameters({**long, "voting_blocks": 5_001}, 10**9)
+
+
+def test_the_page_names_the_parameters_that_no_vote_makes_less_than_the_genesis_s():
+    found = re.search(r"No proposal makes (.*?) shorter", " ".join(PAGE.split()))[1]
+    assert found == "`voting_seconds`, `delay_seconds` or `term_length`"
+    play = Play(voting_seconds=5, delay_seconds=5, unbonding_seconds=11)
+    for name in re.findall(r"`(\w+)`", found):
+        genesis = getattr(play.parameters, name)
+        play.must(("joy", tx.Propose("longer", {"kind": "set-parameter", "name": name, "value": genesis + 1})))
+        shorter = {"kind": "set-parameter", "name": name, "value": genesis - 1}
+        assert play.refusal("joy", tx.Propose("shorter", shorter)) == "bad-value"
 
 
 def test_the_page_says_how_large_a_part_of_the_supply_an_amount_may_be():

@@ -9,9 +9,13 @@ from fedmeta.govern.rules.stake import INDEX_SCALE
 from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.state.records import (
     Candidate,
+    Chain,
     Delegation,
     Fault,
+    KeyOwner,
     Member,
+    Proposal,
+    Recipe,
     Redelegation,
     Round,
     Term,
@@ -19,6 +23,7 @@ from fedmeta.govern.state.records import (
     Update,
 )
 from fedmeta.govern.views.holdings import holdings
+from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import events as ev
 from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import Play
@@ -43,6 +48,12 @@ class Watched(Play):
         self.jailed = set()
         self.live = None
         """What the live round began with, and what it paid."""
+        self.over = {}
+        """When each round was over that the ledger still knows."""
+        self.faults = {}
+        """When each fault was proven that the ledger still knows."""
+        self.due = []
+        """What the next double signatures that are punished must be."""
         for one in genesis.members:
             self.reference.admit(one.name, one.organisation, one.free)
         for one in genesis.candidates:
@@ -51,19 +62,60 @@ class Watched(Play):
 
     def _take(self, done):
         self.agrees = False
+        before = self.state if self.log else None
         events = super()._take(done)
         self.reference.height, self.reference.time = self.height, self.chain.time
+        self.forgot, self.term_before = None, self.chain.term if before is None else before.need(Chain).term
+        said = before is not None and self.blocks and self.blocks[-1].height == self.height
+        self.due = self.punishable(before) if said else []
         self.doing, self.dropped = None, []
         for event in events:
             follow = FOLLOW.get(type(event))
             if follow is not None:
                 follow(self, event)
+        assert not self.due, f"{self.due} signed twice"
         self.reference.end_block(self.looked_at_again())
+        self.forget()
         # Where nothing was said there is hardly anything to compare.
         if len(events) > 1 or self.height % 10 == 0:
             self.compare()
         self.agrees = True
         return events
+
+    def punishable(self, before):
+        """Return the (offender, term, height) of each double signature in this block that must be punished."""
+        found, barred = [], {one.member for one in before.all(Candidate) if one.tombstoned}
+        candidates = {one.member for one in before.all(Candidate)}
+        for one in self.blocks[-1].double_signatures:
+            owner, term = before.get(KeyOwner, one.public), self.reference.punishable(one.height)
+            if owner and owner.member in candidates - barred and term is not None:
+                barred.add(owner.member)
+                found.append((owner.member, term, one.height))
+        return found
+
+    def forget(self):
+        """Judge what the ledger has forgotten: at the end of a term all that no longer counts, and nothing else."""
+        oldest, state = self.reference.horizon(), self.state
+        rounds, terms, faults = ({one.number for one in state.all(cls)} for cls in (Round, Term, Fault))
+        gone = self.over.keys() - rounds, self.reference.terms.keys() - terms, self.faults.keys() - faults
+        if self.chain.term > self.term_before:
+            kept = {one.round for one in state.all(Recipe)} | {self.chain.round}
+            named = {one.term for one in state.all(Round)}
+            open_ = [codec.decode(one.action) for one in state.all(Proposal) if one.status in ("voting", "passed")]
+            disputed = {one["fault"] for one in open_ if one["kind"] == "annul-slash"}
+            assert gone == (
+                {number for number, height in self.over.items() if height < oldest} - kept,
+                set(self.reference.outdated()) - named,
+                {number for number, height in self.faults.items() if height < oldest} - disputed,
+            )
+        else:
+            assert not any(gone)
+        if any(gone):
+            said = self.forgot
+            assert (said.oldest, said.rounds, said.terms, said.faults) == (oldest, *map(len, gone))
+        for known, numbers in zip((self.over, self.reference.terms, self.faults), gone, strict=True):
+            for number in numbers:
+                del known[number]
 
     # What the reference is told: who did what, and what the ledger rounded. Amounts are those of the transactions.
 
@@ -153,6 +205,7 @@ class Watched(Play):
     def round_over(self, event):
         self.reference.close(self.live.term, self.live.pool, self.paid)
         self.reference.seated = None
+        self.over[event.round] = self.height
 
     def shared(self, event):
         round = self.state.need(Round, event.round)
@@ -172,6 +225,9 @@ class Watched(Play):
         gone = {(one.member, one.candidate) for one in self.dropped if one.held == 0}
         self.dropped = []
         term = self.state.need(Fault, event.fault).term
+        self.faults[event.fault] = self.height
+        if event.fault_kind == "double-signature":
+            assert (event.offender, term, event.infraction) == self.due.pop(0)
         cuts = [(one.place, one.member, one.candidate, one.amount) for one in event.cuts]
         self.reference.slash(event.fault, event.offender, event.fault_kind, term, self.snapshots[term], cuts, gone)
 
@@ -198,13 +254,18 @@ class Watched(Play):
         # Where nobody can be elected, those who have the seats keep them.
         assert self.seats[event.term] == (seats or before)
         assert [(one.candidate, one.weight, one.power) for one in event.standbys] == standbys
-        self.snapshots[event.term] = self.height
+        # Whoever stays on answers with the stake that elected it.
+        self.snapshots[event.term] = self.snapshots[event.term - 1] if before is not None and not seats else self.height
         places = {one.candidate for one in (*event.seats, *event.standbys)}
-        self.reference.serving[event.term] = self.height, places
+        self.reference.serving[event.term] = self.snapshots[event.term], places
 
     def started(self, event):
         del self.reference.serving[event.term - 1]
+        self.reference.start(event.term)
         self.reference.ends = event.ends
+
+    def forgotten(self, event):
+        self.forgot = event
 
     def replaced(self, event):
         self.seated(event)
@@ -261,6 +322,9 @@ class Watched(Play):
         moved = {(one.member, one.source, one.destination, one.created): one.amount for one in state.all(Redelegation)}
         assert moved == {key: one.amount for key, one in reference.moved.items()}
         for term in state.all(Term):
+            assert term.snapshot == self.snapshots[term.number]
+            begun = self.reference.terms.get(term.number)
+            assert (term.start, term.ended) == ((begun.start, begun.ended) if begun else (0, 0))
             assert (term.paid, term.spent) == tuple(of.get(term.number, 0) for of in (reference.paid, reference.spent))
         self._compare_powers()
 
@@ -322,4 +386,5 @@ FOLLOW = {
     ev.CandidateUnjailed: Watched.unjail,
     ev.RoundScheduled: Watched.scheduled,
     ev.RoundSettled: Watched.round_over,
+    ev.RecordsForgotten: Watched.forgotten,
 }

@@ -18,6 +18,9 @@ GRAIN = Fraction(1, 100_000)
 INDEX_GRAIN = Fraction(1, 2**80)
 """More than a pay to a pool gains in the index, which counts 2**-128 of a unit for each of less than 2**48 shares."""
 
+LOOK_AGAIN = 20
+"""Blocks after which stake is looked at again whose block time has not come."""
+
 COSTS = {"false-result": "slash_false_result", "double-signature": "slash_double_signature"}
 
 
@@ -95,6 +98,15 @@ class Fault:
     annulled: bool = False
 
 
+@dataclass
+class Term:
+    start: int
+    ends: int = 0
+    """Its last height, once that is over."""
+    ended: int = 0
+    """The block time then."""
+
+
 class Economy:
     def __init__(self, treasury, supply, parameters):
         self.treasury = treasury
@@ -114,6 +126,8 @@ class Economy:
         """The snapshot by which the seats of the round that is live were elected, and who has one."""
         self.ends = 0
         """The last height of the present term."""
+        self.terms: dict[int, Term] = {1: Term(1)}
+        """Those that have begun, until the ledger has forgotten them."""
         self.may_wait: set[tuple] = set()
         self.paid: dict[int, int] = {}
         """What the rounds of each term were paid, and what the one that is live may be."""
@@ -275,6 +289,8 @@ class Economy:
     def end_block(self, completes):
         """What is due and still there must be what waits, and is looked at again before it would serve another term.
 
+        What waits for its block time is looked at now and then.
+
         Args:
             completes: When the ledger means to look at each entry again.
         """
@@ -284,9 +300,37 @@ class Economy:
             if one.completes == self.height:
                 assert key in self.may_wait, f"{key} was due and is still there"
                 longest = max(self.ends, self.height, *(other.completes for other in self.moved.values()))
-                assert self.height < completes[key] <= max(longest + 1, self.height + one.time - self.time)
+                if self.time < one.time:
+                    assert completes[key] == self.height + LOOK_AGAIN
+                else:
+                    assert self.height < completes[key] <= longest + 1
                 one.completes = completes[key]
             assert one.completes == completes[key] > self.height
+
+    # What still counts.
+
+    def start(self, number):
+        """Let the next term begin after this block."""
+        last = self.terms[number - 1]
+        last.ends, last.ended = self.height, self.time
+        self.terms[number] = Term(self.height + 1)
+
+    def horizon(self):
+        """The oldest height that counts: an unbonding period ago, in blocks, and in the time of whole terms."""
+        blocks, seconds = self.parameters["unbonding_blocks"], self.parameters["unbonding_seconds"]
+        over = [one for one in self.terms.values() if one.ends and one.ended + 1_000 * seconds <= self.time]
+        return min([self.height - blocks, *(one.start for one in self.terms.values() if one not in over)])
+
+    def punishable(self, height):
+        """The term in which a double signature of a height is punished, or None where it is too old, or to come."""
+        ends = {number: one.ends or self.ends for number, one in self.terms.items()}
+        there = [number for number, one in self.terms.items() if one.start <= height <= ends[number]]
+        return there[0] if there and height >= self.horizon() else None
+
+    def outdated(self):
+        """The terms that were over before all that counts."""
+        oldest = self.horizon()
+        return [number for number, one in self.terms.items() if 0 < one.ends < oldest]
 
     # Rewards.
 

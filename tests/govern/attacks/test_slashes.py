@@ -1,15 +1,19 @@
 """Attempts to escape a slash, to be slashed twice, or to have another slashed."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fedmeta.govern.machine.execute import execute
-from fedmeta.govern.rules import members
-from fedmeta.govern.state.records import Fault, KeyOwner, Term
+from fedmeta.govern.machine.execute import ENDINGS, execute
+from fedmeta.govern.rules import candidates, faults, members, proposals
+from fedmeta.govern.state.parameters import MILLION, TABLE
+from fedmeta.govern.state.records import Fault, KeyOwner, Proposal, Term
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
 from fedmeta.govern.wire.events import SuperNodePaid
 from tests.govern.attacks.means import LIE, pool, prove, rotate, wealth
-from tests.govern.playing import Play, key
+from tests.govern.playing import SHORT, Play, key
+from tests.govern.small import HOSPITALS, context, later
 
 # Escaping a slash. Hal has 1,000 behind ann when she is elected; a tenth of it is at stake for what she does.
 
@@ -188,8 +192,82 @@ def test_no_vote_makes_the_unbonding_period_shorter_than_what_stake_can_answer_f
     assert play.refusal("hal", tx.Propose("Out sooner", action)) == "bad-value"
     values = {"unbonding_blocks": 1_519, "term_length": 40}
     assert play.refusal("hal", tx.Propose("Out sooner", {"kind": "set-parameters", "values": values})) == "bad-value"
-    action = {"kind": "set-parameters", "values": {"term_length": 39, "unbonding_blocks": 1_518}}
-    play.must(("hal", tx.Propose("Just enough", action)))
+    values = {"unbonding_blocks": 1_521, "term_length": 41}
+    assert play.refusal("hal", tx.Propose("Out sooner", {"kind": "set-parameters", "values": values})) == "bad-value"
+    # Two terms, and 1,440 blocks of a round.
+    for length in (40, 41):
+        values = {"term_length": length, "unbonding_blocks": 2 * length + 1_440}
+        play.must(("hal", tx.Propose("Just enough", {"kind": "set-parameters", "values": values})))
+
+
+def test_seats_that_stay_on_because_nobody_can_be_elected_answer_with_the_stake_that_elected_them():
+    stakes = dict.fromkeys(("bob", "cat", "dan", "ann"), 5_000)
+    play = Play(stakes=stakes, delegations=(("hal", "ann", 1_000),), contributors=(), **SHORT)
+    play.by_hand(*(lambda now, name=name: candidates.jail(now, name, 10**6, absent=False) for name in stakes))
+    play.must(("hal", tx.Undelegate("ann", 600)), ("hal", tx.Redelegate("ann", "bob", 400)))
+    left = play.height
+    before = wealth(play, "hal")
+    # All the elections since then saw it leave, but elected nobody.
+    play.wait_until(left + play.parameters.unbonding_blocks + 9)
+    assert play.chain.term == 1 + (play.height // 4)
+    assert play.super_nodes() == ["ann"]
+    assert play.state.need(Term, play.chain.term).snapshot == 0 < left
+    prove(play, "ann", infraction=play.height, term=play.chain.term)
+    assert before - wealth(play, "hal") == 1_000 * play.parameters.slash_double_signature // MILLION == 100
+
+
+DEFAULTS = {name: row.default for name, row in TABLE.items()}
+
+
+def annulled(paces, wait):
+    """Prove a fault, and propose to annul it `wait` seconds later; return the context of its end, and the days it took.
+
+    The ledger has the default parameters. Of each term, whose blocks all take one of the `paces`, in seconds, its last
+    block is executed; the last pace goes on.
+    """
+    now = context(contributors=(), height=500, **DEFAULTS)
+    faults.prove(now, "bern", "false-result", 1, 500)
+    began, paces, last, proposed = now.time, iter(paces), 1, False
+    for _ in range(2_000):
+        if not proposed and now.time - began >= wait * 1_000:
+            proposals.propose(now, "evora", tx.Propose("It was none", {"kind": "annul-slash", "fault": 1}))
+            for name in HOSPITALS:
+                proposals.cast_vote(now, name, tx.CastVote(1, "yes"))
+            proposed = True
+        if proposed and now.draft.need(Proposal, 1).status not in ("voting", "passed"):
+            break
+        last = next(paces, last)
+        blocks = now.term.ends - now.height or now.parameters.term_length
+        now = later(now, blocks, blocks * last * 1_000)
+        for ending in ENDINGS:
+            ending(now)
+    return now, (now.time - began) / 86_400_000
+
+
+def check_annulled(now):
+    assert now.draft.need(Proposal, 1).status == "executed"
+    taken = 1_000 * DEFAULTS["slash_false_result"] // MILLION
+    assert taken == 50
+    assert now.candidate("bern").tokens == 1_000 - taken
+    assert now.member("bern").free == 10_000 + taken
+    assert now.draft.need(Fault, 1).annulled
+
+
+@pytest.mark.parametrize("pace", [1, 2, 5, 15, 30, 60])
+@pytest.mark.parametrize("days", [0, 7])
+def test_a_slash_can_be_annulled_with_the_default_periods_at_any_pace_of_blocks(pace, days):
+    now, took = annulled([pace], days * 86_400)
+    check_annulled(now)
+    # Three days of voting, one of delay, and each time a term at most until the next one's end.
+    assert days + 4 <= took <= days + 4 + 3 * 1_000 * pace / 86_400
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=60), st.integers(0, 7))
+@settings(max_examples=20, deadline=None)
+def test_a_slash_can_be_annulled_also_when_the_pace_changes(paces, days):
+    now, took = annulled([*paces, 10], days * 86_400)
+    check_annulled(now)
+    assert took >= days + 4
 
 
 def test_for_several_faults_of_one_term_only_the_highest_counts_in_any_order():

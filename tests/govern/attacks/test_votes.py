@@ -7,11 +7,11 @@ import pytest
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.proposals import Tally, verdict
 from fedmeta.govern.state.parameters import MILLION, TABLE, Parameters, check_parameters, round_blocks
-from fedmeta.govern.state.records import Fault, Proposal, Round, Term, Unbonding
+from fedmeta.govern.state.records import Proposal, Round, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import RoundScheduled, TreasurySpent, UnbondingCompleted
 from tests.govern.attacks.means import LIE, prove, wealth
-from tests.govern.playing import Play
+from tests.govern.playing import SHORT, Play
 
 VOTERS = ("ann", "bob", "cat", "dan")
 
@@ -35,21 +35,27 @@ def change(**values):
 
 
 def test_a_vote_that_shortens_term_and_unbonding_lets_no_stake_go_that_left_before():
-    play = Play(term_length=1_000, unbonding_blocks=4_000, contributors=())
+    play = Play(unbonding_blocks=4_000, contributors=())
+    assert carried(play, change(term_length=1_000)) == ["executed"]
     play.must(("dan", tx.Undelegate("dan", 2_500)))
-    entry = play.state.need(Unbonding, "dan", "dan", 1)
+    left = play.height
+    entry = play.state.need(Unbonding, "dan", "dan", left)
     assert carried(play, change(term_length=40, unbonding_blocks=1_520)) == ["executed"]
-    play.wait_until(1_530)
+    play.wait_until(left + 1_530)
     assert play.state.all(Unbonding) == [entry]
     assert not play.events(UnbondingCompleted)
 
 
 @pytest.mark.parametrize("way", ["undelegate", "redelegate", "redelegate and undelegate"])
 def test_stake_that_leaves_after_such_a_vote_still_pays_for_the_term_and_the_round_that_it_elected(way):
-    # The present term has 2,000 blocks, and unbonding takes 1,452 after the vote.
-    play = Play(term_length=2_000, unbonding_blocks=5_440, contributors=("ann", "bob", "hal"), interval=1_600)
-    assert carried(play, change(term_length=4, unbonding_blocks=1_450)) == ["executed"]
-    assert play.state.need(Term, 1).ends == 2_000
+    # The present term has 2,000 blocks, and unbonding takes 1,450 after the second vote.
+    play = Play(**SHORT, contributors=("ann", "bob", "hal"), interval=1_600)
+    assert carried(play, change(term_length=2_000, unbonding_blocks=5_440)) == ["executed"]
+    play.wait(4)
+    present = play.state.need(Term, play.chain.term)
+    assert present.ends - present.start == 2_000 - 1
+    assert carried(play, change(**SHORT)) == ["executed"]
+    assert play.parameters.term_length == 4
     left = play.height + 1
     if way == "undelegate":
         play.must(("joy", tx.Undelegate("dan", 700)))
@@ -59,9 +65,9 @@ def test_stake_that_leaves_after_such_a_vote_still_pays_for_the_term_and_the_rou
         play.must(("joy", tx.Undelegate("gil", 700)))
     before = wealth(play, "joy")
     play.wait_until(left + 1_450 + 10)
-    prove(play, "dan")
+    assert play.chain.term == present.number
+    prove(play, "dan", infraction=play.height, term=present.number)
     assert before - wealth(play, "joy") == 70
-    assert play.state.all(Fault)[0].term == 1
 
 
 def test_stake_answers_for_two_terms_and_the_longest_round_by_the_periods_of_any_vote():
@@ -113,10 +119,15 @@ def test_no_course_of_a_round_is_longer_than_is_said_while_blocks_are_not_faster
         ("min_self_stake", 10**15),
         ("voting_seconds", 0),
         ("delay_seconds", 0),
+        ("term_length", 39),
+        ("max_own_proposals", 51),
+        ("max_proposals", 9),
+        ("unbonding_seconds", 89),
+        ("unbonding_blocks", 1_519),
     ],
 )
 def test_no_vote_ends_voting_for_good(name, value):
-    play = Play(voting_seconds=60, delay_seconds=30)
+    play = Play(voting_seconds=60, delay_seconds=30, unbonding_seconds=90)
     assert play.refusal("hal", tx.Propose("The last one", change(**{name: value}))) == "bad-value"
     assert play.refusal("hal", tx.Propose("It", {"kind": "set-parameter", "name": name, "value": value})) == "bad-value"
 
@@ -144,7 +155,12 @@ def test_the_treasury_is_not_emptied_before_the_others_have_had_days_to_object()
     defaults = {
         name: TABLE[name].default for name in ("voting_blocks", "voting_seconds", "delay_blocks", "delay_seconds")
     }
-    play = Play(stakes={"ann": 41_000, "bob": 20_000, "cat": 20_000, "dan": 19_000}, delegations=(), **defaults)
+    play = Play(
+        stakes={"ann": 41_000, "bob": 20_000, "cat": 20_000, "dan": 19_000},
+        delegations=(),
+        unbonding_seconds=345_600,
+        **defaults,
+    )
     began = play.chain.time
     spend = {"kind": "spend", "member": "ann", "amount": play.chain.supply // 100}
     play.must(("ann", tx.Propose("Mine", spend)), ("ann", tx.Propose("Mine too", spend)))
@@ -170,6 +186,34 @@ def test_however_many_proposals_pass_a_term_spends_no_more_than_its_limit(count)
         play.refusal("hal", tx.Propose("More", {"kind": "spend", "member": "hal", "amount": limit + 1}))
         == "limit-reached"
     )
+
+
+def test_no_vote_makes_terms_shorter_so_that_twenty_spends_in_a_row_take_one_term_s_limit_at_most():
+    play = Play(max_own_proposals=50, contributors=())
+    limit = play.chain.supply * play.parameters.spending // MILLION
+    spend = {"kind": "spend", "member": "hal", "amount": limit}
+    # Terms of two blocks would let each of them have a limit of its own.
+    for length in (2, 39):
+        for body in (change(term_length=length), {"kind": "set-parameter", "name": "term_length", "value": length}):
+            assert play.refusal("hal", tx.Propose("Short terms", body)) == "bad-value"
+    before = play.chain.treasury
+    for number in range(1, 21):
+        voting = [(name, tx.CastVote(number, "yes")) for name in VOTERS]
+        play.must(("hal", tx.Propose("Mine", spend)), *voting)
+    while play.state.where(Proposal, "status", "voting") or play.state.where(Proposal, "status", "passed"):
+        play.wait()
+    assert [one.status for one in play.state.all(Proposal)] == ["executed", *["failed"] * 19]
+    assert play.chain.term == 1
+    assert before - play.chain.treasury == limit
+
+
+@pytest.mark.parametrize("length", [40, 60])
+def test_a_vote_may_take_back_what_one_had_made_longer_and_no_more(length):
+    play = Play(contributors=())
+    assert carried(play, change(term_length=length + 1)) == ["executed"]
+    assert play.refusal("hal", tx.Propose("Shorter", change(term_length=39))) == "bad-value"
+    assert carried(play, change(term_length=length)) == ["executed"]
+    assert play.parameters.term_length == length
 
 
 def test_no_limit_is_higher_than_a_tenth_of_the_supply():

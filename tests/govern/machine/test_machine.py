@@ -6,14 +6,25 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from fedmeta.govern.rules import round_phases
 from fedmeta.govern.state import parameters
 from fedmeta.govern.state.parameters import MILLION
-from fedmeta.govern.state.records import Candidate, Delegation, Fault, Proposal, Recipe, Unbonding
+from fedmeta.govern.state.records import (
+    Candidate,
+    Delegation,
+    Fault,
+    Proposal,
+    Recipe,
+    Redelegation,
+    Term,
+    Unbonding,
+)
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import DoubleSignature
+from fedmeta.govern.wire.events import FaultProven
 from fedmeta.govern.wire.signatures import digest
 from tests.examples import examples
-from tests.govern.playing import DELEGATIONS, MODEL, RECIPE, STAKES, federation, key
+from tests.govern.playing import DELEGATIONS, MODEL, RECIPE, SHORT, STAKES, federation, key
 from tests.govern.recorded import record
 from tests.govern.watched import Watched
 
@@ -24,6 +35,46 @@ def test_the_reference_agrees_with_the_recorded_chain_which_is_what_its_script_m
     assert play.blocks == recorded.blocks
     assert play.hashes == recorded.hashes
     play.compare_holdings()
+
+
+def sign_twice(play, name, height):
+    """Let the engine show that a member's key signed two blocks of a height; return the faults that it made."""
+    found = DoubleSignature(play.key(name).public, height)
+    events = play.take(replace(play.next_block(), double_signatures=(found,)))
+    return [one for one in events if isinstance(one, FaultProven)]
+
+
+def test_seats_that_nobody_can_take_answer_with_the_stake_that_elected_them():
+    play = Watched(federation(**SHORT))
+    play.must(*((name, tx.Retire()) for name in STAKES))
+    play.wait_until(6)
+    play.must(("hal", tx.Undelegate("ann", 400)))
+    play.wait_until(play.height + play.parameters.unbonding_blocks + 10)
+    terms = [play.state.need(Term, number) for number in (play.chain.term, play.chain.term + 1)]
+    assert [one.snapshot for one in terms] == [0, 0]
+    (fault,) = sign_twice(play, "ann", play.height)
+    rate = play.parameters.slash_double_signature
+    assert ("unbonding", "hal", 400 * rate // MILLION) in [(one.place, one.member, one.amount) for one in fault.cuts]
+    # Her seats are gone, and nothing answers for them any more.
+    play.wait(play.parameters.term_length + 1)
+    assert not play.state.all(Unbonding)
+
+
+def test_what_is_old_in_blocks_alone_still_counts_while_its_block_time_has_not_come():
+    play = Watched(federation(**SHORT, unbonding_seconds=20))
+    play.must(("hal", tx.Undelegate("ann", 400)), ("ivy", tx.Redelegate("bob", "cat", 100)), time=10)
+    play.wait(play.parameters.unbonding_blocks + 5, time=10)
+    assert play.state.get(Term, 2)
+    assert [play.state.count(cls) for cls in (Unbonding, Redelegation)] == [1, 1]
+    (fault,) = sign_twice(play, "ann", 3)
+    assert fault.infraction == 3
+    play.wait(60)
+    assert [play.state.count(cls) for cls in (Unbonding, Redelegation)] == [0, 0]
+    # The first term is still known, since the recipe's last round was of it, but too long ago.
+    assert play.state.get(Term, 1)
+    assert not play.state.get(Term, 2)
+    assert not sign_twice(play, "bob", 3)
+    assert sign_twice(play, "cat", play.height - 10)
 
 
 CANDIDATES = tuple(STAKES)
@@ -87,6 +138,7 @@ class Ledger(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(parameters, "_check_together", lambda _: None)
+        self.patch.setattr(round_phases, "shortest_window", lambda _: 1)
         for phase in parameters.PHASES:
             row = parameters.TABLE[f"{phase}_blocks"]
             self.patch.setitem(parameters.TABLE, row.name, replace(row, low=1))
@@ -256,7 +308,7 @@ class Ledger(RuleBasedStateMachine):
         for block in (moves, leaves, further):
             self.play.block(*block)
 
-    @rule(name=st.sampled_from(CANDIDATES), ago=st.integers(0, 30), leaving=st.booleans())
+    @rule(name=st.sampled_from(CANDIDATES), ago=st.integers(0, 90), leaving=st.booleans())
     def sign_twice(self, name, ago, leaving):
         """Let an engine show that a key signed two blocks of one height; two candidates must be left to go on."""
         play = self.play

@@ -30,7 +30,7 @@ def world(people, term=0, height=10, **parameters):
     now = Context(State.empty(), height, 0)
     defaults = {"min_self_stake": 10, "standbys": 2, "super_nodes": 4, **PERIODS}
     now.draft.put(check_parameters({**defaults, **parameters}, 10**15))
-    now.draft.put(Chain("small", bytes(32), 2, 0, 0, height, 0, 10**15, 0, term, 0, 0, 0, 0, 0, 0))
+    now.draft.put(Chain("small", bytes(32), 2, 0, 0, height, 0, 10**15, 0, term, 0, 0, 0, 0, 0, 0, 0))
     for name, given_ in people.items():
         add(now, name, **given_)
     return now
@@ -65,8 +65,8 @@ def seats(*names):
 
 
 def term(number, *names, **fields):
-    plain = {"snapshot": 0, "start": 0, "ends": 0, "seats": seats(*names), "standbys": (), "paid": 0, "spent": 0}
-    return Term(number, **{**plain, **fields})
+    plain = {"snapshot": 0, "start": 0, "ends": 0, "seats": seats(*names), "standbys": ()}
+    return Term(number, **{**plain, "ended": 0, "paid": 0, "spent": 0, **fields})
 
 
 def named(found):
@@ -183,6 +183,23 @@ def test_where_nobody_can_be_elected_the_seats_stay_as_they_are():
         candidates.jail(now, name, 5, absent=False)
     assert named(now.draft.need(Term, 2).seats) == ["d"]
     assert named(election.elect(now, 3).seats) == ["d"]
+
+
+def test_seats_that_stay_as_they_are_answer_with_the_stake_that_elected_them():
+    people = {name: {"own": 200 - at} for at, name in enumerate("abcd")}
+    now = world(people, term=1)
+    election.elect(now, 1)
+    first = election.elect(now, 2).snapshot
+    for name in people:
+        candidates.jail(now, name, 5, absent=False)
+    for number in (3, 4, 5):
+        now = at_height(now, now.height + 10)
+        assert election.elect(now, number).snapshot == first == 10
+    # Once somebody can be elected, by the stakes of that moment.
+    now = at_height(now, now.height + 10)
+    candidates.unjail(now, "a", tx.Unjail())
+    found = election.elect(now, 6)
+    assert (named(found.seats), found.snapshot) == (["a"], now.height)
 
 
 def test_an_outage_never_leaves_a_term_or_an_engine_without_a_super_node():
@@ -454,6 +471,19 @@ def test_a_seat_that_nobody_takes_stays_with_who_was_only_absent_while_there_are
     assert bool([one for one in now.events if one.kind == "seat-replaced"]) != kept
 
 
+@pytest.mark.parametrize(("size", "kept"), [(4, True), (5, False)])
+def test_one_of_four_that_has_retired_and_is_absent_keeps_its_seat(size, kept):
+    now = elected(standbys=0, super_nodes=size)
+    candidates.retire(now, "b", tx.Retire())
+    candidates.jail(now, "b", 5, absent=True)
+    for number in (1, 2):
+        found = now.draft.need(Term, number)
+        assert ("b" in named(found.seats)) == kept
+        assert len(found.seats) == 4
+    # It is elected no more.
+    assert "b" not in named(election.elect(now, 3).seats)
+
+
 def test_a_seat_that_a_standby_takes_is_lost_also_by_who_was_only_absent():
     now = elected(standbys=1)
     candidates.jail(now, "b", 5, absent=True)
@@ -542,6 +572,17 @@ def test_terms_follow_one_another_and_are_elected_two_ahead():
         assert now.chain.term == 1 + height // 4
         assert [one.number for one in now.draft.all(Term)] == list(range(1, 3 + height // 4))
     assert (now.term.number, now.term.start, now.term.ends, now.term.snapshot) == (4, 13, 16, 8)
+
+
+def test_a_term_that_is_over_says_at_what_block_time_it_ended():
+    now = small()
+    started = now.time
+    for height in range(1, 10):
+        now = Context(now.draft.finish(), height, started + 1_000 * height)
+        now.change_chain(height=height, time=now.time)
+        end(now)
+    ended = {one.number: one.ended for one in now.draft.all(Term)}
+    assert ended == {1: started + 4_000, 2: started + 8_000, 3: 0, 4: 0}
 
 
 def test_a_snapshot_is_taken_in_the_last_block_and_serves_a_term_later():

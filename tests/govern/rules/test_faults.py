@@ -13,6 +13,7 @@ from fedmeta.govern.wire.events import CandidateJailed, DutyMissed, FaultProven,
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import LIE, rotate
 from tests.govern.playing import Play, key
+from tests.govern.small import context, later
 
 FLAT = {"ann": 100_000, "bob": 100_000, "cat": 5_000, "dan": 5_000}
 
@@ -274,6 +275,31 @@ def test_one_of_a_term_that_is_forgotten_or_of_no_term_is_too_old_to_be_a_fault(
     shown(play, DoubleSignature(key("cat").public, 2))
     assert not play.state.all(Fault)
     assert tokens(play, "cat") == 3_500
+
+
+@pytest.mark.parametrize(
+    ("height", "ago", "counts"),
+    [(159, 500_000, False), (160, 500_000, True), (159, 499_999, True), (1, 499_999, True)],
+)
+def test_one_that_is_older_than_all_that_stake_answers_for_costs_nothing(height, ago, counts):
+    now = later(context(unbonding_seconds=500), 160 + 3_440 - 1, 1_000_000)
+    now.draft.put(replace(now.term, ended=now.time - ago))
+    now.draft.put(replace(now.draft.need(Term, 2), start=1_001, ends=10**6))
+    now.change_chain(term=2)
+    assert now.term.start <= now.height
+    # The first term is still there, as while a round names it.
+    assert now.draft.need(Term, 1).start <= height <= now.draft.need(Term, 1).ends
+    before, treasury = now.candidate("ada"), now.chain.treasury
+    faults.double_signature(now, DoubleSignature(key("ada").public, height))
+    assert now.draft.count(Fault) == int(counts)
+    slashed = before.tokens * now.parameters.slash_double_signature // MILLION if counts else 0
+    assert slashed == (150 if counts else 0)
+    assert now.candidate("ada").tokens == before.tokens - slashed
+    assert now.candidate("ada").tombstoned == counts
+    assert now.chain.treasury - treasury == slashed
+    if not counts:
+        assert now.candidate("ada") == before
+        assert now.events == []
 
 
 def test_a_candidate_answers_for_its_key_whether_or_not_it_had_a_seat_at_that_height():

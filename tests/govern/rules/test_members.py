@@ -239,8 +239,8 @@ def propose(now):
 
 TIES = {
     "stake": lambda now: now.draft.put(Delegation("free", "ada", 5, 0)),
-    "on its way out": lambda now: now.draft.put(Unbonding("ada", "free", 1, 41, 0, 0, 5)),
-    "moved stake": lambda now: now.draft.put(Redelegation("free", "ada", "bern", 1, 41, 0, 0, 5, 5)),
+    "on its way out": lambda now: now.draft.put(Unbonding("ada", "free", 1, 41, 0, 5)),
+    "moved stake": lambda now: now.draft.put(Redelegation("free", "ada", "bern", 1, 41, 0, 5, 5)),
     "owed 3": lambda now: now.owe("free", 3),
     "proposal": propose,
     "stands for election": lambda now: now.draft.put(replace(now.candidate("ada"), member="free", tokens=0, shares=0)),

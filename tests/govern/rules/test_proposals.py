@@ -89,15 +89,30 @@ def test_who_cannot_pay_the_deposit_does_not_propose():
 
 
 def test_there_are_so_many_open_proposals_at_most():
-    now = context(max_proposals=2)
-    for _ in range(2):
-        proposals.propose(now, "evora", tx.Propose("title", SPEND))
-    with refuses("limit-reached"):
+    now = context(max_proposals=10, max_own_proposals=5)
+    for name in ("evora", "ada") * 5:
+        proposals.propose(now, name, tx.Propose("title", SPEND))
+    with refuses("limit-reached", "10 proposals are open"):
         proposals.propose(now, "bern", tx.Propose("title", SPEND))
     now = later(now, 5)
     end_block(now)
     proposals.propose(now, "bern", tx.Propose("title", SPEND))
-    assert now.chain.proposals == 3
+    assert now.chain.proposals == 11
+
+
+@pytest.mark.parametrize("most", [10, 11, 100])
+def test_no_organisation_takes_more_than_half_of_the_places(most):
+    now = context(max_proposals=most, max_own_proposals=most // 2)
+    action = {"kind": "set-parameter", "name": "max_own_proposals", "value": most // 2 + 1}
+    with refuses("bad-value", f"at most half of max_proposals, {most}"):
+        proposals.propose(now, "evora", tx.Propose("title", action))
+    for _ in range(most // 2):
+        proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    with refuses("limit-reached", "of org-evora"):
+        proposals.propose(now, "evora", tx.Propose("title", SPEND))
+    for _ in range(most - most // 2):
+        name = "bern" if len(now.draft.all(Proposal)) < 2 * (most // 2) else "cork"
+        proposals.propose(now, name, tx.Propose("title", SPEND))
 
 
 def test_an_organisation_cannot_take_the_places_of_the_others():
@@ -127,6 +142,11 @@ def test_an_organisation_cannot_take_the_places_of_the_others():
         ({"kind": "set-parameter", "name": "colour", "value": 1}, "bad-value"),
         ({"kind": "set-parameter", "name": "super_nodes", "value": 0}, "bad-value"),
         ({"kind": "set-parameter", "name": "unbonding_blocks", "value": 3_439}, "bad-value"),
+        ({"kind": "set-parameter", "name": "voting_blocks", "value": 3_438}, "bad-value"),
+        ({"kind": "set-parameter", "name": "delay_seconds", "value": 1}, "bad-value"),
+        ({"kind": "set-parameter", "name": "term_length", "value": 999}, "bad-value"),
+        ({"kind": "set-parameter", "name": "max_proposals", "value": 9}, "bad-value"),
+        ({"kind": "set-parameter", "name": "max_own_proposals", "value": 51}, "bad-value"),
         ({"kind": "set-parameter", "name": "treasury_share", "value": 0}, "bad-value"),
         ({"kind": "set-parameter", "name": "organisation_cap", "value": 333_333}, "bad-value"),
         ({"kind": "set-parameter", "name": "smallest", "value": 7}, "bad-value"),
@@ -373,7 +393,13 @@ def test_a_parameter_is_validated_again_when_it_takes_effect():
 # Periods: heights and block time
 
 
-CLOCKS = {"voting_blocks": 5, "voting_seconds": 60, "delay_blocks": 3, "delay_seconds": 30}
+CLOCKS = {
+    "voting_blocks": 5,
+    "voting_seconds": 60,
+    "delay_blocks": 3,
+    "delay_seconds": 30,
+    "unbonding_seconds": 90,
+}
 
 
 @pytest.mark.parametrize(
@@ -397,16 +423,17 @@ def test_what_passed_takes_effect_once_both_the_height_and_the_time_have_come(bl
     assert now.draft.need(Proposal, 1).status == ("executed" if due else "passed")
 
 
-@pytest.mark.parametrize("floor", ["voting_seconds", "delay_seconds"])
+@pytest.mark.parametrize("floor", ["voting_seconds", "delay_seconds", "term_length"])
 @pytest.mark.parametrize("together", [False, True])
-def test_no_vote_makes_voting_or_its_delay_shorter_than_at_genesis(floor, together):
+def test_no_vote_makes_voting_or_its_delay_or_a_term_shorter_than_at_genesis(floor, together):
     def action(value):
         if together:
             return {"kind": "set-parameters", "values": {floor: value}}
         return {"kind": "set-parameter", "name": floor, "value": value}
 
     now = context(**CLOCKS)
-    lowest = CLOCKS[floor]
+    lowest = getattr(now.parameters, floor)
+    assert lowest == {**CLOCKS, "term_length": 1_000}[floor]
     with refuses("bad-value", f"at least {lowest}"):
         proposals.propose(now, "evora", tx.Propose("title", action(lowest - 1)))
     # Once it is longer it may become as short as it was, and no shorter.
@@ -530,12 +557,12 @@ def test_a_recipe_is_registered_and_taken_out_of_use_with_the_model_it_has_reach
 
 
 @pytest.mark.parametrize(
-    ("model", "committed", "exposed"), [(b"m" * 32, 5, True), (b"m" * 32, 0, False), (b"n" * 32, 5, False)]
+    ("model", "seen", "exposed"), [(b"m" * 32, True, True), (b"m" * 32, False, False), (b"n" * 32, True, False)]
 )
-def test_a_recipe_is_set_to_a_model_of_which_updates_may_have_been_seen_or_not(model, committed, exposed):
+def test_a_recipe_is_set_to_a_model_of_which_updates_may_have_been_seen_or_not(model, seen, exposed):
     now = context(contributors=HOSPITALS)
     rounds.end_block(now)
-    now.draft.put(replace(now.draft.need(Round, 1), model=model, committed=committed))
+    now.draft.put(replace(now.draft.need(Round, 1), model=model, committed=5, seen=seen))
     now, _ = carried_out({**NEW, "digest": RECIPE}, now=now)
     assert now.draft.need(Recipe, RECIPE).exposed == exposed
     # A change of the title, or of the interval, changes nothing.

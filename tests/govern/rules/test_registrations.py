@@ -31,7 +31,7 @@ def test_a_member_registers_for_its_organisation_and_is_in_the_next_cohort():
     play = Play(contributors=("ann", "bob"))
     play.must(("hal", tx.JoinRecipe(RECIPE)))
     joined = play.height
-    assert record(play, "hal") == Registration(RECIPE, "org-hal", "hal", True, joined, 0, 0)
+    assert record(play, "hal") == Registration(RECIPE, "org-hal", "hal", True, joined, 0, 0, 0)
     assert play.events(RecipeJoined)[-1] == RecipeJoined(RECIPE, "org-hal", "hal")
     # Registered before the height at whose end a cohort is taken.
     assert play.chain.round == 0
@@ -178,6 +178,31 @@ def test_an_organisation_that_never_delivers_makes_the_others_wait_in_fewer_and_
             play.must(("joy", tx.JoinRecipe(RECIPE)))
     # It sits out 1, 2, 4, ... rounds.
     assert waited == [1, 3, 6, 11]
+
+
+def test_however_many_never_deliver_those_that_do_are_soon_in_a_round_of_their_own():
+    """Fourteen of eighteen do not, and register again at once; a cohort has six places."""
+    names = tuple(f"o{at:02}" for at in range(18))
+    good = names[5::4]
+    play = Play(members=names, contributors=names, interval=300, term_length=2_000, unbonding_blocks=5_440)
+    for _ in range(4):
+        while not play.chain.round or play.latest.settled:
+            play.wait()
+        play.to_deliver()
+        number = play.chain.round
+        inside = [one for one in play.committed() if one in good]
+        while not play.state.need(Round, number).settled:
+            if play.latest.phase == "deliver" and inside:
+                play.block(*(play.hold(name, inside) for name in play.super_nodes()))
+            if play.latest.phase == "compute":
+                play.round()
+                break
+            play.wait()
+        play.block(*((name, tx.JoinRecipe(RECIPE)) for name in names if not record(play, name).active))
+        if play.state.need(Round, number).phase == "final":
+            break
+    assert play.state.need(Round, number).phase == "final"
+    assert set(play.state.need(Round, number).members) == set(good)
 
 
 def test_one_update_that_is_in_makes_up_for_all_that_were_not():

@@ -318,12 +318,33 @@ def test_with_fewer_commitments_than_it_needs_a_round_is_void_at_once(count):
 def test_a_seat_signs_one_header_in_a_round_whatever_the_attempt():
     play = reach(Play(), "deliver")
     play.must(("ann", tx.Seal(1, MODEL)))
-    assert play.state.need(Seal, 1, "ann") == Seal(1, "ann", MODEL)
+    assert play.state.need(Seal, 1, "ann") == Seal(1, "ann", MODEL, key("ann").public)
     assert play.refusal("ann", tx.Seal(1, LIE)) == "already-done"
     play.wait(18)
     assert (play.latest.phase, play.latest.attempt) == ("deliver", 2)
-    assert play.refusal("ann", tx.Seal(1, LIE)) == "already-done"
+    for header in (LIE, MODEL):
+        assert play.refusal("ann", tx.Seal(1, header)) == "already-done"
     play.must(("bob", tx.Seal(1, MODEL)))
+
+
+def test_a_seat_whose_key_has_changed_may_sign_the_same_header_again_and_no_other():
+    play = reach(Play(), "deliver")
+    play.must(("ann", tx.Seal(1, MODEL)))
+    rotate(play, "ann", key("another of ann"))
+    assert play.refusal("ann", tx.Seal(1, LIE)) == "already-done"
+    play.must(("ann", tx.Seal(1, MODEL)))
+    assert play.state.need(Seal, 1, "ann").public == play.key("ann").public != key("ann").public
+    assert play.refusal("ann", tx.Seal(1, MODEL)) == "already-done"
+
+
+def test_windows_are_long_enough_for_the_seats_there_are_whatever_a_vote_has_made_of_them():
+    play = Play()
+    small = {f"{phase}_blocks": 12 for phase in PHASES}
+    play.by_hand(lambda now: now.draft.put(replace(now.parameters, super_nodes=1, **small)))
+    play.round()
+    play.to_commit()
+    assert len(play.latest.seats) == 4
+    assert {one.blocks for one in play.latest.windows} == {2 * 4 + 10}
 
 
 # Deliver
@@ -593,6 +614,9 @@ def void(play):
     play.to_commit()
     number = play.chain.round
     while not play.state.need(Round, number).settled:
+        play.to_deliver()
+        # A seat at least has seen something.
+        play.must(play.hold(play.super_nodes()[0]))
         fail_to_deliver(play)
 
 
@@ -715,27 +739,42 @@ def test_nothing_is_carried_over_to_another_model():
     assert play.committed() == ()
 
 
-def test_who_may_have_seen_updates_and_commits_anew_is_not_paid_until_a_round_is_final():
-    play = Play(term_length=2_000, unbonding_blocks=5_440)
+def test_who_commits_anew_is_paid_again_once_a_round_is_final():
+    play = Play(term_length=2_000, unbonding_blocks=5_440, contributors=("ann", "bob", "hal", "ivy"))
     play.to_deliver(idle=["bob"])
     void(play)
-    again(play)
-    openings = play.to_reveal()
+    # Without bob there would be too few.
+    play.must(*((name, tx.JoinRecipe(RECIPE)) for name in ("ann", "bob", "hal")))
+    play.round()
     assert {one.member: one.unpaid for one in play.state.where(Update, "round", 2)} == {
-        name: name == "bob" for name in play.latest.members
+        "ann": False,
+        "bob": True,
+        "hal": False,
     }
-    play.must(*openings.items())
     paid = {one.member: one.amount for one in play.events(ContributorPaid)}
     assert paid["bob"] == 0
     assert paid["ann"] == paid["hal"] > 0
     assert not play.state.need(Recipe, RECIPE).exposed
-    while "bob" not in [one.member for one in play.latest.cohort]:
-        again(play)
-        play.round()
-        play.to_commit()
-    openings = play.to_reveal()
-    play.must(*openings.items())
-    assert [one.amount for one in play.events(ContributorPaid) if one.member == "bob"][-1] > 0
+    play.round()
+    assert [one.amount > 0 for one in play.events(ContributorPaid) if one.member == "bob"] == [False, True]
+
+
+def test_a_void_round_of_which_nothing_was_delivered_exposes_nothing():
+    play = Play()
+    play.to_deliver()
+    while not play.state.need(Round, 1).settled:
+        play.wait()
+    assert (play.state.need(Round, 1).phase, play.state.need(Round, 1).seen) == ("void", False)
+    assert not play.state.need(Recipe, RECIPE).exposed
+
+
+def test_what_was_seen_in_one_attempt_is_seen_whatever_the_others_were():
+    play = Play()
+    play.to_deliver()
+    play.must(play.hold("ann", ["bob"]))
+    while not play.state.need(Round, 1).settled:
+        play.wait()
+    assert play.state.need(Recipe, RECIPE).exposed
 
 
 # Proposals in the middle of a round

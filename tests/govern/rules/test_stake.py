@@ -300,24 +300,34 @@ def test_however_the_pace_of_blocks_changes_stake_goes_when_its_time_is_over_and
     assert now.time >= due
 
 
-def test_the_pace_of_blocks_since_it_left_says_when_its_time_will_have_come():
-    # After 3,440 blocks of 100 ms, 156 s of 500 are missing: 1,560 more.
-    now = later(elect_no_more(leaving()), 3_440, 344_000)
-    assert not is_out(now)
-    (entry,), (moved,) = now.draft.all(Unbonding), now.draft.all(Redelegation)
-    assert entry.completes == moved.completes == now.height + 1_560
-    early = later(now, 1_559, 156_000)
-    assert not is_out(early)
-    assert is_out(later(early, 1))
+@given(st.integers(0, 3_000), st.integers(0, 60_000), st.integers(0, 700))
+@settings(max_examples=15, deadline=None)
+def test_after_fast_blocks_and_then_slow_ones_stake_goes_at_most_twenty_blocks_after_its_time(fast, slow, many):
+    now = elect_no_more(leaving(unbonding_seconds=3_000))
+    due = now.time + 3_000_000
+    now = later(now, 3_440, 3_440 * fast // 10)
+    for at in range(400):
+        if is_out(now):
+            break
+        (entry,), (moved,) = now.draft.all(Unbonding), now.draft.all(Redelegation)
+        assert now.time < due
+        assert entry.completes == moved.completes == now.height + 20
+        now = later(now, 20, 20 * (fast if 20 * at < many else max(slow, 1_000)))
+    assert now.time >= due
+    assert not now.draft.all(Unbonding)
 
 
-@pytest.mark.parametrize(("time", "again"), [(0, 500_000), (499_999, 1), (3_440, 496_560)])
-def test_where_time_hardly_passes_it_is_looked_at_again_in_the_next_block_at_the_earliest(time, again):
-    # Blocks at a pace below a millisecond count as a millisecond each.
-    now = later(elect_no_more(leaving()), 3_440, time)
-    assert not is_out(now)
-    (entry,) = now.draft.all(Unbonding)
-    assert entry.completes == now.height + again
+def test_stake_whose_time_has_not_come_is_looked_at_again_twenty_blocks_later_whatever_the_pace_was():
+    assert stake.LOOK_AGAIN == 20
+    for time in (0, 1, 344_000, 499_999):
+        now = later(elect_no_more(leaving()), 3_440, time)
+        assert not is_out(now)
+        (entry,), (moved,) = now.draft.all(Unbonding), now.draft.all(Redelegation)
+        assert entry.completes == moved.completes == now.height + 20
+        # All blocks were fast up to now, and one slow block is enough.
+        early = later(now, 19, 10**9)
+        assert not is_out(early)
+        assert is_out(later(early))
 
 
 @pytest.mark.parametrize("place", ["a seat", "a seat of the next term", "a standby's place"])
@@ -387,6 +397,8 @@ def live_round(now, settled):
         opened_time=0,
         committed=1,
         smallest=3,
+        exposed=False,
+        seen=False,
         members=(),
         result=b"",
         settled=settled,

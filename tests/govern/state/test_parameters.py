@@ -1,6 +1,7 @@
 """Parameters: every set that is accepted can be played by."""
 
 from dataclasses import asdict, replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from fedmeta.govern.state.parameters import (
     ATTEMPTS,
     MILLION,
     OF_SUPPLY,
+    PHASES,
     TABLE,
     Parameters,
     check_parameters,
@@ -112,6 +114,48 @@ def test_stake_answers_until_the_last_round_that_it_elected_is_over_and_no_windo
     else:
         with pytest.raises(Refused):
             check_parameters(values, SUPPLY)
+
+
+@given(
+    st.sampled_from([("blocks", 1_450, 2_000), ("seconds", 0, 2_000)]),
+    st.integers(1, 1_500),
+    st.integers(1, 1_500),
+    st.integers(0, 3_000),
+)
+def test_unbonding_is_no_shorter_than_voting_and_its_delay_neither_in_blocks_nor_in_time(unit, voting, delay, more):
+    name, low, high = unit
+    unbonding = min(low + more, high + 1_000)
+    values = {"term_length": 2, **{f"{one}_blocks": 12 for one in PHASES}, "super_nodes": 1}
+    values |= {"unbonding_blocks": 5_000, "unbonding_seconds": 5_000, "voting_seconds": 0, "delay_seconds": 0}
+    values |= {f"unbonding_{name}": unbonding, f"voting_{name}": voting, f"delay_{name}": delay}
+    if unbonding >= voting + delay:
+        assert check_parameters(values, SUPPLY) == Parameters(**values)
+    else:
+        with pytest.raises(Refused, match=f"unbonding_{name} is {unbonding}: it must be at least {voting + delay}"):
+            check_parameters(values, SUPPLY)
+
+
+@given(st.integers(8, 40), st.integers(1, 25))
+def test_an_organisation_may_have_half_of_all_open_proposals_at_most_and_there_are_ten_or_more(most, own):
+    values = {"max_proposals": most, "max_own_proposals": own}
+    if most >= 10 and own <= Fraction(most, 2):
+        assert check_parameters(values, SUPPLY) == Parameters(**values)
+    else:
+        with pytest.raises(Refused, match="max_proposals"):
+            check_parameters(values, SUPPLY)
+
+
+def test_no_term_is_longer_than_a_million_blocks():
+    values = {"unbonding_blocks": 10**9}
+    assert check_parameters({**values, "term_length": 10**6}, SUPPLY).term_length == 10**6
+    with pytest.raises(Refused, match="term_length"):
+        check_parameters({**values, "term_length": 10**6 + 1}, SUPPLY)
+
+
+def test_the_defaults_are_a_set_that_is_accepted_and_a_slash_is_remembered_for_days_more_than_a_vote_takes():
+    p = check_parameters({}, SUPPLY)
+    assert p.unbonding_seconds >= 2 * (p.voting_seconds + p.delay_seconds)
+    assert p.unbonding_blocks >= 2 * (p.voting_blocks + p.delay_blocks)
 
 
 @pytest.mark.parametrize(("name", "share"), OF_SUPPLY.items())

@@ -151,7 +151,7 @@ def test_a_live_round_shows_who_has_done_what_and_when_its_window_closes(play):
     assert (shown["phase"], shown["attempt"], shown["members"]) == ("deliver", 1, [])
     assert shown["closes"] == shown["opened"] + play.parameters.deliver_blocks
     assert shown["closes_time"] == shown["opened_time"] + 1_000 * play.parameters.deliver_seconds
-    assert shown["seals"] == [{"round": 4, "candidate": "ann", "header": bytes(32)}]
+    assert shown["seals"] == [{"round": 4, "candidate": "ann", "header": bytes(32), "public": key("ann").public}]
     assert shown["holds"] == [{"round": 4, "candidate": "ann", "members": ["hal", "joy"]}]
 
 

@@ -7,6 +7,7 @@ from fedmeta.govern.errors import InvalidBlock, Refused, StateError, WrongProtoc
 from fedmeta.govern.machine.execute import attempt, begin, end, is_of_round
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.members import machine_key_at
+from fedmeta.govern.rules.pruning import horizon
 from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.state.records import Chain, Member, Term
 from fedmeta.govern.state.snapshot import Manifest, MemorySnapshotStore, Restore, SnapshotStore, take
@@ -274,7 +275,7 @@ class Application:
 
 
 def _retain(state: State) -> int:
-    return max(1, state.need(Chain).height - state.need(Parameters).unbonding_blocks)
+    return max(1, horizon(state))
 
 
 def _powers(state: State) -> dict[bytes, tuple[str, int]]:

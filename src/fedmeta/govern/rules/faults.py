@@ -35,7 +35,7 @@ def double_signature(context: Context, found: DoubleSignature) -> None:
     owner = context.draft.get(KeyOwner, found.public)
     candidate = None if owner is None else context.draft.get(Candidate, owner.member)
     terms = [one for one in context.draft.all(Term) if 0 < one.start <= found.height <= one.ends]
-    recent = found.height >= horizon(context)
+    recent = found.height >= horizon(context.draft)
     if candidate is not None and not candidate.tombstoned and terms and recent:
         prove(context, candidate.member, "double-signature", terms[0].number, found.height)
 

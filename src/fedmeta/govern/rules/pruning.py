@@ -1,13 +1,28 @@
 """What the ledger forgets: records to which nothing can refer, once the unbonding period has passed over them."""
 
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.records import Attestation, Fault, Hold, Proposal, Recipe, Round, Seal, Term, Update, Vote
+from fedmeta.govern.state.parameters import Parameters
+from fedmeta.govern.state.records import (
+    Attestation,
+    Chain,
+    Fault,
+    Hold,
+    Proposal,
+    Recipe,
+    Round,
+    Seal,
+    Term,
+    Update,
+    Vote,
+)
+from fedmeta.govern.state.state import Draft, State
+from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.events import RecordsForgotten
 
 
 def prune(context: Context) -> None:
     """Delete rounds, terms, proposals and faults that ended more than an unbonding period ago."""
-    oldest = horizon(context)
+    oldest = horizon(context.draft)
     if oldest <= 0:
         return
     before = _counts(context)
@@ -19,23 +34,31 @@ def prune(context: Context) -> None:
             for vote in draft.where(Vote, "proposal", proposal.number):
                 draft.delete(Vote, proposal.number, vote.member)
             draft.delete(Proposal, proposal.number)
+    disputed = _disputed(context)
     for fault in draft.all(Fault):
-        if fault.height < oldest:
+        if fault.height < oldest and fault.number not in disputed:
             draft.delete(Fault, fault.number)
     gone = [was - now for was, now in zip(before, _counts(context), strict=True)]
     if any(gone):
         context.emit(RecordsForgotten(oldest, *gone))
 
 
-def horizon(context: Context) -> int:
+def horizon(state: State | Draft) -> int:
     """Return the height before which no stake answers any more: an unbonding period ago, in blocks and in block time.
 
     The time is that of whole terms: what lies in a term that ended later, or has not ended, still counts.
     """
-    parameters = context.parameters
-    before = context.time - parameters.unbonding_seconds * 1_000
-    recent = (one.start for one in context.draft.all(Term) if one.start and (not one.ended or one.ended > before))
-    return min(context.height - parameters.unbonding_blocks, *recent)
+    chain, parameters = state.need(Chain), state.need(Parameters)
+    before = chain.time - parameters.unbonding_seconds * 1_000
+    recent = (one.start for one in state.all(Term) if one.start and (not one.ended or one.ended > before))
+    return min(chain.height - parameters.unbonding_blocks, *recent)
+
+
+def _disputed(context: Context) -> set[int]:
+    """Return the faults that a proposal may still annul."""
+    open_ = [one for status in ("voting", "passed") for one in context.draft.where(Proposal, "status", status)]
+    actions = [codec.decode(one.action) for one in open_]
+    return {one["fault"] for one in actions if one["kind"] == "annul-slash"}
 
 
 def _counts(context: Context) -> list[int]:

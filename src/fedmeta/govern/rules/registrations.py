@@ -73,8 +73,8 @@ def cohort(context: Context, recipe: Recipe) -> list[Registration]:
     """Return who contributes to the next round of a recipe: those that have waited longest, then by organisation.
 
     Who was in the last round that it had a place in comes before all that were not, however long they wait. They
-    registered before this height. Who sits rounds out is only taken where there would be too few without it: so to commit
-    and never deliver makes the others wait in fewer and fewer rounds.
+    registered before this height. Who sits rounds out is only taken where there would be too few without it: so to
+    commit and never deliver makes the others wait in fewer and fewer rounds.
     """
     parameters = context.parameters
     waiting = [

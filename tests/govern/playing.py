@@ -16,7 +16,8 @@ from fedmeta.govern.state.records import Attestation, Chain, Member, Round, Term
 from fedmeta.govern.views.invariants import check_invariants
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import Event, TransactionRefused
+from fedmeta.govern.wire.event import Event
+from fedmeta.govern.wire.events import TransactionRefused
 from fedmeta.govern.wire.signatures import Key, digest
 
 CHAIN = "play"

@@ -23,7 +23,7 @@ from fedmeta.govern.state.records import (
     Update,
 )
 from fedmeta.govern.views.holdings import holdings
-from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import codec, round_events
 from fedmeta.govern.wire import events as ev
 from fedmeta.govern.wire import transactions as tx
 from tests.govern.playing import Play
@@ -370,8 +370,8 @@ FOLLOW = {
     ev.MemberAdmitted: Watched.admitted,
     ev.CandidateRegistered: Watched.registered,
     ev.CommissionSet: Watched.commission,
-    ev.PoolShared: Watched.shared,
-    ev.FaultProven: Watched.fault,
+    round_events.PoolShared: Watched.shared,
+    round_events.FaultProven: Watched.fault,
     ev.SlashAnnulled: Watched.annulled,
     ev.ProposalOpened: Watched.deposited,
     ev.ProposalClosed: Watched.returned,
@@ -384,7 +384,7 @@ FOLLOW = {
     ev.CandidateJailed: Watched.jail,
     ev.CandidateTombstoned: Watched.jail,
     ev.CandidateUnjailed: Watched.unjail,
-    ev.RoundScheduled: Watched.scheduled,
-    ev.RoundSettled: Watched.round_over,
+    round_events.RoundScheduled: Watched.scheduled,
+    round_events.RoundSettled: Watched.round_over,
     ev.RecordsForgotten: Watched.forgotten,
 }

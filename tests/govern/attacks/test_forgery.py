@@ -12,7 +12,8 @@ from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.rules import members
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import FaultProven, TransactionRefused
+from fedmeta.govern.wire.events import TransactionRefused
+from fedmeta.govern.wire.round_events import FaultProven
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import (
     LIE,

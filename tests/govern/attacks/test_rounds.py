@@ -13,7 +13,7 @@ from fedmeta.govern.rules import candidates
 from fedmeta.govern.state.parameters import PHASES, TABLE, check_parameters
 from fedmeta.govern.state.records import Attestation, Candidate, Fault, Hold, Registration, Round, Term, Update
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import (
+from fedmeta.govern.wire.round_events import (
     AttemptFailed,
     ContributorPaid,
     DutyMissed,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fedmeta.govern.rules.election import powers
 from fedmeta.govern.rules.rewards import lower_median
 from fedmeta.govern.state.parameters import MILLION
-from fedmeta.govern.wire.events import ContributorPaid
+from fedmeta.govern.wire.round_events import ContributorPaid
 from tests.govern.attacks.means import DISTRIBUTIONS, dishonest, powers_of
 from tests.govern.playing import Play
 

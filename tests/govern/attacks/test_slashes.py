@@ -10,7 +10,7 @@ from fedmeta.govern.state.parameters import MILLION, TABLE
 from fedmeta.govern.state.records import Fault, KeyOwner, Proposal, Term
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
-from fedmeta.govern.wire.events import SuperNodePaid
+from fedmeta.govern.wire.round_events import SuperNodePaid
 from tests.govern.attacks.means import LIE, pool, prove, rotate, wealth
 from tests.govern.playing import SHORT, Play, key
 from tests.govern.small import HOSPITALS, context, later

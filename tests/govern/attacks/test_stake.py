@@ -11,7 +11,7 @@ from fedmeta.govern.state.parameters import MILLION, PHASES
 from fedmeta.govern.state.records import Proposal, Term, Vote
 from fedmeta.govern.views.invariants import check_seats, supply_parts
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import SuperNodePaid
+from fedmeta.govern.wire.round_events import SuperNodePaid
 from fedmeta.govern.wire.schema import MAX_AMOUNT
 from tests.govern.attacks.means import codes, wealth
 from tests.govern.playing import SHORT, YEAR, Play, federation

@@ -9,7 +9,8 @@ from fedmeta.govern.rules.proposals import Tally, verdict
 from fedmeta.govern.state.parameters import MILLION, TABLE, Parameters, check_parameters, round_blocks
 from fedmeta.govern.state.records import Proposal, Round, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import RoundScheduled, TreasurySpent, UnbondingCompleted
+from fedmeta.govern.wire.events import TreasurySpent, UnbondingCompleted
+from fedmeta.govern.wire.round_events import RoundScheduled
 from tests.govern.attacks.means import LIE, prove, wealth
 from tests.govern.playing import SHORT, Play
 

@@ -23,15 +23,8 @@ from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.state.snapshot import restore, take
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import (
-    EVENTS,
-    AttemptFailed,
-    FaultProven,
-    ProposalExecuted,
-    ProposalOpened,
-    TransactionApplied,
-    TransactionRefused,
-)
+from fedmeta.govern.wire.events import EVENTS, ProposalExecuted, ProposalOpened, TransactionApplied, TransactionRefused
+from fedmeta.govern.wire.round_events import AttemptFailed, FaultProven
 from tests.govern.engines.keeping import short_memory
 from tests.govern.playing import key
 from tests.govern.recorded import record

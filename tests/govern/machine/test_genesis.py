@@ -22,7 +22,8 @@ from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member, R
 from fedmeta.govern.views.invariants import check_invariants, supply_parts
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import CandidateRegistered, MemberAdmitted, RecipeJoined, Staked, TermElected
+from fedmeta.govern.wire.events import CandidateRegistered, MemberAdmitted, Staked, TermElected
+from fedmeta.govern.wire.round_events import RecipeJoined
 from tests.govern.playing import CONTRIBUTORS, MODEL, RECIPE, STAKES, TIME, federation, key
 
 

@@ -21,7 +21,7 @@ from fedmeta.govern.state.records import (
 )
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import DoubleSignature
-from fedmeta.govern.wire.events import FaultProven
+from fedmeta.govern.wire.round_events import FaultProven
 from fedmeta.govern.wire.signatures import digest
 from tests.examples import examples
 from tests.govern.playing import DELEGATIONS, MODEL, RECIPE, SHORT, STAKES, federation, key

@@ -9,7 +9,8 @@ from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Candidate, Delegation, Fault, Member, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
-from fedmeta.govern.wire.events import CandidateJailed, DutyMissed, FaultProven, SlashAnnulled
+from fedmeta.govern.wire.events import CandidateJailed, SlashAnnulled
+from fedmeta.govern.wire.round_events import DutyMissed, FaultProven
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import LIE, rotate
 from tests.govern.playing import Play, key

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedmeta.govern.rules import registrations
 from fedmeta.govern.state.records import Recipe, Registration, Round
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import RecipeJoined, RecipeLeft
+from fedmeta.govern.wire.round_events import RecipeJoined, RecipeLeft
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import RECIPE, Play
 from tests.govern.small import HOSPITALS, context, later, refuses

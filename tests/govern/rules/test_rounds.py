@@ -8,7 +8,8 @@ from fedmeta.govern.rules.proposal_actions import read_action
 from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, MILLION, PHASES
 from fedmeta.govern.state.records import Attestation, Hold, Recipe, Registration, Round, Seal, Term, Update
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import (
+from fedmeta.govern.wire.parts import Place, Window
+from fedmeta.govern.wire.round_events import (
     AttemptFailed,
     ContributorPaid,
     ModelAdvanced,
@@ -21,7 +22,6 @@ from fedmeta.govern.wire.events import (
     UpdatesHeld,
     UpdatesIncluded,
 )
-from fedmeta.govern.wire.parts import Place, Window
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.attacks.means import LIE, rotate
 from tests.govern.playing import CONTRIBUTORS, MODEL, RECIPE, Play, federation, key

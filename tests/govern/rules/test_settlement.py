@@ -7,7 +7,7 @@ from fedmeta.govern.rules import candidates, members, stake
 from fedmeta.govern.state.records import Candidate, Fault, Recipe, Round, Term, Unbonding
 from fedmeta.govern.views.invariants import supply_parts
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import (
+from fedmeta.govern.wire.round_events import (
     ContributorPaid,
     DutyDone,
     DutyMissed,

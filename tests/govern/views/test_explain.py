@@ -13,7 +13,7 @@ from fedmeta.govern.views.explain import explain
 from fedmeta.govern.views.explanation import WHYS, mixed
 from fedmeta.govern.views.holdings import holdings
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import SuperNodePaid
+from fedmeta.govern.wire.round_events import SuperNodePaid
 from tests.govern.engines.story import LIE
 from tests.govern.playing import CONTRIBUTORS, RECIPE, TIME, Play
 

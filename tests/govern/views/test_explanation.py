@@ -20,7 +20,7 @@ from fedmeta.govern.rules.rewards import lower_median
 from fedmeta.govern.state.parameters import MILLION, TABLE
 from fedmeta.govern.state.records import Candidate, Delegation, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import ContributorPaid, PoolReturned, SuperNodePaid
+from fedmeta.govern.wire.round_events import ContributorPaid, PoolReturned, SuperNodePaid
 from tests.govern.playing import MODEL, RECIPE, Play, key
 from tests.govern.small import settle_all
 

@@ -14,7 +14,8 @@ from fedmeta.govern.state.snapshot import Manifest, MemorySnapshotStore, Restore
 from fedmeta.govern.state.state import Change, State
 from fedmeta.govern.views import queries
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import Event, TransactionRefused
+from fedmeta.govern.wire.event import Event
+from fedmeta.govern.wire.events import TransactionRefused
 from fedmeta.govern.wire.layout import LAYOUTS
 from fedmeta.govern.wire.merkle import Proof
 from fedmeta.govern.wire.signatures import digest

@@ -11,7 +11,8 @@ from fedmeta.govern.state.records import Chain
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.events import BlockEnding, Event, ProtocolChanged, TransactionApplied, TransactionRefused
+from fedmeta.govern.wire.event import Event
+from fedmeta.govern.wire.events import BlockEnding, ProtocolChanged, TransactionApplied, TransactionRefused
 from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.signatures import digest, verify
 

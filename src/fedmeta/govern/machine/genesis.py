@@ -6,7 +6,7 @@ from typing import Any
 
 from fedmeta.govern.errors import BadSignature, InvalidGenesis, Malformed, OlderProtocol, Refused
 from fedmeta.govern.machine.execute import PROTOCOL, Execution
-from fedmeta.govern.rules import election, members, registrations, stake
+from fedmeta.govern.rules import candidates, election, members, registrations, stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import check_parameters
 from fedmeta.govern.state.records import Candidate, Chain, Recipe
@@ -292,25 +292,7 @@ def _stand(context: Context, one: FirstCandidate) -> None:
     cap = context.parameters.commission_cap
     if one.commission > cap:
         raise Refused("commission-cap", f"the commission of {one.member} is {one.commission} ppm: at most {cap}")
-    context.draft.put(
-        Candidate(
-            member=one.member,
-            organisation=member.organisation,
-            active=True,
-            registered=0,
-            commission=one.commission,
-            commission_time=context.time,
-            tokens=0,
-            shares=0,
-            reward_index=0,
-            outstanding=0,
-            jailed=False,
-            jailed_until=0,
-            absent=False,
-            tombstoned=False,
-            window=0,
-        )
-    )
+    context.draft.put(candidates.new(context, member, one.commission))
     context.emit(CandidateRegistered(one.member, member.organisation, one.commission))
     _stake(context, one.member, one.member, one.stake)
 

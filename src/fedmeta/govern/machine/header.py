@@ -6,7 +6,7 @@ from typing import Any
 
 from fedmeta.govern.errors import Malformed, ProofError
 from fedmeta.govern.wire import codec, merkle
-from fedmeta.govern.wire.events import Event, encode_event
+from fedmeta.govern.wire.event import Event, encode_event
 from fedmeta.govern.wire.schema import MAX_COUNT
 from fedmeta.govern.wire.signatures import Key, digest, verify
 

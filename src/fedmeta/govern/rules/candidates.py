@@ -3,7 +3,7 @@
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules import election, stake
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.records import Candidate
+from fedmeta.govern.state.records import Candidate, Member
 from fedmeta.govern.wire.events import (
     CandidateJailed,
     CandidateRegistered,
@@ -25,23 +25,7 @@ def register(context: Context, name: str, body: Register) -> None:
     before = context.draft.get(Candidate, name)
     if before is None:
         _check_cap(context, body.commission)
-        candidate = Candidate(
-            member=name,
-            organisation=member.organisation,
-            active=True,
-            registered=context.height,
-            commission=body.commission,
-            commission_time=context.time,
-            tokens=0,
-            shares=0,
-            reward_index=0,
-            outstanding=0,
-            jailed=False,
-            jailed_until=0,
-            absent=False,
-            tombstoned=False,
-            window=0,
-        )
+        candidate = new(context, member, body.commission)
     else:
         if before.tombstoned:
             raise Refused("tombstoned", f"{name} is barred for good")
@@ -50,6 +34,27 @@ def register(context: Context, name: str, body: Register) -> None:
         candidate = replace(_with_commission(context, before, body.commission), active=True, registered=context.height)
     context.draft.put(candidate)
     context.emit(CandidateRegistered(name, candidate.organisation, candidate.commission))
+
+
+def new(context: Context, member: Member, commission: int) -> Candidate:
+    """Return a member as a candidate with an empty pool, which registers with this block."""
+    return Candidate(
+        member=member.name,
+        organisation=member.organisation,
+        active=True,
+        registered=context.height,
+        commission=commission,
+        commission_time=context.time,
+        tokens=0,
+        shares=0,
+        reward_index=0,
+        outstanding=0,
+        jailed=False,
+        jailed_until=0,
+        absent=False,
+        tombstoned=False,
+        window=0,
+    )
 
 
 def set_commission(context: Context, name: str, body: SetCommission) -> None:

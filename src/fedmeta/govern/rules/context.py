@@ -6,7 +6,7 @@ from fedmeta.govern.errors import Refused
 from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.state.records import Candidate, Chain, Member, Term
 from fedmeta.govern.state.state import Draft, State
-from fedmeta.govern.wire.events import Event
+from fedmeta.govern.wire.event import Event
 from fedmeta.govern.wire.layout import replace
 
 

@@ -10,8 +10,9 @@ from fedmeta.govern.rules.slashing import cut_stake, give_back
 from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Candidate, Fault, KeyOwner, Term
 from fedmeta.govern.wire.block import DoubleSignature
-from fedmeta.govern.wire.events import DutyDone, DutyMissed, FaultProven, SlashAnnulled
+from fedmeta.govern.wire.events import SlashAnnulled
 from fedmeta.govern.wire.layout import replace
+from fedmeta.govern.wire.round_events import DutyDone, DutyMissed, FaultProven
 
 
 @dataclass(frozen=True, slots=True)

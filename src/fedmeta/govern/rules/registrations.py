@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.records import Recipe, Registration, Round
-from fedmeta.govern.wire.events import RecipeJoined, RecipeLeft
 from fedmeta.govern.wire.layout import replace
+from fedmeta.govern.wire.round_events import RecipeJoined, RecipeLeft
 from fedmeta.govern.wire.transactions import JoinRecipe, LeaveRecipe
 
 MOST_MISSES = 7

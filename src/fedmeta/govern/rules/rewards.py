@@ -13,8 +13,8 @@ from fedmeta.govern.rules import stake
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Attestation, Round, Update
-from fedmeta.govern.wire.events import ContributorPaid, PoolReturned, PoolShared, SuperNodePaid
 from fedmeta.govern.wire.parts import Seat
+from fedmeta.govern.wire.round_events import ContributorPaid, PoolReturned, PoolShared, SuperNodePaid
 
 
 def pay(context: Context, round: Round) -> int:

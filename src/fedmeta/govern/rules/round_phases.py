@@ -8,9 +8,9 @@ from fedmeta.govern.rules import registrations
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import ATTEMPTS, LONGEST_STRETCH, PHASES, shortest_window, windows
 from fedmeta.govern.state.records import Attestation, Hold, Recipe, Registration, Round, Term, Update
-from fedmeta.govern.wire.events import AttemptFailed, PhaseBegan, RoundScheduled, RoundSettled, UpdateCarried
 from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.parts import Place, Window
+from fedmeta.govern.wire.round_events import AttemptFailed, PhaseBegan, RoundScheduled, RoundSettled, UpdateCarried
 
 
 def live(context: Context) -> Round | None:

@@ -14,7 +14,9 @@ from fedmeta.govern.rules.settlement import conclude, miss
 from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Attestation, Hold, Round, Seal, Update
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.events import (
+from fedmeta.govern.wire.layout import replace
+from fedmeta.govern.wire.parts import Seat
+from fedmeta.govern.wire.round_events import (
     AttestationCommitted,
     AttestationRevealed,
     HeaderSealed,
@@ -22,8 +24,6 @@ from fedmeta.govern.wire.events import (
     UpdatesHeld,
     UpdatesIncluded,
 )
-from fedmeta.govern.wire.layout import replace
-from fedmeta.govern.wire.parts import Seat
 
 __all__ = ["attest", "commit_update", "end_block", "hold", "reveal", "schedule", "seal"]
 

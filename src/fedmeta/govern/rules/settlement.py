@@ -7,8 +7,8 @@ from fedmeta.govern.rules import faults, rewards
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.round_phases import close, is_quorum, power
 from fedmeta.govern.state.records import Attestation, Recipe, Round
-from fedmeta.govern.wire.events import ModelAdvanced, RoundFinal
 from fedmeta.govern.wire.layout import replace
+from fedmeta.govern.wire.round_events import ModelAdvanced, RoundFinal
 
 
 def conclude(context: Context, round: Round) -> bool:

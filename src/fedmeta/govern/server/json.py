@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from fedmeta.govern.wire.events import Event
+from fedmeta.govern.wire.event import Event
 
 
 def json_form(value: Any) -> Any:

@@ -1,0 +1,29 @@
+"""What an event is: a frozen dataclass with a kind; an engine stores those of each block."""
+
+from dataclasses import fields
+from typing import Any
+
+from fedmeta.govern.wire.layout import plain
+
+EVENTS: dict[str, type] = {}
+"""Kind to class, in the order of the documentation."""
+
+
+class Event:
+    """The base of all events; `kind` is the class's name in lower case with hyphens."""
+
+    __slots__ = ()
+    kind: str = ""
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = "".join(f"-{one.lower()}" if one.isupper() else one for one in cls.__name__).removeprefix("-")
+        EVENTS[cls.kind] = cls
+
+    def fields(self) -> dict[str, Any]:
+        """Return the event's fields, nested parts as maps: what is encoded and shown."""
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
+
+
+def encode_event(event: Event) -> list[Any]:
+    """Return an event in the form that is hashed and stored: its kind and its fields."""
+    return [event.kind, event.fields()]

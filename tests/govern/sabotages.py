@@ -1067,6 +1067,13 @@ MUTANTS = (
     ),
     mutant(
         "rules/registrations.py",
+        "[*good[:first], *others[:1], *good[first:], *others[1:]]",
+        "[*good, *others]",
+        "who was not in a round once never is again",
+        REGISTRATIONS,
+    ),
+    mutant(
+        "rules/registrations.py",
         "if one.until <= context.chain.round",
         "if True",
         "who was left out makes the others wait again",
@@ -1108,26 +1115,26 @@ MUTANTS = (
         REGISTRATIONS,
     ),
     mutant(
-        "rules/registrations.py", "ready[: parameters.cohort_size]", "ready", "a cohort has no bound", REGISTRATIONS
+        "rules/registrations.py", "order[: parameters.cohort_size]", "order", "a cohort has no bound", REGISTRATIONS
     ),
     mutant(
         "rules/registrations.py",
-        "registration.misses, registration.waiting, registration.turn, registration.organisation",
-        "registration.misses, registration.waiting, 0, registration.organisation",
+        "registration.waiting, registration.turn, registration.organisation",
+        "registration.waiting, 0, registration.organisation",
         "who is first by name is in more rounds",
         REGISTRATIONS,
     ),
     mutant(
         "rules/registrations.py",
-        "registration.misses, registration.waiting, registration.turn, registration.organisation",
-        "registration.misses, 0, 0, registration.organisation",
+        "registration.waiting, registration.turn, registration.organisation",
+        "0, 0, registration.organisation",
         "the same are in every round",
         REGISTRATIONS,
     ),
     mutant(
         "rules/registrations.py",
-        "return registration.misses, registration",
-        "return 0, registration",
+        "[one for one in ready if not one.misses], [one for one in ready if one.misses]",
+        "ready, []",
         "those that never deliver come before those that do",
         REGISTRATIONS,
     ),

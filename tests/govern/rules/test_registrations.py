@@ -217,6 +217,16 @@ def test_one_update_that_is_in_makes_up_for_all_that_were_not():
     assert (record(play, "joy").misses, record(play, "joy").until) == (1, 5)
 
 
+def test_who_was_not_in_a_round_once_is_in_one_again_however_many_others_wait():
+    play = Play(members=NINE, contributors=NINE, cohort_size=4, term_length=2_000, unbonding_blocks=5_440)
+    play.round(idle=["m0"])
+    play.must(("m0", tx.JoinRecipe(RECIPE)))
+    for _ in range(2):
+        play.round()
+    assert ["m0" in one for one in cohorts(play)][:3] == [True, False, True]
+    assert record(play, "m0").misses == 0
+
+
 def test_no_more_than_64_rounds_are_sat_out():
     play = Play()
     play.to_commit()
@@ -285,13 +295,18 @@ def test_everyone_has_its_turn_as_often_as_everyone_else_whatever_its_name(count
 
 
 def by_hand(registered, size, smallest, height, latest):
-    """Take a cohort as the rules say it, by sorting names."""
+    """Take a cohort as the rules say it, one place after another."""
     able = sorted((one for one in registered if one.active and one.waiting < height), key=lambda one: one.organisation)
     able.sort(key=lambda one: one.turn)
     able.sort(key=lambda one: one.waiting)
     ready = [one for one in able if one.until < latest + 1]
-    late = [one for one in able if one.until >= latest + 1]
-    found = ready[:size]
+    good = [one for one in ready if one.misses == 0]
+    others = [one for one in ready if one.misses]
+    found = []
+    while len(found) < size and (good or others):
+        kept = others and not any(one.misses for one in found) and len(found) >= max(smallest, size - 1)
+        found.append((others if kept or not good else good).pop(0))
+    late = sorted((one for one in able if one.until >= latest + 1), key=lambda one: one.misses > 0)
     while late and len(found) < smallest:
         found.append(late.pop(0))
     return found

@@ -72,9 +72,9 @@ def _end(context: Context, registration: Registration, reason: str) -> None:
 def cohort(context: Context, recipe: Recipe) -> list[Registration]:
     """Return who contributes to the next round of a recipe: those that have waited longest, then by organisation.
 
-    Who was in the last round that it had a place in comes before all that were not, however long they wait. They
-    registered before this height. Who sits rounds out is only taken where there would be too few without it: so to
-    commit and never deliver makes the others wait in fewer and fewer rounds.
+    They registered before this height. Who was not in the last round that it had a place in comes after all others, but
+    for one place of a cohort, which the longest waiting of them gets: so however many commit and never deliver, those
+    that do are soon together. Who sits rounds out is only taken where there would be too few without it.
     """
     parameters = context.parameters
     waiting = [
@@ -84,14 +84,17 @@ def cohort(context: Context, recipe: Recipe) -> list[Registration]:
     ]
     waiting.sort(key=place)
     ready = [one for one in waiting if one.until <= context.chain.round]
-    late = [one for one in waiting if one not in ready]
+    late = [one for one in waiting if one.until > context.chain.round]
+    good, others = [one for one in ready if not one.misses], [one for one in ready if one.misses]
+    first = max(parameters.smallest, parameters.cohort_size - 1)
+    order = [*good[:first], *others[:1], *good[first:], *others[1:]]
     missing = max(0, parameters.smallest - len(ready))
-    return [*ready[: parameters.cohort_size], *late[:missing]]
+    return [*order[: parameters.cohort_size], *late[:missing]]
 
 
-def place(registration: Registration) -> tuple[int, int, int, str]:
+def place(registration: Registration) -> tuple[bool, int, int, str]:
     """Return what the order of those that wait goes by."""
-    return registration.misses, registration.waiting, registration.turn, registration.organisation
+    return registration.misses > 0, registration.waiting, registration.turn, registration.organisation
 
 
 def wait_again(context: Context, cohort: Iterable[Registration]) -> None:

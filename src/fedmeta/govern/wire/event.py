@@ -1,9 +1,8 @@
 """What an event is: a frozen dataclass with a kind; an engine stores those of each block."""
 
-from dataclasses import fields
 from typing import Any
 
-from fedmeta.govern.wire.layout import plain
+from fedmeta.govern.wire.layout import field_names, plain
 
 EVENTS: dict[str, type] = {}
 """Kind to class, in the order of the documentation."""
@@ -21,7 +20,7 @@ class Event:
 
     def fields(self) -> dict[str, Any]:
         """Return the event's fields, nested parts as maps: what is encoded and shown."""
-        return {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
+        return {name: plain(getattr(self, name)) for name in field_names(type(self))}
 
 
 def encode_event(event: Event) -> list[Any]:

@@ -8,6 +8,7 @@ is a str, an int, a bool, bytes, a tuple of such, a `part`, or one of these or N
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -158,11 +159,19 @@ def decode_record(data: bytes) -> Any:
 
 def plain(value: Any) -> Any:
     """Return a record, a part or an event as a map of its fields, and what it holds likewise; tuples become lists."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, (tuple, list)):
         return [plain(one) for one in value]
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {name: plain(getattr(value, name)) for name in field_names(type(value))}
     return value
+
+
+@cache
+def field_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass, in their order."""
+    return tuple(field.name for field in fields(cls))
 
 
 def _fields_form(what: str, cls: type, names: tuple[str, ...], hints: dict[str, Any]) -> tuple[_Convert, _Convert]:

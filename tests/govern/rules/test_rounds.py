@@ -693,6 +693,7 @@ def test_a_commitment_is_carried_on_over_several_void_rounds_and_keeps_its_origi
 
 def test_a_void_round_of_a_model_that_was_replaced_meanwhile_exposes_nobody_to_the_new_one():
     play = reach(Play(), "deliver")
+    play.must(play.hold("ann"))
     play.by_hand(lambda now: now.draft.put(replace(now.draft.need(Recipe, RECIPE), model=LIE)))
     while not play.state.need(Round, 1).settled:
         play.wait()
@@ -728,6 +729,20 @@ def test_nothing_is_carried_over_from_a_final_round_to_whose_model_the_recipe_is
     play.to_commit()
     assert (play.latest.number, play.latest.model) == (2, MODEL)
     assert play.committed() == ()
+
+
+def test_of_several_models_only_the_commitments_of_the_present_one_stand():
+    play = Play(term_length=2_000, unbonding_blocks=5_440, contributors=("ann", "bob", "hal", "ivy"))
+    void(play)
+    decide(play, SET)
+    play.must(*((name, tx.JoinRecipe(RECIPE)) for name in ("ann", "bob", "hal")))
+    void(play)
+    again(play)
+    play.to_commit()
+    assert (play.latest.number, play.latest.model, play.latest.exposed) == (3, LIE, True)
+    assert "ivy" in [one.member for one in play.latest.cohort]
+    origins = {one.member: one.origin for one in play.state.where(Update, "round", 3)}
+    assert origins == {"ann": 2, "bob": 2, "hal": 2}
 
 
 def test_nothing_is_carried_over_to_another_model():

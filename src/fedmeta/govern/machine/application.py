@@ -86,8 +86,6 @@ class Application:
         self._state = state.fold()
         self._shelf = MemorySnapshotStore() if shelf is None else shelf
         self._pending: Context | None = None
-        self._taken: list[bytes] = []
-        """What has passed `check_tx` since the last commit, in this order: `_pending` has executed it."""
         self._executed: _Executed | None = None
         self._restore: Restore | None = None
 
@@ -128,28 +126,19 @@ class Application:
         commit. So the next one of a member carries the next number, and may need what the one before does; and what a
         rule refuses now is refused, also if a later block might have taken it.
         """
-        try:
-            pending = self._pending or self._begin()
-        except WrongProtocol as error:
-            return Refused("wrong-protocol", str(error))
-        refusal = attempt(pending, len(self._taken), raw)
-        if refusal is None:
-            self._taken.append(raw)
-        else:
-            pending.events.pop()
+        if self._pending is None:
+            try:
+                self._pending = begin(self._state, Block(self.height + 1, self.chain.time))
+            except WrongProtocol as error:
+                return Refused("wrong-protocol", str(error))
+        refusal = attempt(self._pending, 0, raw)
+        # Nobody is told what has not happened yet.
+        self._pending.events.clear()
         return refusal
-
-    def _begin(self) -> Context:
-        """Return the context of the next block, with what has been taken executed."""
-        context = begin(self._state, Block(self.height + 1, self.chain.time))
-        for index, raw in enumerate(self._taken):
-            attempt(context, index, raw)
-        self._pending = context
-        return context
 
     def recheck(self, raws: Iterable[bytes]) -> dict[bytes, Refused]:
         """Count only these as pending, if they still pass, in this order; return the refusals by digest."""
-        self._pending, self._taken = None, []
+        self._pending = None
         found = ((raw, self.check_tx(raw)) for raw in raws)
         return {digest(raw): refusal for raw, refusal in found if refusal is not None}
 
@@ -159,17 +148,9 @@ class Application:
         Raises:
             InvalidBlock: the height is not the next one, or the time goes back.
         """
-        room = self._state.need(Parameters).max_block_bytes
-        room = room if max_bytes is None else min(room, max_bytes)
-        if self._is_executed(raws, room):
-            # The pool's check has executed just this, and nothing in it depends on the time.
-            begin(self._state, Block(height, time))
-            context, self._pending = self._pending, None
-            assert context is not None
-            context.move(time)
-            self._end(Block(height, time, tuple(raws)), context)
-            return Prepared(tuple(raws), {})
         context = begin(self._state, Block(height, time))
+        room = context.parameters.max_block_bytes
+        room = room if max_bytes is None else min(room, max_bytes)
         chosen: list[bytes] = []
         refused: dict[bytes, Refused] = {}
         for raw in sorted(raws, key=lambda one: not is_of_round(one)):
@@ -184,13 +165,6 @@ class Application:
                 refused.setdefault(digest(raw), refusal)
         self._end(Block(height, time, tuple(chosen)), context)
         return Prepared(tuple(chosen), refused)
-
-    def _is_executed(self, raws: Sequence[bytes], room: int) -> bool:
-        """Return whether the pending context is that of a block of just these, whatever its time."""
-        if self._pending is None or self._pending.time_read or list(raws) != self._taken:
-            return False
-        order = [is_of_round(raw) for raw in raws]
-        return bool(raws) and sum(map(len, raws)) <= room and order == sorted(order, reverse=True)
 
     def process(self, block: Block) -> bool:
         """Return whether a block that another proposes is one that `prepare` could have made."""
@@ -280,7 +254,6 @@ class Application:
     def _become(self, state: State) -> None:
         self._state = state
         self._pending = self._executed = None
-        self._taken = []
 
     def _execute(self, block: Block) -> _Executed:
         if self._executed is None or self._executed.block != block:

@@ -16,16 +16,8 @@ class Context:
     def __init__(self, state: State, height: int, time: int):
         self.draft: Draft = state.draft()
         self.height = height
-        self._time = time
-        self.time_read = False
-        """Whether anything has asked for the time: what has not is the same at any."""
+        self.time = time
         self.events: list[Event] = []
-
-    @property
-    def time(self) -> int:
-        """The block's time, in milliseconds since 1970."""
-        self.time_read = True
-        return self._time
 
     @property
     def chain(self) -> Chain:
@@ -47,11 +39,6 @@ class Context:
     def term(self) -> Term:
         """The present term."""
         return self.draft.need(Term, self.chain.term)
-
-    def move(self, time: int) -> None:
-        """Let the block have another time; nothing may have asked for it yet."""
-        self._time = time
-        self.change_chain(time=time)
 
     def emit(self, event: Event) -> None:
         """Say that something changed."""

@@ -176,7 +176,6 @@ class AnnulSlash(Action):
 
     def carry_out(self, context: Context, proposal: int) -> None:
         """Give back what was slashed."""
-        self.check(context)
         faults.annul(context, self.fault, proposal)
 
 

@@ -84,14 +84,13 @@ def redelegate(context: Context, name: str, body: Redelegate) -> None:
     """Move stake to another candidate at once; it answers for the old one until the unbonding period is over."""
     if body.source == body.destination:
         raise Refused("not-allowed", f"the stake is with {body.source!r} already")
-    for entry in context.draft.where(Redelegation, "member", name):
+    for entry in _check_entries(context, name):
         if entry.destination == body.source:
             raise Refused(
                 "redelegation-hop",
                 f"stake moved from {entry.source} to {entry.destination} at height {entry.created}: "
                 f"it can move on after height {entry.completes}",
             )
-    _check_entries(context, name)
     source_shares, source_held = withdraw(context, name, body.source, body.amount)
     shares, held = enter(context, name, body.destination, body.amount)
     completes, completes_time = _completes(context)
@@ -235,11 +234,13 @@ def _wait(context: Context, entry: Unbonding | Redelegation, candidate: str) -> 
     return height + 1 if draft.need(Term, latest.term).snapshot < entry.created else 0
 
 
-def _check_entries(context: Context, name: str) -> None:
-    here = context.draft.where(Unbonding, "member", name), context.draft.where(Redelegation, "member", name)
-    count, most = sum(map(len, here)), context.parameters.max_unbonding
+def _check_entries(context: Context, name: str) -> list[Redelegation]:
+    """Return what a member has moved and that still answers; refuses if there is no place for more that leaves."""
+    moved = context.draft.where(Redelegation, "member", name)
+    count, most = len(context.draft.where(Unbonding, "member", name)) + len(moved), context.parameters.max_unbonding
     if count >= most:
         raise Refused("limit-reached", f"{name} has {count} unbonding and redelegation entries: at most {most}")
+    return moved
 
 
 def enter(context: Context, name: str, candidate_name: str, amount: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ once the record is gone. A new record takes the smallest vacant slot. A block's 
 records after, both in the order of (kind, key), so that the order of writes within a block leaves no trace.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, TypeVar
@@ -166,13 +166,15 @@ class State:
 
     def _find(self, cls: type, key: tuple) -> tuple[Any, int]:
         """Return the record of a class with a key and its slot, or (None, -1)."""
-        self._check()
+        base = self._base
+        if self._version != base.version:
+            self._check()
         touched = self._touched.get(cls)
-        if touched is not None and (found := touched.get(key)) is not None:
+        if touched and (found := touched.get(key)) is not None:
             return found
-        slot = self._base.at.get(cls, {}).get(key)
-        if slot is not None:
-            return self._base.entries[slot], slot
+        at = base.at.get(cls)
+        if at is not None and (slot := at.get(key)) is not None:
+            return base.entries[slot], slot
         due = layout(cls)
         if len(key) != len(due.key):
             raise StateError(f"the key of a {due.kind} is ({', '.join(due.key)}), not {key}")
@@ -197,7 +199,8 @@ class State:
         self._check()
         if field not in layout(cls).index:
             raise StateError(f"{layout(cls).kind} records cannot be searched by {field!r}: it is not an index field")
-        found = dict(self._base.index.get((cls, field), {}).get(value, ()))
+        index = self._base.index.get((cls, field))
+        found = dict(index[value]) if index and value in index else {}
         touched = self._touched.get(cls)
         if touched:
             hints = self._hints.get((cls, field))
@@ -229,13 +232,13 @@ class Draft:
     def get(self, cls: type[R], *key: Any) -> R | None:
         """Return the record of a class with a key, or None."""
         written = self._written.get(cls)
-        if written is not None and (found := written.get(key, _ABSENT)) is not _ABSENT:
-            return found
-        return self._state.get(cls, *key)
+        found = _ABSENT if written is None else written.get(key, _ABSENT)
+        return self._state._find(cls, key)[0] if found is _ABSENT else found
 
     def need(self, cls: type[R], *key: Any) -> R:
         """Return the record of a class with a key; raises `StateError` if there is none."""
-        return _present(self.get(cls, *key), cls, key)
+        found = self.get(cls, *key)
+        return _present(found, cls, key) if found is None else found
 
     def all(self, cls: type[R]) -> list[R]:
         """Return all records of a class, by key."""
@@ -244,7 +247,9 @@ class Draft:
     def where(self, cls: type[R], field: str, value: Any) -> list[R]:
         """Return the records of a class whose field has a value, by key; the field must be among the `index` fields."""
         keys = self._state._candidates(cls, field, value)
-        keys.update(self._hints.get((cls, field), {}).get(value, ()))
+        hints = self._hints.get((cls, field))
+        if hints and value in hints:
+            keys.update(hints[value])
         return _matching(self, cls, field, value, keys)
 
     def count(self, cls: type) -> int:
@@ -256,22 +261,33 @@ class Draft:
         cls = type(record)
         due = layout(cls)
         key = due.key_of(record)
-        before = self.get(cls, *key)
-        if before == record:
-            return
+        written = self._written.get(cls)
+        if written is None:
+            written = self._written[cls] = {}
+        earlier = written.get(key, _ABSENT)
+        before = self._state._find(cls, key)[0] if earlier is _ABSENT else earlier
         hints = []
         for field in due.index:
             value = getattr(record, field)
+            if before is not None and getattr(before, field) == value:
+                continue
             keys = self._hints.setdefault((cls, field), {}).setdefault(value, {})
             if key not in keys:
                 keys[key] = None
                 hints.append((field, value))
-        self._write(cls, key, record, int(before is None), hints)
+        more = int(before is None)
+        self._log.append((cls, key, earlier, more, hints))
+        if more:
+            self._counts[cls] = self._counts.get(cls, 0) + 1
+        written[key] = record
 
     def delete(self, cls: type, *key: Any) -> None:
         """Delete the record of a class with a key; raises `StateError` if there is none."""
         self.need(cls, *key)
-        self._write(cls, key, None, -1, [])
+        written = self._written.setdefault(cls, {})
+        self._log.append((cls, key, written.get(key, _ABSENT), -1, []))
+        self._counts[cls] = self._counts.get(cls, 0) - 1
+        written[key] = None
 
     def mark(self) -> int:
         """Return a mark to which `undo` can go back."""
@@ -283,7 +299,8 @@ class Draft:
             raise StateError(f"no mark {mark} to go back to: the draft is at {len(self._log)}")
         while len(self._log) > mark:
             cls, key, before, more, hints = self._log.pop()
-            self._counts[cls] -= more
+            if more:
+                self._counts[cls] -= more
             for field, value in hints:
                 buckets = self._hints[cls, field]
                 del buckets[value][key]
@@ -336,12 +353,6 @@ class Draft:
         view = state._view.replace(leaves, size)
         return State(state._base, view, touched, counts, changes, vacant.taken, tuple(sorted(vacant.added)))
 
-    def _write(self, cls: type, key: tuple, record: Any, more: int, hints: list[tuple[str, Any]]) -> None:
-        written = self._written.setdefault(cls, {})
-        self._log.append((cls, key, written.get(key, _ABSENT), more, hints))
-        self._counts[cls] = self._counts.get(cls, 0) + more
-        written[key] = record
-
 
 class _Vacant:
     """The vacant slots: those of the base from the cursor `taken` on, and the heap `added` of later ones."""
@@ -372,6 +383,6 @@ def _present(found: R | None, cls: type, key: tuple) -> R:
     return found
 
 
-def _matching(source: State | Draft, cls: type[R], field: str, value: Any, keys: Iterable[tuple]) -> list[R]:
-    found = [source.get(cls, *key) for key in sorted(keys)]
+def _matching(source: State | Draft, cls: type[R], field: str, value: Any, keys: Collection[tuple]) -> list[R]:
+    found = [source.get(cls, *key) for key in sorted(keys)] if keys else []
     return [record for record in found if record is not None and getattr(record, field) == value]

@@ -1,0 +1,1 @@
+"""A member's process: it trains on data that never leave, and answers for its promises on the ledger."""

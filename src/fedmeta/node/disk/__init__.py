@@ -1,0 +1,1 @@
+"""What a node keeps: its promises in a journal, and blobs under a quota."""

@@ -1,0 +1,1 @@
+"""The gate, the core and the trainer as processes of their own."""

@@ -1,0 +1,1 @@
+"""A federation of nodes in one process, under a clock and a network that follow a seed."""

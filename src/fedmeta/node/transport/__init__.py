@@ -1,0 +1,1 @@
+"""How nodes reach one another: TLS, signed requests, and the gate that listens."""

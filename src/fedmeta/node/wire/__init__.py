@@ -1,0 +1,1 @@
+"""What nodes send to one another: blobs in chunks, sealed, and signed requests."""

@@ -13,6 +13,8 @@ Key = tuple
 
 NEVER = 1 << 62
 
+NO_LIMITS = Limits()
+
 
 @dataclass(frozen=True, slots=True)
 class Busy:
@@ -49,7 +51,7 @@ class Memory:
     """Of the last action."""
     now: int = 0
     view: View | None = None
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     approvals: Mapping[bytes, Approval] = field(default_factory=dict)
     own: Mapping[int, UpdatePromise] = field(default_factory=dict)
     """The update that was promised in each round."""

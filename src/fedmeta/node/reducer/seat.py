@@ -100,7 +100,9 @@ def _compute(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Du
         )
         yield ("attest", number, round.attempt), Submit(tx.Attest(number, round.attempt, digest))
     elif computed is not None and computed.differed:
-        text = f"round {number} was computed twice, with two results: nothing is said of it; look at this machine's memory"
+        text = (
+            f"round {number} was computed twice, with two results: nothing is said of it; look at this machine's memory"
+        )
         yield ("differed", number, round.attempt), Tell(text, alarm=True)
     elif computed is not None and computed.times >= TWICE:
         yield ("promise-result", number, round.attempt), Append(computed.promise)
@@ -136,13 +138,14 @@ def _reveal(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Dut
         return
     against = {name for name, one in view.attestations.items() if one.revealed and one.result != promise.result}
     computed = memory.computed.get(key)
-    if against and (computed is None or computed.times <= TWICE) and not (computed and computed.differed):
+    differed, times = (computed.differed, computed.times) if computed else (False, TWICE)
+    can_compute = round.model in memory.models and all(memory.holds(one) for one in round.members)
+    if against and times <= TWICE and not differed and can_compute:
         # Somebody is wrong: what is on the disk is read and computed once more before anything is opened.
-        if round.model in memory.models and all(memory.holds(one) for one in round.members):
-            yield _aggregate(view, round, TWICE)
-            return
-    if (computed and computed.differed) or view.power_of(against) * 3 > view.power:
-        text = f"others have opened another result of round {number}: this one is withheld; look at this machine's memory"
+        yield _aggregate(view, round, TWICE)
+        return
+    if differed or view.power_of(against) * 3 > view.power:
+        text = f"others have opened another result of round {number}: it is withheld here; check this machine's memory"
         yield ("contradicted", number, round.attempt), Tell(text, alarm=True)
         return
     yield (

@@ -110,11 +110,12 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         me: The member's name.
         header_hash: Gives the hash of a block's header, by height.
     """
-    chain, round = state.need(Chain), None
+    chain = state.need(Chain)
     round = state.get(Round, chain.round)
     own = state.get(Member, me)
     number = round.number if round else 0
     due = window(round) if round and not round.settled else None
+    organisation = own.organisation if own and own.active else ""
     term = state.need(Term, chain.term)
     seats = (*term.seats, *(round.seats if round else ()))
     return View(
@@ -122,7 +123,7 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         height=chain.height,
         time=chain.time,
         me=me,
-        organisation=own.organisation if own and own.active else "",
+        organisation=organisation,
         round=round,
         closes=round.opened + due.blocks if round and due else 0,
         closing=header_hash(round.committed) if round and round.committed else b"",
@@ -132,7 +133,7 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         attestations={one.candidate: one for one in state.where(Attestation, "round", number)},
         recipes={one.digest: one for one in state.all(Recipe)},
         registrations={
-            one.recipe: one for one in state.all(Registration) if own is not None and one.organisation == own.organisation
+            one.recipe: one for one in state.all(Registration) if own and one.organisation == own.organisation
         },
         peers={one.name: _peer(one, chain.height + 1) for one in state.all(Member) if one.active},
         seated=frozenset(seat.candidate for seat in seats),

@@ -1,6 +1,7 @@
 """The disk of a simulated member: what is flushed outlasts a crash, and it can fail in the ways of real ones."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed
 from fedmeta.node.reducer.promises import Promise, decode, encode
@@ -27,7 +28,7 @@ class SimulatedDisk:
 
     def promises(self) -> tuple[Promise, ...]:
         """Return what has been promised."""
-        return tuple(decode(one) for one in self.journal)
+        return tuple(map(_decoded, self.journal))
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
@@ -54,3 +55,6 @@ class SimulatedDisk:
         """Lose everything."""
         self.journal.clear()
         self.files.clear()
+
+
+_decoded = lru_cache(maxsize=1 << 14)(decode)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
 from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed, MessageRefused
-from fedmeta.node.reducer import Memory, View, look, step
+from fedmeta.node.reducer import Memory, View, learn, look, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -36,13 +36,11 @@ from fedmeta.node.reducer.events import (
     Start,
     Tick,
 )
+from fedmeta.node.reducer.memory import NO_LIMITS
 from fedmeta.node.reducer.promises import Silence, Started
 from fedmeta.node.simulated.disk import SimulatedDisk
 from fedmeta.node.simulated.ledger import RECIPE, key_of
 from fedmeta.node.wire.chunks import Blob
-
-if TYPE_CHECKING:
-    from fedmeta.node.simulated.world import World
 
 SILENCE = 40
 """Blocks of silence after a machine was lost: longer than a transaction can be under way."""
@@ -74,10 +72,11 @@ class Parcel:
 class Host:
     """One member's machine. `bad` names how it breaks the protocol; the reducer itself is everywhere the same."""
 
-    world: "World"
+    world: Any
+    """The `World` that it is in."""
     name: str
     bad: frozenset[str] = frozenset()
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     disk: SimulatedDisk = field(default_factory=SimulatedDisk)
     gate: dict[tuple[int, str], Parcel] = field(default_factory=dict)
     """What was brought here: the gate goes on while the core is down."""
@@ -151,7 +150,8 @@ class Host:
         """Begin on a new machine: a new key fences the old one, and what was said is read from the ledger."""
         self.generation += 1
         self.disk.append(Silence(self.world.ledger.height + SILENCE))
-        body = tx.SetMachineKey(self.key.public, self.key.sign(tx.possession(self.world.ledger.genesis.digest, self.name, self.key.public)))
+        shown = self.key.sign(tx.possession(self.world.ledger.name, self.name, self.key.public))
+        body = tx.SetMachineKey(self.key.public, shown)
         self.world.by_account(self, body)
         self.begin()
 
@@ -166,7 +166,8 @@ class Host:
         """Let the reducer know, and do what it says."""
         if not self.running:
             return
-        self.memory, _ = step(self.memory, Tick(self.world.now)) if not isinstance(event, (Start, Tick)) else (self.memory, ())
+        if not isinstance(event, Start):
+            self.memory = learn(self.memory, Tick(self.world.now))
         self.memory, actions = step(self.memory, event)
         for action in actions:
             self.world.count(action)
@@ -251,7 +252,7 @@ class Host:
             self.world.by_account(self, body, answer)
             return
         self.world.said(self, body)
-        raw = tx.sign(self.key, self.world.ledger.genesis.digest, self.name, 0, body)
+        raw = tx.sign(self.key, self.world.ledger.name, self.name, 0, body)
         self.world.send_transaction(self, raw, answer)
 
     def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
@@ -294,10 +295,13 @@ class Host:
         try:
             parcel = Parcel.decode(self.disk.read(f"update/{duty.origin}/{self.name}"))
         except DiskError as error:
-            self.world.after(1, lambda: answer(error))
+            failure = error
+            self.world.after(1, lambda: answer(failure))
             return
         other = self.world.hosts[duty.seat]
-        self.world.transfer(self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer)
+        self.world.transfer(
+            self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
+        )
 
     def receive(self, round: int, member: str, parcel: Parcel) -> Any:
         """Take an update at the gate; the same one again is nothing new."""

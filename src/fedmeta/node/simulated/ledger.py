@@ -63,10 +63,13 @@ class SimulatedLedger:
     """Blocks in memory, one after another; what waits for a block is lost when it is stopped."""
 
     def __init__(self, genesis: Genesis):
-        self.genesis = genesis
+        self.name = genesis.digest
+        """The digest of the genesis."""
         self.engine = MemoryEngine(genesis, nodes=1)
         self.up = True
-        self.hashes: list[bytes] = [genesis.digest]
+        self.skew = 0
+        """Milliseconds by which the sequencer's clock is wrong."""
+        self.hashes: list[bytes] = [self.name]
         """The hash of each block's header, by height; that of the genesis is its digest."""
 
     @property
@@ -95,7 +98,7 @@ class SimulatedLedger:
         """Make a block if the sequencer is up, also an empty one: windows close by blocks."""
         if not self.up:
             return False
-        block = self.engine.produce(TIME + time, empty=True)
+        block = self.engine.produce(TIME + time + self.skew, empty=True)
         assert block is not None
         # What a header is a digest of, as far as a simulation needs it.
         self.hashes.append(digest(codec.encode([self.hashes[-1], block.height, block.time, self.engine.app_hash])))

@@ -4,7 +4,7 @@ import hashlib
 import random
 import struct
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fedmeta.node.errors import MessageRefused
 
@@ -14,6 +14,7 @@ NUMBERS = 8
 LARGEST = 1 << 20
 
 
+@runtime_checkable
 class Work(Protocol):
     """What is computed at a member's: the learning half, as bytes in and bytes out."""
 
@@ -59,7 +60,9 @@ class Numbers:
 
     def aggregate(self, model: bytes, messages: Sequence[bytes]) -> bytes:
         """Return the model plus the mean of the updates, rounded down."""
-        rows = [struct.unpack(f"<{NUMBERS}i", one) for one in sorted(messages, key=lambda m: hashlib.sha256(m).digest())]
+        rows = [
+            struct.unpack(f"<{NUMBERS}i", one) for one in sorted(messages, key=lambda m: hashlib.sha256(m).digest())
+        ]
         moved = [sum(column) // len(rows) for column in zip(*rows, strict=True)]
         there = struct.unpack(f"<{NUMBERS}q", model)
         return struct.pack(f"<{NUMBERS}q", *(a + b for a, b in zip(there, moved, strict=True)))

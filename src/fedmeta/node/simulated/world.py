@@ -25,7 +25,7 @@ from fedmeta.node.wire.chunks import Blob
 BLOCK = 1_000
 """Milliseconds from one block to the next."""
 
-TICK = 250
+TICK = 500
 """Milliseconds from one look at the clock to the next."""
 
 
@@ -90,7 +90,7 @@ class World:
         self._order += 1
         heapq.heappush(self._queue, (self.now + max(0, delay), self._order, what))
 
-    def run(self, until: Callable[[], bool], most: int = 3_600_000) -> bool:
+    def run(self, until: Callable[[], bool], most: int = 300_000) -> bool:
         """Let events happen until something holds, or until so many milliseconds have passed; return whether it did."""
         end = self.now + most
         while not until():
@@ -207,7 +207,7 @@ class World:
         member = self.ledger.state.get(Member, sender.name)
         assert member is not None
         key = key_of(sender.name)
-        raw = tx.sign(key, self.ledger.genesis.digest, sender.name, member.sequence, body)
+        raw = tx.sign(key, self.ledger.name, sender.name, member.sequence, body)
         self.send_transaction(sender, raw, answer)
 
     @property
@@ -223,13 +223,13 @@ class World:
         key: tuple
         match body:
             case tx.CommitUpdate():
-                key, word = ("commit", body.round), body.digest
+                key, word = ("commit", body.round, host.generation), body.digest
                 kept = any(isinstance(one, UpdatePromise) and one.round == body.round for one in promises)
             case tx.Seal():
-                key, word = ("seal", body.round), body.header
+                key, word = ("seal", body.round, host.generation), body.header
                 kept = SealPromise(body.round, body.header) in promises
             case tx.Attest():
-                key, word = ("attest", body.round, body.attempt), body.commitment
+                key, word = ("attest", body.round, body.attempt, host.generation), body.commitment
                 kept = any(
                     isinstance(one, ResultPromise) and (one.round, one.attempt) == (body.round, body.attempt)
                     for one in promises
@@ -276,9 +276,7 @@ class World:
                     continue
                 parcel = Parcel.decode(data)
                 update = self._commitment(round, member)
-                due = tx.update_digest(
-                    self.ledger.genesis.digest, update.origin, member, parcel.salt, Blob.of(parcel.content).id
-                )
+                due = tx.update_digest(self.ledger.name, update.origin, member, parcel.salt, Blob.of(parcel.content).id)
                 if due == update.digest:
                     try:
                         self.work.check(parcel.content)
@@ -307,4 +305,3 @@ class World:
         """The latest round."""
         rounds = self.ledger.state.all(Round)
         return rounds[-1] if rounds else None
-

@@ -241,7 +241,7 @@ class Host:
                 raise AssertionError(duty)
 
     def _submit(self, duty: Submit, answer: Callable[[Any], None]) -> None:
-        body = duty.body
+        body: Any = duty.body
         if "withhold" in self.bad and isinstance(body, tx.Reveal):
             return
         if "phantom" in self.bad and isinstance(body, tx.Hold):

@@ -220,22 +220,19 @@ class World:
     def said(self, host: Host, body: object) -> None:
         """Note what a member signs: of what there may be one, there is one, and it was promised on the disk before."""
         promises = host.disk.promises()
-        key: tuple
-        match body:
-            case tx.CommitUpdate():
-                key, word = ("commit", body.round, host.generation), body.digest
-                kept = any(isinstance(one, UpdatePromise) and one.round == body.round for one in promises)
-            case tx.Seal():
-                key, word = ("seal", body.round, host.generation), body.header
-                kept = SealPromise(body.round, body.header) in promises
-            case tx.Attest():
-                key, word = ("attest", body.round, body.attempt, host.generation), body.commitment
-                kept = any(
-                    isinstance(one, ResultPromise) and (one.round, one.attempt) == (body.round, body.attempt)
-                    for one in promises
-                )
-            case _:
-                return
+        found: Any = body
+        if isinstance(body, tx.CommitUpdate):
+            key, word = ("commit", found.round, host.generation), found.digest
+            kept = any(isinstance(one, UpdatePromise) and one.round == found.round for one in promises)
+        elif isinstance(body, tx.Seal):
+            key, word = ("seal", found.round, host.generation), found.header
+            kept = SealPromise(found.round, found.header) in promises
+        elif isinstance(body, tx.Attest):
+            key, word = ("attest", found.round, found.attempt, host.generation), found.commitment
+            at = found.round, found.attempt
+            kept = any(isinstance(one, ResultPromise) and (one.round, one.attempt) == at for one in promises)
+        else:
+            return
         if not kept:
             raise Violation(f"{host.name} says {body} and has not promised it on its disk")
         if host.said.setdefault(key, word) != word:

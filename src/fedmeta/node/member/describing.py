@@ -11,6 +11,7 @@ from fedmeta.data.schema import Schema
 from fedmeta.errors import UsageError
 from fedmeta.node.errors import ConfigError
 from fedmeta.runs.procedure import Procedure
+from fedmeta.transforms import Transform
 
 LARGEST = 1 << 24
 """Bytes that are read of a file with a procedure."""
@@ -82,12 +83,12 @@ def describe(procedure: Procedure) -> Described:
 
 
 def _names(parts: list[Any]) -> list[str]:
-    """Return the names of transforms and of those that they are made of."""
+    """Return the names of transforms and of those that they are made of; a chain is none of its own."""
     found = []
     for part in parts:
-        found.append(part.name)
-        inner = [value for value in vars(part).values() if hasattr(value, "encode") and hasattr(value, "body_like")]
-        found += _names(inner)
+        values = [one for value in vars(part).values() for one in (value if isinstance(value, tuple) else (value,))]
+        found += [] if part.name == "chain" else [part.name]
+        found += _names([value for value in values if isinstance(value, Transform)])
     return found
 
 

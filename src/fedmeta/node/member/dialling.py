@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 _LARGEST = 1 << 14
 
 
-def connect(host: str, port: int, proxy: str, timeout: float = 10) -> socket.socket:
+def connect(host: str, port: int, proxy: str, timeout: float = 10.0) -> socket.socket:
     """Return a TCP connection, through an `http://` proxy if one is given; raises `OSError`."""
     if not proxy:
         return socket.create_connection((host, port), timeout)
@@ -40,7 +40,7 @@ def connect(host: str, port: int, proxy: str, timeout: float = 10) -> socket.soc
     return made
 
 
-def shown_certificate(host: str, port: int, proxy: str, timeout: float = 10) -> bytes:
+def shown_certificate(host: str, port: int, proxy: str, timeout: float = 10.0) -> bytes:
     """Return the certificate that is shown over TLS, in DER, whoever has made it; raises `OSError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -62,7 +62,8 @@ class Policy:
         if missing:
             has = ", ".join(procedure.transforms) or "none"
             found.append(f"its updates are not treated by {', '.join(missing)}: its transforms are {has}")
-        behind = examples if procedure.most_examples is None else min(procedure.most_examples, examples or 10**18)
+        bounds = [bound for bound in (procedure.most_examples, examples) if bound is not None]
+        behind = min(bounds, default=None)
         if behind is not None and behind < self.smallest_examples:
             found.append(f"{behind:,} examples stand behind an update; smallest_examples is {self.smallest_examples:,}")
         return found

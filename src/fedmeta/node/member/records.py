@@ -17,7 +17,7 @@ class Records:
     """An append-only file of small records; several processes of one user may append to it.
 
     A line that a crash has cut off was acknowledged to nobody, and is dropped by the next append. Lines that were
-    changed or taken out are refused: the chain of hashes shows them, but for the last ones of a file cut short.
+    changed or taken out are refused: the chain of hashes shows them, but for the last line, and for a file cut short.
 
     Args:
         path: the file; the first append makes it, readable by its owner only.

@@ -135,8 +135,8 @@ class Setting:
     default: Any = None
     example: Any = None
     choices: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
 
     @property
     def name(self) -> str:
@@ -144,11 +144,11 @@ class Setting:
         return f"{self.section}.{self.key}" if self.section else self.key
 
     @property
-    def _low(self) -> float:
+    def _low(self) -> int | float:
         return -math.inf if self.low is None else self.low
 
     @property
-    def _high(self) -> float:
+    def _high(self) -> int | float:
         return math.inf if self.high is None else self.high
 
     def read(self, value: Any) -> Any:

@@ -5,7 +5,7 @@ import os
 import pwd
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,29 +95,35 @@ def check_walls(config: Config) -> Iterator[Check]:
         yield fails("walls: users", "[users] is set, and only root can start processes under other users", advice)
         return
     if config.listens:
-        yield _tried(config, gate_wall(config), [*data_of(config), *keys_of(config)])
+        yield from _tried(config, gate_wall(config), [*data_of(config), *keys_of(config)])
     # What lies in the node's folder is given to its user when the node starts.
     needs = [path for path in data_of(config) if not path.is_relative_to(config.folder)]
-    yield _tried(config, trainer_wall(config), keys_of(config), needs)
+    yield from _tried(config, trainer_wall(config), keys_of(config), needs)
 
 
-def _tried(config: Config, wall: Wall, closed: list[Path], needs: list[Path] | None = None) -> Check:
-    name, needs = f"walls: {wall.name}", needs or []
-    said = try_wall(wall, [*closed, *needs])
+def _tried(config: Config, wall: Wall, closed: list[Path], needs: Sequence[Path] = ()) -> Iterator[Check]:
+    """Start a process behind a wall, and check that it can open what it needs and nothing that is closed to it."""
+    name, python = f"walls: {wall.name}", Path(os.__file__)
+    said = try_wall(wall, [*closed, *needs, python])
     if isinstance(said, str):
-        return fails(name, said, "correct [users], or let Python be readable for them")
-    opened = {Path(path) for path in said["opened"]}
+        yield fails(name, said, "correct [users] in node.toml")
+        return
+    user, opened = said["user"], {Path(path) for path in said["opened"]}
     leaks = [str(path) for path in closed if path in opened]
-    if leaks:
-        found = f"{said['user']} can open {', '.join(leaks)}"
-        advice = "give each process a user of its own in [users] and start as root, or use a kernel with Landlock"
-        return fails(name, found, advice) if config.users.core else warning(name, found, advice)
     missing = [str(path) for path in needs if path not in opened]
-    if missing:
-        return fails(name, f"{said['user']} cannot open {', '.join(missing)}", f"let {said['user']} read it")
-    if not wall.network:
-        return ok(name, f"{said['user']} has no network, and cannot open the keys")
-    return ok(name, f"{said['user']} can open neither data nor keys")
+    if leaks:
+        found = f"{user} can open {', '.join(leaks)}"
+        advice = "give each process a user of its own in [users] and start as root, or use a kernel with Landlock"
+        yield fails(name, found, advice) if config.users.core else warning(name, found, advice)
+    elif missing:
+        yield fails(name, f"{user} cannot open {', '.join(missing)}", f"let {user} read it")
+    elif wall.network:
+        yield ok(name, f"{user} can open neither data nor keys")
+    else:
+        yield ok(name, f"{user} has no network, and cannot open the keys")
+    if python not in opened:
+        advice = "install it where every user can read it, or what is imported late is not found"
+        yield warning(f"Python for the {wall.name}", f"{user} cannot read {python.parent}", advice)
 
 
 def try_wall(wall: Wall, paths: list[Path]) -> dict[str, Any] | str:

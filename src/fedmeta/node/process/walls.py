@@ -6,8 +6,8 @@ can do.
 """
 
 import array
-import contextlib
 import ctypes
+import encodings.idna  # noqa: F401 (sockets look for it late, when Python's files may be out of reach)
 import errno
 import fcntl
 import importlib
@@ -219,9 +219,11 @@ def _leave_network(wall: Wall) -> None:
         raise WallError(
             f"{wall.name}: its network cannot be taken away ({why}): start the node as root, or allow user namespaces"
         )
-    for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with contextlib.suppress(FileNotFoundError):
+    try:
+        for file, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             Path(f"/proc/self/{file}").write_text(text)
+    except OSError as error:
+        raise WallError(f"{wall.name}: its user namespace cannot be set up: {error}") from error
 
 
 def _change_user(wall: Wall) -> None:

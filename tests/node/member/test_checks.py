@@ -128,28 +128,28 @@ def member(node, **changed):
 
 def test_the_members_keys_are_compared_with_the_ledger(node):
     config = configs.read(node.path)
-    one(checks_of_ledger.judge_member(config, [member(node)]), "machine key on the ledger", "ok")
+    one(checks_of_ledger.judge_member(config, member(node)), "machine key on the ledger", "ok")
     foreign = member(node, machine={"public": PUBLIC})
-    found = checks_of_ledger.judge_member(config, [foreign])
+    found = checks_of_ledger.judge_member(config, foreign)
     one(found, "machine key on the ledger", "fails", "members machine-key", "--as coast")
-    none = checks_of_ledger.judge_member(config, [member(node, machine=None)])
+    none = checks_of_ledger.judge_member(config, member(node, machine=None))
     one(none, "machine key on the ledger", "fails")
     (node.keys / "account.pem").write_bytes((node.keys / "machine.pem").read_bytes())
     account = configured(node.path, keys__account="keys/account.pem")
-    one(checks_of_ledger.judge_member(account, [member(node)]), "account key on the ledger", "fails", "right key")
+    one(checks_of_ledger.judge_member(account, member(node)), "account key on the ledger", "fails", "right key")
 
 
 def test_who_is_no_member_is_told(node):
     config = configs.read(node.path)
-    for members in ([], [member(node, active=False)], [member(node, name="north")]):
-        one(checks_of_ledger.judge_member(config, members), "member", "fails", "coast is no member")
+    for own in (None, member(node, active=False)):
+        one(checks_of_ledger.judge_member(config, own), "member", "fails", "coast is no member")
 
 
 def test_a_super_node_must_be_found_where_the_ledger_says(node):
     public = "https://coast.example:7979"
     config = configured(node.path, role="super", listen__address="0.0.0.0:7979", listen__public=public)
-    one(checks_of_ledger.judge_member(config, [member(node)]), "public address", "warning", public, "profile --address")
-    assert "public address" not in by_name(checks_of_ledger.judge_member(config, [member(node, address=public)]))
+    one(checks_of_ledger.judge_member(config, member(node)), "public address", "warning", public, "profile --address")
+    assert "public address" not in by_name(checks_of_ledger.judge_member(config, member(node, address=public)))
 
 
 A, B = bytes(32), b"\x01" * 32

@@ -141,8 +141,6 @@ def _list(known: "Approvals", as_json: bool) -> None:
     if as_json:
         show.write_json(rows)
     elif rows:
-        names = ("digest", "holds", "until", "note", "by", "time")
-        cells = [[show.Whole(row["digest"]), *(row[name] for name in names[1:])] for row in rows]
-        show.write(show.table("", names, cells))
+        show.write(*(show.facts("", {**row, "digest": show.Whole(row["digest"])}) for row in rows))
     else:
         show.write("no procedure was ever approved")

@@ -30,10 +30,12 @@ def check_ledger(config: Config) -> Iterator[Check]:
     try:
         with reaching.client(config, usable) as client:
             members = _all_members(client)
+            known = any(one["name"] == config.member for one in members)
+            own = client.query("member", name=config.member) if known else None
     except FedmetaError as error:
         yield fails("member", str(error), "ask who runs the ledger")
         return
-    yield from judge_member(config, members)
+    yield from judge_member(config, own)
     yield from check_peers(config, members)
 
 
@@ -71,15 +73,14 @@ def _all_members(client: Any) -> list[dict[str, Any]]:
             return found
 
 
-def judge_member(config: Config, members: list[dict[str, Any]]) -> Iterator[Check]:
-    """Check that the ledger knows the member, by the keys that lie here and the address that others shall find."""
-    own = next((one for one in members if one["name"] == config.member), None)
+def judge_member(config: Config, own: Mapping[str, Any] | None) -> Iterator[Check]:
+    """Check what the ledger knows of the member, None if nothing: its keys, and the address where others find it."""
     if own is None or not own["active"]:
         yield fails("member", f"{config.member} is no member of the ledger", "correct `member`, or ask to be admitted")
         return
     yield ok("member", f"{config.member} of {own['organisation']}")
     machine = (own.get("machine") or {}).get("public", "")
-    yield _key(config, "machine key on the ledger", config.keys.machine, machine or own["public"], "set-machine")
+    yield _key(config, "machine key on the ledger", config.keys.machine, machine or own["public"], config.member)
     if config.keys.account:
         yield _key(config, "account key on the ledger", config.keys.account, own["public"], "")
     if config.listens and own["address"] != config.listen.public:
@@ -87,7 +88,7 @@ def judge_member(config: Config, members: list[dict[str, Any]]) -> Iterator[Chec
         yield warning("public address", said, "fedmeta ledger members profile --address tells the ledger")
 
 
-def _key(config: Config, name: str, file: str, public: str, how: str) -> Check:
+def _key(config: Config, name: str, file: str, public: str, machine_of: str) -> Check:
     try:
         here = public_of(config.path(file).read_bytes())
     except OSError as error:
@@ -98,11 +99,11 @@ def _key(config: Config, name: str, file: str, public: str, how: str) -> Check:
         )
     if here.hex() == public:
         return ok(name, f"{here.hex()[:12]}… is this member's")
-    advice = f"fedmeta ledger members machine-key {config.path(file)} --key ACCOUNT-KEY --as {config.member}"
+    advice = f"fedmeta ledger members machine-key {config.path(file)} --key ACCOUNT-KEY --as {machine_of}"
     return fails(
         name,
         f"{file} is {here.hex()[:12]}…, the ledger has {public[:12]}…",
-        advice if how else "put the right key there",
+        advice if machine_of else "put the right key there",
     )
 
 

@@ -44,8 +44,8 @@ def version() -> int:
 def restrict(readable: Iterable[str | Path], writable: Iterable[str | Path], *, network: bool) -> None:
     """Leave this thread, and what it starts, nothing but these files; there is no way back.
 
-    Paths that there are not are passed over. Where the kernel is new enough (6.7, 6.12), a process without network can
-    use no TCP either, and no abstract socket, and can signal nothing outside.
+    Paths that there are not, or that this process cannot reach, are passed over. Where the kernel is new enough (6.7,
+    6.12), a process without network can use no TCP either, and no abstract socket, and can signal nothing outside.
 
     Args:
         readable: files and folders that may be read and executed, with all that is in them.
@@ -79,7 +79,7 @@ def restrict(readable: Iterable[str | Path], writable: Iterable[str | Path], *, 
 def _allow(ruleset: int, path: str | Path, allowed: int) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     try:
         if not stat.S_ISDIR(os.fstat(handle).st_mode):

@@ -18,10 +18,10 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from fedmeta.govern.wire.signatures import tagged
-from fedmeta.node.errors import BadChunk, DiskError, OverQuota, RequestRefused, SealError
+from fedmeta.node.errors import BadChunk, DiskError, NotKept, OverQuota, RequestRefused, SealError
 from fedmeta.node.transport.server import BYTES, Answer, Head
 from fedmeta.node.transport.standing import Standing
 from fedmeta.node.wire.chunks import Blob
@@ -43,6 +43,7 @@ _UPDATE = re.compile(f"/updates/({_NUMBER})/({_NAME})(?:/({_NUMBER}))?")
 _MODEL = re.compile(f"/models/([0-9a-f]{{64}})(?:/({_NUMBER}))?")
 
 
+@runtime_checkable
 class Store(Protocol):
     """What a gate asks of the blob store."""
 
@@ -264,5 +265,7 @@ def _guarded(act: Callable[..., T], *args: Any) -> T:
         raise RequestRefused("bad-chunk", str(error)) from error
     except OverQuota as error:
         raise RequestRefused("over-quota", str(error)) from error
+    except NotKept as error:
+        raise RequestRefused("not-found", str(error)) from error
     except DiskError as error:
         raise RequestRefused("disk", "what is kept here cannot be used") from error

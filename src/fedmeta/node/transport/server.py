@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import h11
 
@@ -77,6 +77,7 @@ class Answer:
         return Answer(codec.encode({"code": error.code, "message": str(error)}), STATUS.get(error.code, 400))
 
 
+@runtime_checkable
 class Application(Protocol):
     """What a server asks of the one that it serves; `admit` and `answer` raise `RequestRefused`."""
 

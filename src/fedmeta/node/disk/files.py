@@ -7,11 +7,12 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fedmeta.govern.engines import disk
 
 
+@runtime_checkable
 class File(Protocol):
     """An open file."""
 
@@ -44,6 +45,7 @@ class File(Protocol):
         ...
 
 
+@runtime_checkable
 class Files(Protocol):
     """A file system. A name that was made or changed may not be on the disk before its folder is flushed."""
 

@@ -57,9 +57,7 @@ class Running:
     store: BlobStore
 
     def target(self, **changes) -> Target:
-        return replace_target(
-            Target("hub", (f"127.0.0.1:{self.port}",), (CERTIFICATES["hub"].fingerprint,)), **changes
-        )
+        return replace_target(Target("hub", (f"127.0.0.1:{self.port}",), (CERTIFICATES["hub"].fingerprint,)), **changes)
 
 
 def replace_target(target: Target, **changes) -> Target:

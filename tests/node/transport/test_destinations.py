@@ -105,7 +105,9 @@ def test_an_address_that_is_no_place_is_refused(text):
         Place.parse(text)
 
 
-@pytest.mark.parametrize("pattern", ["", "*:8443", "host", "host:0", "host:99999", "10.0.0.1/8:443", "a.*.org:443", "*.:1"])
+@pytest.mark.parametrize(
+    "pattern", ["", "*:8443", "host", "host:0", "host:99999", "10.0.0.1/8:443", "a.*.org:443", "*.:1"]
+)
 def test_a_pattern_that_is_none_is_refused(pattern):
     with pytest.raises(ConfigError, match="the destination"):
         Destinations([pattern])

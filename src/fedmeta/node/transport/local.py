@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import struct
+from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -294,6 +295,6 @@ def _value(answer: Sequence[Any]) -> Any:
     raise RequestRefused(answer[1], answer[2])
 
 
-def _user(connection: socket.socket) -> int:
+def _user(connection: TransportSocket) -> int:
     """Return the id of the user at the other end, as the kernel says."""
     return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[1]

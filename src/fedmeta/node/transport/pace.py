@@ -34,17 +34,17 @@ class Limits:
     """The bytes of a request's or an answer's head."""
     body_bytes: int = MAX_BODY
     """The bytes of a body."""
-    handshake_seconds: float = 10
+    handshake_seconds: float = 10.0
     """The time for TLS; for a client also that for a TCP connection, and that for a proxy's answer."""
-    header_seconds: float = 10
+    header_seconds: float = 10.0
     """The time for a head from its first byte on."""
-    idle_seconds: float = 60
+    idle_seconds: float = 60.0
     """A connection on which nothing is asked is closed after so long."""
-    answer_seconds: float = 60
+    answer_seconds: float = 60.0
     """The time in which an answer must begin."""
     slowest: int = 4096
     """The fewest bytes a second of a body, after `grace_seconds`."""
-    grace_seconds: float = 10
+    grace_seconds: float = 10.0
     """How long a body may be slower than that."""
 
 
@@ -53,7 +53,11 @@ class TooSlow(TimeoutError):
 
 
 class Pace:
-    """Whether a body comes or goes fast enough: after t seconds, `slowest` * (t - `grace_seconds`) bytes at least."""
+    """Whether a body comes or goes fast enough.
+
+    After t seconds it must have been `slowest` * (t - `grace_seconds`) bytes, and nothing may stand still for longer
+    than `grace_seconds`, however much came before.
+    """
 
     def __init__(self, limits: Limits, clock: Callable[[], float]):
         """Begin now; `clock` gives seconds."""
@@ -65,8 +69,8 @@ class Pace:
 
     def left(self) -> float:
         """Return for how many seconds the next bytes may be waited for; 0 or less: too slow."""
-        due = self._begin + self._limits.grace_seconds + self._moved / self._limits.slowest
-        return due - self._clock()
+        ahead = self._begin + self._moved / self._limits.slowest - self._clock()
+        return self._limits.grace_seconds + min(ahead, 0.0)
 
     async def wait(self, doing: Awaitable[T]) -> T:
         """Return what `doing` gives in time; raises `TooSlow`."""

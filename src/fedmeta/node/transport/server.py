@@ -289,10 +289,23 @@ class _Http:
     async def _drain(self) -> None:
         """Throw away what still comes: a connection that is closed over unread bytes may take the answer with it."""
         until, size = self._clock() + self._limits.grace_seconds, 0
-        while size < self._limits.body_bytes and (
-            data := await within(until - self._clock(), self._stream.read(), "the rest of a refused body is too slow")
-        ):
+        while size < self._limits.body_bytes and not self._is_over():
+            data = await within(until - self._clock(), self._stream.read(), "the rest of a refused body is too slow")
+            if not data:
+                return
             size += len(data)
+            if self._h11.their_state is h11.SEND_BODY:
+                self._h11.receive_data(data)
+
+    def _is_over(self) -> bool:
+        """Return whether a body that is thrown away has come to its end."""
+        try:
+            while self._h11.their_state is h11.SEND_BODY:
+                if self._h11.next_event() is h11.NEED_DATA:
+                    return False
+        except h11.RemoteProtocolError:
+            return False
+        return self._h11.their_state is not h11.ERROR
 
     async def _send(self, event: Any, pace: Pace) -> None:
         data = self._h11.send(event)
@@ -307,6 +320,9 @@ class _Http:
 
 
 def _check_head(headers: list[tuple[str, str]], limits: Limits) -> None:
+    size = sum(len(name) + len(value) + 4 for name, value in headers)
+    if size > limits.header_bytes:
+        raise RequestRefused("large-head", f"the head has {size} bytes: at most {limits.header_bytes}")
     for name, value in headers:
         if name == "content-encoding" and value.strip().lower() != "identity":
             raise RequestRefused("encoded", f"the content encoding {value!r} is refused: send the bytes as they are")

@@ -7,8 +7,10 @@ MemberError                 the root; a FedmetaError
 ├── FolderInUse             another process uses the node's folder
 ├── DiskError               what a node keeps cannot be used
 │   ├── JournalFailed       an entry may not be on the disk: the node must stop
+│   ├── JournalFull         an entry for which the journal has no room
 │   ├── JournalDamaged      entries are damaged other than by a crash
 │   ├── OverQuota           there is no room for a blob
+│   ├── NotKept             a blob, or a part of one, that is not here
 │   └── BlobCorrupt         what the disk gives back is not what was written
 ├── BadChunk                bytes that do not belong to a blob
 ├── SealError               a sealed blob that does not open
@@ -48,12 +50,20 @@ class JournalFailed(DiskError):
     """An entry may not be on the disk: nothing may be promised any more."""
 
 
+class JournalFull(DiskError):
+    """The journal has no room for an entry: fewer must be kept."""
+
+
 class JournalDamaged(DiskError):
     """Entries of the journal are damaged other than by a crash."""
 
 
 class OverQuota(DiskError):
     """There is no room for a blob."""
+
+
+class NotKept(DiskError):
+    """A blob, a chunk or a name that is not here, or is kept as something else."""
 
 
 class BlobCorrupt(DiskError):

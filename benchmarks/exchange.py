@@ -123,11 +123,11 @@ class Exchange:
         self.silent = set(self.seats[: (count - 1) // 3 if case.way == "withheld" else 0])
         powers = dict.fromkeys(self.seats, 1)
         self.queues = {
-            name: self.seats[:] if case.way == "direct" else list(pushes(name, ROUND, powers))
+            name: self.seats[:] if case.way == "direct" else list(pushes(name, ROUND, self.contributors, powers))
             for name in self.contributors
         }
         self.expected = {(name, seat) for name, queue in self.queues.items() for seat in queue}
-        self.tops = {name: top_up(name, ROUND, powers, ()) for name in self.contributors}
+        self.tops = {name: top_up(name, ROUND, self.contributors, powers, ()) for name in self.contributors}
         self.order = {seat: pulls(seat, ROUND, self.contributors) for seat in self.seats}
         self.ask = {
             (name, seat): sources(seat, name, ROUND, self.seats) for name in self.contributors for seat in self.seats

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fedmeta.node.disk.journal import LONGEST, Journal
 from fedmeta.node.disk.memory import Crash
 from fedmeta.node.errors import DiskError, FolderInUse, JournalDamaged, JournalFailed, JournalFull
+from tests.examples import examples
 from tests.node.disk.failing import FOLDER, Fault, broken, new_disk
 
 PATH = FOLDER / "journal"
@@ -95,6 +96,7 @@ def play(disk, acts, kept, trying):
     journal.close()
 
 
+@examples(200)
 @given(
     st.lists(st.tuples(st.booleans(), entries), min_size=1, max_size=4),
     st.integers(0, 120),
@@ -155,6 +157,7 @@ def test_every_operation_of_a_short_life_is_a_place_to_crash():
                 assert PATH.name not in disk.sizes(FOLDER) or read(disk) == []
 
 
+@examples(200)
 @given(st.integers(0, 40), st.sampled_from(["write", "flush"]), st.booleans(), st.randoms(use_true_random=False))
 def test_after_a_failed_write_or_flush_nothing_is_promised_and_nothing_acknowledged_is_lost(number, kind, off, random):
     disk = new_disk()
@@ -247,6 +250,7 @@ def test_a_torn_tail_is_dropped_and_does_not_come_back():
     assert file.read(torn, 1) == b"\0"
 
 
+@examples(200)
 @given(st.data())
 def test_damage_of_any_byte_in_use_is_refused_or_changes_nothing(draw):
     disk = new_disk()

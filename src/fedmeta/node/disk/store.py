@@ -1,4 +1,4 @@
-"""Blobs under a quota: each has its room from the beginning, comes chunk by chunk in any order, and is checked when read.
+"""Blobs under a quota: each has its room from the beginning, comes by chunks in any order, and is checked when read.
 
 All is in one folder. A blob NAME, with "/" written as "+", is `NAME~data`, of its full length from the beginning, and
 `NAME~head`, which is written last and removed first: without it there is no blob. What is attached to it is
@@ -229,7 +229,7 @@ class BlobStore:
         kept.attached[label] = len(content)
 
     def attachment(self, name: str, label: str) -> bytes | None:
-        """Return what is attached to a blob under a label, if anything; raises `NotKept`, `BlobCorrupt`, `DiskError`."""
+        """Return what is attached under a label, if anything; raises `NotKept`, `BlobCorrupt` and `DiskError`."""
         if label not in self._get(name).attached:
             return None
         with self._guarded(), contextlib.closing(self._files.open(self._attachment(name, label))) as file:

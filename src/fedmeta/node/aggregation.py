@@ -13,26 +13,24 @@ move by at most what every number moves. The division of a mean adds at most 2**
 
 import hashlib
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from fedmeta import aggregators, optimisers, pytrees, random
+from fedmeta import pytrees, random
 from fedmeta._arrays import is_float
 from fedmeta._precision import doubles
 from fedmeta._settings import whole_number
 from fedmeta.aggregators import Aggregator, Part, weighted_mean
-from fedmeta.algorithms import FedAvg
 from fedmeta.errors import DataError, Diverged, UsageError
 from fedmeta.federation import ServerState
 from fedmeta.node.errors import MessageRefused, WrongArithmetic
+from fedmeta.node.known_answers import KNOWN, little
 from fedmeta.node.wire.chunks import Blob
-from fedmeta.runs.inputs import Inputs
 from fedmeta.runs.procedure import Procedure
 from fedmeta.transforms import Transform, chain, clip_by_norm, fixed_point, gaussian_noise, identity
 
@@ -165,7 +163,7 @@ class Exact:
         before, after = self._views(state), self._views(following)
 
         def compute(place: int, rows: slice) -> None:
-            old = jax.tree.map(_little, self._cut(before, place, rows))
+            old = jax.tree.map(little, self._cut(before, place, rows))
             wide = jax.tree.map(lambda leaf: leaf.astype(np.float64) if is_float(leaf) else leaf, old)
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
                 done = self.federation.step(wide, gradient(place, rows))
@@ -173,7 +171,7 @@ class Exact:
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(done) if is_float(leaf)):
                 raise Diverged("the next state is not finite: a lower server learning rate may help")
             for target, new in zip(jax.tree.leaves(self._cut(after, place, rows)), jax.tree.leaves(done), strict=True):
-                target[...] = _little(new)
+                target[...] = little(new)
 
         work = [(place, rows) for place, size in enumerate(self._sizes) for rows in _blocks(size, self.block)]
         if self.threads == 1:
@@ -225,9 +223,7 @@ class Exact:
 
     def _check_count(self, messages: Sequence[bytes]) -> None:
         if len(messages) < self.rule.smallest:
-            raise UsageError(
-                f"{self.rule} takes {self.rule.smallest} messages or more, and there are {len(messages)}"
-            )
+            raise UsageError(f"{self.rule} takes {self.rule.smallest} messages or more, and there are {len(messages)}")
 
     def _check_weight(self, message: bytes) -> None:
         weight, algorithm = self._weight(message), self.federation.algorithm
@@ -265,11 +261,11 @@ class Exact:
         return math.sqrt(squares) / 2**self._grid.places
 
     def _weight(self, message: bytes) -> np.float64:
-        return np.float64(_little(np.frombuffer(message, np.float32, 1, len(message) - 4))[0])
+        return np.float64(little(np.frombuffer(message, np.float32, 1, len(message) - 4))[0])
 
     def _steps(self, message: bytes, place: int, rows: slice) -> np.ndarray:
         start = self._starts[place] + self._type.itemsize * rows.start
-        return _little(np.frombuffer(message, self._type, rows.stop - rows.start, start))
+        return little(np.frombuffer(message, self._type, rows.stop - rows.start, start))
 
     def _decoded(self, message: bytes, place: int, rows: slice) -> np.ndarray:
         """Return numbers of one of phi's arrays; a product of a whole number and a power of two is exact."""
@@ -327,98 +323,6 @@ class Exact:
         return ServerState(phi, jax.tree.unflatten(self._outer, kept), state.round)
 
 
-class Known(NamedTuple):
-    """A small case whose answer is known.
-
-    Args:
-        rule: the aggregator's name.
-        server: the optimiser's name, at a learning rate of 0.3.
-        digest: what `found` gives where all is right.
-    """
-
-    rule: str
-    server: str
-    digest: str
-
-    def procedure(self) -> Procedure:
-        """Return softmax regression of 20 numbers to 3 classes: phi is a row of 3 (bias), then of 60 (weight)."""
-        return Procedure(
-            algorithm=FedAvg(),
-            server=optimisers.make(self.server, learning_rate=0.3),
-            transform=fixed_point(20, 24),
-            aggregator=aggregators.make(self.rule),
-            model="softmax_regression",
-            inputs=Inputs((20,), ("a", "b", "c")),
-            rounds=10,
-            cohort_size=MEMBERS,
-        )
-
-    def found(self, exact: Exact) -> str:
-        """Return the SHA-256, in hexadecimal, of three states after one round each, one after another.
-
-        They differ in the phi before the round: as `known_number` has it; then zero, except for its first; then what
-        undoes that second state's phi. In the third the step all but cancels, so that the last bits of float64 show.
-        """
-        state, messages = self.given(exact)
-        first = exact.aggregate(state, messages)
-        second = exact.aggregate(self.with_phi(state, np.append(np.float32(2.0**-140), np.zeros(62))), messages)
-        third = exact.aggregate(self.with_phi(state, 0 - _little(np.frombuffer(second, np.float32, 63))), messages)
-        return hashlib.sha256(first + second + third).hexdigest()
-
-    def with_phi(self, state: bytes, phi: np.ndarray) -> bytes:
-        """Return the state with another phi, shape [63]."""
-        return _little(phi.astype(np.float32)).tobytes() + state[4 * 63 :]
-
-    def given(self, exact: Exact) -> tuple[bytes, list[bytes]]:
-        """Return the first state, and the messages: `MEMBERS` of them, with the weights 1, 3, 5, ..."""
-        state = exact.read_state(bytes(exact.state_length))
-        trees = [state.phi, *exact.moments(state)]
-        for which, tree in enumerate(trees):
-            places = iter(range(63))
-            for leaf in jax.tree.leaves(tree):
-                leaf.reshape(-1)[:] = [known_number(which, next(places)) for _ in range(leaf.size)]
-        messages = []
-        for member in range(MEMBERS):
-            steps = np.array([known_steps(member, place) for place in range(63)], np.int32)
-            messages.append(_little(steps).tobytes() + _little(np.float32([2 * member + 1])).tobytes())
-        return pytrees.to_bytes(state), messages
-
-
-MEMBERS = 11
-"""The messages of a known case."""
-
-
-def known_number(which: int, place: int) -> float:
-    """Return a coordinate of phi (0), or of the optimiser's first moment (1) or its second (2), in the known cases.
-
-    The first of phi is a float32 below the normal ones, which a processor that takes those for zero would lose.
-    """
-    if place == 0:
-        return 2.0**-140 if which == 0 else 0.0
-    return (((31 * place * place + 17) % 4097 - 2048) / 1024, (37 * place % 101 - 50) / 1024, 53 * place % 211 / 4096)[
-        which
-    ]
-
-
-def known_steps(member: int, place: int) -> int:
-    """Return a number of steps in a known case's messages; nobody moves the first coordinate."""
-    return 0 if place == 0 else (7919 * place + 104729 * member * (place + 3)) % (2**24 - 1) - (2**23 - 1)
-
-
-KNOWN = (
-    Known("weighted_mean", "adam", "7611dd3e11e330f9fabba87f4c847b811179c2471e61e48b024223c9ec633804"),
-    Known("trimmed_mean", "momentum", "449368acb47b761cd6dc573f4399c71df7dcafcb977fdf5106afbf8317412620"),
-    Known("geometric_median", "adagrad", "4509ee2b5bdf1f3900dd9950bb924ec8250577e341fd009c8f5443e101ec2007"),
-)
-"""What `Exact.known_answer` computes, in blocks of 16. The digests follow from the definitions by exact fractions.
-
-Every sum, difference, product, quotient and root of the rule and of the server is taken as a fraction (a root by that of
-a whole number) and rounded to the nearest float64, the even one of two; the weighted mean's sum needs no rounding. At
-the end phi and the moments are rounded to float32 in the same way. `tests/node/rounded.py` does so without
-NumPy, and comes to these digests.
-"""
-
-
 def _dense_parts(transform: Transform) -> tuple[Any, ...]:
     """Return the parts of a transform that is exact.
 
@@ -461,8 +365,3 @@ def _summed(parts: Iterator[Part]) -> Part:
             into += leaf
         total = total._replace(weight=total.weight + part.weight)
     return total
-
-
-def _little(array: np.ndarray) -> np.ndarray:
-    """Return the array with its bytes turned round where the machine's first byte is not the lowest."""
-    return array.byteswap() if sys.byteorder == "big" else array

@@ -8,10 +8,10 @@ from fedmeta.node.reducer.actions import Append, Duty, FetchModel, Push, Submit,
 from fedmeta.node.reducer.events import Approval
 from fedmeta.node.reducer.memory import Key, Memory
 from fedmeta.node.reducer.view import View
-from fedmeta.node.wire.exchange import push_order
+from fedmeta.node.wire.exchange import pushes, top_up
 
-STAGES = 4
-"""The parts of a window; in each more seats are brought the update than in the one before."""
+PATIENT = 3
+"""After a third of the window who lacks an update and has not pulled it from others is brought it."""
 
 
 def wanted(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
@@ -68,7 +68,7 @@ def _commit(memory: Memory, view: View, round: Round, approval: Approval) -> Ite
 
 def too_slow(memory: Memory, view: View, round: Round, approval: Approval) -> bool:
     """Return whether one's update cannot reach seats with a third of the power within the window for it."""
-    seats = len(_first(view, round, 1))
+    seats = len(_first(view, round))
     milliseconds = round.windows[1].milliseconds << round.stretch
     return seats * approval.message_bytes * 1_000 > memory.limits.upload * milliseconds > 0
 
@@ -83,21 +83,29 @@ def _deliver(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Du
         text = f"the update that was committed to in round {update.origin} is not on this machine: it cannot be brought"
         yield ("lost-update", number), Tell(text, alarm=True)
     elif view.is_sealed and round.phase == "deliver":
-        stage = 1 + STAGES * (view.height - round.opened) // max(1, view.closes - round.opened)
-        holders = view.holders(view.me)
-        for seat in _first(view, round, stage):
-            if seat != view.me and seat not in holders and (number, seat) not in memory.pushed:
+        for seat in _targets(view, round):
+            if seat != view.me and (number, seat) not in memory.pushed:
                 yield ("push", number, round.attempt, seat), Push(number, update.origin, seat)
 
 
-def _first(view: View, round: Round, stage: int) -> list[str]:
-    """Return to whom the update is brought by a stage: seats with stage/3 of the power, and a little more."""
-    found: list[str] = []
-    for seat in push_order(view.genesis, round.number, view.me, [one.candidate for one in round.seats]):
-        if view.power_of(found) * 3 > view.power * stage:
-            break
-        found.append(seat)
-    return found
+def _targets(view: View, round: Round) -> tuple[str, ...]:
+    """Return to whom the update is to be brought now: at first to some, then to all who lack it."""
+    holders = view.holders(view.me)
+    if PATIENT * (view.height - round.opened) < view.closes - round.opened:
+        return tuple(one for one in _first(view, round) if one not in holders)
+    return top_up(view.me, round.number, _cohort(round), _powers(round), holders)
+
+
+def _first(view: View, round: Round) -> tuple[str, ...]:
+    return pushes(view.me, round.number, _cohort(round), _powers(round))
+
+
+def _cohort(round: Round) -> list[str]:
+    return [place.member for place in round.cohort]
+
+
+def _powers(round: Round) -> dict[str, int]:
+    return {seat.candidate: seat.power for seat in round.seats}
 
 
 def fetching(view: View, model: bytes) -> tuple[Key, Duty]:

@@ -10,7 +10,7 @@ from fedmeta.node.reducer.contributor import fetching
 from fedmeta.node.reducer.memory import Key, Memory
 from fedmeta.node.reducer.promises import ResultPromise, SealPromise
 from fedmeta.node.reducer.view import View
-from fedmeta.node.wire.exchange import pull_order
+from fedmeta.node.wire.exchange import pulls, sources
 
 GATE = "gate"
 """Where an update came from that was brought to one's own gate."""
@@ -71,13 +71,13 @@ def _hold(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Duty]
 def _lacking(memory: Memory, view: View, round: Round, members: list[str]) -> Iterator[tuple[Key, Duty]]:
     """Yield how to come by updates: what lies at one's gate first, else from a seat that holds it."""
     number = round.number
-    for member in members:
+    for member in pulls(view.me, number, members):
         update = view.updates[member]
         if (number, member) in memory.arrived and (number, member, GATE) not in memory.bad:
             yield ("take", number, member), Take(number, member, round.recipe, update.digest, update.origin)
             continue
-        holders = [one for one in view.holders(member) if one != view.me and (number, member, one) not in memory.bad]
-        for source in pull_order(view.genesis, number, member, view.me, holders):
+        holders = [one for one in view.holders(member) if (number, member, one) not in memory.bad]
+        for source in sources(view.me, member, number, holders):
             key = ("pull", number, member, source)
             if key not in memory.later or memory.later[key].at <= memory.now:
                 yield key, Pull(number, member, source, round.recipe, update.digest, update.origin)

@@ -6,20 +6,17 @@ import ssl
 import threading
 from datetime import date, timedelta
 
-import numpy as np
 import pytest
 
-from fedmeta.errors import DataError, UsageError
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import ConfigError, Unreachable
 from fedmeta.node.member import checks, checks_of_ledger, checks_of_work, dialling, folder, reaching
 from fedmeta.node.member import config as configs
 from fedmeta.node.member.approvals import Approvals
-from fedmeta.node.member.data import examples
 from fedmeta.node.member.describing import describe
 from fedmeta.node.transport import certificates
-from fedmeta.runs.inputs import Inputs
-from tests.node.member.made import HEADER, configured, inputs, procedure, rows, table
+from fedmeta.node.transport.destinations import Destinations, Place
+from tests.node.member.made import configured, procedure, table
 from tests.node.member.test_folder import VALUES
 
 
@@ -252,10 +249,10 @@ def test_peers_are_dialled_if_approved_and_compared_with_the_ledger(tmp_path, no
 
 
 def test_a_certificate_is_seen_through_a_proxy(tmp_path):
-    asked = []
+    asked, allowed = [], Destinations(["node.example:7979"])
     with tls_server(tmp_path) as (port, fingerprint), accepting(proxy_to(port, asked=asked)) as proxy:
-        shown = dialling.shown_certificate("node.example", 7979, f"http://ada:secret@127.0.0.1:{proxy}")
-    assert dialling.fingerprint(shown) == fingerprint
+        shown = dialling.shown_certificate(Place("node.example", 7979), allowed, f"http://ada:secret@127.0.0.1:{proxy}")
+    assert certificates.fingerprint_of(shown) == fingerprint
     assert asked[0].startswith(b"CONNECT node.example:7979 HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n" in asked[0]
 
@@ -271,8 +268,10 @@ def test_a_proxy_that_hangs_up_is_named():
         dialling.connect("node.example", 1, f"http://127.0.0.1:{proxy}")
 
 
-def test_bytes_that_are_no_certificate_have_no_fingerprint():
-    assert dialling.fingerprint(b"no") == b""
+def test_a_name_that_leads_to_this_machine_is_not_dialled_unless_that_is_approved():
+    place = Place("localhost", 7979)
+    with pytest.raises(Unreachable, match="not a public address"):
+        dialling.shown_certificate(place, Destinations([str(place)]), "")
 
 
 def test_a_proxy_is_looked_for(tmp_path):
@@ -299,62 +298,6 @@ def test_a_private_authority_that_cannot_be_read_is_named(tmp_path):
     for name in ("ca.pem", "absent.pem"):
         with pytest.raises(ConfigError, match=f"network.ca is {name}"):
             reaching.trust(configured(tmp_path, network__ca=name))
-
-
-def test_the_data_are_read_as_the_trainer_reads_them(tmp_path):
-    table(tmp_path / "visits.csv", 30)
-    table(tmp_path / "more.csv", 12)
-    config = configured(tmp_path, data__paths=["visits.csv", "more.csv"], data__target="ill")
-    x, y = examples(config, inputs(tmp_path))
-    assert (x.shape, y.shape) == ((42, 2), (42,))
-    assert x[:, 0].tolist() == [40.0 + at for at in (*range(30), *range(12))]
-    # The classes stand in the order of training: no, yes.
-    assert y[:4].tolist() == [1, 0, 1, 0]
-
-
-def test_of_a_table_of_several_clients_the_members_are_taken(tmp_path):
-    lines = [f"{'ours' if at < 7 else 'theirs'},{row}" for at, row in enumerate(rows(20))]
-    (tmp_path / "all.csv").write_text("\n".join([f"clinic,{HEADER}", *lines]) + "\n")
-    config = configured(tmp_path, data__paths=["all.csv"], data__client="clinic", data__clients=["ours"])
-    assert len(examples(config, inputs(tmp_path))[0]) == 7
-    everyone = configured(tmp_path, data__paths=["all.csv"], data__client="clinic")
-    assert len(examples(everyone, inputs(tmp_path))[0]) == 20
-
-
-def test_a_known_data_set_is_split_by_its_clients(tmp_path):
-    from fedmeta import data
-
-    whole = data.load("digits")
-    mine = whole.client_ids[:2]
-    config = configured(tmp_path, data__paths=["digits"], data__clients=list(mine))
-    x, y = examples(config, Inputs.of(whole))
-    assert len(x) == len(y) == sum(len(whole[name].y) for name in mine)
-    np.testing.assert_array_equal(x[: len(whole[mine[0]].y)], whole[mine[0]].x)
-
-
-@pytest.mark.parametrize(
-    ("changed", "set_", "error", "says"),
-    [
-        ({"header": "age,smokes,ill"}, {}, DataError, "smoker"),
-        ({"ill": ("yes", "perhaps")}, {}, DataError, "perhaps"),
-        ({}, {"data__paths": ["absent.csv"]}, DataError, "absent.csv"),
-        ({}, {"data__paths": []}, UsageError, "data.paths is empty"),
-        ({}, {"data__target": "age"}, UsageError, "data.target is 'age', and the procedure predicts 'ill'"),
-        ({}, {"data__paths": ["digits"]}, DataError, r"digits has inputs of shape \(64,\)"),
-    ],
-)
-def test_data_that_do_not_fit_the_procedure_are_named(tmp_path, changed, set_, error, says):
-    table(tmp_path / "visits.csv", **changed)
-    config = configured(tmp_path, **{"data__paths": ["visits.csv"], **set_})
-    with pytest.raises(error, match=says):
-        examples(config, inputs(tmp_path))
-
-
-def test_text_where_training_had_numbers_is_named(tmp_path):
-    table(tmp_path / "visits.csv")
-    (tmp_path / "visits.csv").write_text((tmp_path / "visits.csv").read_text().replace("45,", "old,"))
-    with pytest.raises(DataError, match="age"):
-        examples(configured(tmp_path, data__paths=["visits.csv"]), inputs(tmp_path))
 
 
 def approve(node, made, until=None):

@@ -4,8 +4,9 @@ import tomllib
 
 import pytest
 
-from fedmeta.node.errors import ConfigError
+from fedmeta.node.errors import ConfigError, Unreachable
 from fedmeta.node.member import config, policy, settings
+from fedmeta.node.transport.destinations import Place
 from tests.node.member.made import GENESIS, configured, content
 
 SUPER = {"role": "super", "listen__address": "0.0.0.0:7979", "listen__public": "https://node.coast.example:7979"}
@@ -118,25 +119,25 @@ def test_a_size_that_is_round_is_said_so_that_it_is_read_again(size):
     assert settings.KINDS["size"].read(settings.said_size(size)) == size
 
 
-@pytest.mark.parametrize(
-    ("host", "port", "allowed"),
-    [
-        ("node.north.example", 7979, True),
-        ("NODE.north.example", 7979, True),
-        ("node.north.example", 22, False),
-        ("ledger.example", 443, True),
-        ("ledger.example", 80, False),
-        ("a.east.example", 1, True),
-        ("east.example", 1, False),
-        ("evileast.example", 1, False),
-        ("10.0.0.1", 7979, False),
-        ("fd00::1", 5, True),
-    ],
-)
-def test_only_the_ledger_and_what_was_approved_may_be_dialled(tmp_path, host, port, allowed):
-    destinations = ["node.north.example:7979", "*.east.example:1", "[fd00::1]:5"]
-    found = configured(tmp_path, ledger__addresses=["https://ledger.example"], network__destinations=destinations)
-    assert found.allows(host, port) is allowed
+def test_peers_are_reached_as_the_file_says(tmp_path):
+    made = {
+        "network__proxy": "http://ada:a%20b@proxy.example:3128",
+        "network__ca": "ca.pem",
+        "network__inspected": True,
+    }
+    found = configured(tmp_path, **made, network__destinations=["node.north.example:7979"])
+    route = found.route
+    assert (str(route.proxy.place), route.proxy.user, route.proxy.password) == ("proxy.example:3128", "ada", "a b")
+    assert (route.inspected, route.authority, route.certificate) == (
+        True,
+        tmp_path / "ca.pem",
+        tmp_path / "keys/tls.pem",
+    )
+    route.destinations.check(Place("node.north.example", 7979))
+    with pytest.raises(Unreachable, match="not approved"):
+        route.destinations.check(Place("node.north.example", 22))
+    plain = configured(tmp_path).route
+    assert (plain.proxy, plain.inspected, plain.authority) == (None, False, None)
 
 
 @pytest.mark.parametrize("value", ['a"b\\c\x7f\x01é', True, 5, 1.5, ["a", "b"], {"a b": "c"}, {}])

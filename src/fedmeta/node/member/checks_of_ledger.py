@@ -6,9 +6,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fedmeta.errors import FedmetaError
+from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import dialling, reaching
 from fedmeta.node.member.checks import Check, fails, ok, public_of, warning
 from fedmeta.node.member.config import Config
+from fedmeta.node.transport.certificates import fingerprint_of
+from fedmeta.node.transport.destinations import Place
 
 APART = 60
 """Seconds between this machine's clock and a block's time above which a warning says so."""
@@ -113,9 +116,8 @@ def check_proxy(config: Config) -> Iterator[Check]:
         yield ok("proxy", "none")
         return
     split = urlsplit(config.network.proxy)
-    port = split.port or (443 if split.scheme == "https" else 80)
     try:
-        dialling.connect(split.hostname or "", port, "").close()
+        dialling.connect(split.hostname or "", split.port or 80, "").close()
     except OSError as error:
         yield fails("proxy", f"{config.network.proxy}: {error}", "correct network.proxy, or ask who runs it")
     else:
@@ -125,20 +127,20 @@ def check_proxy(config: Config) -> Iterator[Check]:
 def check_peers(config: Config, members: list[dict[str, Any]]) -> Iterator[Check]:
     """Check of each member with an address that it may be dialled, and shows the certificate that the ledger pins."""
     for one in members:
-        split = urlsplit(one["address"])
-        if one["name"] == config.member or not one["active"] or split.scheme != "https" or not split.hostname:
+        if one["name"] == config.member or not one["active"] or not one["address"]:
             continue
-        name, host, port = f"peer {one['name']}", split.hostname, split.port or 443
-        if not config.allows(host, port):
-            advice = f'add "{host}:{port}" to network.destinations, if that is where {one["organisation"]} is'
-            yield warning(name, f"{host}:{port} is not approved: it is not dialled", advice)
-            continue
+        name = f"peer {one['name']}"
         try:
-            shown = dialling.shown_certificate(host, port, config.network.proxy)
-        except OSError as error:
-            yield warning(name, f"{host}:{port}: {error}", "it may be down; check the proxy and the firewall")
+            place = Place.parse(one["address"])
+            shown = dialling.shown_certificate(place, config.destinations, config.network.proxy)
+        except Unreachable as error:
+            advice = f"add it to network.destinations, if that is where {one['organisation']} is"
+            yield warning(name, f"it is not dialled: {error}", advice)
             continue
-        yield judge_certificate(name, dialling.fingerprint(shown), bytes.fromhex(one["tls"]), config.network.inspected)
+        except OSError as error:
+            yield warning(name, f"{one['address']}: {error}", "it may be down; check the proxy and the firewall")
+            continue
+        yield judge_certificate(name, fingerprint_of(shown), bytes.fromhex(one["tls"]), config.network.inspected)
 
 
 def judge_certificate(name: str, shown: bytes, pinned: bytes, inspected: bool) -> Check:

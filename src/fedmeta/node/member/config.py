@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from fedmeta.node.errors import ConfigError
+from fedmeta.node.errors import ConfigError, Unreachable
 from fedmeta.node.member import settings
 from fedmeta.node.member.settings import key
+from fedmeta.node.transport.destinations import Destinations, Place
+from fedmeta.node.transport.dialling import Proxy, Route
 
 FILE = "node.toml"
 """The name of the file in the node's folder."""
@@ -90,7 +92,7 @@ class Network:
     inspected: bool = key("switch", "A proxy here opens TLS to read it, and that is known and accepted", False)
     destinations: tuple[str, ...] = key(
         "texts",
-        "Hosts and ports that may be dialled besides the ledger's addresses; *.example is each host below",
+        "Peers that may be dialled, HOST:PORT; HOST may be *.example, each host below, or a network, 10.2.0.0/16",
         (),
         example=("node.north.example:7979",),
     )
@@ -167,11 +169,21 @@ class Config:
         """Return the path that a text of the file means: relative ones begin at the node's folder."""
         return self.folder / name
 
-    def allows(self, host: str, port: int) -> bool:
-        """Return whether this destination may be dialled: an address of the ledger's, or one that was approved."""
-        host = host.lower().strip("[]")
-        own = [(urlsplit(one).hostname or "", _port(one)) for one in self.ledger.addresses]
-        return (host, port) in own or any(_matches(host, port, one) for one in self.network.destinations)
+    @property
+    def destinations(self) -> Destinations:
+        """Where peers may be dialled: what a person has approved."""
+        return Destinations(self.network.destinations)
+
+    @property
+    def route(self) -> Route:
+        """How the node reaches others' gates; raises `ConfigError` for a proxy that is none."""
+        split = urlsplit(self.network.proxy)
+        proxy = None
+        if self.network.proxy:
+            place = Place(split.hostname or "", split.port or 80)
+            proxy = Proxy(place, unquote(split.username or ""), unquote(split.password or ""))
+        authority = self.path(self.network.ca) if self.network.ca else None
+        return Route(self.destinations, self.folder / "keys" / "tls.pem", proxy, self.network.inspected, authority)
 
 
 def read(folder: Path) -> Config:
@@ -201,9 +213,11 @@ def _check(config: Config) -> None:
     if len(config.ledger.genesis) != 32:
         raise ConfigError("ledger.genesis is empty: it must be 64 hexadecimal digits")
     if config.network.proxy:
-        _check_url("network.proxy", config.network.proxy, ("http", "https"))
-    for one in config.network.destinations:
-        split_destination(one)
+        _check_url("network.proxy", config.network.proxy, ("http",))
+    try:
+        Destinations(config.network.destinations)
+    except ConfigError as error:
+        raise ConfigError(f"network.destinations: {error}, such as node.north.example:7979") from error
     if config.listens:
         if not config.listen.address or not config.listen.public:
             raise ConfigError("role is 'super': listen.address and listen.public must be set, for others to find it")
@@ -214,7 +228,10 @@ def _check(config: Config) -> None:
             host = "" if host != "localhost" else host
         if not host or not port.isdecimal() or int(port) > 65535:
             raise ConfigError(f"listen.address is {config.listen.address!r:.80}: it must be such as 0.0.0.0:7979")
-        _check_url("listen.public", config.listen.public, ("https",))
+        try:
+            Place.parse(config.listen.public)
+        except Unreachable as error:
+            raise ConfigError(f"listen.public: {error}, such as https://node.coast.example:7979") from error
     elif config.listen.address:
         raise ConfigError(
             f"listen.address is {config.listen.address!r:.80}, but a contributor never listens: leave it out"
@@ -235,26 +252,6 @@ def _check_url(name: str, text: str, schemes: tuple[str, ...]) -> None:
         fine = False
     if not fine:
         raise ConfigError(f"{name} has {text!r:.80}: it must be an address such as {schemes[-1]}://host.example:7878")
-
-
-def _port(address: str) -> int:
-    split = urlsplit(address)
-    return split.port or (443 if split.scheme == "https" else 80)
-
-
-def split_destination(text: str) -> tuple[str, int]:
-    """Return the host and the port of a destination such as `node.north.example:7979`; raises `ConfigError`."""
-    host, _, port = text.rpartition(":")
-    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) <= 65535:
-        raise ConfigError(f"network.destinations has {text!r:.80}: it must be such as node.north.example:7979")
-    return host.lower().strip("[]"), int(port)
-
-
-def _matches(host: str, port: int, destination: str) -> bool:
-    pattern, number = split_destination(destination)
-    if number != port:
-        return False
-    return host.endswith(pattern[1:]) and host != pattern[2:] if pattern.startswith("*.") else host == pattern
 
 
 def template(values: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ class Described:
     parameters: int
     """Numbers in phi: what is learned, and is sent to all."""
     message: int
-    """Bytes of an update."""
+    """Bytes of an update, without its weight."""
     rounds: int
     cohort: int
     most_examples: int | None

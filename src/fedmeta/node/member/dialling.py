@@ -1,13 +1,11 @@
 """Connections for checks: through a CONNECT proxy if there is one, and the certificate that the other side shows."""
 
 import base64
-import hashlib
 import socket
 import ssl
 from urllib.parse import unquote, urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fedmeta.node.transport.destinations import Destinations, Place
 
 _LARGEST = 1 << 14
 
@@ -40,19 +38,24 @@ def connect(host: str, port: int, proxy: str, timeout: float = 10.0) -> socket.s
     return made
 
 
-def shown_certificate(host: str, port: int, proxy: str, timeout: float = 10.0) -> bytes:
-    """Return the certificate that is shown over TLS, in DER, whoever has made it; raises `OSError`."""
+def shown_certificate(place: Place, allowed: Destinations, proxy: str, timeout: float = 10.0) -> bytes:
+    """Return the certificate that a place shows over TLS, in DER, whoever has made it.
+
+    Raises:
+        Unreachable: the place, or an address that its name leads to here, may not be dialled.
+        OSError: it cannot be reached, or does not speak TLS.
+    """
+    allowed.check(place)
+    host = place.host
+    if not proxy:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        host = str(found[0][4][0])
+        allowed.check_address(place, host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with connect(host, port, proxy, timeout) as plain, context.wrap_socket(plain, server_hostname=host) as secured:
+    with (
+        connect(host, place.port, proxy, timeout) as plain,
+        context.wrap_socket(plain, server_hostname=place.host) as secured,
+    ):
         return secured.getpeercert(binary_form=True) or b""
-
-
-def fingerprint(der: bytes) -> bytes:
-    """Return the SHA-256 of a certificate's public key, as the ledger has it; empty for what is no certificate."""
-    try:
-        public = x509.load_der_x509_certificate(der).public_key()
-    except ValueError:
-        return b""
-    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

@@ -82,10 +82,12 @@ class Model:
         self.attached = {}
         self.unsure = None
         """The name of which the last act was not acknowledged."""
+        self.kind = None
+        """What that act was."""
 
     def play(self, store, act):
         kind, name, number = act
-        self.unsure = name
+        self.unsure, self.kind = name, kind
         number %= Blob.of(DATA[name]).chunks
         if kind == "begin":
             begin(store, name)
@@ -116,6 +118,9 @@ class Model:
             assert store.attachment(name, "wraps") == self.attached.get(name)
         if self.unsure in self.chunks and self.unsure in store.names():
             assert not {*store.missing(self.unsure)} & self.chunks[self.unsure]
+            if self.kind != "attach":
+                # Also where it was not deleted: then it is as it was.
+                assert store.attachment(self.unsure, "wraps") == self.attached.get(self.unsure)
         for name in store.names():
             # Whatever is visible is whole, and right.
             for number in range(Blob.of(DATA[name]).chunks):
@@ -337,6 +342,48 @@ def test_a_failed_flush_of_a_chunk_leaves_it_missing():
     store.put(NAMES[2], 0, piece(NAMES[2], 0))
     disk.crash(Random(1))
     assert opened(disk).missing(NAMES[2]) == [1, 2]
+
+
+def test_what_was_deleted_is_gone_for_good():
+    for seed in range(20):
+        disk = new_disk()
+        store = opened(disk)
+        store.write(NAMES[0], DATA[NAMES[0]])
+        store.attach(NAMES[0], "offer", b"signed")
+        store.delete(NAMES[0])
+        disk.crash(Random(seed))
+        assert [*disk.sizes(PLACE)] in ([], ["lock"])
+
+
+def test_what_is_not_missing_after_a_start_survives_a_crash_of_the_machine():
+    disk = new_disk()
+    store = opened(disk)
+    begin(store, NAMES[2])
+    disk.before = Fault(0, kinds=("flush",))
+    with pytest.raises(Crash):
+        store.put(NAMES[2], 1, piece(NAMES[2], 1))
+    disk.kill()
+    assert opened(disk).missing(NAMES[2]) == [0, 2]
+    for seed in range(10):
+        disk.crash(Random(seed))
+        assert opened(disk).missing(NAMES[2]) == [0, 2]
+
+
+def test_the_quota_is_kept_to_the_byte():
+    whole = opened(new_disk())
+    whole.write(NAMES[1], DATA[NAMES[1]])
+    blob = whole.used
+    with pytest.raises(OverQuota):
+        begin(opened(new_disk(), quota=blob - 1), NAMES[1])
+    # An attachment has 32 bytes besides its data, and the old one stays until the new one is in its place.
+    for quota, fits in ((blob + 41, 0), (blob + 42, 1), (blob + 83, 1), (blob + 84, 2)):
+        store = opened(new_disk(), quota)
+        store.write(NAMES[1], DATA[NAMES[1]])
+        for _ in range(fits):
+            store.attach(NAMES[1], "wraps", bytes(10))
+        if fits < 2:
+            with pytest.raises(OverQuota, match="no room for wraps of update/1/ben"):
+                store.attach(NAMES[1], "wraps", bytes(10))
 
 
 def test_what_is_attached_can_be_replaced_and_is_checked():

@@ -288,6 +288,53 @@ def test_damage_of_the_header_does_not_bring_back_what_was_replaced():
         read(disk)
 
 
+def test_old_entries_that_a_crash_left_beside_the_new_ones_do_not_come_back_either():
+    counting, disk = Fault(), new_disk()
+    journal = made(disk, [b"old"])
+    disk.before = counting
+    journal.keep([b"new"])
+    # Cut off before each operation, with all that came before it on the disk.
+    for number in range(counting.seen):
+        disk = new_disk()
+        journal = made(disk, [b"old"])
+        disk.before = Fault(number)
+        with pytest.raises(Crash):
+            journal.keep([b"new"])
+        disk.kill()
+        found = read(disk)
+        assert found in ([b"old"], [b"new"])
+        if found == [b"new"]:
+            disk.damage(PATH, SIZE)
+            with pytest.raises(JournalDamaged, match="neither half"):
+                read(disk)
+
+
+def test_what_an_attempt_to_keep_left_behind_is_no_part_of_the_next_one():
+    counting, disk = Fault(), new_disk()
+    journal = made(disk)
+    disk.before = counting
+    journal.keep([b"a", b"b", b"c"])
+    for number in range(counting.seen):
+        disk = new_disk()
+        journal = made(disk)
+        disk.before = Fault(number)
+        with pytest.raises(Crash):
+            journal.keep([b"a", b"b", b"c"])
+        disk.kill()
+        journal, _ = Journal.open(PATH, disk)
+        journal.keep([b"d"])
+        journal.close()
+        assert read(disk) == [b"d"]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_one_mark_may_be_torn(block):
+    disk = new_disk()
+    made(disk, [b"one", b"two"]).close()
+    disk.damage(PATH, block * 4096 + 10)
+    assert read(disk) == [b"one", b"two"]
+
+
 def test_without_a_good_mark_nobody_can_say_what_was_flushed():
     disk = new_disk()
     made(disk, [b"one", b"two"]).close()

@@ -42,7 +42,7 @@ def test_an_honest_seat_is_always_among_them(case):
 def test_a_contributor_tops_up_whoever_lacks_it_once_and_those_it_pushed_to_last(case, draw):
     powers = case[-1]
     holders = draw.draw(st.sets(st.sampled_from(sorted(powers))))
-    order = top_up(*case, holders)
+    order = top_up(*case, holders=holders)
     assert sorted(order) == sorted(set(powers) - holders)
     pushed = [seat in pushes(*case) for seat in order]
     assert pushed == sorted(pushed)
@@ -56,7 +56,7 @@ def test_the_order_in_which_the_ledger_lists_them_does_not_matter(case, random):
     random.shuffle(others)
     again = (name, round, others, {seat: powers[seat] for seat in seats})
     assert pushes(*again) == pushes(*case)
-    assert top_up(*again, ()) == top_up(*case, ())
+    assert top_up(*again, holders=()) == top_up(*case, holders=())
 
 
 @given(names, names, st.integers(0, 100), st.sets(names, max_size=8), st.randoms(use_true_random=False))

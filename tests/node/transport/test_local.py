@@ -235,8 +235,12 @@ def test_a_wait_that_was_given_up_leaves_no_answer_for_another(tmp_path):
 
 
 def test_too_large_a_frame_is_not_sent(tmp_path):
-    with pytest.raises(Malformed, match="too large"):
-        does(tmp_path, lambda _, core: core.put("model/1", 0, bytes(MAX_FRAME)))
+    async def act(gate, core):
+        with pytest.raises(Malformed, match="too large"):
+            await core.put("model/1", 0, bytes(MAX_FRAME))
+        await core.room()
+
+    does(tmp_path, act)
 
 
 GOOD = STANDING.to_value()

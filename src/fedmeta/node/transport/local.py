@@ -81,11 +81,13 @@ class LocalServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # until the transports have closed their sockets
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._connection(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that ended before it began
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -95,8 +97,6 @@ class LocalServer:
                 await write_frame(writer, await self._result(await read_frame(reader)))
         except (EOFError, OSError, Malformed):
             pass  # the core went, or speaks another language: it dials again
-        finally:
-            writer.transport.abort()
 
     async def _result(self, value: Any) -> list[Any]:
         try:

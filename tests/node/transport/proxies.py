@@ -91,21 +91,21 @@ async def proxy(
 
 def inspecting(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
     """Return the file of a private authority, and what a proxy shows that ends TLS for a name."""
-    dates = [datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)]
+    first, last = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "proxy's authority")])
     basic = x509.BasicConstraints(ca=True, path_length=None)
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     identifier = x509.SubjectKeyIdentifier.from_public_key(root.public_key())
     authority = (
-        x509.CertificateBuilder(who, who, root.public_key(), 1, *dates)
+        x509.CertificateBuilder(who, who, root.public_key(), 1, first, last)
         .add_extension(basic, critical=True)
         .add_extension(usage, critical=True)
         .add_extension(identifier, critical=False)
         .sign(root, SHA256())
     )
     shown = (
-        x509.CertificateBuilder(who, x509.Name([]), leaf.public_key(), 2, *dates)
+        x509.CertificateBuilder(who, x509.Name([]), leaf.public_key(), 2, first, last)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .sign(root, SHA256())

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedmeta.govern.errors import Malformed
-from fedmeta.node.errors import MemberError, RequestRefused, Unreachable
+from fedmeta.node.errors import (
+    BadChunk,
+    BlobCorrupt,
+    DiskError,
+    MemberError,
+    NotKept,
+    OverQuota,
+    RequestRefused,
+    Unreachable,
+)
 from fedmeta.node.transport.frames import read_frame, write_frame
 from fedmeta.node.transport.gate import WRAPS, Gate, update_name
 from fedmeta.node.transport.standing import Standing
@@ -29,6 +38,11 @@ MAX_WAIT = 600
 """The longest wait for a change, in seconds."""
 
 _UPDATE = re.compile("update/([0-9]+)/([a-z0-9-]+)")
+
+
+_KINDS: dict[str, type[MemberError]] = {
+    kind.__name__: kind for kind in (BadChunk, DiskError, OverQuota, NotKept, BlobCorrupt)
+}
 
 
 class Arrival(NamedTuple):
@@ -67,11 +81,13 @@ class LocalServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # until the transports have closed their sockets
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._connection(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that ended before it began
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -81,8 +97,6 @@ class LocalServer:
                 await write_frame(writer, await self._result(await read_frame(reader)))
         except (EOFError, OSError, Malformed):
             pass  # the core went, or speaks another language: it dials again
-        finally:
-            writer.transport.abort()
 
     async def _result(self, value: Any) -> list[Any]:
         try:
@@ -95,7 +109,9 @@ class LocalServer:
             return [True, await wanted[0](self._gate, *arguments)]
         except RequestRefused as error:
             return [False, error.code, str(error)]
-        except (MemberError, Malformed) as error:
+        except Malformed as error:
+            return [False, "bad-request", str(error)]
+        except MemberError as error:
             return [False, type(error).__name__, str(error)]
 
 
@@ -201,8 +217,8 @@ def _list_arrivals(gate: Gate) -> list[Any]:
 class LocalGate:
     """The core's end, one operation after the other: long waits want a connection of their own.
 
-    Every method raises `RequestRefused`, with the gate's code, where the gate refuses, and `Unreachable` where the gate
-    is gone; then another `LocalGate` must be made.
+    Every method raises what the gate's store raises (`BadChunk`, `DiskError` and its kinds); `RequestRefused` where the
+    gate refuses; `Unreachable` where it is gone, and then another `LocalGate` must be made.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
@@ -292,7 +308,9 @@ class LocalGate:
 def _value(answer: Sequence[Any]) -> Any:
     if answer[0] is True:
         return answer[1]
-    raise RequestRefused(answer[1], answer[2])
+    _, code, message = answer
+    kind = _KINDS.get(code)
+    raise RequestRefused(code, message) if kind is None else kind(message)
 
 
 def _user(connection: TransportSocket) -> int:

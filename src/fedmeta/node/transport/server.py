@@ -125,6 +125,7 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # until the transports have closed their sockets
 
     @property
     def connections(self) -> int:
@@ -135,11 +136,11 @@ class Server:
         task = asyncio.ensure_future(self._connection(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that ended before it began
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = peer_key((writer.get_extra_info("peername") or ("?",))[0])
         if self._addresses.take(address):
-            writer.transport.abort()
             return
         try:
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -151,7 +152,6 @@ class Server:
             pass  # the peer went, is too slow, or is no member: that is its own affair
         finally:
             self._addresses.leave(address)
-            writer.transport.abort()
 
     async def _handshake(self, stream: Stream, writer: asyncio.StreamWriter) -> bytes:
         if len(self._young) >= self._limits.handshakes:

@@ -186,7 +186,7 @@ class JoinRecipe:
     recipe: Hash
 
 
-@transaction("leave-recipe", by_machine=True)
+@transaction("leave-recipe")
 @dataclass(frozen=True, slots=True)
 class LeaveRecipe:
     """Contribute to a recipe no longer, in rounds that are scheduled later."""

@@ -1,6 +1,8 @@
 """The core: it has the member's keys, follows the ledger, and does what its reducer says; it only dials out."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 import logging
 import secrets
@@ -44,7 +46,7 @@ from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
 from fedmeta.node.process.moves import SALT, Moves, model_name, opens, own_name
-from fedmeta.node.process.trainer import round_secret
+from fedmeta.node.process.shared import SharedJournal, SharedStore
 from fedmeta.node.reducer import Memory, View, step
 from fedmeta.node.reducer.actions import (
     Action,
@@ -109,6 +111,11 @@ ARRIVALS = 20
 """Seconds that the gate is asked to wait for something new."""
 
 
+def round_secret(secret: bytes, genesis: bytes, round: int) -> bytes:
+    """Return what a round's draws come from, 32 bytes: the trainer is given no more of the member's secret."""
+    return hmac.new(secret, b"round" + genesis + round.to_bytes(8, "big"), hashlib.sha256).digest()
+
+
 def serve(arguments: dict[str, Any]) -> int:
     """Run until it is told to end, or must not go on.
 
@@ -144,9 +151,10 @@ class Core:
         self.folder = folder
         key = keyfile.load(config.path(config.keys.machine))
         secret = config.path(config.keys.secret).read_bytes()
-        self.journal, entries = self._open_journal(folder.core / "journal")
+        journal, entries = self._open_journal(folder.core / "journal")
+        self.journal = SharedJournal(journal)
         self.promises: list[Promise] = [decode(one) for one in entries]
-        self.store = BlobStore(folder.core / "blobs", config.storage.quota)
+        self.store = SharedStore(BlobStore(folder.core / "blobs", config.storage.quota))
         self.outbox = Outbox(folder.outbox)
         self.genesis, self._secret = config.ledger.genesis, secret
         self.memory = Memory(config.member)
@@ -324,13 +332,8 @@ class Core:
         _, (message,) = await self._job("train", [self._procedures[duty.recipe], state, secret], round=duty.round)
         salt = secrets.token_bytes(SALT)
         name = own_name(duty.round, self.config.member)
-        await asyncio.to_thread(self._rewrite, name, salt + message)
+        await asyncio.to_thread(self.store.replace, name, salt + message)
         return Blob.of(message).id, len(message), salt
-
-    def _rewrite(self, name: str, data: bytes) -> None:
-        if self.store.blob(name) is not None:
-            self.store.delete(name)
-        self.store.write(name, data)
 
     async def _push(self, duty: Push) -> None:
         await self.moves.push(self._view, duty.round, duty.origin, duty.seat)
@@ -347,7 +350,7 @@ class Core:
         view = self._view
         opens(view, duty.origin, duty.member, duty.digest, plain)
         await self._job("check", [self._procedures[duty.recipe], plain[SALT:]])
-        await asyncio.to_thread(self._rewrite, own_name(duty.origin, duty.member), plain)
+        await asyncio.to_thread(self.store.replace, own_name(duty.origin, duty.member), plain)
         await self.moves.pass_on(view, duty.round, duty.member)
 
     async def _aggregate(self, duty: Aggregate) -> tuple[bytes, tuple[int, ...], bytes]:
@@ -363,7 +366,7 @@ class Core:
         result = Blob.of(after).id
         name = model_name(result)
         if self.store.blob(name) is None or not self.store.complete(name):
-            await asyncio.to_thread(self._rewrite, name, after)
+            await asyncio.to_thread(self.store.replace, name, after)
         await self.moves.publish(result)
         scores = tuple(0 if own else duty.budget for own in duty.own)
         return result, scores, secrets.token_bytes(SALT)

@@ -27,7 +27,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[bytes]]:
     length = int.from_bytes(_exactly(channel, 4), "big")
     if length > LARGEST_HEAD:
         raise EOFError(f"a head of {length} bytes is too large: the other end speaks otherwise")
-    head = codec.decode(_exactly(channel, length), limit=LARGEST_HEAD)
+    head = codec.decode(bytes(_exactly(channel, length)), limit=LARGEST_HEAD)
     sizes = head.pop("blobs")
     if sum(sizes) > LARGEST_BLOB:
         raise EOFError(f"blobs of {sum(sizes)} bytes are too large")

@@ -74,13 +74,11 @@ class Ledger:
         self._ended.set()
         self._sends.put(None)
 
-    def submit(
-        self, body: object, before: Callable[[bytes, str], None], answer: Callable[[Exception | None], None]
-    ) -> None:
+    def submit(self, body: object, before: Before, answer: Answer) -> None:
         """Sign and send a transaction from the sender's thread.
 
-        `before` is called there with the bytes and the address before they leave; `answer` with what came of it: None if
-        the ledger has taken it, else why not, or that nobody knows.
+        `before` is called there with the bytes and the address before they leave; `answer` with what came of it: None
+        if the ledger has taken it, else why not, or that nobody knows.
         """
 
         def send() -> None:

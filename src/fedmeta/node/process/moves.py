@@ -9,13 +9,13 @@ from fedmeta.govern.errors import Malformed
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, tagged
-from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.errors import (
     MemberError,
     MessageRefused,
     SealError,
     Unreachable,
 )
+from fedmeta.node.process.shared import SharedStore
 from fedmeta.node.reducer import View
 from fedmeta.node.reducer.view import Peer
 from fedmeta.node.transport.gate import OFFER, update_name
@@ -71,7 +71,7 @@ class Moves:
         name: str,
         key: Key,
         sealing: SealKey,
-        store: BlobStore,
+        store: SharedStore,
         client: Client,
         gate: Path | None,
         record: Record,

@@ -4,8 +4,6 @@ It computes one job after another for its core: what a procedure needs, an updat
 aggregate of a round. What it must import it imports before it becomes its own user.
 """
 
-import hashlib
-import hmac
 import socket
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +59,9 @@ def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple
     if head["contributes"]:
         x, _ = examples(config, exact.procedure.inputs)
         count = len(x)
-    values = {name: tuple(one) if isinstance(one, list) else one for name, one in head["policy"].items()}
+    values: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in head["policy"].items()
+    }
     reasons = Policy(**values).reasons(describe(exact.procedure), count or None)
     return {"message": exact.message_length, "state": exact.state_length, "reasons": reasons, "examples": count}, []
 
@@ -96,8 +96,3 @@ JOBS = {"describe": _describe, "train": _train, "check": _check, "aggregate": _a
 @lru_cache(maxsize=4)
 def _exact(procedure: bytes) -> Exact:
     return Exact(Procedure.from_bytes(procedure))
-
-
-def round_secret(secret: bytes, genesis: bytes, round: int) -> bytes:
-    """Return what a round's draws come from, 32 bytes: the trainer is given no more of the member's secret."""
-    return hmac.new(secret, b"round" + genesis + round.to_bytes(8, "big"), hashlib.sha256).digest()

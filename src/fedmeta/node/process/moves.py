@@ -92,6 +92,9 @@ class Moves:
     async def push(self, view: View, round: int, origin: int, seat: str) -> None:
         """Bring one's update to a seat's gate, sealed to the round's seats."""
         offer, ciphertext = await self._sealed_update(view, round, origin)
+        if seat == self.name:
+            await self._keep(offer, {at: ciphertext[at * CHUNK : (at + 1) * CHUNK] for at in range(offer.blob.chunks)})
+            return
         why = f"the update of {self.name} for round {round}, sealed to its seats"
         size = offer.blob.length
         self._record(seat, "offer", f"to {len(offer.wraps)} seats", len(offer.to_bytes()), offer.digest(), round, why)
@@ -189,12 +192,16 @@ class Moves:
             raise Unreachable(f"{source} has not all of the update of {member} yet")
         ciphertext = b"".join(pieces[number] for number in range(offer.blob.chunks))
         plain = self._open(offer, ciphertext, _wraps(kept.wraps))
+        await self._keep(offer, pieces)
+        return plain
+
+    async def _keep(self, offer: Offer, pieces: Mapping[int, bytes]) -> None:
+        """Keep a sealed update at one's own gate, from where others pull it."""
         async with self._own_gate() as gate:
-            name = update_name(round, member)
+            name = update_name(offer.round, offer.member)
             for number in await gate.begin(name, offer.blob, offer.leaves):
                 await gate.put(name, number, pieces[number])
             await gate.attach(name, OFFER, offer.to_bytes())
-        return plain
 
     def _open(self, offer: Offer, ciphertext: bytes, others: Mapping[str, bytes]) -> bytes:
         bound = context(self.genesis, offer.round, offer.member)

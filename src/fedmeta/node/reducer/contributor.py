@@ -84,7 +84,8 @@ def _deliver(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Du
         yield ("lost-update", number), Tell(text, alarm=True)
     elif view.is_sealed and round.phase == "deliver":
         for seat in _targets(view, round):
-            if seat != view.me and (number, seat) not in memory.pushed:
+            # Also to its own gate where it has a seat: from there the others pull it.
+            if (number, seat) not in memory.pushed:
                 yield ("push", number, round.attempt, seat), Push(number, update.origin, seat)
 
 
@@ -92,8 +93,12 @@ def _targets(view: View, round: Round) -> tuple[str, ...]:
     """Return to whom the update is to be brought now: at first to some, then to all who lack it."""
     holders = view.holders(view.me)
     if PATIENT * (view.height - round.opened) < view.closes - round.opened:
-        return tuple(one for one in _first(view, round) if one not in holders)
-    return top_up(view.me, round.number, _cohort(round), _powers(round), holders)
+        return tuple(one for one in _first(view, round) if one not in holders or one == view.me)
+    return _own(view, round) + top_up(view.me, round.number, _cohort(round), _powers(round), holders)
+
+
+def _own(view: View, round: Round) -> tuple[str, ...]:
+    return (view.me,) if view.seat(view.me) else ()
 
 
 def _first(view: View, round: Round) -> tuple[str, ...]:

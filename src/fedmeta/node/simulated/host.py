@@ -298,6 +298,10 @@ class Host:
             failure = error
             self.world.after(1, lambda: answer(failure))
             return
+        if duty.seat == self.name:
+            self.gate[duty.round, self.name] = parcel
+            self.world.after(1, lambda: answer(None))
+            return
         other = self.world.hosts[duty.seat]
         self.world.transfer(
             self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
@@ -317,10 +321,10 @@ class Host:
         other, found = self.world.hosts[duty.source], []
 
         def fetch() -> Any:
-            try:
-                found.append(Parcel.decode(other.disk.read(f"update/{duty.origin}/{duty.member}")))
-            except DiskError as error:
-                return error
+            parcel = other.gate.get((duty.round, duty.member))
+            if parcel is None:
+                return DiskError(f"there is no update of {duty.member} at the gate of {other.name}")
+            found.append(parcel)
             return None
 
         def take(result: Any) -> None:
@@ -329,6 +333,7 @@ class Host:
                 return
             try:
                 self._take(duty, self.world.on_wire(found[0]) or Parcel(b"damaged", bytes(32)))
+                self.gate[duty.round, duty.member] = found[0]
             except MessageRefused as error:
                 answer(DiskError(str(error)) if other.name not in self.world.dishonest else error)
             except DiskError as error:

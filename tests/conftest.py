@@ -34,14 +34,22 @@ gc.set_threshold(50_000, 20, 50)
 
 # These have no arrays, or say nothing of their shapes. Their annotations are checked, but without an account of shapes
 # in each call, with which their tests would take up to several times as long.
-SHAPELESS = ("govern", "_keys", "data.tables", "data.schema")
+SHAPELESS = (
+    "govern",
+    "_keys",
+    "data.tables",
+    "data.schema",
+    *(f"node.{room}" for room in ("wire", "disk", "transport", "member", "process")),
+)
+# A simulated federation takes many thousands of small steps.
+UNCHECKED = ("node.reducer", "node.simulated")
 
 
 class _Plain(MetaPathFinder):
     """Finds these modules before jaxtyping does."""
 
     def find_spec(self, fullname, path=None, target=None):
-        mine = f"{fullname}.".startswith(tuple(f"fedmeta.{name}." for name in SHAPELESS))
+        mine = f"{fullname}.".startswith(tuple(f"fedmeta.{name}." for name in (*SHAPELESS, *UNCHECKED)))
         return PathFinder.find_spec(fullname, path, target) if mine else None
 
 

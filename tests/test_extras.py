@@ -20,10 +20,10 @@ from fedmeta._extras import EXTRAS, need, need_extra
 PACKAGE = Path(fedmeta.__file__).parent
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
-HOMES = ("fedmeta.govern", "fedmeta.data.tables")
+HOMES = ("fedmeta.govern", "fedmeta.node", "fedmeta.data.tables")
 """What works with its extra only: here, packages of extras are imported as any other."""
 
-BEHIND = (*HOMES, "fedmeta.cli.ledger")
+BEHIND = (*HOMES, "fedmeta.cli.ledger", "fedmeta.cli.node")
 """What is only imported once `need` or `need_extra` has looked."""
 
 
@@ -86,6 +86,7 @@ def test_rows_per_client_are_written_without_tables(core):
     [
         ("ledger", "the ledger", "cryptography"),
         ("ledger --help", "the ledger", "cryptography"),
+        ("node", "a node", "cryptography"),
         ("table", "reading {folder}/table.csv", "pyarrow"),
         ("tensorboard", "TensorBoard", "tensorboardX"),
     ],

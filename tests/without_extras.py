@@ -84,6 +84,7 @@ seen = {
     ),
     "ledger": command("ledger", "init", FOLDER / "fed"),
     "ledger --help": command("ledger", "--help"),
+    "node": command("node", "outbox", "--folder", FOLDER),
     "help": command("--help"),
     "refused": {
         "history": refused(lambda: run.history),

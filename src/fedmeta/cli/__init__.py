@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "fedmeta.cli.compare:compare",
     "data": "fedmeta.cli.data:data",
     "ledger": "fedmeta.cli.ledger:ledger",
+    "node": "fedmeta.cli.node:node",
 }
 
 SUMMARIES = {
@@ -31,11 +32,12 @@ SUMMARIES = {
     "compare": "Train several algorithms on the same clients.",
     "data": "List data sets, describe one, fetch one, or draw one.",
     "ledger": "Keep a federation's ledger: stake, elections, rounds, rewards.",
+    "node": "Run a member's node: train on own data, answer on the ledger.",
 }
 """What `fedmeta --help` says of each, so that it need not import them."""
 
-WITHOUT_JAX = ("ledger",)
-"""Commands that compute nothing, and so do not wait for JAX."""
+WITHOUT_JAX = ("ledger", "node")
+"""Commands that compute nothing, and so do not wait for JAX; those of `node` that do set it up themselves."""
 
 
 class _Commands(click.Group):

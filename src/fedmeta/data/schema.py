@@ -5,6 +5,7 @@ It is written as TOML in the words of the Table Schema standard (`fields`, `type
 learned beside them.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import tomli_w
 
-from fedmeta._settings import not_one_text
+from fedmeta._settings import a_number, not_one_text
 from fedmeta.errors import DataError, UnknownName, UsageError
 
 Kind = Literal["number", "category", "boolean", "date", "identifier", "text", "constant"]
@@ -31,6 +32,7 @@ _WORDS = {
     "false": "falseValues",
 }
 _NAMES = {word: name for name, word in _WORDS.items()}
+_NUMBERS = ("mean", "std", "minimum", "maximum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class Field:
         parts: of a date, beside its days: "season", "weekday", "time".
         mean: over the training clients, without gaps; the target's, too.
         std: likewise.
+        minimum: the least value of a public reference range; what is below counts as it. No data are needed for it.
+        maximum: the largest one, likewise.
     """
 
     name: str
@@ -72,9 +76,12 @@ class Field:
     parts: tuple[str, ...] = ()
     mean: float | None = None
     std: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
 
     def __post_init__(self):
         _check_words(vars(self))
+        self._check_range()
         for word in ("missing", "categories", "parts"):
             not_one_text(_WORDS.get(word, word), getattr(self, word), "texts")
         if self.kind == "boolean" and self.type == "string" and not (self.true and self.false):
@@ -86,6 +93,17 @@ class Field:
                 f"the column {self.name!r} has decimalChar {self.decimal!r} and groupChar {self.group!r}; they are two "
                 "signs, the first of which is . or ,"
             )
+
+    def _check_range(self) -> None:
+        if self.minimum is None and self.maximum is None:
+            return
+        said = f"the column {self.name!r} has minimum {self.minimum!r} and maximum {self.maximum!r}"
+        if self.minimum is None or self.maximum is None or not math.isfinite(self.minimum + self.maximum):
+            raise UsageError(f"{said}; give both, as finite numbers")
+        if not self.minimum < self.maximum:
+            raise UsageError(f"{said}; the minimum must be below the maximum")
+        if self.kind != "number":
+            raise UsageError(f"{said}, and only numbers have a range; it is a {self.kind}")
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -139,6 +157,9 @@ class Field:
                 if len(value) != 1:
                     raise UsageError(f"{word} of the column {content.get('name')!r} holds one word, not {value}")
                 value = value[0]
+            if name in _NUMBERS and value is not None:
+                # TOML has whole numbers, too.
+                value = a_number(f"{word} of the column {content.get('name')!r}", value)
             values[name] = tuple(value) if isinstance(value, list) else value
         if "name" not in values:
             raise UsageError(f"a field of a schema has no name: {dict(content)}")

@@ -16,7 +16,8 @@ MemberError                 the root; a FedmetaError
 ├── SealError               a sealed blob that does not open
 ├── RequestRefused          a request that a gate refuses, with a code
 ├── Unreachable             a peer or the ledger cannot be reached
-└── MessageRefused          a message that is not well formed by the procedure
+├── MessageRefused          a message that is not well formed by the procedure
+└── WrongArithmetic         this machine computes otherwise than the others would
 """
 
 from fedmeta.errors import FedmetaError
@@ -92,3 +93,7 @@ class Unreachable(MemberError):
 
 class MessageRefused(MemberError):
     """A message that is not well formed by the procedure."""
+
+
+class WrongArithmetic(MemberError):
+    """This machine computes otherwise than the others would: its memory, processor or libraries are unsound."""

@@ -36,6 +36,9 @@ class Inputs:
         bounded: whether a single example can do only so much: a standardised input beyond `INPUT_BOUND` grows as a
             logarithm, and an error beyond `ERROR_BOUND` standard deviations of the targets counts linearly. Runs of
             earlier versions are not bounded.
+        low: of each feature, what its public reference range begins with: what is below counts as it. Where there are
+            ranges, no statistics of any client are needed; see `by_ranges`.
+        high: what it ends with, likewise.
     """
 
     shape: tuple[int, ...]
@@ -47,26 +50,36 @@ class Inputs:
     std: tuple[float, ...] | None = None
     target_scale: tuple[float, float] | None = None
     bounded: bool = False
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
 
     def __post_init__(self):
         if min(self.shape, default=1) < 1:
             raise UsageError(f"the shape of an input has positive sizes only, not {self.shape}")
         if (self.mean is None) != (self.std is None):
             raise UsageError("a table is standardised by mean and std: give both or neither")
-        for name in ("mean", "std", "target_scale"):
+        if (self.low is None) != (self.high is None) or (self.low is not None and self.mean is None):
+            raise UsageError(
+                "features are clipped from low to high before they are scaled: give both, with mean and std"
+            )
+        for name in ("mean", "std", "target_scale", "low", "high"):
             values = getattr(self, name)
             if values is not None:
                 values = tuple(float(value) for value in values)
                 if not np.isfinite(values).all():
                     raise UsageError(f"{name} of the inputs must hold finite numbers, not {values}")
                 object.__setattr__(self, name, values)
+        if self.low is not None and self.high is not None:
+            lengths = {len(values) for values in (self.low, self.high, self.mean or ())}
+            if len(lengths) > 1 or not all(low < high for low, high in zip(self.low, self.high, strict=True)):
+                raise UsageError(f"low must be below high for each feature, not {self.low} and {self.high}")
 
     @classmethod
     def of(cls, train: FederatedDataset) -> "Inputs":
-        """Describe a data set by its training clients; a table is standardised by them.
+        """Describe a data set by its training clients; a table is standardised by them, or by its schema's ranges.
 
         Raises:
-            UsageError: the data set has several inputs.
+            UsageError: the data set has several inputs, or a table's schema has ranges for some of its numbers only.
         """
         info = train.info
         if not isinstance(train.x, Column):
@@ -75,6 +88,8 @@ class Inputs:
             )
         if info.schema is None:
             return cls(tuple(train.x.shape[1:]), info.classes, info.features, characters=info.characters)
+        if any(entry.minimum is not None for entry in info.schema.columns):
+            return cls.by_ranges(info.schema)
         rows = train.rows
         x = np.asarray(train.x[rows], np.float64)
         known = x @ _gaps(info.schema).T == 0
@@ -95,6 +110,44 @@ class Inputs:
             std=tuple(std.tolist()),
             target_scale=scale,
             bounded=True,
+        )
+
+    @classmethod
+    def by_ranges(cls, schema: Schema) -> "Inputs":
+        """Describe a table by the public reference ranges in its schema alone: nobody's data are looked at.
+
+        A number is clipped to its range. Then it is scaled to [-1, 1]; or to (x - mean) / std, where the schema gives
+        these two, which must be public, too. A boolean's range is 0 to 1. Columns that say which category it is, or
+        that a value is missing, stay 0 and 1. A gap counts as the middle of the range, or the mean that is given. A
+        target is not clipped; in regression it is scaled likewise.
+
+        Raises:
+            UsageError: a number among the features, or the target of a regression, has no range; a mean lies outside
+                its range; or a feature is a date, which has no range.
+        """
+        scales = {entry.name: _range_and_scale(entry) for entry in schema.used}
+        target = schema.role("target")
+        scale = None
+        if target is not None and schema.task == "regression":
+            scale = _range_and_scale(target)[2:]
+        columns = [(0.0, 1.0, 0.0, 1.0)] * len(schema.features)
+        first = 0
+        for entry in schema.used:
+            if entry.kind != "category":
+                columns[first] = scales[entry.name]
+            first += len(entry.features)
+        low, high, mean, std = zip(*columns, strict=True)
+        return cls(
+            shape=(len(schema.features),),
+            classes=schema.classes,
+            features=schema.features,
+            schema=_scaled(schema, np.array(mean), np.array(std), scale),
+            mean=mean,
+            std=std,
+            target_scale=scale,
+            bounded=True,
+            low=low,
+            high=high,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,13 +206,18 @@ class Inputs:
         )
 
     def _standardise(self) -> Callable[[Any], Any]:
-        """Return what puts inputs on the scale of the training clients; a gap, which is 0, becomes their mean."""
+        """Return what puts inputs on their scale; a gap, which is 0, becomes the mean."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         gaps = None if self.schema is None else _gaps(self.schema)
         bound = _bound if self.bounded else lambda x: x
-        if gaps is None or not gaps.any():
+        marked = gaps is not None and bool(gaps.any())
+        fill = (gaps * np.asarray(self.mean)[:, None]).T.astype(np.float32) if marked else None
+        if self.low is not None and self.high is not None:
+            low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+            # A gap is filled first, for its 0 may lie outside the range.
+            return lambda x: (jnp.clip(x if fill is None else x + x @ fill, low, high) - mean) / std
+        if fill is None:
             return lambda x: bound((x - mean) / std)
-        fill = (gaps * np.asarray(self.mean)[:, None]).T.astype(np.float32)
         return lambda x: bound((x - mean + x @ fill) / std)
 
     def read(
@@ -227,6 +285,30 @@ class Inputs:
         windows = np.lib.stride_tricks.sliding_window_view(codes, context).copy()
         # The last window has no successor in the text: it is what a prediction is for.
         return (windows[:-1], codes[context:]) if need_target else (windows, None)
+
+
+def _range_and_scale(entry: Field) -> tuple[float, float, float, float]:
+    """Return the range of a column's values, and the mean and the deviation by which they are scaled."""
+    if entry.kind == "category":
+        return 0.0, 1.0, 0.0, 1.0
+    if entry.kind == "date":
+        raise UsageError(
+            f"the column {entry.name!r} is a date, which has no reference range: make a number of it, such as an age, "
+            "or leave it out"
+        )
+    low, high = (0.0, 1.0) if entry.kind == "boolean" else (entry.minimum, entry.maximum)
+    if low is None or high is None:
+        raise UsageError(
+            f"the column {entry.name!r} has no reference range, and others have: give its minimum and maximum"
+        )
+    if entry.mean is None or entry.std is None:
+        return low, high, low / 2 + high / 2, high / 2 - low / 2
+    if not (low <= entry.mean <= high and entry.std > 0):
+        raise UsageError(
+            f"the column {entry.name!r} has mean {entry.mean} and std {entry.std}: the mean must lie in the range from "
+            f"{low} to {high}, and std above 0"
+        )
+    return low, high, entry.mean, entry.std
 
 
 def _bound(x: Any) -> Any:

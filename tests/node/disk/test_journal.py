@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fedmeta.node.disk.journal import LONGEST, Journal
 from fedmeta.node.disk.memory import Crash
 from fedmeta.node.errors import DiskError, FolderInUse, JournalDamaged, JournalFailed, JournalFull
+from tests.examples import examples
 from tests.node.disk.failing import FOLDER, Fault, broken, new_disk
 
 PATH = FOLDER / "journal"
@@ -95,6 +96,7 @@ def play(disk, acts, kept, trying):
     journal.close()
 
 
+@examples(200)
 @given(
     st.lists(st.tuples(st.booleans(), entries), min_size=1, max_size=4),
     st.integers(0, 120),
@@ -155,6 +157,7 @@ def test_every_operation_of_a_short_life_is_a_place_to_crash():
                 assert PATH.name not in disk.sizes(FOLDER) or read(disk) == []
 
 
+@examples(200)
 @given(st.integers(0, 40), st.sampled_from(["write", "flush"]), st.booleans(), st.randoms(use_true_random=False))
 def test_after_a_failed_write_or_flush_nothing_is_promised_and_nothing_acknowledged_is_lost(number, kind, off, random):
     disk = new_disk()
@@ -247,6 +250,7 @@ def test_a_torn_tail_is_dropped_and_does_not_come_back():
     assert file.read(torn, 1) == b"\0"
 
 
+@examples(200)
 @given(st.data())
 def test_damage_of_any_byte_in_use_is_refused_or_changes_nothing(draw):
     disk = new_disk()
@@ -282,6 +286,53 @@ def test_damage_of_the_header_does_not_bring_back_what_was_replaced():
     disk.damage(PATH, SIZE)
     with pytest.raises(JournalDamaged, match="neither half"):
         read(disk)
+
+
+def test_old_entries_that_a_crash_left_beside_the_new_ones_do_not_come_back_either():
+    counting, disk = Fault(), new_disk()
+    journal = made(disk, [b"old"])
+    disk.before = counting
+    journal.keep([b"new"])
+    # Cut off before each operation, with all that came before it on the disk.
+    for number in range(counting.seen):
+        disk = new_disk()
+        journal = made(disk, [b"old"])
+        disk.before = Fault(number)
+        with pytest.raises(Crash):
+            journal.keep([b"new"])
+        disk.kill()
+        found = read(disk)
+        assert found in ([b"old"], [b"new"])
+        if found == [b"new"]:
+            disk.damage(PATH, SIZE)
+            with pytest.raises(JournalDamaged, match="neither half"):
+                read(disk)
+
+
+def test_what_an_attempt_to_keep_left_behind_is_no_part_of_the_next_one():
+    counting, disk = Fault(), new_disk()
+    journal = made(disk)
+    disk.before = counting
+    journal.keep([b"a", b"b", b"c"])
+    for number in range(counting.seen):
+        disk = new_disk()
+        journal = made(disk)
+        disk.before = Fault(number)
+        with pytest.raises(Crash):
+            journal.keep([b"a", b"b", b"c"])
+        disk.kill()
+        journal, _ = Journal.open(PATH, disk)
+        journal.keep([b"d"])
+        journal.close()
+        assert read(disk) == [b"d"]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_one_mark_may_be_torn(block):
+    disk = new_disk()
+    made(disk, [b"one", b"two"]).close()
+    disk.damage(PATH, block * 4096 + 10)
+    assert read(disk) == [b"one", b"two"]
 
 
 def test_without_a_good_mark_nobody_can_say_what_was_flushed():

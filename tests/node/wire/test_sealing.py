@@ -102,7 +102,10 @@ def test_chunks_that_are_missing_moved_or_added_are_found(long, arrange):
     text = sealed.ciphertext
     with pytest.raises(SealError, match="does not open"):
         unseal(
-            arrange(text[:CHUNK], text[CHUNK : 2 * CHUNK], text[2 * CHUNK :]), sealed.wraps["anna"], KEYS["anna"], CONTEXT
+            arrange(text[:CHUNK], text[CHUNK : 2 * CHUNK], text[2 * CHUNK :]),
+            sealed.wraps["anna"],
+            KEYS["anna"],
+            CONTEXT,
         )
 
 
@@ -133,9 +136,9 @@ def test_the_chunks_are_bound_to_the_context_and_not_only_the_key():
     wrap = sealed.wraps["anna"]
     secret = KEYS["anna"].agree(wrap[:32])
     content = ChaCha20Poly1305(
-        HKDF(
-            algorithm=SHA256(), length=32, salt=None, info=tagged("wrap", wrap[:32], PUBLICS["anna"], CONTEXT)
-        ).derive(secret)
+        HKDF(algorithm=SHA256(), length=32, salt=None, info=tagged("wrap", wrap[:32], PUBLICS["anna"], CONTEXT)).derive(
+            secret
+        )
     ).decrypt(bytes(12), wrap[32:], CONTEXT)
     once = SealKey.generate()
     info = tagged("wrap", once.public, key.public, again)

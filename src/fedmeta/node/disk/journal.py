@@ -3,14 +3,14 @@
 The file has its full size from the beginning, so that a full disk cannot stop a promise, and two halves, of which one
 is in use; `keep` writes the other one and then turns to it, by one write of one sector. A half is
 
-- a header of one block: magic, generation, the size of a half, and their digest; all zeros where the half is not in use;
+- a header of one block: magic, generation, the size of a half, and their digest; zeros where the half is not in use;
 - two blocks for marks, which are written in turn: generation, the number of entries that are flushed, and a digest;
-- entries: length (4 bytes), number from 1 (8 bytes), a digest over generation, number and bytes, and the bytes, padded to
-  a multiple of 8; then zeros up to the end.
+- entries: length (4 bytes), number from 1 (8 bytes), a digest over generation, number and bytes, and the bytes, padded
+  to a multiple of 8; then zeros up to the end.
 
-A crash can tear one entry and one mark, for at most one of each waits for the disk at any time; so what follows the last
-good entry is dropped if a good mark does not count it. Fewer entries than a mark counts, or no good mark, is damage.
-Of the last entry alone, damage may look like a crash, as long as its mark has not reached the disk.
+A crash can tear one entry and one mark, for at most one of each waits for the disk at any time; so what follows the
+last good entry is dropped if no good mark counts it. Fewer entries than a mark counts, or no good mark, is damage. Of
+the last entry alone, damage may look like a crash, as long as its mark has not reached the disk.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
 What it promises is what POSIX does, and no more:
 
 - Writes that were not flushed survive a crash of the machine by sectors of 512 bytes, each of them or not.
-- Names that were made, changed or removed survive up to some point, in each folder, unless the folder was flushed.
+- Changes of names (make, rename, remove) survive or not, each of them, unless the folder was flushed.
 - After a flush that failed, what it should have written is still read, but is not written by a later flush either.
 - A file has blocks of 4096 bytes, and the disk so many in all; what was reserved is there to be written.
 """
@@ -37,7 +37,11 @@ class _Node:
 class _Folder:
     names: dict[str, _Node] = field(default_factory=dict)
     durable: dict[str, _Node] = field(default_factory=dict)
-    pending: list[dict[str, _Node]] = field(default_factory=list)
+    pending: list[dict[str, _Node | None]] = field(default_factory=list)
+
+    def change(self, changes: dict[str, _Node | None]) -> None:
+        _apply(self.names, changes)
+        self.pending.append(changes)
 
 
 def _nothing(operation: str, path: Path, size: int) -> None:
@@ -72,10 +76,12 @@ class MemoryDisk:
     def crash(self, random: Random) -> None:
         """Let the machine lose its power: of what was not flushed, only some is there afterwards."""
         for folder in self._folders.values():
-            history = [folder.durable, *folder.pending]
-            names = history[random.randrange(len(history))]
-            folder.names, folder.durable, folder.pending = dict(names), dict(names), []
-            for node in names.values():
+            kept = random.choice((0.0, 0.5, 1.0))
+            for changes in folder.pending:
+                if random.random() < kept:
+                    _apply(folder.durable, changes)
+            folder.names, folder.pending = dict(folder.durable), []
+            for node in {id(node): node for node in folder.names.values()}.values():
                 _tear(node, random)
         self._running = object()
 
@@ -105,27 +111,21 @@ class MemoryDisk:
         folder = self._folder(path)
         if path.name in folder.names:
             raise _error(errno.EEXIST, path)
-        folder.names[path.name] = _Node()
-        folder.pending.append(dict(folder.names))
-        return MemoryFile(self, path, folder.names[path.name], self._running)
+        folder.change({path.name: _Node()})
+        return MemoryFile(self, path, self._node(path), self._running)
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename a file within its folder."""
         self.before("rename", target, 0)
         if source.parent != target.parent:
             raise _error(errno.EXDEV, target)
-        node, folder = self._node(source), self._folder(source)
-        del folder.names[source.name]
-        folder.names[target.name] = node
-        folder.pending.append(dict(folder.names))
+        self._folder(source).change({source.name: None, target.name: self._node(source)})
 
     def unlink(self, path: Path) -> None:
         """Remove a file."""
         self.before("unlink", path, 0)
         self._node(path)
-        folder = self._folder(path)
-        del folder.names[path.name]
-        folder.pending.append(dict(folder.names))
+        self._folder(path).change({path.name: None})
 
     def names(self, folder: Path) -> list[str]:
         """Return the names in a folder, sorted."""
@@ -224,6 +224,14 @@ class MemoryFile:
         if length > len(content):
             self._node.pending.append((len(content), bytes(length - len(content))))
             content.extend(bytes(length - len(content)))
+
+
+def _apply(names: dict[str, _Node], changes: dict[str, _Node | None]) -> None:
+    for name, node in changes.items():
+        if node is None:
+            names.pop(name, None)
+        else:
+            names[name] = node
 
 
 def _error(number: int, path: Path) -> OSError:

@@ -1,4 +1,4 @@
-"""Blobs under a quota: each has its room from the beginning, comes chunk by chunk in any order, and is checked when read.
+"""Blobs under a quota: each has its room from the beginning, comes by chunks in any order, and is checked when read.
 
 All is in one folder. A blob NAME, with "/" written as "+", is `NAME~data`, of its full length from the beginning, and
 `NAME~head`, which is written last and removed first: without it there is no blob. What is attached to it is
@@ -9,7 +9,6 @@ after a start; so no note can say of a chunk what is not so, and a chunk that th
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,21 +16,15 @@ from pathlib import Path
 
 from fedmeta.govern.errors import Malformed
 from fedmeta.govern.wire import codec
+from fedmeta.node.disk import names
 from fedmeta.node.disk.files import LOCAL, File, Files, write_whole
 from fedmeta.node.errors import BadChunk, BlobCorrupt, DiskError, FolderInUse, NotKept, OverQuota
 from fedmeta.node.wire.chunks import CHUNK, Blob, check_chunk, check_leaves
 from fedmeta.node.wire.chunks import leaves as leaves_of
 
-LONGEST_NAME = 150
-"""Characters of the longest name."""
-
-LONGEST_LABEL = 80
-"""Characters of the longest label."""
-
 LARGEST_ATTACHMENT = 1 << 20
 """Bytes of the largest attachment."""
 
-_ALLOWED = re.compile(r"[a-z0-9._/-]+")
 _DIGEST = 32
 
 
@@ -220,7 +213,7 @@ class BlobStore:
         self._check_room(f"{label} of {name}", len(content))
         with self._guarded(f"{label} of {name}"):
             try:
-                write_whole(self._files, path, content, _aside(path))
+                write_whole(self._files, path, content, names.aside(path))
             except OSError:
                 # It was the last flush, or something before the new file came into the place of the old one.
                 if path.name in self._files.names(self._folder):
@@ -229,7 +222,7 @@ class BlobStore:
         kept.attached[label] = len(content)
 
     def attachment(self, name: str, label: str) -> bytes | None:
-        """Return what is attached to a blob under a label, if anything; raises `NotKept`, `BlobCorrupt`, `DiskError`."""
+        """Return what is attached under a label, if anything; raises `NotKept`, `BlobCorrupt` and `DiskError`."""
         if label not in self._get(name).attached:
             return None
         with self._guarded(), contextlib.closing(self._files.open(self._attachment(name, label))) as file:
@@ -257,7 +250,7 @@ class BlobStore:
         del self._kept[name]
 
     def _is_new(self, name: str, blob: Blob) -> bool:
-        _check_name(name, LONGEST_NAME)
+        names.check(name, names.LONGEST_NAME)
         if name in self._kept and self._kept[name].blob != blob:
             raise NotKept(f"{name} is kept as another blob, {self._kept[name].blob.id.hex()}: delete that one first")
         return name not in self._kept
@@ -274,7 +267,7 @@ class BlobStore:
                     if data is not None:
                         file.write(0, data)
                     file.flush()
-                write_whole(self._files, head, _head(kept.blob, kept.leaves), _aside(head))
+                write_whole(self._files, head, _head(kept.blob, kept.leaves), names.aside(head))
             except OSError:
                 for rest in (head, path):
                     with contextlib.suppress(OSError):
@@ -318,28 +311,24 @@ class BlobStore:
 
     def _scan(self) -> dict[str, _Kept]:
         """Read the heads, and remove what belongs to none."""
-        names = self._files.names(self._folder)
+        here = [(file, names.parse(file)) for file in self._files.names(self._folder)]
         found = {}
-        for name in names:
-            if name.endswith("~head"):
-                plain = name.removesuffix("~head").replace("+", "/")
-                kept = self._read_head(plain)
+        for _, (name, kind, _) in here:
+            if kind == "head":
+                kept = self._read_head(name)
                 if kept:
-                    found[plain] = kept
+                    found[name] = kept
                 else:
-                    self.damaged.append(plain)
-        for plain in self.damaged:
-            self._files.unlink(self._head(plain))
+                    self.damaged.append(name)
+        for name in self.damaged:
+            self._files.unlink(self._head(name))
         if self.damaged:
             self._files.flush_folder(self._folder)
-        for name in names:
-            base, _, kind = name.partition("~")
-            plain = base.replace("+", "/")
-            if plain in found and kind.startswith("at~") and not kind.endswith("~new"):
-                label = kind.removeprefix("at~").replace("+", "/")
-                found[plain].attached[label] = self._size(self._folder / name)
-            elif kind and not (plain in found and kind in ("head", "data")):
-                _unlink(self._files, self._folder / name)
+        for file, (name, kind, label) in here:
+            if name in found and kind == "at":
+                found[name].attached[label] = self._size(self._folder / file)
+            elif (kind and name not in found) or kind == "aside":
+                _unlink(self._files, self._folder / file)
         self._files.flush_folder(self._folder)
         return found
 
@@ -361,17 +350,14 @@ class BlobStore:
             return file.size()
 
     def _head(self, name: str) -> Path:
-        return self._path(name, "head")
+        return self._folder / names.head(name)
 
     def _data(self, name: str) -> Path:
-        return self._path(name, "data")
+        return self._folder / names.data(name)
 
     def _attachment(self, name: str, label: str) -> Path:
-        _check_name(label, LONGEST_LABEL)
-        return self._path(name, f"at~{label.replace('/', '+')}")
-
-    def _path(self, name: str, kind: str) -> Path:
-        return self._folder / f"{name.replace('/', '+')}~{kind}"
+        names.check(label, names.LONGEST_LABEL)
+        return self._folder / names.attachment(name, label)
 
     @contextlib.contextmanager
     def _guarded(self, what: str = "") -> Iterator[None]:
@@ -383,21 +369,8 @@ class BlobStore:
             raise DiskError(f"cannot use {self._folder}: {error.strerror or error}") from error
 
 
-def _check_name(name: str, longest: int) -> None:
-    parts = name.split("/")
-    if not _ALLOWED.fullmatch(name) or len(name) > longest or any(part in ("", ".", "..") for part in parts):
-        raise NotKept(
-            f"a name must have at most {longest} characters of a-z, 0-9, '.', '_', '-', and '/' between its parts, "
-            f"none of which is '.' or '..', not {name!r}"
-        )
-
-
 def _head(blob: Blob, leaves: bytes) -> bytes:
     return codec.encode([*blob.to_value(), leaves])
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}~new")
 
 
 def _good(kept: _Kept, file: File, number: int) -> bytes | None:

@@ -11,8 +11,8 @@ The bytes are encrypted once, under a random content key, and that key is wrappe
   ciphertext with its tag: 80 bytes.
 
 The context (genesis, round, member) is the associated data of both, so that what was sealed for one round opens in no
-other. Sealing does not say who sealed: an offer's signature does. Nor does it commit to its key: whoever knows a content
-key could make a blob that opens differently under two keys, so what opens must still be compared with the commitment.
+other. Sealing does not say who sealed: an offer's signature does. Nor does it commit to a key: a blob can be made that
+opens differently under two content keys, so what opens must still be compared with the commitment on the ledger.
 """
 
 import os
@@ -122,7 +122,7 @@ def unseal(ciphertext: bytes, wrap: bytes, key: SealKey, context: bytes) -> byte
 
 
 def rewrap(wrap: bytes, key: SealKey, publics: Mapping[str, bytes], context: bytes) -> dict[str, bytes]:
-    """Return the content key wrapped for other seats, by name, from the wrap for `key`; raises as `seal` and `unseal`."""
+    """Return the key in a wrap for `key` wrapped for other seats, by name; raises as `seal` and `unseal`."""
     return _wraps(_unwrap(wrap, key, context), publics, context)
 
 

@@ -1,0 +1,143 @@
+"""A follower: it executes every block itself, so that it takes nobody's word for the state."""
+
+from collections.abc import Sequence
+
+from fedmeta.govern.errors import InvalidBlock, Malformed, ProofError, StateError
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.genesis import Genesis, start
+from fedmeta.govern.machine.header import (
+    SignedHeader,
+    check_link,
+    check_roots,
+    decode_signed,
+    encode_signed,
+    event_leaves,
+)
+from fedmeta.govern.state.state import State
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.block import Block
+
+HEADERS = 4096
+"""How many of the latest headers' hashes are kept: more than a round has blocks."""
+
+_LARGEST = 1 << 32
+
+
+class Follower:
+    """The state of a ledger, by its blocks: each is checked against its signed header and executed.
+
+    Args:
+        genesis: What the ledger began with; whoever has it trusts its sequencer to order blocks, and for nothing else.
+    """
+
+    def __init__(self, genesis: Genesis):
+        self._sequencer, self._genesis = genesis.sequencer, genesis.digest
+        self._application = Application(start(genesis).state)
+        self._head: SignedHeader | None = None
+        self._hashes: dict[int, bytes] = {}
+
+    @property
+    def height(self) -> int:
+        """The height of the last block that was executed; 0 after genesis."""
+        return self._application.height
+
+    @property
+    def state(self) -> State:
+        """The state after that block; it can be read until the next one is applied."""
+        return self._application.state
+
+    def header_hash(self, height: int) -> bytes:
+        """Return the hash of a late block's header; raises `ProofError` if it is not one of the latest `HEADERS`."""
+        found = self._hashes.get(height)
+        if found is None:
+            raise ProofError(f"header {height} is none of the latest {HEADERS} before {self.height}")
+        return found
+
+    def apply(self, encoded: bytes) -> None:
+        """Execute the next block, as a ledger's server gives it: the list of its signed header and its transactions.
+
+        Raises:
+            ProofError: it is not the block that follows, or its transactions, events or state are not what the header
+                says. Nothing has changed then.
+        """
+        try:
+            value = codec.decode(encoded, limit=_LARGEST, items=1 << 22)
+            if type(value) is not list or [type(one) for one in value] != [bytes, list]:
+                raise Malformed("a block is the list of a signed header and its transactions")
+            signed = decode_signed(value[0])
+        except Malformed as error:
+            raise ProofError(f"not a block: {error}") from error
+        self._execute(signed, value[1])
+
+    def _execute(self, signed: SignedHeader, transactions: Sequence[bytes]) -> None:
+        header = signed.header
+        signed.check(self._genesis, self._sequencer)
+        check_link(header, self._head.header if self._head else None, self._genesis)
+        if any(type(raw) is not bytes for raw in transactions):
+            raise ProofError(f"a transaction of block {header.height} is no byte string")
+        try:
+            done = self._application.finalize(Block(header.height, header.time, tuple(transactions)))
+        except InvalidBlock as error:
+            raise ProofError(f"block {header.height} does not follow: {error}") from error
+        check_roots(header, transactions, event_leaves(done.events))
+        if done.app_hash != header.app_hash:
+            raise ProofError(
+                f"block {header.height} gives the state {done.app_hash.hex()}: its header says {header.app_hash.hex()}"
+            )
+        self._application.commit()
+        self._keep(signed)
+
+    def _keep(self, signed: SignedHeader) -> None:
+        self._head = signed
+        self._hashes[signed.header.height] = signed.header.hash
+        self._hashes.pop(signed.header.height - HEADERS, None)
+
+    def save(self) -> bytes:
+        """Return what `load` goes on from, so that the blocks so far need not be executed again.
+
+        Raises:
+            StateError: no block was executed yet.
+        """
+        if self._head is None:
+            raise StateError("nothing to save: no block was executed yet")
+        rows = [list(row) for row in self.state.dump()]
+        hashes = [[height, self._hashes[height]] for height in sorted(self._hashes)]
+        return b"".join(
+            len(part).to_bytes(8, "big") + part
+            for part in (encode_signed(self._head), _rows(hashes), *(_rows([row]) for row in rows))
+        )
+
+    @staticmethod
+    def load(genesis: Genesis, data: bytes) -> "Follower":
+        """Return the follower that was saved; raises `ProofError` where the bytes are damaged or of another ledger."""
+        follower = Follower(genesis)
+        try:
+            parts = list(_parts(data))
+            signed = decode_signed(parts[0])
+            signed.check(follower._genesis, follower._sequencer)
+            state = State.load((row[0], row[1]) for part in parts[2:] for row in codec.decode(part, limit=_LARGEST))
+            if state.root != signed.header.app_hash:
+                raise ProofError("the state that was saved is not that of its header")
+            follower._application = Application(state)
+            follower._hashes = {
+                height: found for height, found in codec.decode(parts[1], limit=_LARGEST, items=1 << 20)
+            }
+        except (Malformed, StateError, IndexError, TypeError, ValueError) as error:
+            raise ProofError(f"what was saved of the ledger is damaged: {error}") from error
+        follower._keep(signed)
+        return follower
+
+
+def _rows(rows: Sequence[object]) -> bytes:
+    return codec.encode(list(rows))
+
+
+def _parts(data: bytes) -> list[bytes]:
+    parts, at = [], 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 8], "big")
+        if at + 8 + length > len(data):
+            raise ProofError("what was saved of the ledger is cut off")
+        parts.append(data[at + 8 : at + 8 + length])
+        at += 8 + length
+    return parts

@@ -333,9 +333,9 @@ def answer(play, raw):
         ("hal", "join-recipe", {"recipe": bytes(31)}, "bad-value"),
         ("hal", "set-machine-key", {"public": bytes(31), "proof": bytes(64)}, "bad-value"),
         ("hal", "set-machine-key", {"public": bytes(32), "proof": bytes(63)}, "bad-value"),
-        ("hal", "set-profile", {"title": LONG, "address": "", "tls": b""}, "bad-value"),
-        ("hal", "set-profile", {"title": "a\nb", "address": "", "tls": b""}, "bad-value"),
-        ("hal", "set-profile", {"title": "", "address": "", "tls": b"x"}, "bad-value"),
+        ("hal", "set-profile", {"title": LONG, "address": "", "tls": b"", "next_tls": b""}, "bad-value"),
+        ("hal", "set-profile", {"title": "a\nb", "address": "", "tls": b"", "next_tls": b""}, "bad-value"),
+        ("hal", "set-profile", {"title": "", "address": "", "tls": b"", "next_tls": b"x"}, "bad-value"),
         ("hal", "propose", {"title": "x", "action": {"kind": LONG}}, "malformed"),
         ("hal", "propose", {"title": "x", "action": {"kind": "set-parameters", "values": {LONG: 1}}}, "bad-value"),
         (

@@ -146,6 +146,20 @@ def test_a_machine_s_key_signs_in_rounds_from_the_next_height_on():
     assert now.events[-1].since == 8
 
 
+@pytest.mark.parametrize("signer", ["ada", "machine"])
+def test_either_key_of_a_member_joins_a_recipe_and_only_the_account_s_does_more(signer):
+    now = later(with_machine())
+    raw = tx.sign(key(signer), LEDGER, "ada", 0, tx.JoinRecipe(bytes(32)))
+    assert authenticate(now, raw).kind == "join-recipe"
+    assert now.member("ada").sequence == 1
+    more = tx.sign(key(signer), LEDGER, "ada", 1, tx.Claim())
+    if signer == "ada":
+        assert authenticate(now, more).kind == "claim"
+    else:
+        with refuses("bad-signature"):
+            authenticate(now, more)
+
+
 def test_one_machine_s_key_a_height_taken_back_or_not():
     now = with_machine()
     for body in (machine_key("ada", key("another")), tx.SetMachineKey(b"", b"")):

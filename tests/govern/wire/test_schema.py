@@ -27,7 +27,7 @@ CHECK = checker(tx.SetProfile)
 
 def allowed(text):
     try:
-        CHECK({"title": text, "address": "", "tls": b""})
+        CHECK({"title": text, "address": "", "tls": b"", "next_tls": b""})
     except Refused as refusal:
         return refusal.code != "bad-value"
     return True

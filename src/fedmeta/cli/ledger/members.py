@@ -164,9 +164,10 @@ def _proof(client: "Client", way: Connection, key: "Key") -> bytes:
 @click.option("--title", help="The member's full name.")
 @click.option("--address", help="Where its node is.")
 @click.option("--tls", metavar="HASH|FILE", type=HASH, help="SHA-256 of its node's TLS key, or the file it is of.")
+@click.option("--next-tls", metavar="HASH|FILE", type=HASH, help="The same of the key that is to take its place.")
 @signing
-def profile(way: Connection, title: str | None, address: str | None, tls: bytes | None) -> None:
-    """Change the member's full name, its node's address or its TLS key; what is not given stays.
+def profile(way: Connection, title: str | None, address: str | None, tls: bytes | None, next_tls: bytes | None) -> None:
+    """Change the member's full name, its node's address or its TLS keys; what is not given stays.
 
     \b
     Example:
@@ -178,6 +179,7 @@ def profile(way: Connection, title: str | None, address: str | None, tls: bytes 
             present["title"] if title is None else title,
             present["address"] if address is None else address,
             bytes.fromhex(present["tls"]) if tls is None else tls,
+            bytes.fromhex(present["next_tls"]) if next_tls is None else next_tls,
         )
         deliver(way, client, body)
 

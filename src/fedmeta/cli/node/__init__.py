@@ -9,6 +9,8 @@ COMMANDS = {
     "init": "folder:init",
     "check": "check:check",
     "approve": "approve:approve",
+    "start": "run:start",
+    "status": "run:status",
     "outbox": "outbox:outbox",
 }
 """Name to where it is, in the order of the help."""

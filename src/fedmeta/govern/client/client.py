@@ -227,6 +227,20 @@ class Client:
         """Return a block: its header, its transactions and their events."""
         return self._map(f"/blocks/{height}")
 
+    def encoded_block(self, height: int) -> bytes | None:
+        """Return a block as `Follower.apply` takes it, or None if there is none yet; it is not checked here.
+
+        Raises:
+            NodeError: the block was pruned, or the node cannot be asked.
+        """
+        answer = self._ask(f"/blocks/{height}", None, CBOR)
+        if answer.status_code == 404 and (self._problem(answer) or ("", ""))[0] == "not-found":
+            return None
+        if answer.status_code != 200:
+            self._value(answer)
+            raise NodeError(f"{self.node} answers {answer.status_code} to /blocks/{height}")
+        return answer.content
+
     def header(self, height: int) -> dict[str, Any]:
         """Return the signed header of a block."""
         return self._map(f"/headers/{height}")

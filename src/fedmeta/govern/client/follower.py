@@ -119,9 +119,7 @@ class Follower:
             if state.root != signed.header.app_hash:
                 raise ProofError("the state that was saved is not that of its header")
             follower._application = Application(state)
-            follower._hashes = {
-                height: found for height, found in codec.decode(parts[1], limit=_LARGEST, items=1 << 20)
-            }
+            follower._hashes = dict(codec.decode(parts[1], limit=_LARGEST, items=1 << 20))
         except (Malformed, StateError, IndexError, TypeError, ValueError) as error:
             raise ProofError(f"what was saved of the ledger is damaged: {error}") from error
         follower._keep(signed)

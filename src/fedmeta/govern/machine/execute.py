@@ -147,12 +147,15 @@ def authenticate(context: Context, raw: bytes) -> tx.Signed:
     member = context.active_member(signed.member)
     of_round = signed.kind in tx.OF_ROUNDS
     if of_round:
-        public = members.machine_key_at(member, context.height)
+        keys = {members.machine_key_at(member, context.height)}
     else:
         check_sequence(signed, member.sequence)
-        public = members.key_at(member, context.height)
-    if public != right:
-        if not verify(public, signed.message, signed.signature):
+        keys = {members.key_at(member, context.height)}
+        if signed.kind in tx.BY_MACHINE:
+            keys.add(members.machine_key_at(member, context.height))
+    if right not in keys:
+        public = next((one for one in keys if verify(one, signed.message, signed.signature)), None)
+        if public is None:
             raise Refused("bad-signature", f"the signature is not by the present key of {member.name}")
         _seen.put(raw, signed, public)
     if not of_round:

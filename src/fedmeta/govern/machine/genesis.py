@@ -12,10 +12,10 @@ from fedmeta.govern.state.parameters import check_parameters
 from fedmeta.govern.state.records import Candidate, Chain, Recipe
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import codec
-from fedmeta.govern.wire.events import CandidateRegistered, ProfileSet, RecipeRegistered, Staked
+from fedmeta.govern.wire.events import CandidateRegistered, RecipeRegistered, Staked
 from fedmeta.govern.wire.schema import MAX_AMOUNT, Amount, Count, Hash, Name, PublicKey, Share, Text, checker
 from fedmeta.govern.wire.signatures import check_public_key, digest
-from fedmeta.govern.wire.transactions import JoinRecipe
+from fedmeta.govern.wire.transactions import JoinRecipe, SetProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +266,7 @@ def start(genesis: Genesis) -> Execution:
 def _populate(context: Context, genesis: Genesis) -> None:
     for one in genesis.members:
         members.admit(context, one.name, one.organisation, one.public)
-        context.draft.put(members.with_profile(context.member(one.name), one.title, one.address, b""))
-        context.emit(ProfileSet(one.name, one.title, one.address, b""))
+        members.set_profile(context, one.name, SetProfile(one.title, one.address, b""))
         context.free(one.name, one.free)
     for one in genesis.candidates:
         _stand(context, one)

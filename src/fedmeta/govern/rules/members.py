@@ -79,14 +79,10 @@ def _check_new(context: Context, name: str, public: bytes, proof: bytes) -> None
 
 
 def set_profile(context: Context, name: str, body: SetProfile) -> None:
-    """Set the full name, the node's address and its TLS key's fingerprint."""
-    context.draft.put(with_profile(context.active_member(name), body.title, body.address, body.tls))
-    context.emit(ProfileSet(name, body.title, body.address, body.tls))
-
-
-def with_profile(member: Member, title: str, address: str, tls: bytes) -> Member:
-    """Return a member with another profile."""
-    return replace(member, title=title, address=address, tls=tls)
+    """Set the full name, the node's address and the fingerprints of its TLS keys, the present and the next one."""
+    profile = {"title": body.title, "address": body.address, "tls": body.tls, "next_tls": body.next_tls}
+    context.draft.put(replace(context.active_member(name), **profile))
+    context.emit(ProfileSet(name, **profile))
 
 
 def leave(context: Context, name: str, body: Leave) -> None:
@@ -124,6 +120,7 @@ def admit(context: Context, name: str, organisation: str, public: bytes, title: 
                 title=title,
                 address="",
                 tls=b"",
+                next_tls=b"",
             )
         )
     else:

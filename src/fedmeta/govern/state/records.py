@@ -76,6 +76,8 @@ class Member:
     address: str
     tls: bytes
     """SHA-256 fingerprint of the node's TLS key; empty if none."""
+    next_tls: bytes = b""
+    """That of the key which is to take its place; empty if none."""
     earned: int = 0
     """All rewards that were ever settled, claimed or not."""
     left: int = 0

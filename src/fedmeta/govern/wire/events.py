@@ -85,6 +85,7 @@ class ProfileSet(Event):
     title: str
     address: str
     tls: bytes
+    next_tls: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,14 @@ TRANSACTIONS: dict[str, type] = {}
 OF_ROUNDS: set[str] = set()
 """The kinds that are parts of a round: they carry the sequence number 0, and go first in a block."""
 
+BY_MACHINE: set[str] = set()
+"""The kinds that either key of a member may sign, for its machine does them by itself; they have a sequence number."""
+
 _CHECKERS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 _KINDS: dict[type, str] = {}
 
 
-def transaction(kind: str, *, of_rounds: bool = False) -> Callable[[type], type]:
+def transaction(kind: str, *, of_rounds: bool = False, by_machine: bool = False) -> Callable[[type], type]:
     """Declare a frozen dataclass as the schema of a kind of transaction."""
 
     def declare(cls: type) -> type:
@@ -48,6 +51,8 @@ def transaction(kind: str, *, of_rounds: bool = False) -> Callable[[type], type]
         _CHECKERS[kind] = checker(cls)
         if of_rounds:
             OF_ROUNDS.add(kind)
+        if by_machine:
+            BY_MACHINE.add(kind)
         return cls
 
     return declare
@@ -77,11 +82,13 @@ class SetMachineKey:
 @transaction("set-profile")
 @dataclass(frozen=True, slots=True)
 class SetProfile:
-    """Say the member's full name, the address of its node, and the fingerprint of the node's TLS key."""
+    """Say the member's full name, the address of its node, and the fingerprints of the node's TLS key."""
 
     title: Text
     address: Text
     tls: Fingerprint
+    next_tls: Fingerprint = b""
+    """Of the key that is to take its place: others accept both, so that no hour need be agreed on."""
 
 
 @transaction("leave")
@@ -171,7 +178,7 @@ class Claim:
     """Take all rewards that are owed, as contributor, super node and voter."""
 
 
-@transaction("join-recipe")
+@transaction("join-recipe", by_machine=True)
 @dataclass(frozen=True, slots=True)
 class JoinRecipe:
     """Contribute to a recipe for one's organisation, until one leaves it or an update of one's is not in a round."""

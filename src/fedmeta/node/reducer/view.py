@@ -141,5 +141,5 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
 
 
 def _peer(member: Member, height: int) -> Peer:
-    prints = tuple(one for one in (member.tls,) if one)
+    prints = tuple(one for one in (member.tls, member.next_tls) if one)
     return Peer(member.name, member.organisation, machine_key_at(member, height), member.address, prints)

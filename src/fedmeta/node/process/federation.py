@@ -1,0 +1,305 @@
+"""A federation of real processes on one machine: a ledger and its members' nodes, for the demonstration and the tests."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmeta.govern.client import keyfile
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.errors import NodeError
+from fedmeta.govern.machine.genesis import (
+    FirstCandidate,
+    FirstMember,
+    FirstRecipe,
+    FirstRegistration,
+    Genesis,
+    encode_genesis,
+)
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import Key
+from fedmeta.node.disk.store import BlobStore
+from fedmeta.node.errors import MemberError
+from fedmeta.node.member import folder as folders
+from fedmeta.node.member.approvals import Approvals
+from fedmeta.node.member.folder import Folder
+from fedmeta.node.process.moves import model_name
+from fedmeta.runs.procedure import Procedure
+
+START = 60.0
+"""Seconds that a process has to come up."""
+
+
+@dataclass
+class Hosted:
+    """A member of the federation: its folder, and the process that runs it while it does."""
+
+    name: str
+    folder: Path
+    port: int
+    """Where its gate listens; 0 for one that holds no seat."""
+    process: subprocess.Popen | None = None
+
+
+@dataclass
+class LocalFederation:
+    """A ledger and nodes under one folder; a context, which ends all of them.
+
+    Args:
+        folder: Where everything lies; it must not be there yet.
+        procedure: What is trained.
+        state: The first state's bytes.
+        data: The names and clients of each member's data, by member, as `[data]` of node.toml has them.
+        seats: Which members stand for super node.
+        interval: Seconds from block to block.
+        parameters: Of the ledger, where they differ from those for a demonstration.
+    """
+
+    folder: Path
+    procedure: Procedure
+    state: bytes
+    data: Mapping[str, Mapping[str, Any]]
+    seats: Sequence[str]
+    interval: float = 0.25
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    hosts: dict[str, Hosted] = field(default_factory=dict)
+    genesis: Genesis = field(init=False)
+    ledger_port: int = 0
+    ledger: subprocess.Popen | None = None
+
+    def __enter__(self) -> "LocalFederation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """Where the ledger answers."""
+        return f"http://127.0.0.1:{self.ledger_port}"
+
+    @property
+    def recipe(self) -> bytes:
+        """The procedure's digest, as the ledger has it."""
+        return bytes.fromhex(self.procedure.digest)
+
+    def make(self, model: bytes) -> None:
+        """Make the ledger and every node's folder; `model` is the first state's digest."""
+        self.folder.mkdir(mode=0o700)
+        keys = {name: Key.generate() for name in (*self.data, "sequencer")}
+        self.genesis = self._genesis(keys, model)
+        place = self.folder / "ledger"
+        (place / "keys").mkdir(parents=True, mode=0o700)
+        (place / "genesis.cbor").write_bytes(encode_genesis(self.genesis))
+        for name, key in keys.items():
+            keyfile.save(place / "keys" / f"{name}.pem", key)
+        EmbeddedEngine.create(place / "ledger.db", self.genesis, keys["sequencer"]).close()
+        self.ledger_port = _free_port()
+        for name in self.data:
+            self._make_host(name)
+        everywhere = tuple(f"127.0.0.1:{one.port}" for one in self.hosts.values() if one.port)
+        for one in self.hosts.values():
+            text = (one.folder / "node.toml").read_text()
+            shown = ", ".join(f'"{place}"' for place in everywhere)
+            text = text.replace("[network]", f"[network]\ndestinations = [{shown}]", 1)
+            (one.folder / "node.toml").write_text(text)
+
+    def _make_host(self, name: str) -> None:
+        port = _free_port() if name in self.seats else 0
+        values: dict[str, Any] = {
+            "member": name,
+            "role": "super" if port else "contributor",
+            "ledger.addresses": (self.address,),
+            "ledger.genesis": self.genesis.digest,
+            **{f"data.{key}": value for key, value in self.data[name].items()},
+        }
+        if port:
+            values |= {"listen.address": f"127.0.0.1:{port}", "listen.public": f"https://127.0.0.1:{port}"}
+        made = folders.make(self.folder / name, values)
+        folders.keep_procedure(made, self.recipe, self.procedure.to_bytes())
+        Approvals(made.approvals).approve(self.recipe, "a demonstration", None)
+        if port:
+            with BlobStore(made.core / "blobs", 10**9) as store:
+                from fedmeta.node.wire.chunks import Blob
+
+                store.write(model_name(Blob.of(self.state).id), self.state)
+        self.hosts[name] = Hosted(name, made.path, port)
+
+    def _genesis(self, keys: Mapping[str, Key], model: bytes) -> Genesis:
+        window = 2 * len(self.seats) + 10
+        phases = ("commit", "deliver", "compute", "reveal")
+        values = {
+            "super_nodes": len(self.seats),
+            "standbys": 0,
+            "max_seat_changes": len(self.seats),
+            "cohort_size": len(self.data),
+            "term_length": 10_000,
+            "unbonding_blocks": 100_000,
+            "round_pool": 10_000,
+            "term_budget": 10**8,
+            "duty_misses": 20,
+            # A phase ends with its last part; the window is for those that are late.
+            **{f"{phase}_blocks": max(window, round(30 / self.interval)) for phase in phases},
+            **{f"{phase}_seconds": 0 for phase in phases},
+            **self.parameters,
+        }
+        return Genesis(
+            chain_id="local-federation",
+            time=time.time_ns() // 10**6,
+            sequencer=keys["sequencer"].public,
+            treasury=10**8,
+            parameters=values,
+            members=tuple(
+                FirstMember(name, f"{name}-hospital", keys[name].public, 10_000, name.title(), "") for name in self.data
+            ),
+            candidates=tuple(FirstCandidate(name, 100_000, 50_000 + 100 * at) for at, name in enumerate(self.seats)),
+            recipes=(FirstRecipe(self.recipe, "demonstration", model, 1),),
+            registrations=tuple(FirstRegistration(name, self.recipe) for name in self.data),
+        )
+
+    # Processes.
+
+    def start_ledger(self) -> None:
+        """Serve the ledger, and wait until it answers."""
+        interval = str(self.interval)
+        self.ledger = self._spawn(
+            "ledger",
+            "ledger",
+            "serve",
+            str(self.folder / "ledger"),
+            "--port",
+            str(self.ledger_port),
+            "--block-interval",
+            interval,
+            "--empty-interval",
+            interval,
+        )
+        self._until(self._answers, "the ledger answers")
+
+    def _answers(self) -> bool:
+        try:
+            self.client().status()
+        except NodeError:
+            return False
+        return True
+
+    def introduce(self) -> None:
+        """Tell the ledger each node's machine key, address and TLS fingerprint, by its account."""
+        for one in self.hosts.values():
+            made = Folder(one.folder)
+            machine = keyfile.load(made.keys / "machine.pem")
+            _, tls = folders.public_keys(made)
+            with self.client(one.name) as client:
+                proof = machine.sign(tx.possession(self.genesis.digest, one.name, machine.public))
+                address = f"https://127.0.0.1:{one.port}" if one.port else ""
+                client.send(tx.SetMachineKey(machine.public, proof), wait=False)
+                client.send(tx.SetProfile(one.name.title(), address, tls))
+
+    def start(self, name: str) -> None:
+        """Start a member's node."""
+        host = self.hosts[name]
+        host.process = self._spawn(name, "node", "start", "--folder", str(host.folder))
+
+    def kill(self, name: str) -> None:
+        """Kill all processes of a member's node at once, with SIGKILL."""
+        process = self.hosts[name].process
+        if process is not None:
+            _end(process, signal.SIGKILL)
+            self.hosts[name].process = None
+
+    def stop_ledger(self, how: int = signal.SIGKILL) -> None:
+        """End the ledger's process."""
+        if self.ledger is not None:
+            _end(self.ledger, how)
+            self.ledger = None
+
+    def close(self) -> None:
+        """End everything."""
+        for one in self.hosts.values():
+            if one.process is not None:
+                one.process.terminate()
+        for one in self.hosts.values():
+            if one.process is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    one.process.wait(30)
+                _end(one.process, signal.SIGKILL)
+                one.process = None
+        self.stop_ledger(signal.SIGTERM)
+
+    def _spawn(self, name: str, *command: str) -> subprocess.Popen:
+        with open(self.folder / f"{name}.log", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "fedmeta", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": _ONE_THREAD},
+            )
+
+    # Questions.
+
+    def client(self, member: str = "") -> Client:
+        """Return a client of the ledger; one that signs as a member, by its account's key."""
+        key = keyfile.load(self.folder / "ledger" / "keys" / f"{member}.pem") if member else None
+        return Client(self.address, key, member, timeout=20)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return the ledger's rounds that it has not forgotten, oldest first."""
+        with self.client() as client:
+            latest = client.status()["round"]
+            found = []
+            for number in range(max(1, latest - 20), latest + 1):
+                with contextlib.suppress(Exception):
+                    found.append(client.query("round", number=number))
+            return found
+
+    def finals(self) -> list[dict[str, Any]]:
+        """Return the rounds that are final."""
+        return [one for one in self.rounds() if one["phase"] == "final"]
+
+    def follow(self) -> Iterator[Any]:
+        """Yield the ledger's events from now on."""
+        with self.client() as client:
+            yield from client.events()
+
+    def wait_for_finals(self, count: int, seconds: float) -> list[dict[str, Any]]:
+        """Return the final rounds once there are so many; raises `MemberError` where that takes too long."""
+        self._until(lambda: len(self.finals()) >= count, f"{count} rounds are final", seconds)
+        return self.finals()
+
+    def _until(self, holds: Any, what: str, seconds: float = START) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > end:
+                raise MemberError(f"{what}: not within {seconds:g} s; see the logs in {self.folder}")
+            time.sleep(0.2)
+
+
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _end(process: subprocess.Popen, how: int) -> None:
+    """Send a signal to a process and all that it has started, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

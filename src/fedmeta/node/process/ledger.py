@@ -1,0 +1,164 @@
+"""The core's way to the ledger: a thread that follows its blocks, and one that sends transactions."""
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmeta._files import write_atomically
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.client.follower import Follower
+from fedmeta.govern.errors import GovernError, NodeError, ProofError, Refused
+from fedmeta.govern.machine.genesis import Genesis
+from fedmeta.govern.wire.signatures import Key
+from fedmeta.node.errors import Unreachable
+from fedmeta.node.member import reaching
+from fedmeta.node.member.config import Config
+from fedmeta.node.reducer import View, look
+
+Before = Callable[[bytes, str], None]
+Answer = Callable[[Exception | None], None]
+
+POLL = 0.2
+"""Seconds between two questions for the next block, where there is none yet."""
+
+SAVED = 200
+"""Blocks after which the state is kept, so that a start need not execute them again."""
+
+WAIT = 15
+"""Seconds that the ledger has for an answer."""
+
+STATE = "ledger.state"
+"""The file in the core's folder."""
+
+
+class Ledger:
+    """Follows a ledger from any of its addresses, and sends transactions to it.
+
+    Args:
+        config: The node's.
+        key: What transactions are signed by.
+        folder: The core's folder.
+        seen: Is called, in a thread of its own, with what a node looks at after each block that is the latest.
+        failed: Is called, in that thread, with what the ledger shows that cannot be.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        key: Key,
+        folder: Path,
+        seen: Callable[[View], None],
+        failed: Callable[[str], None],
+    ):
+        self.config, self.key, self._folder = config, key, folder
+        self._seen, self._failed = seen, failed
+        self._ended = threading.Event()
+        self._genesis: Genesis | None = None
+        self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._sender: Client | None = None
+        self.trouble = ""
+        """Why the ledger cannot be reached now; empty if it can."""
+        self._threads = [
+            threading.Thread(target=self._follow, name="ledger", daemon=True),
+            threading.Thread(target=self._send, name="sender", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to follow."""
+        for one in self._threads:
+            one.start()
+
+    def stop(self) -> None:
+        """End both threads, soon."""
+        self._ended.set()
+        self._sends.put(None)
+
+    def submit(self, body: object, before: Before, answer: Answer) -> None:
+        """Sign and send a transaction from the sender's thread.
+
+        `before` is called there with the bytes and the address before they leave; `answer` with what came of it: None
+        if the ledger has taken it, else why not, or that nobody knows.
+        """
+
+        def send() -> None:
+            try:
+                client = self._sender or reaching.first(self.config, self.key, timeout=WAIT)
+                self._sender = client
+                raw = client.sign(body)
+                before(raw, client.node)
+                client.submit(raw, wait=False)
+            except Refused as refusal:
+                answer(refusal)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the core must hear of it)
+                # The next one tries all addresses again.
+                if self._sender is not None:
+                    self._sender.close()
+                self._sender = None
+                answer(error)
+            else:
+                answer(None)
+
+        self._sends.put(send)
+
+    def _send(self) -> None:
+        while (work := self._sends.get()) is not None:
+            work()
+
+    def _follow(self) -> None:
+        follower: Follower | None = None
+        while not self._ended.is_set():
+            try:
+                client = reaching.first(self.config, timeout=WAIT)
+            except (Unreachable, GovernError) as error:
+                self.trouble = str(error)
+                self._ended.wait(2.0)
+                continue
+            with client:
+                try:
+                    if follower is None:
+                        follower = self._begin(client.genesis())
+                        self._show(follower)
+                    self._read(client, follower)
+                except ProofError as error:
+                    self._failed(f"the ledger shows what cannot be: {error}")
+                    return
+                except (NodeError, Refused) as error:
+                    self.trouble = str(error)
+                    self._ended.wait(1.0)
+        if follower is not None:
+            self._save(follower)
+
+    def _begin(self, genesis: Genesis) -> Follower:
+        file = self._folder / STATE
+        if file.exists():
+            try:
+                return Follower.load(genesis, file.read_bytes())
+            except ProofError:
+                # It is executed anew: what was kept is only a shorter way.
+                file.unlink()
+        return Follower(genesis)
+
+    def _read(self, client: Client, follower: Follower) -> None:
+        saved = follower.height
+        while not self._ended.is_set():
+            before = follower.height
+            while (block := client.encoded_block(follower.height + 1)) is not None:
+                follower.apply(block)
+                if self._ended.is_set():
+                    break
+            self.trouble = ""
+            if follower.height > before:
+                self._show(follower)
+            if follower.height >= saved + SAVED:
+                self._save(follower)
+                saved = follower.height
+            self._ended.wait(POLL)
+
+    def _show(self, follower: Follower) -> None:
+        if follower.height:
+            self._seen(look(follower.state, self.config.member, follower.header_hash))
+
+    def _save(self, follower: Follower) -> None:
+        if follower.height:
+            write_atomically(self._folder / STATE, follower.save())

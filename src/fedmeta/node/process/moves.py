@@ -1,0 +1,332 @@
+"""How a core moves blobs: updates sealed to seats, and models, between its own store, its gate and others' gates."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fedmeta.govern.errors import Malformed
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import Key, tagged
+from fedmeta.node.errors import (
+    MemberError,
+    MessageRefused,
+    SealError,
+    Unreachable,
+)
+from fedmeta.node.process.shared import SharedStore
+from fedmeta.node.reducer import View
+from fedmeta.node.reducer.view import Peer
+from fedmeta.node.transport.gate import OFFER, update_name
+from fedmeta.node.transport.local import LocalGate
+from fedmeta.node.transport.peer import Client, Target, pull, pull_model, push
+from fedmeta.node.wire.cards import Card
+from fedmeta.node.wire.chunks import CHUNK, Blob, check_chunk, leaves
+from fedmeta.node.wire.offers import Offer, check_wraps
+from fedmeta.node.wire.sealing import SealKey, rewrap, seal, unseal
+
+SALT = 32
+"""Bytes of the salt before an update's bytes, in the store and under the seal."""
+
+ASKED = 10.0
+"""Seconds in which the seats' cards are asked for before an update is sealed to those who have answered."""
+
+Record = Callable[[str, str, str, int, bytes, int | None, str], None]
+"""Notes what is about to leave: to whom, what, detail, bytes, digest, round, why."""
+
+
+def own_name(round: int, member: str) -> str:
+    """Return the store's name of an update that is opened, under the round that its commitment is bound to."""
+    return f"update/{round}/{member}"
+
+
+def model_name(model: bytes) -> str:
+    """Return the store's name of a model."""
+    return f"model/{model.hex()}"
+
+
+def context(genesis: bytes, round: int, member: str) -> bytes:
+    """Return what an update is sealed for, 32 bytes: it opens as no other's, and for no other round."""
+    return tagged("update-seal", genesis, round.to_bytes(8, "big"), member.encode())
+
+
+class Moves:
+    """Everything that goes out of or comes into a core in pieces.
+
+    Args:
+        genesis: The genesis' digest.
+        name: The member.
+        key: The machine's key.
+        sealing: The key that blobs are sealed to.
+        store: The core's own blobs.
+        client: Asks others' gates.
+        gate: The socket of the node's own gate; None for who has none.
+        record: Notes what leaves.
+    """
+
+    def __init__(
+        self,
+        genesis: bytes,
+        name: str,
+        key: Key,
+        sealing: SealKey,
+        store: SharedStore,
+        client: Client,
+        gate: Path | None,
+        record: Record,
+    ):
+        self.genesis, self.name = genesis, name
+        self._key, self._sealing, self._store, self._client = key, sealing, store, client
+        self._gate, self._record = gate, record
+        self._cards: dict[tuple[str, bytes], Card] = {}
+        self._sealed: dict[int, asyncio.Lock] = {}
+
+    @property
+    def card(self) -> bytes:
+        """What the node says of itself."""
+        return Card(self.genesis, self.name, self._sealing.public).signed(self._key).to_bytes()
+
+    # An update goes out.
+
+    async def push(self, view: View, round: int, origin: int, seat: str) -> None:
+        """Bring one's update to a seat's gate, sealed to the round's seats."""
+        offer, ciphertext = await self._sealed_update(view, round, origin)
+        why = f"the update of {self.name} for round {round}, sealed to its seats"
+        size = offer.blob.length
+        self._record(seat, "offer", f"to {len(offer.wraps)} seats", len(offer.to_bytes()), offer.digest(), round, why)
+        self._record(seat, "chunks", f"0-{offer.blob.chunks - 1}", size, offer.blob.root, round, why)
+
+        async def read(number: int) -> bytes:
+            return ciphertext[number * CHUNK : (number + 1) * CHUNK]
+
+        await push(self._client, self._target(view, seat), offer, read)
+
+    async def _sealed_update(self, view: View, round: int, origin: int) -> tuple[Offer, bytes]:
+        """Return the offer and the ciphertext of one's update for a round: made once, and kept."""
+        name = f"sealed/{round}"
+        async with self._sealed.setdefault(round, asyncio.Lock()):
+            if self._store.complete(name):
+                kept = self._store.attachment(name, OFFER)
+                if kept is not None:
+                    offer = Offer.from_bytes(kept)
+                    # A new machine key signs anew; what is sealed stays.
+                    return offer.signed(self._key), self._store.read(name)
+                self._store.delete(name)
+            plain = self._store.read(own_name(origin, self.name))
+            assert view.round is not None
+            seats = [one.candidate for one in view.round.seats]
+            publics = await self._publics(view, seats)
+            if not publics:
+                raise Unreachable("no seat of the round shows a card that its update could be sealed to")
+            sealed = seal(plain, publics, context(self.genesis, round, self.name))
+            made = leaves(sealed.ciphertext)
+            offer = Offer(self.genesis, round, self.name, Blob.of(sealed.ciphertext), made, sealed.wraps).signed(
+                self._key
+            )
+            self._store.write(name, sealed.ciphertext)
+            self._store.attach(name, OFFER, offer.to_bytes())
+            return offer, sealed.ciphertext
+
+    async def _publics(self, view: View, seats: list[str]) -> dict[str, bytes]:
+        """Return the keys of those seats that can be asked for their cards now, or were before."""
+        found: dict[str, bytes] = {}
+
+        async def ask(seat: str) -> None:
+            with contextlib.suppress(MemberError):
+                found[seat] = (await self.card_of(view, seat)).public
+
+        await asyncio.gather(*(asyncio.wait_for(ask(seat), ASKED) for seat in seats), return_exceptions=True)
+        return found
+
+    async def card_of(self, view: View, member: str) -> Card:
+        """Return a member's card, checked by its machine's key on the ledger."""
+        if member == self.name:
+            return Card(self.genesis, self.name, self._sealing.public)
+        peer = self._peer(view, member)
+        key = member, peer.key
+        if key not in self._cards:
+            async with self._client.session(self._target(view, member)) as session:
+                data = await session.card()
+            self._cards[key] = Card.read(data, self.genesis, member, peer.key)
+        return self._cards[key]
+
+    # Updates come in.
+
+    async def take(self, view: View, round: int, member: str) -> bytes:
+        """Return an update that lies at one's gate, opened: salt and message."""
+        name = update_name(round, member)
+        async with self._own_gate() as gate:
+            kept = await gate.attachment(name, OFFER)
+            if kept is None:
+                raise MessageRefused(f"no offer of {member} for round {round} is at the gate")
+            offer = Offer.from_bytes(kept)
+            offer.check(self._peer(view, member).key)
+            # Sealed by its sender, or wrapped again for this seat by another that holds it.
+            pieces = [await gate.chunk(name, number) for number in range(offer.blob.chunks)]
+        for number, piece in enumerate(pieces):
+            check_chunk(offer.blob, offer.leaves, number, piece)
+        return self._open(offer, b"".join(pieces), {})
+
+    async def pull(self, view: View, round: int, member: str, source: str) -> bytes:
+        """Fetch a sealed update from another seat's gate, keep it at one's own, and return it opened."""
+        target = self._target(view, source)
+        async with self._client.session(target) as session:
+            kept = await session.update(round, member)
+        offer = kept.offer
+        if (offer.genesis, offer.round, offer.member) != (self.genesis, round, member):
+            raise MessageRefused(f"{source} gives the offer of another update")
+        offer.check(self._peer(view, member).key)
+        if kept.missing:
+            raise Unreachable(f"{source} has not all of the update of {member} yet")
+        pieces: dict[int, bytes] = {}
+
+        async def write(number: int, data: bytes) -> None:
+            pieces[number] = data
+
+        left = await pull(self._client, target, offer, range(offer.blob.chunks), write)
+        if left:
+            raise Unreachable(f"{source} has not all of the update of {member} yet")
+        ciphertext = b"".join(pieces[number] for number in range(offer.blob.chunks))
+        plain = self._open(offer, ciphertext, _wraps(kept.wraps))
+        async with self._own_gate() as gate:
+            name = update_name(round, member)
+            for number in await gate.begin(name, offer.blob, offer.leaves):
+                await gate.put(name, number, pieces[number])
+            await gate.attach(name, OFFER, offer.to_bytes())
+        return plain
+
+    def _open(self, offer: Offer, ciphertext: bytes, others: Mapping[str, bytes]) -> bytes:
+        bound = context(self.genesis, offer.round, offer.member)
+        for wraps in (others, offer.wraps):
+            if self.name in wraps:
+                try:
+                    return unseal(ciphertext, wraps[self.name], self._sealing, bound)
+                except SealError:
+                    continue
+        raise Unreachable(f"the update of {offer.member} is not sealed to this seat, or not as it must be")
+
+    async def pass_on(self, view: View, round: int, member: str) -> None:
+        """Wrap an update's key again for all seats, so that those can open it to whom it was not sealed."""
+        assert view.round is not None
+        name = update_name(round, member)
+        async with self._own_gate() as gate:
+            kept = await gate.attachment(name, OFFER)
+            if kept is None:
+                return
+            offer = Offer.from_bytes(kept)
+            wrap = offer.wraps.get(self.name)
+            lacking = [one.candidate for one in view.round.seats if one.candidate not in offer.wraps]
+            if wrap is None or not lacking:
+                return
+            publics = await self._publics(view, lacking)
+            made = rewrap(wrap, self._sealing, publics, context(self.genesis, round, member))
+            self._record("gate", "wraps", f"{len(made)} seats", 0, offer.digest(), round, f"the update of {member}")
+            await gate.rewrap(round, member, codec.encode(made))
+
+    # Models.
+
+    async def fetch_model(self, view: View, model: bytes, source: str) -> None:
+        """Fetch a model from a member's gate into one's store; chunks that came before are not fetched again."""
+        name = model_name(model)
+
+        async def begin(blob: Blob, found: bytes) -> list[int]:
+            if self._store.blob(name) is None:
+                self._store.begin(name, blob, found)
+            return self._store.missing(name)
+
+        async def write(number: int, data: bytes) -> None:
+            self._store.put(name, number, data)
+
+        await pull_model(self._client, self._target(view, source), model, begin, write)
+
+    async def publish(self, model: bytes) -> None:
+        """Give a model to one's gate, for those who fetch it."""
+        if self._gate is None:
+            return
+        name = model_name(model)
+        blob = self._store.blob(name)
+        assert blob is not None
+        async with self._own_gate() as gate:
+            for number in await gate.begin(name, blob, self._store.leaves(name)):
+                await gate.put(name, number, self._store.chunk(name, number))
+
+    async def forget_models(self, keep: frozenset[bytes]) -> None:
+        """Take all models but these from store and gate."""
+        kept = {model_name(one) for one in keep}
+        for name in self._store.names():
+            if name.startswith("model/") and name not in kept:
+                self._store.delete(name)
+        if self._gate is not None:
+            async with self._own_gate() as gate:
+                names, _, _ = await gate.room()
+                for name in names:
+                    if name.startswith("model/") and name not in kept:
+                        await gate.delete(name)
+
+    async def forget_rounds(self, before: int, keep: frozenset[int]) -> None:
+        """Take the updates of rounds before one from store and gate, but for one's own of some rounds."""
+        for name in self._store.names():
+            kind, _, rest = name.partition("/")
+            if kind not in ("update", "sealed"):
+                continue
+            round = int(rest.partition("/")[0])
+            if round < before and not (kind == "update" and round in keep):
+                self._store.delete(name)
+        self._sealed = {round: lock for round, lock in self._sealed.items() if round >= before}
+        if self._gate is not None:
+            async with self._own_gate() as gate:
+                await gate.drop(before)
+
+    # Where others are.
+
+    def _peer(self, view: View, member: str) -> Peer:
+        peer = view.peers.get(member)
+        if peer is None:
+            raise Unreachable(f"{member!r} is no member of the ledger any more")
+        return peer
+
+    def _target(self, view: View, member: str) -> Target:
+        peer = self._peer(view, member)
+        return Target(member, tuple(peer.address.replace(",", " ").split()), peer.fingerprints)
+
+    def _own_gate(self) -> "_Opened":
+        if self._gate is None:
+            raise Unreachable("this node has no gate: its role in node.toml is contributor")
+        return _Opened(self._gate)
+
+
+class _Opened:
+    """A connection to the own gate, for as long as it is needed."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._gate: LocalGate | None = None
+
+    async def __aenter__(self) -> LocalGate:
+        self._gate = await LocalGate.open(self._path)
+        return self._gate
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._gate is not None
+        self._gate.close()
+
+
+def _wraps(data: bytes) -> dict[str, bytes]:
+    if not data:
+        return {}
+    try:
+        found = codec.decode(data)
+        check_wraps(found)
+    except Malformed:
+        return {}
+    return found
+
+
+def opens(view: View, origin: int, member: str, commitment: bytes, plain: bytes) -> None:
+    """Raise `MessageRefused` unless salt and message are what a member has committed to."""
+    if len(plain) <= SALT:
+        raise MessageRefused(f"the update of {member} has {len(plain)} bytes")
+    found = tx.update_digest(view.genesis, origin, member, plain[:SALT], Blob.of(plain[SALT:]).id)
+    if found != commitment:
+        raise MessageRefused(f"what came is not what {member} has committed to")

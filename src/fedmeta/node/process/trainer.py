@@ -1,0 +1,98 @@
+"""The trainer: the only process that reads the member's examples; it has no network and no keys.
+
+It computes one job after another for its core: what a procedure needs, an update, the check of another's update, the
+aggregate of a round. What it must import it imports before it becomes its own user.
+"""
+
+import socket
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmeta import data as sets
+from fedmeta.errors import FedmetaError
+from fedmeta.node import training
+from fedmeta.node.aggregation import Exact
+from fedmeta.node.errors import MessageRefused
+from fedmeta.node.member import config as configs
+from fedmeta.node.member.config import Config
+from fedmeta.node.member.data import examples
+from fedmeta.node.member.describing import describe
+from fedmeta.node.member.policy import Policy
+from fedmeta.node.process import jobs
+from fedmeta.runs.procedure import Procedure
+
+
+def serve(arguments: dict[str, Any]) -> int:
+    """Do jobs until the core is gone.
+
+    Args:
+        arguments: `fd`, the socket to the core; `folder` and `config`, what of `node.toml` concerns the data.
+    """
+    channel = socket.socket(fileno=arguments["fd"])
+    config = configs.of(arguments["config"], Path(arguments["folder"]))
+    Exact.known_answer()
+    while True:
+        try:
+            head, blobs = jobs.receive(channel)
+        except (EOFError, ConnectionError):
+            return 0
+        try:
+            answer, given = JOBS[head["job"]](config, head, blobs)
+        except MessageRefused as error:
+            answer, given = {"refused": str(error)}, []
+        except (FedmetaError, MemoryError) as error:
+            answer, given = {"failed": f"{type(error).__name__}: {error}"}, []
+        try:
+            jobs.send(channel, answer, given)
+        except ConnectionError:
+            return 0
+
+
+def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the sizes of a procedure's message and state, and why the policy refuses it, if it does."""
+    exact = _exact(blobs[0])
+    reasons: list[str] = []
+    count = 0
+    if head["contributes"]:
+        x, _ = examples(config, exact.procedure.inputs)
+        count = len(x)
+    values: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in head["policy"].items()
+    }
+    reasons = Policy(**values).reasons(describe(exact.procedure), count or None)
+    return {"message": exact.message_length, "state": exact.state_length, "reasons": reasons, "examples": count}, []
+
+
+def _train(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the member's update of a round."""
+    exact = _exact(blobs[0])
+    x, y = examples(config, exact.procedure.inputs)
+    own = sets.from_arrays(
+        x, y, np.zeros(len(x), np.int64), classes=exact.procedure.inputs.classes or None, name=config.member
+    )
+    message = training.train(exact.procedure, own, blobs[1], head["round"], blobs[2])
+    return {}, [message]
+
+
+def _check(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """Refuse a message that is not well formed."""
+    _exact(blobs[0]).check(blobs[1])
+    return {}, []
+
+
+def _aggregate(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the next state of exactly these messages."""
+    exact = _exact(blobs[0])
+    return {}, [exact.aggregate(blobs[1], blobs[2:])]
+
+
+JOBS = {"describe": _describe, "train": _train, "check": _check, "aggregate": _aggregate}
+"""Name to job."""
+
+
+@lru_cache(maxsize=4)
+def _exact(procedure: bytes) -> Exact:
+    return Exact(Procedure.from_bytes(procedure))

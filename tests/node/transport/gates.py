@@ -140,7 +140,7 @@ async def exchange(folder: Path, port: int, data: bytes, certificate: str = "ali
 
 async def everything(reader: asyncio.StreamReader) -> bytes:
     parts = []
-    with contextlib.suppress(OSError):
-        while data := await asyncio.wait_for(reader.read(1 << 16), 10):
+    with contextlib.suppress(ConnectionError, ssl.SSLError):  # but no time-out: a gate that never closes is a failure
+        while data := await asyncio.wait_for(reader.read(1 << 16), 20):
             parts.append(data)
     return b"".join(parts)

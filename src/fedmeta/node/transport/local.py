@@ -133,7 +133,7 @@ async def _stand(gate: Gate, value: dict[str, Any]) -> None:
 
 @_operation(int, int)
 async def _arrivals(gate: Gate, seen: int, seconds: int) -> list[Any]:
-    version = await gate.change(seen, min(max(seconds, 0), MAX_WAIT))
+    version = await gate.change(seen, float(min(max(seconds, 0), MAX_WAIT)))
     return [version, await gate.on_disk(_list_arrivals, gate)]
 
 

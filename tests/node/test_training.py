@@ -136,8 +136,9 @@ def test_draws_are_the_code_by_the_secret():
     )
 
 
-def test_several_clients_send_their_mean_clipped_as_a_whole():
-    made = procedure(transforms.chain(transforms.clip_by_norm(0.05), GRID))
+@pytest.mark.parametrize("norm", [0.05, 50.0])
+def test_several_clients_send_their_mean_clipped_as_a_whole(norm):
+    made = procedure(transforms.chain(transforms.clip_by_norm(norm), GRID))
     fed, data = made.federation, DATA.select([0, 1, 2])
     draws, phi = Draws(made, begun(made), ROUND, SECRET), Exact(made).read_state(begun(made)).phi
     updates = [
@@ -149,8 +150,8 @@ def test_several_clients_send_their_mean_clipped_as_a_whole():
     weights = np.array([12.0, 6.0, 12.0])
     assert [float(update.weight) for update in updates] == weights.tolist()
     mean = np.average([toys.flat(update.pseudo_gradient) for update in updates], axis=0, weights=weights)
-    expected = mean * min(1, 0.05 / np.linalg.norm(mean))
-    assert np.linalg.norm(mean) > 0.05
+    expected = mean * min(1, norm / np.linalg.norm(mean))
+    assert 0.05 < np.linalg.norm(mean) < 50
     message = read(made, sent(made, data))
     np.testing.assert_allclose(toys.flat(message.body) / 2**20, expected, atol=2.0**-19)
     assert message.weight == 30

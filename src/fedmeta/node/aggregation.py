@@ -53,9 +53,8 @@ class Exact:
     A message is `pytrees.to_bytes(Message(body, weight))`, a state `pytrees.to_bytes(ServerState(...))`: phi first,
     then the server's optimiser's own, then the number of rounds, an int32.
 
-    Beside the messages and both states, `weighted_mean` takes the memory of a few blocks, and the rules of columns
-    that of n blocks, for each thread. `norm_clipped_mean` takes about five times a tree of float64, and the rules of
-    whole updates about four trees of float64 for each message.
+    `weighted_mean` and the rules of columns work in blocks. `norm_clipped_mean` and the rules of whole updates take
+    whole trees of float64, the latter of all messages at once; see `memory`.
 
     Args:
         procedure: its last transform is `fixed_point`; before it are none but `clip_by_norm`, `gaussian_noise` and
@@ -185,6 +184,20 @@ class Exact:
     def result(self, state: bytes) -> bytes:
         """Return what the ledger calls a model, and a round's result: the blob's digest, 32 bytes."""
         return Blob.of(state).id
+
+    def memory(self, count: int) -> int:
+        """Return about the most bytes that `aggregate` takes, the messages and the states among them.
+
+        Args:
+            count: of messages.
+        """
+        held = count * self.message_length + 3 * self.state_length
+        tree, blocks = 8 * sum(self._sizes), 8 * min(self.block, max(self._sizes)) * self.threads
+        if isinstance(self.rule, weighted_mean):
+            return held + 32 * blocks
+        if self.rule.needs == "columns":
+            return held + (14 * count + 32) * blocks
+        return held + 6 * tree + (7 * count * tree if self.rule.needs == "updates" else 0) + 32 * blocks
 
     def check_state(self, state: bytes) -> None:
         """Raise a DataError unless a state has the procedure's length."""

@@ -5,6 +5,7 @@ in `World.happened` where it has really come to pass.
 """
 
 from collections.abc import Callable
+from random import Random
 
 from fedmeta.node.simulated.host import Host
 from fedmeta.node.simulated.world import BLOCK, World
@@ -233,9 +234,7 @@ def torn_journal(world: World) -> None:
 def blob_damaged(world: World) -> None:
     """What lies on a disk is not what was written."""
     host = _seat(world)
-    for name in list(host.disk.files):
-        host.disk.damage(name)
-        world.happened["blob damaged"] += 1
+    world.happened["blob damaged"] += host.disk.damage(Random(world.draw()))
 
 
 @_fault

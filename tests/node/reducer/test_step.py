@@ -312,7 +312,7 @@ def test_what_came_and_does_not_open_is_pulled_from_a_seat_that_holds_it(deliver
     pull = only(actions, act.Pull)
     assert (pull.duty.member, pull.duty.source) == ("c0", "s1")
     memory, actions = step(memory, ev.Failed(1, pull.number, "not either", final=True))
-    memory, actions = step(memory, ev.Tick(10**9))
+    memory, actions = step(replace(memory, bad=frozenset()), ev.Tick(10**9))
     assert not [one for one in duties(actions, act.Take, act.Pull) if one.member == "c0"]
 
 

@@ -326,6 +326,7 @@ class Host:
             self.world.after(1, lambda: answer(None))
             return
         other = self.world.hosts[duty.seat]
+        self.world.sent[self.name] += 1
         self.world.transfer(
             self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
         )
@@ -345,6 +346,7 @@ class Host:
 
         def fetch() -> Any:
             parcel = other.gate.get((duty.round, duty.member))
+            self.world.sent[other.name] += parcel is not None
             if parcel is None:
                 return DiskError(f"there is no update of {duty.member} at the gate of {other.name}")
             found.append(parcel)

@@ -51,6 +51,14 @@ class SimulatedDisk:
         written, data = self.files[name]
         self.files[name] = written, bytes([data[0] ^ 1]) + data[1:]
 
+    def snapshot(self) -> "SimulatedDisk":
+        """Return a copy of what lies here now."""
+        return SimulatedDisk(list(self.journal), dict(self.files))
+
+    def restore(self, snapshot: "SimulatedDisk") -> None:
+        """Put back what lay here when a snapshot was made."""
+        self.journal, self.files = list(snapshot.journal), dict(snapshot.files)
+
     def lose(self) -> None:
         """Lose everything."""
         self.journal.clear()

@@ -6,6 +6,10 @@ in `World.happened` where it has really come to pass.
 
 from collections.abc import Callable
 
+from fedmeta.node.reducer import Memory, look
+from fedmeta.node.reducer.history import ADVICE, forgotten
+from fedmeta.node.reducer.step import promised
+from fedmeta.node.simulated.disk import SimulatedDisk
 from fedmeta.node.simulated.host import Host
 from fedmeta.node.simulated.world import BLOCK, World
 
@@ -242,6 +246,40 @@ def disk_lost(world: World) -> None:
     host.lose()
     world.happened["disk lost"] += 1
     world.after(world.jitter(10_000), host.recover)
+
+
+@_fault
+def old_snapshot(world: World) -> None:
+    """A machine is put back to an older state of its disk: it finds on the ledger what it has said, and is recovered."""
+    host = _seat(world)
+    kept = host.disk.snapshot()
+
+    def roll_back() -> None:
+        if host.running and host.disk.promises() != kept.promises() and _is_beyond(world, host, kept):
+            host.kill()
+            host.disk.restore(kept)
+            host.begin()
+            world.happened["old snapshot"] += 1
+            heal()
+        else:
+            world.after(100, roll_back)
+
+    def heal() -> None:
+        if ADVICE in host.halted:
+            world.after(world.jitter(5_000), host.recover)
+        elif not host.lost:
+            world.after(500, heal)
+
+    roll_back()
+
+
+def _is_beyond(world: World, host: Host, kept: SimulatedDisk) -> bool:
+    """Return whether the ledger has a word of the latest round that a member had not promised at a snapshot."""
+    ledger = world.ledger
+    before = Memory(host.name)
+    for promise in kept.promises():
+        before = promised(before, promise)
+    return bool(forgotten(before, look(ledger.state, host.name, ledger.header_hash)))
 
 
 @_fault

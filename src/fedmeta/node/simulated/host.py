@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
 from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed, MessageRefused
@@ -88,6 +89,8 @@ class Host:
     cancelled: set[int] = field(default_factory=set)
     alarms: list[str] = field(default_factory=list)
     halted: str = ""
+    lost: bool = False
+    """There is no machine, or none that may be started: it must be recovered."""
     seen: int = 0
     """The height of the last block that it knows."""
     said: dict[tuple, bytes] = field(default_factory=dict)
@@ -105,7 +108,7 @@ class Host:
 
     def begin(self) -> None:
         """Start the process."""
-        if self.running or self.halted:
+        if self.running or self.halted or self.lost:
             return
         started = sum(isinstance(one, Started) for one in self.disk.promises()) + 1
         try:
@@ -140,20 +143,35 @@ class Host:
         self.memory = Memory(self.name)
 
     def lose(self) -> None:
-        """Lose the machine: the disk is gone, and a new one takes over with a new key, silent for some blocks."""
+        """Lose the machine: the disk is gone, and nothing runs until it is recovered."""
         self.kill()
         self.disk.lose()
         self.gate.clear()
-        self.halted = ""
+        self.halted, self.lost = "", True
 
     def recover(self) -> None:
-        """Begin on a new machine: a new key fences the old one, and what was said is read from the ledger."""
+        """Begin anew by the account's key: a new key fences the old one, and what was said is read from the ledger.
+
+        The journal is a new one, and says nothing until no older word can be on its way any more.
+        """
+        self.kill()
+        self.halted, self.lost = "", True
+        self.disk.journal.clear()
         self.generation += 1
-        self.disk.append(Silence(self.world.ledger.height + SILENCE))
-        shown = self.key.sign(tx.possession(self.world.ledger.name, self.name, self.key.public))
-        body = tx.SetMachineKey(self.key.public, shown)
-        self.world.by_account(self, body)
-        self.begin()
+        self._fence()
+
+    def _fence(self) -> None:
+        """Tell the ledger the new key, until it has it; then begin."""
+        ledger = self.world.ledger
+        member = ledger.state.need(Member, self.name)
+        if member.machine is not None and member.machine.public == self.key.public:
+            self.disk.append(Silence(ledger.height + SILENCE))
+            self.lost = False
+            self.begin()
+            return
+        shown = self.key.sign(tx.possession(ledger.name, self.name, self.key.public))
+        self.world.by_account(self, tx.SetMachineKey(self.key.public, shown))
+        self.world.after(2_000, self._fence)
 
     def learn(self) -> None:
         """See the ledger as it is now, if it can be reached."""

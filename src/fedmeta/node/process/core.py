@@ -505,8 +505,11 @@ class Core:
             try:
                 for model in self.memory.models:
                     await self.moves.publish(model)
-                told = None
+                told, shown = None, set()
                 while True:
+                    for recipe in set(self._procedures) - shown:
+                        await self.moves.publish_procedure(self._procedures[recipe])
+                        shown.add(recipe)
                     now = self._standing()
                     if now is not None and now != told:
                         await gate.stand(now)

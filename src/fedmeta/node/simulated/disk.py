@@ -1,5 +1,6 @@
 """The disk of a simulated member: what is flushed outlasts a crash, and it can fail in the ways of real ones."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -25,6 +26,12 @@ class SimulatedDisk:
         if self.flush_fails:
             raise JournalFailed("the flush of the journal failed")
         self.journal.append(encode(promise))
+
+    def keep(self, promises: Iterable[Promise]) -> None:
+        """Hold these promises alone, in one step."""
+        if self.flush_fails:
+            raise JournalFailed("the flush of the journal failed")
+        self.journal = [encode(one) for one in promises]
 
     def promises(self) -> tuple[Promise, ...]:
         """Return what has been promised."""

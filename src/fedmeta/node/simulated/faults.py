@@ -162,7 +162,10 @@ def slow_link(world: World) -> None:
     def begin() -> None:
         world.slow[host.name] = 4_000
 
-    _for_a_while(world, "slow link", begin, lambda: world.slow.pop(host.name, None))
+    def end() -> None:
+        world.slow.pop(host.name, None)
+
+    _for_a_while(world, "slow link", begin, end)
 
 
 @_fault

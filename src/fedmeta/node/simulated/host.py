@@ -8,7 +8,7 @@ from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
 from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed, MessageRefused
-from fedmeta.node.reducer import Memory, View, learn, look, step
+from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -42,6 +42,9 @@ from fedmeta.node.reducer.promises import Silence, Started
 from fedmeta.node.simulated.disk import SimulatedDisk
 from fedmeta.node.simulated.ledger import RECIPE, key_of
 from fedmeta.node.wire.chunks import Blob
+
+JOURNAL = 12
+"""Entries after which a journal is made shorter by what no longer binds: seldom in truth, and often here."""
 
 SILENCE = 40
 """Blocks of silence after a machine was lost: longer than a transaction can be under way."""
@@ -110,7 +113,7 @@ class Host:
         """Start the process."""
         if self.running or self.halted or self.lost:
             return
-        started = sum(isinstance(one, Started) for one in self.disk.promises()) + 1
+        started = max((one.start for one in self.disk.promises() if isinstance(one, Started)), default=0) + 1
         try:
             self.disk.append(Started(started))
         except JournalFailed as error:
@@ -238,7 +241,7 @@ class Host:
 
         match duty:
             case Append():
-                later(self.disk.delay, lambda: self.disk.append(duty.promise))
+                later(self.disk.delay, lambda: self._append(duty))
             case Submit():
                 self._submit(duty, answer)
             case Train():
@@ -257,6 +260,11 @@ class Host:
                 later(1, lambda: self._forget(duty))
             case _:
                 raise AssertionError(duty)
+
+    def _append(self, duty: Append) -> None:
+        if len(self.disk.journal) > JOURNAL:
+            self.disk.keep(promises_of(self.memory))
+        self.disk.append(duty.promise)
 
     def _submit(self, duty: Submit, answer: Callable[[Any], None]) -> None:
         body: Any = duty.body

@@ -66,6 +66,8 @@ def view(height=SCHEDULED + 5, round=None, **said):
         me="me",
         organisation="org",
         round=round or round_(),
+        previous=None,
+        opened_before=frozenset(),
         closes=0,
         closing=HEADER,
         **{"updates": {}, "seals": {}, "attestations": {}, **words},

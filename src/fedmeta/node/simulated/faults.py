@@ -253,7 +253,7 @@ def disk_lost(world: World) -> None:
 
 @_fault
 def old_snapshot(world: World) -> None:
-    """A machine is put back to an older state of its disk: it finds on the ledger what it has said, and is recovered."""
+    """A machine is put back to an older state of its disk: it finds its own words on the ledger, and is recovered."""
     host = _seat(world)
     kept = host.disk.snapshot()
 

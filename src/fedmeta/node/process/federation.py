@@ -257,7 +257,7 @@ class LocalFederation:
     def rounds(self) -> list[dict[str, Any]]:
         """Return the ledger's rounds, oldest first; those that are over are asked for once."""
         with self.client() as client:
-            latest = client.status()["round"]
+            latest, found = client.status()["round"], {}
             for number in range(1, latest + 1):
                 if number not in self._over:
                     found = client.query("round", number=number)

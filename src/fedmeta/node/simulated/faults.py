@@ -4,12 +4,13 @@ Every entry of `FAULTS` is a function of a world, which begins the fault at once
 in `World.happened` where it has really come to pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from random import Random
 
 from fedmeta.node.reducer import Memory, look
 from fedmeta.node.reducer.history import ADVICE, forgotten
+from fedmeta.node.reducer.promises import Promise
 from fedmeta.node.reducer.step import promised
-from fedmeta.node.simulated.disk import SimulatedDisk
 from fedmeta.node.simulated.host import Host
 from fedmeta.node.simulated.world import BLOCK, World
 
@@ -237,9 +238,7 @@ def torn_journal(world: World) -> None:
 def blob_damaged(world: World) -> None:
     """What lies on a disk is not what was written."""
     host = _seat(world)
-    for name in list(host.disk.files):
-        host.disk.damage(name)
-        world.happened["blob damaged"] += 1
+    world.happened["blob damaged"] += host.disk.damage(Random(world.draw()))
 
 
 @_fault
@@ -255,16 +254,16 @@ def disk_lost(world: World) -> None:
 def old_snapshot(world: World) -> None:
     """A machine is put back to an older state of its disk: it finds its own words on the ledger, and is recovered."""
     host = _seat(world)
-    kept = host.disk.snapshot()
+    kept, promises = host.disk.device.snapshot(), host.disk.promises()
 
     def roll_back() -> None:
-        if host.running and host.disk.promises() != kept.promises() and _is_beyond(world, host, kept):
+        if host.running and _is_beyond(world, host, promises):
             host.kill()
             host.disk.restore(kept)
             host.begin()
             world.happened["old snapshot"] += 1
             heal()
-        else:
+        elif not host.lost:
             world.after(100, roll_back)
 
     def heal() -> None:
@@ -276,11 +275,10 @@ def old_snapshot(world: World) -> None:
     roll_back()
 
 
-def _is_beyond(world: World, host: Host, kept: SimulatedDisk) -> bool:
-    """Return whether the ledger has a word of the latest round that a member had not promised at a snapshot."""
-    ledger = world.ledger
-    before = Memory(host.name)
-    for promise in kept.promises():
+def _is_beyond(world: World, host: Host, promises: Iterable[Promise]) -> bool:
+    """Return whether the ledger has a word of the latest round that is not among some promises of a member."""
+    ledger, before = world.ledger, Memory(host.name)
+    for promise in promises:
         before = promised(before, promise)
     return bool(forgotten(before, look(ledger.state, host.name, ledger.header_hash)))
 

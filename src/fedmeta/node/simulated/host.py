@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed, MessageRefused
+from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
 from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
@@ -113,6 +114,13 @@ class Host:
         """Start the process."""
         if self.running or self.halted or self.lost:
             return
+        try:
+            self.disk.open()
+        except JournalDamaged as error:
+            raise AssertionError(f"{self.name}: a crash has damaged the journal: {error}") from error
+        except DiskError as error:
+            self.halted = str(error)
+            return
         started = max((one.start for one in self.disk.promises() if isinstance(one, Started)), default=0) + 1
         try:
             self.disk.append(Started(started))
@@ -120,9 +128,10 @@ class Host:
             self.halted = str(error)
             return
         self.running, self.seen, self.cancelled = True, 0, set()
-        models = {bytes.fromhex(name[6:]) for name in self.disk.files if name.startswith("model/")}
+        names = self.disk.names()
+        models = {bytes.fromhex(name[6:]) for name in names if name.startswith("model/")}
         updates = set()
-        for name in self.disk.files:
+        for name in names:
             if name.startswith("update/"):
                 _, round, member = name.split("/")
                 updates.add((int(round), member))
@@ -142,6 +151,9 @@ class Host:
 
     def kill(self) -> None:
         """End the process without warning: what is not on the disk is gone."""
+        if self.running:
+            # Half of the times the machine loses its power, too.
+            self.disk.end(Random(self.world.draw()) if self.world.chance(0.5) else None)
         self.running = False
         self.memory = Memory(self.name)
 
@@ -159,7 +171,6 @@ class Host:
         """
         self.kill()
         self.halted, self.lost = "", True
-        self.disk.journal.clear()
         self.generation += 1
         self._fence()
 
@@ -168,7 +179,11 @@ class Host:
         ledger = self.world.ledger
         member = ledger.state.need(Member, self.name)
         if member.machine is not None and member.machine.public == self.key.public:
-            self.disk.append(Silence(ledger.height + SILENCE))
+            try:
+                self.disk.begin_anew(Silence(ledger.height + SILENCE))
+            except DiskError:
+                self.world.after(2_000, self._fence)
+                return
             self.lost = False
             self.begin()
             return
@@ -209,6 +224,7 @@ class Host:
             return
         if isinstance(duty, Halt):
             self.halted, self.running = duty.why, False
+            self.disk.end(None)
             return
         if isinstance(duty, Cancel):
             self.cancelled.add(duty.number)
@@ -262,7 +278,7 @@ class Host:
                 raise AssertionError(duty)
 
     def _append(self, duty: Append) -> None:
-        if len(self.disk.journal) > JOURNAL:
+        if self.disk.entries > JOURNAL:
             self.disk.keep(promises_of(self.memory))
         self.disk.append(duty.promise)
 
@@ -401,14 +417,15 @@ class Host:
         self.world.transfer(self, other, 64, fetch, keep)
 
     def _forget(self, duty: Drop | DropModels) -> None:
+        names = self.disk.names()
         if isinstance(duty, DropModels):
-            gone = [n for n in self.disk.files if n.startswith("model/") and bytes.fromhex(n[6:]) not in duty.keep]
+            gone = [name for name in names if name.startswith("model/") and bytes.fromhex(name[6:]) not in duty.keep]
         else:
-            rounds = [(int(n.split("/")[1]), n) for n in self.disk.files if n.startswith("update/")]
+            rounds = [(int(name.split("/")[1]), name) for name in names if name.startswith("update/")]
             gone = [name for round, name in rounds if round < duty.before and round not in duty.keep]
             self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before}
         for name in gone:
-            del self.disk.files[name]
+            self.disk.delete(name)
 
 
 SPOILT: dict[str, Callable[[bytes], bytes]] = {

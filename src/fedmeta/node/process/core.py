@@ -275,12 +275,11 @@ class Core:
         elif isinstance(duty, Submit):
             self._submit(action, duty)
         else:
-            work = _WORK[type(duty)](self, duty)
-            self._tasks[action.number] = asyncio.create_task(self._answer(action, work))
+            self._tasks[action.number] = asyncio.create_task(self._answer(action))
 
-    async def _answer(self, action: Action, work: Awaitable[Any]) -> None:
+    async def _answer(self, action: Action) -> None:
         try:
-            event: Event = Done(action.start, action.number, await work)
+            event: Event = Done(action.start, action.number, await _WORK[type(action.duty)](self, action.duty))
             self.figures.done(action.duty)
         except asyncio.CancelledError:
             return

@@ -195,8 +195,11 @@ class Gate:
         self._may_read(request, member)
         name = self._there(number, member)
         offer, wraps = self.store.attachment(name, OFFER), self.store.attachment(name, WRAPS)
+        if offer is None:
+            # Its core has begun to put it here.
+            raise RequestRefused("not-found", f"there is no offer of {member!r} for round {number} here yet")
         missing = list(self.store.missing(name))
-        return Answer.of({"offer": offer or b"", "missing": missing, "wraps": wraps or b""})
+        return Answer.of({"offer": offer, "missing": missing, "wraps": wraps or b""})
 
     def _put(self, number: int, member: str, chunk: int, body: bytes) -> Answer:
         if (number, member) not in self._ready.expected:

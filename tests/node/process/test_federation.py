@@ -1,4 +1,4 @@
-"""A federation of real processes, some of which are killed, vanish, are late or lie: it goes on, and what is final is right."""
+"""Real processes, some of which are killed, vanish, are late or lie: rounds go on, and what becomes final is right."""
 
 import pytest
 

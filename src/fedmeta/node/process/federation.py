@@ -1,4 +1,4 @@
-"""A federation of real processes on one machine: a ledger and its members' nodes, for the demonstration and the tests."""
+"""A federation of real processes on one machine: a ledger and its members' nodes, for demonstration and tests."""
 
 import contextlib
 import os
@@ -244,6 +244,7 @@ class LocalFederation:
         return [sys.executable, "-m", "fedmeta"]
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
         with open(self.folder / f"{name}.log", "ab") as log:
             return subprocess.Popen(
                 [*self.program(name), *command],

@@ -252,11 +252,7 @@ class LocalFederation:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}",
-                },
+                env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": flags},
             )
 
     # Questions.

@@ -11,7 +11,11 @@ COMMANDS = {
     "approve": "approve:approve",
     "start": "run:start",
     "status": "run:status",
+    "demo": "demo:demo",
     "outbox": "outbox:outbox",
+    "pull": "pull:pull",
+    "recover": "recover:recover",
+    "leave": "leave:leave",
 }
 """Name to where it is, in the order of the help."""
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
 from fedmeta.node.process.moves import SALT, Moves, model_name, opens, own_name
 from fedmeta.node.process.shared import SharedJournal, SharedStore
-from fedmeta.node.reducer import Memory, View, step
+from fedmeta.node.reducer import Memory, View, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -92,14 +92,14 @@ log = logging.getLogger("fedmeta.node")
 JOURNAL_BYTES = 1 << 20
 """Taken on the disk when the node is made, twice: a full disk stops no promise."""
 
+ROOM = 1 << 17
+"""Bytes that the journal has left when what no longer binds is taken out of it."""
+
 TICK = 0.25
 """Seconds from one look at the clock to the next."""
 
 LOOK = 2.0
 """Seconds from one look at the approvals to the next."""
-
-WINDOW = 120
-"""Heights around its own at which a gate takes requests."""
 
 HALTED = 3
 """The exit code of a core that must not go on by itself."""
@@ -204,7 +204,7 @@ class Core:
 
     async def run(self) -> int:
         """Go on until there is a reason to end, and return the exit code."""
-        started = sum(isinstance(one, Started) for one in self.promises) + 1
+        started = max((one.start for one in self.promises if isinstance(one, Started)), default=0) + 1
         await asyncio.to_thread(self.journal.append, encode(Started(started)))
         self.ledger.start()
         others = [asyncio.create_task(one()) for one in (self._tick, self._watch_approvals, self._keep_status)]
@@ -323,6 +323,9 @@ class Core:
         self.outbox.record(to=to, what=what, size=size, digest=content, why=why, round=round, detail=detail)
 
     async def _append(self, duty: Append) -> None:
+        if self.journal.free < ROOM:
+            # What no longer binds makes room; what does stays, in one flush.
+            await asyncio.to_thread(self.journal.keep, [encode(one) for one in promises_of(self.memory)])
         await asyncio.to_thread(self.journal.append, encode(duty.promise))
 
     async def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
@@ -429,19 +432,25 @@ class Core:
     async def _look_at_approvals(self) -> None:
         today = date.today()
         latest = await asyncio.to_thread(Approvals(self.folder.approvals).latest)
-        holding = {one.digest for one in latest.values() if one.holds(today)}
+        holding = {one.digest: one for one in latest.values() if one.holds(today)}
         for recipe in [one for one in self._approved if one not in holding]:
             del self._approved[recipe]
             log.warning("recipe %s is approved no more", recipe.hex()[:12])
             self._events.put_nowait(Revoked(recipe))
-        for recipe in sorted(holding - set(self._approved)):
-            approval = await self._examine(recipe)
+        for recipe, before in list(self._approved.items()):
+            now = replace(before, contributes=holding[recipe].contributes and bool(self.config.data.paths))
+            if now != before:
+                self._approved[recipe] = now
+                log.info("recipe %s: %s", recipe.hex()[:12], "contributes" if now.contributes else "only aggregates")
+                self._events.put_nowait(Approved(now))
+        for recipe in sorted(set(holding) - set(self._approved)):
+            approval = await self._examine(recipe, holding[recipe].contributes)
             if approval is not None:
                 self._approved[recipe] = approval
                 log.info("recipe %s is approved: %d bytes an update", recipe.hex()[:12], approval.message_bytes)
                 self._events.put_nowait(Approved(approval))
 
-    async def _examine(self, recipe: bytes) -> Approval | None:
+    async def _examine(self, recipe: bytes, contributes: bool) -> Approval | None:
         """Return an approved procedure's sizes, or None where it is not here, or beyond the policy."""
         file = self.folder.procedure(recipe)
         if not file.exists():
@@ -453,7 +462,7 @@ class Core:
             return None
         policy = asdict(policies.read(self.folder.path))
         plain = {name: list(one) if isinstance(one, tuple) else one for name, one in policy.items()}
-        contributes = bool(self.config.data.paths)
+        contributes = contributes and bool(self.config.data.paths)
         found, _ = await self._job("describe", [content], policy=plain, contributes=contributes)
         if found["reasons"]:
             self._refuse(recipe, f"the policy refuses procedure {recipe.hex()[:12]}: {'; '.join(found['reasons'])}")
@@ -504,8 +513,11 @@ class Core:
             try:
                 for model in self.memory.models:
                     await self.moves.publish(model)
-                told = None
+                told, shown = None, set()
                 while True:
+                    for recipe in set(self._procedures) - shown:
+                        await self.moves.publish_procedure(self._procedures[recipe])
+                        shown.add(recipe)
                     now = self._standing()
                     if now is not None and now != told:
                         await gate.stand(now)
@@ -533,7 +545,7 @@ class Core:
                 for name, peer in view.peers.items()
             }
             self._stands = standing.Standing(
-                self.genesis, view.me, view.height, WINDOW, peers, expected, self.moves.card
+                self.genesis, view.me, view.height, standing.WINDOW, peers, expected, self.moves.card
             )
         return self._stands
 

@@ -20,7 +20,7 @@ from fedmeta.node.reducer import View, look
 Before = Callable[[bytes, str], None]
 Answer = Callable[[Exception | None], None]
 
-POLL = 0.2
+POLL = 0.25
 """Seconds between two questions for the next block, where there is none yet."""
 
 SAVED = 200
@@ -160,30 +160,29 @@ class Ledger:
         return Follower(genesis)
 
     def _read(self, client: Client, follower: Follower) -> None:
-        shown, poll = 0, POLL
+        shown, poll, behind = 0, POLL, client.status()["height"]
         while not self._ended.is_set():
-            before, time = follower.height, _time(follower)
+            time = _time(follower)
             try:
-                while (block := client.encoded_block(follower.height + 1)) is not None:
-                    follower.apply(block)
-                    if follower.height >= self._saved + SAVED:
-                        # Also on the way: whoever is killed while it catches up need not begin anew.
-                        self._save(follower)
-                    if self._ended.is_set():
-                        break
+                block = client.encoded_block(follower.height + 1)
             except NodeBusy as busy:
                 self.trouble = str(busy)
                 self._ended.wait(busy.seconds)
                 continue
+            if block is not None:
+                follower.apply(block)
+                poll = min(LONGEST_POLL, max(POLL, (_time(follower) - time) / 4_000))
+                if follower.height >= self._saved + SAVED:
+                    # Also on the way: whoever is killed while it catches up need not begin anew.
+                    self._save(follower)
             self.trouble = ""
+            if follower.height < behind:
+                continue
             if follower.height > shown:
                 self._show(follower)
                 shown = follower.height
-            if before and follower.height > before:
-                # A quarter of the time from block to block.
-                poll = (_time(follower) - time) / (follower.height - before) / 4_000
-                poll = min(LONGEST_POLL, max(POLL, poll))
-            self._ended.wait(poll)
+            # One question for each block, where it has come by then: a server bounds them.
+            self._ended.wait(poll if block is None else poll / 2)
 
     def _show(self, follower: Follower) -> None:
         if follower.height:

@@ -25,6 +25,8 @@ class Figures:
         self.last_duty: dict[str, Any] = {}
         self.rounds: Counter[str] = Counter()
         """Rounds in which the member had a part: `done` or `missed`."""
+        self.last_round: dict[str, Any] = {}
+        """The last final round in which the member had a part, and whether it was done."""
         self.alarms = 0
         self._judged = 0
         self._seen_at = 0.0
@@ -50,20 +52,19 @@ class Figures:
     def seen(self, view: View) -> None:
         """Judge each round that is over: was this member's part in it done?"""
         self._seen_at = time.monotonic()
-        round = view.round
-        if round is None or not round.settled or round.number <= self._judged:
+        settled = view.round is not None and bool(view.round.settled)
+        round = view.round if settled else view.previous
+        if round is None or round.number <= self._judged:
             return
         self._judged = round.number
         contributes = any(place.member == view.me for place in round.cohort)
-        seat = view.seat(view.me) is not None
+        seat = any(one.candidate == view.me for one in round.seats)
         if (not contributes and not seat) or round.phase != "final":
             return
-        attested = view.attestations.get(view.me)
-        fine = (not contributes or view.me in round.members) and (not seat or bool(attested and attested.revealed))
+        opened = {name for name, one in view.attestations.items() if one.revealed} if settled else view.opened_before
+        fine = (not contributes or view.me in round.members) and (not seat or view.me in opened)
         self.rounds["done" if fine else "missed"] += 1
         self.last_round = {"round": round.number, "done": fine}
-
-    last_round: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
 
     @property
     def ready(self) -> bool:
@@ -89,7 +90,7 @@ def exposition(status: dict[str, Any]) -> str:
     """Return a status in Prometheus' text format, version 0.0.4."""
     lines = []
 
-    def one(name: str, kind: str, meaning: str, rows: dict[str, float]) -> None:
+    def one(name: str, kind: str, meaning: str, rows: dict[str, int]) -> None:
         lines.append(f"# HELP fedmeta_node_{name} {meaning}")
         lines.append(f"# TYPE fedmeta_node_{name} {kind}")
         lines.extend(f"fedmeta_node_{name}{label} {value}" for label, value in rows.items())
@@ -108,8 +109,10 @@ def exposition(status: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def serve_metrics(port: int, figures: Figures, status: Callable[[], dict[str, Any]]) -> None:
-    """Answer on loopback: `/metrics`, and `/ready` with 200 or 503."""
+async def serve_metrics(
+    port: int, figures: Figures, status: Callable[[], dict[str, Any]], ports: list[int] | None = None
+) -> None:
+    """Answer on loopback: `/metrics`, and `/ready` with 200 or 503. The port goes into `ports` once it listens."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -132,6 +135,8 @@ async def serve_metrics(port: int, figures: Figures, status: Callable[[], dict[s
             writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", port)
+    if ports is not None:
+        ports.append(server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
 

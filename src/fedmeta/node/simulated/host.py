@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
+from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed, MessageRefused
-from fedmeta.node.reducer import Memory, View, learn, look, step
+from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
+from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -41,6 +43,9 @@ from fedmeta.node.reducer.promises import Silence, Started
 from fedmeta.node.simulated.disk import SimulatedDisk
 from fedmeta.node.simulated.ledger import RECIPE, key_of
 from fedmeta.node.wire.chunks import Blob
+
+JOURNAL = 12
+"""Entries after which a journal is made shorter by what no longer binds: seldom in truth, and often here."""
 
 SILENCE = 40
 """Blocks of silence after a machine was lost: longer than a transaction can be under way."""
@@ -88,6 +93,8 @@ class Host:
     cancelled: set[int] = field(default_factory=set)
     alarms: list[str] = field(default_factory=list)
     halted: str = ""
+    lost: bool = False
+    """There is no machine, or none that may be started: it must be recovered."""
     seen: int = 0
     """The height of the last block that it knows."""
     said: dict[tuple, bytes] = field(default_factory=dict)
@@ -105,18 +112,26 @@ class Host:
 
     def begin(self) -> None:
         """Start the process."""
-        if self.running or self.halted:
+        if self.running or self.halted or self.lost:
             return
-        started = sum(isinstance(one, Started) for one in self.disk.promises()) + 1
+        try:
+            self.disk.open()
+        except JournalDamaged as error:
+            raise AssertionError(f"{self.name}: a crash has damaged the journal: {error}") from error
+        except DiskError as error:
+            self.halted = str(error)
+            return
+        started = max((one.start for one in self.disk.promises() if isinstance(one, Started)), default=0) + 1
         try:
             self.disk.append(Started(started))
         except JournalFailed as error:
             self.halted = str(error)
             return
         self.running, self.seen, self.cancelled = True, 0, set()
-        models = {bytes.fromhex(name[6:]) for name in self.disk.files if name.startswith("model/")}
+        names = self.disk.names()
+        models = {bytes.fromhex(name[6:]) for name in names if name.startswith("model/")}
         updates = set()
-        for name in self.disk.files:
+        for name in names:
             if name.startswith("update/"):
                 _, round, member = name.split("/")
                 updates.add((int(round), member))
@@ -136,24 +151,45 @@ class Host:
 
     def kill(self) -> None:
         """End the process without warning: what is not on the disk is gone."""
+        if self.running:
+            # Half of the times the machine loses its power, too.
+            self.disk.end(Random(self.world.draw()) if self.world.chance(0.5) else None)
         self.running = False
         self.memory = Memory(self.name)
 
     def lose(self) -> None:
-        """Lose the machine: the disk is gone, and a new one takes over with a new key, silent for some blocks."""
+        """Lose the machine: the disk is gone, and nothing runs until it is recovered."""
         self.kill()
         self.disk.lose()
         self.gate.clear()
-        self.halted = ""
+        self.halted, self.lost = "", True
 
     def recover(self) -> None:
-        """Begin on a new machine: a new key fences the old one, and what was said is read from the ledger."""
+        """Begin anew by the account's key: a new key fences the old one, and what was said is read from the ledger.
+
+        The journal is a new one, and says nothing until no older word can be on its way any more.
+        """
+        self.kill()
+        self.halted, self.lost = "", True
         self.generation += 1
-        self.disk.append(Silence(self.world.ledger.height + SILENCE))
-        shown = self.key.sign(tx.possession(self.world.ledger.name, self.name, self.key.public))
-        body = tx.SetMachineKey(self.key.public, shown)
-        self.world.by_account(self, body)
-        self.begin()
+        self._fence()
+
+    def _fence(self) -> None:
+        """Tell the ledger the new key, until it has it; then begin."""
+        ledger = self.world.ledger
+        member = ledger.state.need(Member, self.name)
+        if member.machine is not None and member.machine.public == self.key.public:
+            try:
+                self.disk.begin_anew(Silence(ledger.height + SILENCE))
+            except DiskError:
+                self.world.after(2_000, self._fence)
+                return
+            self.lost = False
+            self.begin()
+            return
+        shown = self.key.sign(tx.possession(ledger.name, self.name, self.key.public))
+        self.world.by_account(self, tx.SetMachineKey(self.key.public, shown))
+        self.world.after(2_000, self._fence)
 
     def learn(self) -> None:
         """See the ledger as it is now, if it can be reached."""
@@ -188,6 +224,7 @@ class Host:
             return
         if isinstance(duty, Halt):
             self.halted, self.running = duty.why, False
+            self.disk.end(None)
             return
         if isinstance(duty, Cancel):
             self.cancelled.add(duty.number)
@@ -220,7 +257,7 @@ class Host:
 
         match duty:
             case Append():
-                later(self.disk.delay, lambda: self.disk.append(duty.promise))
+                later(self.disk.delay, lambda: self._append(duty))
             case Submit():
                 self._submit(duty, answer)
             case Train():
@@ -239,6 +276,11 @@ class Host:
                 later(1, lambda: self._forget(duty))
             case _:
                 raise AssertionError(duty)
+
+    def _append(self, duty: Append) -> None:
+        if self.disk.entries > JOURNAL:
+            self.disk.keep(promises_of(self.memory))
+        self.disk.append(duty.promise)
 
     def _submit(self, duty: Submit, answer: Callable[[Any], None]) -> None:
         body: Any = duty.body
@@ -303,6 +345,7 @@ class Host:
             self.world.after(1, lambda: answer(None))
             return
         other = self.world.hosts[duty.seat]
+        self.world.sent[self.name] += 1
         self.world.transfer(
             self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
         )
@@ -322,6 +365,7 @@ class Host:
 
         def fetch() -> Any:
             parcel = other.gate.get((duty.round, duty.member))
+            self.world.sent[other.name] += parcel is not None
             if parcel is None:
                 return DiskError(f"there is no update of {duty.member} at the gate of {other.name}")
             found.append(parcel)
@@ -375,14 +419,15 @@ class Host:
         self.world.transfer(self, other, 64, fetch, keep)
 
     def _forget(self, duty: Drop | DropModels) -> None:
+        names = self.disk.names()
         if isinstance(duty, DropModels):
-            gone = [n for n in self.disk.files if n.startswith("model/") and bytes.fromhex(n[6:]) not in duty.keep]
+            gone = [name for name in names if name.startswith("model/") and bytes.fromhex(name[6:]) not in duty.keep]
         else:
-            rounds = [(int(n.split("/")[1]), n) for n in self.disk.files if n.startswith("update/")]
+            rounds = [(int(name.split("/")[1]), name) for name in names if name.startswith("update/")]
             gone = [name for round, name in rounds if round < duty.before and round not in duty.keep]
             self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before}
         for name in gone:
-            del self.disk.files[name]
+            self.disk.delete(name)
 
 
 SPOILT: dict[str, Callable[[bytes], bytes]] = {

@@ -8,8 +8,10 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import fedmeta as fm
 from fedmeta.govern.client.follower import Follower
@@ -35,16 +37,17 @@ CLIENTS = 3
 """Of the digits' clients that each member has."""
 
 
-def procedure() -> Procedure:
-    return Procedure(
-        algorithm=fm.MAML(inner_lr=0.1, inner_steps=1),
-        server=fm.optimisers.adam(0.01),
-        transform=fm.transforms.chain(fm.transforms.clip_by_norm(10.0), fm.transforms.fixed_point()),
-        model="softmax_regression",
-        inputs=Inputs.of(fm.data.load("digits")),
-        rounds=1000,
-        cohort_size=6,
-    )
+def procedure(**changed) -> Procedure:
+    usual = {
+        "algorithm": fm.MAML(inner_lr=0.1, inner_steps=1),
+        "server": fm.optimisers.adam(0.01),
+        "transform": fm.transforms.chain(fm.transforms.clip_by_norm(10.0), fm.transforms.fixed_point()),
+        "model": "softmax_regression",
+        "inputs": Inputs.of(fm.data.load("digits")),
+        "rounds": 1000,
+        "cohort_size": 6,
+    }
+    return Procedure(**{**usual, **changed})
 
 
 @dataclass
@@ -72,10 +75,11 @@ class Federation(LocalFederation):
             return [sys.executable, "-m", "tests.node.process.otherwise", kind]
         return super().program(name)
 
-    def begin(self) -> None:
-        """Make everything, and start it."""
+    def begin(self, change: Callable[["Federation"], None] = lambda _: None) -> None:
+        """Make everything, change something of it, and start it."""
         self.make(Exact(self.procedure).result(self.state))
         self.follower = Follower(self.genesis)
+        change(self)
         self.start_ledger()
         self.introduce()
         for name in self.hosts:
@@ -149,6 +153,11 @@ class Federation(LocalFederation):
             self.more_finals(1, includes=name)
         raise AssertionError(f"{name} could not be killed in {phase} in {tries} tries")
 
+    def told(self, name: str) -> str:
+        """Return what a node has said to its people."""
+        status = self.hosts[name].folder / "core" / "status.json"
+        return "\n".join(one["text"] for one in json.loads(status.read_bytes())["said"]) if status.exists() else ""
+
     # What holds at any time.
 
     def check(self, dishonest=()) -> None:
@@ -204,7 +213,7 @@ class Federation(LocalFederation):
 
 
 @contextlib.contextmanager
-def federation(seats=4, others=1, cls=Federation, **options):
+def federation(seats: int = 4, others: int = 1, cls: type = Federation, **options) -> Iterator[Any]:
     """Give a federation that runs: members `a`, `b`, ..., the first of which hold seats; all processes end after it."""
     folder = Path(tempfile.mkdtemp(prefix="fm", dir="/tmp"))
     before = os.environ.get("PYTHONPATH")
@@ -217,7 +226,7 @@ def federation(seats=4, others=1, cls=Federation, **options):
             name: {"paths": ("digits",), "clients": tuple(clients[at * CLIENTS : (at + 1) * CLIENTS])}
             for at, name in enumerate(names)
         }
-        made = procedure()
+        made = options.pop("procedure", None) or procedure()
         state = Exact(made).initial()
         windows = {f"{phase}_blocks": WINDOW for phase in ("deliver", "compute", "reveal")}
         options["parameters"] = windows | dict(options.get("parameters", {}))

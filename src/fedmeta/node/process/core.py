@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -33,6 +33,7 @@ from fedmeta.node.errors import (
     JournalFailed,
     MemberError,
     MessageRefused,
+    NotDone,
     NotKept,
     SealError,
     Unreachable,
@@ -47,6 +48,7 @@ from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
 from fedmeta.node.process.moves import SALT, Moves, Opened, model_name, opens, own_name
+from fedmeta.node.process.own import strange
 from fedmeta.node.process.shared import SharedJournal, SharedStore
 from fedmeta.node.reducer import Memory, View, promises_of, step
 from fedmeta.node.reducer.actions import (
@@ -83,6 +85,7 @@ from fedmeta.node.reducer.events import (
 )
 from fedmeta.node.reducer.promises import Promise, Started, decode, encode
 from fedmeta.node.transport import standing
+from fedmeta.node.transport.certificates import Certificate
 from fedmeta.node.transport.dialling import Dialler
 from fedmeta.node.transport.local import LocalGate
 from fedmeta.node.transport.peer import Client
@@ -99,6 +102,9 @@ ROOM = 1 << 17
 
 TICK = 0.25
 """Seconds from one look at the clock to the next."""
+
+UNREACHED = 5
+"""Seconds without the ledger after which it is said."""
 
 LOOK = 2.0
 """Seconds from one look at the approvals to the next."""
@@ -182,9 +188,11 @@ class Core:
         self._tasks: dict[int, asyncio.Task] = {}
         self._procedures: dict[bytes, bytes] = {}
         self._approved: dict[bytes, Approval] = {}
-        self._refused: dict[bytes, str] = {}
+        self._warned: dict[str, str] = {}
+        self._own = key.public, Certificate.load(folder.tls).fingerprint
         self._stands: Any = None
         self._code: int | None = None
+        self._unreached = 0
 
     @staticmethod
     def _open_journal(path: Path) -> tuple[Journal, list[bytes]]:
@@ -212,11 +220,12 @@ class Core:
         started = max((one.start for one in self.promises if isinstance(one, Started)), default=0) + 1
         await asyncio.to_thread(self.journal.append, encode(Started(started)))
         self.ledger.start()
-        others = [asyncio.create_task(one()) for one in (self._tick, self._watch_approvals, self._keep_status)]
+        parts = [self._tick(), self._watch_approvals(), self._keep_status()]
         if self.config.listens:
-            others += [asyncio.create_task(one()) for one in (self._listen, self._stand, self._pass_on)]
+            parts += [self._listen(), self._stand(), self._pass_on()]
         if self.config.metrics.port:
-            others.append(asyncio.create_task(serve_metrics(self.config.metrics.port, self.figures, self.status)))
+            parts.append(self._serve_metrics())
+        others = [self._begun(one) for one in parts]
         self._happens(self._start(started))
         try:
             while self._code is None:
@@ -233,6 +242,26 @@ class Core:
             self.journal.close()
             self.store.close()
         return self._code
+
+    def _begun(self, part: Coroutine[Any, Any, None]) -> asyncio.Task:
+        """Return a task, with whose failure the core ends: without a part of it nobody would know what is missing."""
+
+        def ended(task: asyncio.Task) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a part of the core has failed: %r", error, exc_info=error)
+                self._code = 1
+                self._events.put_nowait(Tick(0))
+
+        task = asyncio.create_task(part)
+        task.add_done_callback(ended)
+        return task
+
+    async def _serve_metrics(self) -> None:
+        port = self.config.metrics.port
+        try:
+            await serve_metrics(port, self.figures, self.status)
+        except OSError as error:
+            self._warn("metrics", f"no metrics are served at port {port}: {error.strerror}")
 
     def _start(self, started: int) -> Start:
         models, updates = set(), set()
@@ -253,6 +282,7 @@ class Core:
         if isinstance(event, Seen):
             self.figures.seen(event.view)
             self._stands = None
+            self._warn("own", "; ".join(strange(event.view.me, event.view.peers.get(event.view.me), *self._own)))
         for one in (Tick(time.monotonic_ns() // 1_000_000), event):
             self.memory, actions = step(self.memory, one)
             for action in actions:
@@ -280,7 +310,7 @@ class Core:
         elif isinstance(duty, Submit):
             self._submit(action, duty)
         else:
-            self._tasks[action.number] = asyncio.create_task(self._answer(action))
+            self._tasks[action.number] = self._begun(self._answer(action))
 
     async def _answer(self, action: Action) -> None:
         try:
@@ -301,6 +331,8 @@ class Core:
         self._events.put_nowait(event)
 
     def _complain(self, action: Action, error: BaseException) -> None:
+        if isinstance(error, DiskError):
+            self._warn("disk", str(error))
         log.info("%s: %s", type(action.duty).__name__, error or type(error).__name__)
         self.figures.failed(action.duty, str(error) or type(error).__name__)
 
@@ -443,7 +475,7 @@ class Core:
         if "refused" in answer:
             raise MessageRefused(answer["refused"])
         if "failed" in answer:
-            raise MemberError(answer["failed"])
+            raise NotDone(answer["failed"])
         return answer, given
 
     # Approvals.
@@ -461,6 +493,7 @@ class Core:
         today = date.today()
         latest = await asyncio.to_thread(Approvals(self.folder.approvals).latest)
         holding = {one.digest: one for one in latest.values() if one.holds(today)}
+        self._warn("approvals", "" if holding else "no procedure is approved: `fedmeta node approve`; without, no duty")
         for recipe in [one for one in self._approved if one not in holding]:
             del self._approved[recipe]
             log.warning("recipe %s is approved no more", recipe.hex()[:12])
@@ -491,19 +524,27 @@ class Core:
         policy = asdict(policies.read(self.folder.path))
         plain = {name: list(one) if isinstance(one, tuple) else one for name, one in policy.items()}
         contributes = contributes and bool(self.config.data.paths)
-        found, _ = await self._job("describe", [content], policy=plain, contributes=contributes)
+        try:
+            found, _ = await self._job("describe", [content], policy=plain, contributes=contributes)
+        except (MessageRefused, NotDone) as error:
+            self._refuse(recipe, f"procedure {recipe.hex()[:12]} cannot be worked on with the data here: {error}")
+            return None
         if found["reasons"]:
             self._refuse(recipe, f"the policy refuses procedure {recipe.hex()[:12]}: {'; '.join(found['reasons'])}")
             return None
         self._procedures[recipe] = content
-        self._refused.pop(recipe, None)
+        self._warned.pop(recipe.hex(), None)
         return Approval(recipe, found["message"], found["state"], contributes)
 
     def _refuse(self, recipe: bytes, why: str) -> None:
-        if self._refused.get(recipe) != why:
-            self._refused[recipe] = why
+        self._warn(recipe.hex(), why)
+
+    def _warn(self, about: str, why: str) -> None:
+        """Say to the member's people what they should look at: once, until it is something else, or over."""
+        if why and self._warned.get(about) != why:
             log.warning("%s", why)
             self.figures.tell(why, True)
+        self._warned[about] = why
 
     # The gate.
 
@@ -592,7 +633,15 @@ class Core:
     async def _keep_status(self) -> None:
         while True:
             await asyncio.sleep(1.0)
+            self._look_at_ledger()
             await asyncio.to_thread(self._write_status)
+
+    def _look_at_ledger(self) -> None:
+        self._unreached = self._unreached + 1 if self.ledger.trouble else 0
+        if not self._unreached:
+            self._warn("ledger", "")
+        elif self._unreached == UNREACHED:
+            self._warn("ledger", f"the ledger is not reached: {self.ledger.trouble}")
 
     def _write_status(self) -> None:
         write_atomically(self.folder.core / STATUS, json.dumps(self.status(), indent=1).encode())

@@ -160,29 +160,29 @@ class Ledger:
         return Follower(genesis)
 
     def _read(self, client: Client, follower: Follower) -> None:
-        shown, behind = 0, client.status()["height"]
+        shown, poll, behind = 0, POLL, client.status()["height"]
         while not self._ended.is_set():
-            before, time = follower.height, _time(follower)
+            time = _time(follower)
             try:
-                block = client.encoded_block(before + 1)
+                block = client.encoded_block(follower.height + 1)
             except NodeBusy as busy:
                 self.trouble = str(busy)
                 self._ended.wait(busy.seconds)
                 continue
-            self.trouble, pause = "", POLL
             if block is not None:
                 follower.apply(block)
-                # One question for each block, where it has come by then: a server bounds them.
-                pause = min(LONGEST_POLL, max(POLL, (_time(follower) - time) / 2_000)) if before else POLL
+                poll = min(LONGEST_POLL, max(POLL, (_time(follower) - time) / 4_000))
                 if follower.height >= self._saved + SAVED:
                     # Also on the way: whoever is killed while it catches up need not begin anew.
                     self._save(follower)
+            self.trouble = ""
             if follower.height < behind:
                 continue
             if follower.height > shown:
                 self._show(follower)
                 shown = follower.height
-            self._ended.wait(pause)
+            # One question for each block, where it has come by then: a server bounds them.
+            self._ended.wait(poll if block is None else poll / 2)
 
     def _show(self, follower: Follower) -> None:
         if follower.height:

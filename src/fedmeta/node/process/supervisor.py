@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmeta.node.errors import ConfigError, FolderInUse, WallError
+from fedmeta.node.member.checks import check_folder, check_keys
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process import apart, walls
@@ -45,10 +46,11 @@ def run(config: Config, content: dict[str, Any], say: Callable[[str], None]) -> 
     Raises:
         WallError: a process could not be set apart.
         FolderInUse: the node runs already.
-        ConfigError: a recovery has not ended.
+        ConfigError: a recovery has not ended, or keys are missing, are none, or could be used by others.
     """
     with locked(config.folder):
         _check_whole(Folder(config.folder))
+        _check_private(config)
         apart.arrange(config)
         if config.listens:
             # The core must get through to the gate's socket, and no further.
@@ -72,6 +74,12 @@ def locked(folder: Path) -> Iterator[None]:
 def _check_whole(folder: Folder) -> None:
     if folder.recovery.exists():
         raise ConfigError(f"a recovery was begun in {folder.path} and has not ended: run `fedmeta node recover` again")
+
+
+def _check_private(config: Config) -> None:
+    wrong = [one for one in (*check_folder(config), *check_keys(config)) if one.state == "fails"]
+    if wrong:
+        raise ConfigError("; ".join(f"{one.name}: {one.found} ({one.advice})" for one in wrong))
 
 
 class _Supervisor:

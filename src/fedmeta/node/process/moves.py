@@ -13,6 +13,7 @@ from fedmeta.govern.wire.signatures import Key, digest, tagged
 from fedmeta.node.errors import (
     MemberError,
     MessageRefused,
+    NotKept,
     RequestRefused,
     SealError,
     Unreachable,
@@ -320,7 +321,8 @@ class Moves:
             return
         name = model_name(model)
         blob = self._store.blob(name)
-        assert blob is not None
+        if blob is None:
+            raise NotKept(f"there is no model {model.hex()}")
         async with self._own_gate() as gate:
             for number in await gate.begin(name, blob, self._store.leaves(name)):
                 await gate.put(name, number, self._store.chunk(name, number))

@@ -15,6 +15,8 @@ EXTRAS = {
     "cbor2": "ledger",
     "fastapi": "ledger",
     "uvicorn": "ledger",
+    "h11": "ledger",
+    "OpenSSL": "ledger",
     "httpx": "ledger",
     "flax": "flax",
     "equinox": "equinox",

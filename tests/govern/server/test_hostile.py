@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from hypothesis import HealthCheck, example, given
+from hypothesis import HealthCheck, assume, example, given
 from hypothesis import strategies as st
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
@@ -69,6 +69,8 @@ def quoted(value):
 @example("events", [], [("from_height", "0")], False)
 def test_no_address_makes_a_node_fail(node, root, path, params, binary):
     url = "/" + "/".join([root, *map(quoted, path)])
+    # What begins so is no path to the client, but a host.
+    assume(not url.startswith("//"))
     query = "&".join(f"{quoted(name)}={quoted(value)}" for name, value in params)
     accept = "application/cbor" if binary else "application/json"
     sound(node.get(f"{url}?{query}" if query else url, headers={"accept": accept}))

@@ -11,6 +11,7 @@ COMMANDS = {
     "approve": "approve:approve",
     "start": "run:start",
     "status": "run:status",
+    "demo": "demo:demo",
     "outbox": "outbox:outbox",
 }
 """Name to where it is, in the order of the help."""

@@ -47,7 +47,7 @@ from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
 from fedmeta.node.process.moves import SALT, Moves, model_name, opens, own_name
 from fedmeta.node.process.shared import SharedJournal, SharedStore
-from fedmeta.node.reducer import Memory, View, step
+from fedmeta.node.reducer import Memory, View, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -91,6 +91,9 @@ log = logging.getLogger("fedmeta.node")
 
 JOURNAL_BYTES = 1 << 20
 """Taken on the disk when the node is made, twice: a full disk stops no promise."""
+
+ROOM = 1 << 17
+"""Bytes that the journal has left when what no longer binds is taken out of it."""
 
 TICK = 0.25
 """Seconds from one look at the clock to the next."""
@@ -204,7 +207,7 @@ class Core:
 
     async def run(self) -> int:
         """Go on until there is a reason to end, and return the exit code."""
-        started = sum(isinstance(one, Started) for one in self.promises) + 1
+        started = max((one.start for one in self.promises if isinstance(one, Started)), default=0) + 1
         await asyncio.to_thread(self.journal.append, encode(Started(started)))
         self.ledger.start()
         others = [asyncio.create_task(one()) for one in (self._tick, self._watch_approvals, self._keep_status)]
@@ -324,6 +327,9 @@ class Core:
         self.outbox.record(to=to, what=what, size=size, digest=content, why=why, round=round, detail=detail)
 
     async def _append(self, duty: Append) -> None:
+        if self.journal.free < ROOM:
+            # What no longer binds makes room; what does stays, in one flush.
+            await asyncio.to_thread(self.journal.keep, [encode(one) for one in promises_of(self.memory)])
         await asyncio.to_thread(self.journal.append, encode(duty.promise))
 
     async def _train(self, duty: Train) -> tuple[bytes, int, bytes]:

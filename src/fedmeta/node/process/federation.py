@@ -1,4 +1,4 @@
-"""A federation of real processes on one machine: a ledger and its members' nodes, for the demonstration and the tests."""
+"""A federation of real processes on one machine: a ledger and its members' nodes, for demonstrations and tests."""
 
 import contextlib
 import os
@@ -32,6 +32,7 @@ from fedmeta.node.member import folder as folders
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process.moves import model_name
+from fedmeta.node.wire.chunks import Blob
 from fedmeta.runs.procedure import Procedure
 
 START = 60.0
@@ -74,6 +75,7 @@ class LocalFederation:
     genesis: Genesis = field(init=False)
     ledger_port: int = 0
     ledger: subprocess.Popen | None = None
+    _over: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __enter__(self) -> "LocalFederation":
         return self
@@ -128,8 +130,6 @@ class LocalFederation:
         Approvals(made.approvals).approve(self.recipe, "a demonstration", None)
         if port:
             with BlobStore(made.core / "blobs", 10**9) as store:
-                from fedmeta.node.wire.chunks import Blob
-
                 store.write(model_name(Blob.of(self.state).id), self.state)
         self.hosts[name] = Hosted(name, made.path, port)
 
@@ -145,9 +145,11 @@ class LocalFederation:
             "unbonding_blocks": 100_000,
             "round_pool": 10_000,
             "term_budget": 10**8,
+            # Nodes of a demonstration come up in their own time.
             "duty_misses": 20,
+            "commit_blocks": max(window, round(90 / self.interval)),
             # A phase ends with its last part; the window is for those that are late.
-            **{f"{phase}_blocks": max(window, round(30 / self.interval)) for phase in phases},
+            **{f"{phase}_blocks": max(window, round(30 / self.interval)) for phase in phases[1:]},
             **{f"{phase}_seconds": 0 for phase in phases},
             **self.parameters,
         }
@@ -186,10 +188,10 @@ class LocalFederation:
 
     def _answers(self) -> bool:
         try:
-            self.client().status()
+            with self.client() as client:
+                return bool(client.status())
         except NodeError:
             return False
-        return True
 
     def introduce(self) -> None:
         """Tell the ledger each node's machine key, address and TLS fingerprint, by its account."""
@@ -253,18 +255,28 @@ class LocalFederation:
         return Client(self.address, key, member, timeout=20)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return the ledger's rounds that it has not forgotten, oldest first."""
+        """Return the ledger's rounds, oldest first; those that are over are asked for once."""
         with self.client() as client:
-            latest = client.status()["round"]
-            found = []
-            for number in range(max(1, latest - 20), latest + 1):
-                with contextlib.suppress(Exception):
-                    found.append(client.query("round", number=number))
-            return found
+            latest, found = client.status()["round"], {}
+            for number in range(1, latest + 1):
+                if number not in self._over:
+                    found = client.query("round", number=number)
+                    if found["settled"]:
+                        self._over[number] = found
+        over = [self._over[number] for number in sorted(self._over)]
+        return over if latest in self._over or not latest else [*over, found]
 
     def finals(self) -> list[dict[str, Any]]:
         """Return the rounds that are final."""
         return [one for one in self.rounds() if one["phase"] == "final"]
+
+    def model(self, digest: bytes) -> bytes:
+        """Return a model from any store, once all processes have ended; raises `MemberError` where none has it."""
+        for one in self.hosts.values():
+            with BlobStore(Folder(one.folder).core / "blobs", 1 << 62) as store:
+                if store.complete(model_name(digest)):
+                    return store.read(model_name(digest))
+        raise MemberError(f"no node has model {digest.hex()[:12]}")
 
     def follow(self) -> Iterator[Any]:
         """Yield the ledger's events from now on."""
@@ -281,7 +293,7 @@ class LocalFederation:
         while not holds():
             if time.monotonic() > end:
                 raise MemberError(f"{what}: not within {seconds:g} s; see the logs in {self.folder}")
-            time.sleep(0.2)
+            time.sleep(0.5)
 
 
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

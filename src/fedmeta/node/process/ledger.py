@@ -19,7 +19,7 @@ from fedmeta.node.reducer import View, look
 Before = Callable[[bytes, str], None]
 Answer = Callable[[Exception | None], None]
 
-POLL = 0.2
+POLL = 0.25
 """Seconds between two questions for the next block, where there is none yet."""
 
 SAVED = 200
@@ -140,20 +140,21 @@ class Ledger:
         return Follower(genesis)
 
     def _read(self, client: Client, follower: Follower) -> None:
-        saved = follower.height
+        saved, behind = follower.height, client.status()["height"]
         while not self._ended.is_set():
-            before = follower.height
-            while (block := client.encoded_block(follower.height + 1)) is not None:
+            block = client.encoded_block(follower.height + 1)
+            if block is not None:
                 follower.apply(block)
-                if self._ended.is_set():
-                    break
             self.trouble = ""
-            if follower.height > before:
+            if follower.height < behind:
+                continue
+            if block is not None:
                 self._show(follower)
             if follower.height >= saved + SAVED:
                 self._save(follower)
                 saved = follower.height
-            self._ended.wait(POLL)
+            # One question for each block, where it has come by then: a server bounds them.
+            self._ended.wait(POLL if block is None else POLL / 2)
 
     def _show(self, follower: Follower) -> None:
         if follower.height:

@@ -25,6 +25,8 @@ class Figures:
         self.last_duty: dict[str, Any] = {}
         self.rounds: Counter[str] = Counter()
         """Rounds in which the member had a part: `done` or `missed`."""
+        self.last_round: dict[str, Any] = {}
+        """The last final round in which the member had a part, and whether it was done."""
         self.alarms = 0
         self._judged = 0
         self._seen_at = 0.0
@@ -50,20 +52,19 @@ class Figures:
     def seen(self, view: View) -> None:
         """Judge each round that is over: was this member's part in it done?"""
         self._seen_at = time.monotonic()
-        round = view.round
-        if round is None or not round.settled or round.number <= self._judged:
+        settled = view.round is not None and bool(view.round.settled)
+        round = view.round if settled else view.previous
+        if round is None or round.number <= self._judged:
             return
         self._judged = round.number
         contributes = any(place.member == view.me for place in round.cohort)
-        seat = view.seat(view.me) is not None
+        seat = any(one.candidate == view.me for one in round.seats)
         if (not contributes and not seat) or round.phase != "final":
             return
-        attested = view.attestations.get(view.me)
-        fine = (not contributes or view.me in round.members) and (not seat or bool(attested and attested.revealed))
+        opened = {name for name, one in view.attestations.items() if one.revealed} if settled else view.opened_before
+        fine = (not contributes or view.me in round.members) and (not seat or view.me in opened)
         self.rounds["done" if fine else "missed"] += 1
         self.last_round = {"round": round.number, "done": fine}
-
-    last_round: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
 
     @property
     def ready(self) -> bool:

@@ -199,9 +199,10 @@ class Moves:
         """Keep a sealed update at one's own gate, from where others pull it."""
         async with self._own_gate() as gate:
             name = update_name(offer.round, offer.member)
-            for number in await gate.begin(name, offer.blob, offer.leaves):
-                await gate.put(name, number, pieces[number])
+            missing = await gate.begin(name, offer.blob, offer.leaves)
             await gate.attach(name, OFFER, offer.to_bytes())
+            for number in missing:
+                await gate.put(name, number, pieces[number])
 
     def _open(self, offer: Offer, ciphertext: bytes, others: Mapping[str, bytes]) -> bytes:
         bound = context(self.genesis, offer.round, offer.member)
@@ -278,7 +279,7 @@ class Moves:
             if kind not in ("update", "sealed"):
                 continue
             round = int(rest.partition("/")[0])
-            if round < before and not (kind == "update" and round in keep):
+            if round < before and round not in keep:
                 self._store.delete(name)
         self._sealed = {round: lock for round, lock in self._sealed.items() if round >= before}
         if self._gate is not None:

@@ -1,7 +1,7 @@
 """Journal and blobs for a process with several threads: one of them at a time uses the disk."""
 
 import threading
-from typing import Any
+from collections.abc import Sequence
 
 from fedmeta.node.disk.journal import Journal
 from fedmeta.node.disk.store import BlobStore
@@ -104,10 +104,21 @@ class SharedJournal:
     def __init__(self, journal: Journal):
         self._journal, self._lock = journal, threading.Lock()
 
-    def append(self, entry: bytes) -> Any:
+    def append(self, entry: bytes) -> None:
         """Do what `append` does, alone."""
         with self._lock:
-            return self._journal.append(entry)
+            self._journal.append(entry)
+
+    @property
+    def free(self) -> int:
+        """The bytes of the longest entry for which there is room."""
+        with self._lock:
+            return self._journal.free
+
+    def keep(self, entries: Sequence[bytes]) -> None:
+        """Do what `keep` does, alone."""
+        with self._lock:
+            self._journal.keep(entries)
 
     def close(self) -> None:
         """Do what `close` does, alone."""

@@ -93,7 +93,7 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Forget what rounds before this one left on the disk and at the gate, but for these updates of one's own."""
+    """Forget what rounds before this one left on the disk and at the gate, but for updates bound to these rounds."""
 
     before: int
     keep: frozenset[int]

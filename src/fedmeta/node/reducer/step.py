@@ -41,7 +41,7 @@ from fedmeta.node.reducer.events import (
     Tick,
 )
 from fedmeta.node.reducer.memory import NEVER, Busy, Computed, Key, Later, Memory
-from fedmeta.node.reducer.promises import Promise, ResultPromise, SealPromise, Silence, UpdatePromise
+from fedmeta.node.reducer.promises import Promise, ResultPromise, SealPromise, Silence, Started, UpdatePromise
 from fedmeta.node.reducer.view import View
 
 PATIENCE = 5_000
@@ -113,7 +113,24 @@ def _seen(memory: Memory, view: View) -> Memory:
         bad=frozenset(one for one in memory.bad if one[0] >= number),
         trained={round: one for round, one in memory.trained.items() if round >= number},
         computed={key: one for key, one in memory.computed.items() if key[0] >= number},
+        own={round: one for round, one in memory.own.items() if round >= number or _stands(view, round, one)},
+        seals={round: one for round, one in memory.seals.items() if round >= number},
+        results={key: one for key, one in memory.results.items() if key[0] >= number},
     )
+
+
+def _stands(view: View, round: int, promise: UpdatePromise) -> bool:
+    """Return whether an update of an earlier round may still be brought: its commitment stands, or may again."""
+    if any(one.origin == round and one.member == view.me for one in view.updates.values()):
+        return True
+    return any(one.exposed and one.model == promise.model for one in view.recipes.values())
+
+
+def promises_of(memory: Memory) -> tuple[Promise, ...]:
+    """Return the promises that still bind: what a journal must hold of all that it ever held."""
+    seals = (SealPromise(round, header) for round, header in memory.seals.items())
+    silence = (Silence(memory.silent_until),) if memory.silent_until else ()
+    return (Started(memory.start), *silence, *memory.own.values(), *seals, *memory.results.values())
 
 
 def _answered(memory: Memory, event: Done | Failed) -> Memory:
@@ -256,17 +273,15 @@ def _forgetting(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
     round = view.round
     if round is None:
         return
-    recipe = view.recipes.get(round.recipe)
     # Commitments of a void round stand in the next one, so its updates are needed again.
-    if round.settled and not (recipe and recipe.exposed):
-        keep = frozenset(
-            number
-            for number, promise in memory.own.items()
-            if any(one.model == promise.model and one.exposed for one in view.recipes.values())
-        )
-        if any(one[0] <= round.number and one[0] not in keep for one in memory.updates):
-            yield ("drop", round.number), Drop(round.number + 1, keep)
-    keep_models = {round.model, *(one.model for one in view.recipes.values())}
+    if not any(one.exposed for one in view.recipes.values()):
+        over = round.number + 1 if round.settled else round.number
+        # What was brought into a round from an earlier one is bound to that one.
+        keep = frozenset(one.origin for one in view.updates.values())
+        if any(number < over and number not in keep for number, _ in memory.updates):
+            yield ("drop", round.number, over), Drop(over, keep)
+    before = {view.previous.model} if view.previous else set()
+    keep_models = {round.model, *before, *(one.model for one in view.recipes.values())}
     computing = any(isinstance(one.duty, (Train, Aggregate, FetchModel)) for one in memory.busy.values())
-    if round.settled and not computing and memory.models - keep_models:
+    if round.phase in ("commit", "final", "void") and not computing and memory.models - keep_models:
         yield ("models", round.number), DropModels(frozenset(keep_models))

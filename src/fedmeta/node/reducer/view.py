@@ -48,6 +48,10 @@ class View:
     """Empty if there is no such member."""
     round: Round | None
     """The latest round, also one that is over."""
+    previous: Round | None
+    """The round before that one: it is over, and what came of it is to be seen in no other way."""
+    opened_before: frozenset[str]
+    """Which seats opened their results in the round before, in the attempt in which it was over."""
     closes: int
     """The height before which the present window does not close."""
     closing: bytes
@@ -125,6 +129,8 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         me=me,
         organisation=organisation,
         round=round,
+        previous=state.get(Round, number - 1),
+        opened_before=frozenset(one.candidate for one in state.where(Attestation, "round", number - 1) if one.revealed),
         closes=round.opened + due.blocks if round and due else 0,
         closing=header_hash(round.committed) if round and round.committed else b"",
         updates={one.member: one for one in state.where(Update, "round", number)},

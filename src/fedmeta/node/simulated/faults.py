@@ -5,6 +5,7 @@ in `World.happened` where it has really come to pass.
 """
 
 from collections.abc import Callable
+from random import Random
 
 from fedmeta.node.simulated.host import Host
 from fedmeta.node.simulated.world import BLOCK, World
@@ -158,7 +159,10 @@ def slow_link(world: World) -> None:
     def begin() -> None:
         world.slow[host.name] = 4_000
 
-    _for_a_while(world, "slow link", begin, lambda: world.slow.pop(host.name, None))
+    def end() -> None:
+        world.slow.pop(host.name, None)
+
+    _for_a_while(world, "slow link", begin, end)
 
 
 @_fault
@@ -230,9 +234,7 @@ def torn_journal(world: World) -> None:
 def blob_damaged(world: World) -> None:
     """What lies on a disk is not what was written."""
     host = _seat(world)
-    for name in list(host.disk.files):
-        host.disk.damage(name)
-        world.happened["blob damaged"] += 1
+    world.happened["blob damaged"] += host.disk.damage(Random(world.draw()))
 
 
 @_fault

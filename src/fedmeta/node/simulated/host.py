@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.node.errors import BlobCorrupt, DiskError, JournalFailed, MessageRefused
-from fedmeta.node.reducer import Memory, View, learn, look, step
+from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
+from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -41,6 +42,9 @@ from fedmeta.node.reducer.promises import Silence, Started
 from fedmeta.node.simulated.disk import SimulatedDisk
 from fedmeta.node.simulated.ledger import RECIPE, key_of
 from fedmeta.node.wire.chunks import Blob
+
+JOURNAL = 12
+"""Entries after which a journal is made shorter by what no longer binds: seldom in truth, and often here."""
 
 SILENCE = 40
 """Blocks of silence after a machine was lost: longer than a transaction can be under way."""
@@ -107,16 +111,24 @@ class Host:
         """Start the process."""
         if self.running or self.halted:
             return
-        started = sum(isinstance(one, Started) for one in self.disk.promises()) + 1
+        try:
+            self.disk.open()
+        except JournalDamaged as error:
+            raise AssertionError(f"{self.name}: a crash has damaged the journal: {error}") from error
+        except DiskError as error:
+            self.halted = str(error)
+            return
+        started = max((one.start for one in self.disk.promises() if isinstance(one, Started)), default=0) + 1
         try:
             self.disk.append(Started(started))
         except JournalFailed as error:
             self.halted = str(error)
             return
         self.running, self.seen, self.cancelled = True, 0, set()
-        models = {bytes.fromhex(name[6:]) for name in self.disk.files if name.startswith("model/")}
+        names = self.disk.names()
+        models = {bytes.fromhex(name[6:]) for name in names if name.startswith("model/")}
         updates = set()
-        for name in self.disk.files:
+        for name in names:
             if name.startswith("update/"):
                 _, round, member = name.split("/")
                 updates.add((int(round), member))
@@ -136,6 +148,9 @@ class Host:
 
     def kill(self) -> None:
         """End the process without warning: what is not on the disk is gone."""
+        if self.running:
+            # Half of the times the machine loses its power, too.
+            self.disk.end(Random(self.world.draw()) if self.world.chance(0.5) else None)
         self.running = False
         self.memory = Memory(self.name)
 
@@ -149,10 +164,12 @@ class Host:
     def recover(self) -> None:
         """Begin on a new machine: a new key fences the old one, and what was said is read from the ledger."""
         self.generation += 1
+        self.disk.open()
         self.disk.append(Silence(self.world.ledger.height + SILENCE))
         shown = self.key.sign(tx.possession(self.world.ledger.name, self.name, self.key.public))
         body = tx.SetMachineKey(self.key.public, shown)
         self.world.by_account(self, body)
+        self.disk.end(None)
         self.begin()
 
     def learn(self) -> None:
@@ -188,6 +205,7 @@ class Host:
             return
         if isinstance(duty, Halt):
             self.halted, self.running = duty.why, False
+            self.disk.end(None)
             return
         if isinstance(duty, Cancel):
             self.cancelled.add(duty.number)
@@ -220,7 +238,7 @@ class Host:
 
         match duty:
             case Append():
-                later(self.disk.delay, lambda: self.disk.append(duty.promise))
+                later(self.disk.delay, lambda: self._append(duty))
             case Submit():
                 self._submit(duty, answer)
             case Train():
@@ -239,6 +257,11 @@ class Host:
                 later(1, lambda: self._forget(duty))
             case _:
                 raise AssertionError(duty)
+
+    def _append(self, duty: Append) -> None:
+        if self.disk.entries > JOURNAL:
+            self.disk.keep(promises_of(self.memory))
+        self.disk.append(duty.promise)
 
     def _submit(self, duty: Submit, answer: Callable[[Any], None]) -> None:
         body: Any = duty.body
@@ -375,14 +398,15 @@ class Host:
         self.world.transfer(self, other, 64, fetch, keep)
 
     def _forget(self, duty: Drop | DropModels) -> None:
+        names = self.disk.names()
         if isinstance(duty, DropModels):
-            gone = [n for n in self.disk.files if n.startswith("model/") and bytes.fromhex(n[6:]) not in duty.keep]
+            gone = [name for name in names if name.startswith("model/") and bytes.fromhex(name[6:]) not in duty.keep]
         else:
-            rounds = [(int(n.split("/")[1]), n) for n in self.disk.files if n.startswith("update/")]
+            rounds = [(int(name.split("/")[1]), name) for name in names if name.startswith("update/")]
             gone = [name for round, name in rounds if round < duty.before and round not in duty.keep]
             self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before}
         for name in gone:
-            del self.disk.files[name]
+            self.disk.delete(name)
 
 
 SPOILT: dict[str, Callable[[bytes], bytes]] = {

@@ -78,7 +78,9 @@ class World:
         self._settled = 0
         self._digest = hashlib.sha256()
         for host in self.hosts.values():
+            host.disk.open()
             host.disk.write(f"model/{Blob.of(first).id.hex()}", first)
+            host.disk.end(None)
             self.after(self.jitter(50), host.begin)
         self.after(BLOCK, self._block)
         self.after(TICK, self._tick)
@@ -268,7 +270,7 @@ class World:
         for host in self.hosts.values():
             for origin in range(round.number, 0, -1):
                 try:
-                    data = host.disk.read(f"update/{origin}/{member}")
+                    data = host.disk.peek(f"update/{origin}/{member}")
                 except DiskError:
                     continue
                 parcel = Parcel.decode(data)

@@ -3,6 +3,7 @@
 MemberError                 the root; a FedmetaError
 ├── ConfigError             the configuration or the policy cannot be used
 ├── NotApproved             a procedure that nobody approved, or that the policy refuses
+├── NothingFinal            there is no model yet that a round has given
 ├── WallError               a process could not be set apart from what it must not reach
 ├── FolderInUse             another process uses the node's folder
 ├── DiskError               what a node keeps cannot be used
@@ -33,6 +34,10 @@ class ConfigError(MemberError):
 
 class NotApproved(MemberError):
     """A procedure that nobody approved, or that the policy refuses."""
+
+
+class NothingFinal(MemberError):
+    """There is no model yet that a final round has given: to try again later is of use."""
 
 
 class WallError(MemberError):

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,6 @@ TICK = 0.25
 
 LOOK = 2.0
 """Seconds from one look at the approvals to the next."""
-
-WINDOW = 120
-"""Heights around its own at which a gate takes requests."""
 
 HALTED = 3
 """The exit code of a core that must not go on by itself."""
@@ -278,12 +275,11 @@ class Core:
         elif isinstance(duty, Submit):
             self._submit(action, duty)
         else:
-            work = _WORK[type(duty)](self, duty)
-            self._tasks[action.number] = asyncio.create_task(self._answer(action, work))
+            self._tasks[action.number] = asyncio.create_task(self._answer(action))
 
-    async def _answer(self, action: Action, work: Awaitable[Any]) -> None:
+    async def _answer(self, action: Action) -> None:
         try:
-            event: Event = Done(action.start, action.number, await work)
+            event: Event = Done(action.start, action.number, await _WORK[type(action.duty)](self, action.duty))
             self.figures.done(action.duty)
         except asyncio.CancelledError:
             return
@@ -436,19 +432,25 @@ class Core:
     async def _look_at_approvals(self) -> None:
         today = date.today()
         latest = await asyncio.to_thread(Approvals(self.folder.approvals).latest)
-        holding = {one.digest for one in latest.values() if one.holds(today)}
+        holding = {one.digest: one for one in latest.values() if one.holds(today)}
         for recipe in [one for one in self._approved if one not in holding]:
             del self._approved[recipe]
             log.warning("recipe %s is approved no more", recipe.hex()[:12])
             self._events.put_nowait(Revoked(recipe))
-        for recipe in sorted(holding - set(self._approved)):
-            approval = await self._examine(recipe)
+        for recipe, before in list(self._approved.items()):
+            now = replace(before, contributes=holding[recipe].contributes and bool(self.config.data.paths))
+            if now != before:
+                self._approved[recipe] = now
+                log.info("recipe %s: %s", recipe.hex()[:12], "contributes" if now.contributes else "only aggregates")
+                self._events.put_nowait(Approved(now))
+        for recipe in sorted(set(holding) - set(self._approved)):
+            approval = await self._examine(recipe, holding[recipe].contributes)
             if approval is not None:
                 self._approved[recipe] = approval
                 log.info("recipe %s is approved: %d bytes an update", recipe.hex()[:12], approval.message_bytes)
                 self._events.put_nowait(Approved(approval))
 
-    async def _examine(self, recipe: bytes) -> Approval | None:
+    async def _examine(self, recipe: bytes, contributes: bool) -> Approval | None:
         """Return an approved procedure's sizes, or None where it is not here, or beyond the policy."""
         file = self.folder.procedure(recipe)
         if not file.exists():
@@ -460,7 +462,7 @@ class Core:
             return None
         policy = asdict(policies.read(self.folder.path))
         plain = {name: list(one) if isinstance(one, tuple) else one for name, one in policy.items()}
-        contributes = bool(self.config.data.paths)
+        contributes = contributes and bool(self.config.data.paths)
         found, _ = await self._job("describe", [content], policy=plain, contributes=contributes)
         if found["reasons"]:
             self._refuse(recipe, f"the policy refuses procedure {recipe.hex()[:12]}: {'; '.join(found['reasons'])}")
@@ -511,8 +513,11 @@ class Core:
             try:
                 for model in self.memory.models:
                     await self.moves.publish(model)
-                told = None
+                told, shown = None, set()
                 while True:
+                    for recipe in set(self._procedures) - shown:
+                        await self.moves.publish_procedure(self._procedures[recipe])
+                        shown.add(recipe)
                     now = self._standing()
                     if now is not None and now != told:
                         await gate.stand(now)
@@ -540,7 +545,7 @@ class Core:
                 for name, peer in view.peers.items()
             }
             self._stands = standing.Standing(
-                self.genesis, view.me, view.height, WINDOW, peers, expected, self.moves.card
+                self.genesis, view.me, view.height, standing.WINDOW, peers, expected, self.moves.card
             )
         return self._stands
 

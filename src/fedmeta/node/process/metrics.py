@@ -90,7 +90,7 @@ def exposition(status: dict[str, Any]) -> str:
     """Return a status in Prometheus' text format, version 0.0.4."""
     lines = []
 
-    def one(name: str, kind: str, meaning: str, rows: dict[str, float]) -> None:
+    def one(name: str, kind: str, meaning: str, rows: dict[str, int]) -> None:
         lines.append(f"# HELP fedmeta_node_{name} {meaning}")
         lines.append(f"# TYPE fedmeta_node_{name} {kind}")
         lines.extend(f"fedmeta_node_{name}{label} {value}" for label, value in rows.items())
@@ -109,8 +109,10 @@ def exposition(status: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def serve_metrics(port: int, figures: Figures, status: Callable[[], dict[str, Any]]) -> None:
-    """Answer on loopback: `/metrics`, and `/ready` with 200 or 503."""
+async def serve_metrics(
+    port: int, figures: Figures, status: Callable[[], dict[str, Any]], ports: list[int] | None = None
+) -> None:
+    """Answer on loopback: `/metrics`, and `/ready` with 200 or 503. The port goes into `ports` once it listens."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -133,6 +135,8 @@ async def serve_metrics(port: int, figures: Figures, status: Callable[[], dict[s
             writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", port)
+    if ports is not None:
+        ports.append(server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
 

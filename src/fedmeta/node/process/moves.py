@@ -8,7 +8,7 @@ from pathlib import Path
 from fedmeta.govern.errors import Malformed
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.signatures import Key, tagged
+from fedmeta.govern.wire.signatures import Key, digest, tagged
 from fedmeta.node.errors import (
     MemberError,
     MessageRefused,
@@ -18,7 +18,7 @@ from fedmeta.node.errors import (
 from fedmeta.node.process.shared import SharedStore
 from fedmeta.node.reducer import View
 from fedmeta.node.reducer.view import Peer
-from fedmeta.node.transport.gate import OFFER, update_name
+from fedmeta.node.transport.gate import OFFER, procedure_name, update_name
 from fedmeta.node.transport.local import LocalGate
 from fedmeta.node.transport.peer import Client, Target, pull, pull_model, push
 from fedmeta.node.wire.cards import Card
@@ -258,6 +258,15 @@ class Moves:
         async with self._own_gate() as gate:
             for number in await gate.begin(name, blob, self._store.leaves(name)):
                 await gate.put(name, number, self._store.chunk(name, number))
+
+    async def publish_procedure(self, content: bytes) -> None:
+        """Give the bytes of a procedure that was approved here to one's gate, for those who are to approve it, too."""
+        if self._gate is None or len(content) > CHUNK:
+            return
+        async with self._own_gate() as gate:
+            name = procedure_name(digest(content).hex())
+            for number in await gate.begin(name, Blob.of(content), leaves(content)):
+                await gate.put(name, number, content)
 
     async def forget_models(self, keep: frozenset[bytes]) -> None:
         """Take all models but these from store and gate."""

@@ -52,6 +52,8 @@ class View:
     """The round before that one: it is over, and what came of it is to be seen in no other way."""
     opened_before: frozenset[str]
     """Which seats opened their results in the round before, in the attempt in which it was over."""
+    committed_before: bool
+    """Whether this member had committed to an update in the round before."""
     closes: int
     """The height before which the present window does not close."""
     closing: bytes
@@ -131,6 +133,7 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         round=round,
         previous=state.get(Round, number - 1),
         opened_before=frozenset(one.candidate for one in state.where(Attestation, "round", number - 1) if one.revealed),
+        committed_before=state.get(Update, number - 1, me) is not None,
         closes=round.opened + due.blocks if round and due else 0,
         closing=header_hash(round.committed) if round and round.committed else b"",
         updates={one.member: one for one in state.where(Update, "round", number)},

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
 from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
@@ -92,6 +93,8 @@ class Host:
     cancelled: set[int] = field(default_factory=set)
     alarms: list[str] = field(default_factory=list)
     halted: str = ""
+    lost: bool = False
+    """There is no machine, or none that may be started: it must be recovered."""
     seen: int = 0
     """The height of the last block that it knows."""
     said: dict[tuple, bytes] = field(default_factory=dict)
@@ -109,7 +112,7 @@ class Host:
 
     def begin(self) -> None:
         """Start the process."""
-        if self.running or self.halted:
+        if self.running or self.halted or self.lost:
             return
         try:
             self.disk.open()
@@ -155,22 +158,38 @@ class Host:
         self.memory = Memory(self.name)
 
     def lose(self) -> None:
-        """Lose the machine: the disk is gone, and a new one takes over with a new key, silent for some blocks."""
+        """Lose the machine: the disk is gone, and nothing runs until it is recovered."""
         self.kill()
         self.disk.lose()
         self.gate.clear()
-        self.halted = ""
+        self.halted, self.lost = "", True
 
     def recover(self) -> None:
-        """Begin on a new machine: a new key fences the old one, and what was said is read from the ledger."""
+        """Begin anew by the account's key: a new key fences the old one, and what was said is read from the ledger.
+
+        The journal is a new one, and says nothing until no older word can be on its way any more.
+        """
+        self.kill()
+        self.halted, self.lost = "", True
         self.generation += 1
-        self.disk.open()
-        self.disk.append(Silence(self.world.ledger.height + SILENCE))
-        shown = self.key.sign(tx.possession(self.world.ledger.name, self.name, self.key.public))
-        body = tx.SetMachineKey(self.key.public, shown)
-        self.world.by_account(self, body)
-        self.disk.end(None)
-        self.begin()
+        self._fence()
+
+    def _fence(self) -> None:
+        """Tell the ledger the new key, until it has it; then begin."""
+        ledger = self.world.ledger
+        member = ledger.state.need(Member, self.name)
+        if member.machine is not None and member.machine.public == self.key.public:
+            try:
+                self.disk.begin_anew(Silence(ledger.height + SILENCE))
+            except DiskError:
+                self.world.after(2_000, self._fence)
+                return
+            self.lost = False
+            self.begin()
+            return
+        shown = self.key.sign(tx.possession(ledger.name, self.name, self.key.public))
+        self.world.by_account(self, tx.SetMachineKey(self.key.public, shown))
+        self.world.after(2_000, self._fence)
 
     def learn(self) -> None:
         """See the ledger as it is now, if it can be reached."""
@@ -326,6 +345,7 @@ class Host:
             self.world.after(1, lambda: answer(None))
             return
         other = self.world.hosts[duty.seat]
+        self.world.sent[self.name] += 1
         self.world.transfer(
             self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
         )
@@ -345,6 +365,7 @@ class Host:
 
         def fetch() -> Any:
             parcel = other.gate.get((duty.round, duty.member))
+            self.world.sent[other.name] += parcel is not None
             if parcel is None:
                 return DiskError(f"there is no update of {duty.member} at the gate of {other.name}")
             found.append(parcel)

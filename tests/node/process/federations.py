@@ -122,7 +122,7 @@ class Federation(LocalFederation):
             if holds(view):
                 return view
             assert time.monotonic() < end, f"not within {seconds:g} s: {what}; {self.said()}"
-            time.sleep(0.03)
+            time.sleep(0.1)
 
     def more_finals(self, count: int, seconds: float = 120.0, *, includes: str = "") -> list[Settled]:
         """Wait for so many more final rounds, with a member's update in each if one is named; return them."""

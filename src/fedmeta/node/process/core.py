@@ -33,6 +33,7 @@ from fedmeta.node.errors import (
     JournalFailed,
     MemberError,
     MessageRefused,
+    NotKept,
     SealError,
     Unreachable,
 )
@@ -45,7 +46,7 @@ from fedmeta.node.process import jobs
 from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
-from fedmeta.node.process.moves import SALT, Moves, model_name, opens, own_name
+from fedmeta.node.process.moves import SALT, Moves, Opened, model_name, opens, own_name
 from fedmeta.node.process.shared import SharedJournal, SharedStore
 from fedmeta.node.reducer import Memory, View, promises_of, step
 from fedmeta.node.reducer.actions import (
@@ -73,6 +74,7 @@ from fedmeta.node.reducer.events import (
     Event,
     Failed,
     Limits,
+    Lost,
     Revoked,
     Seen,
     Start,
@@ -106,6 +108,9 @@ HALTED = 3
 
 STATUS = "status.json"
 """The file in the core's folder that says how the node is."""
+
+AGAIN = 2.0
+"""Seconds from one time that updates' keys are wrapped for other seats to the next."""
 
 ARRIVALS = 20
 """Seconds that the gate is asked to wait for something new."""
@@ -209,7 +214,7 @@ class Core:
         self.ledger.start()
         others = [asyncio.create_task(one()) for one in (self._tick, self._watch_approvals, self._keep_status)]
         if self.config.listens:
-            others += [asyncio.create_task(self._listen()), asyncio.create_task(self._stand())]
+            others += [asyncio.create_task(one()) for one in (self._listen, self._stand, self._pass_on)]
         if self.config.metrics.port:
             others.append(asyncio.create_task(serve_metrics(self.config.metrics.port, self.figures, self.status)))
         self._happens(self._start(started))
@@ -329,7 +334,7 @@ class Core:
         await asyncio.to_thread(self.journal.append, encode(duty.promise))
 
     async def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
-        state = await asyncio.to_thread(self.store.read, model_name(duty.model))
+        state = await self._model(duty.model)
         secret = round_secret(self._secret, self.genesis, duty.round)
         _, (message,) = await self._job("train", [self._procedures[duty.recipe], state, secret], round=duty.round)
         salt = secrets.token_bytes(SALT)
@@ -337,32 +342,55 @@ class Core:
         await asyncio.to_thread(self.store.replace, name, salt + message)
         return Blob.of(message).id, len(message), salt
 
+    async def _model(self, model: bytes) -> bytes:
+        """Return a model; one that the disk has damaged is fetched again."""
+        try:
+            return await asyncio.to_thread(self.store.read, model_name(model))
+        except (BlobCorrupt, NotKept) as error:
+            self._events.put_nowait(Lost(models=frozenset([model])))
+            raise DiskError(f"{error}: it is fetched again") from error
+
+    async def _held(self, origin: int, member: str) -> bytes:
+        """Return an update's salt and message; one that the disk has damaged is taken or fetched again."""
+        try:
+            return await asyncio.to_thread(self.store.read, own_name(origin, member))
+        except (BlobCorrupt, NotKept) as error:
+            self._events.put_nowait(Lost(updates=frozenset([(origin, member)])))
+            raise DiskError(f"{error}: it is fetched again") from error
+
     async def _push(self, duty: Push) -> None:
-        await self.moves.push(self._view, duty.round, duty.origin, duty.seat)
+        try:
+            await self.moves.push(self._view, duty.round, duty.origin, duty.seat)
+        except (BlobCorrupt, NotKept):
+            # What is sealed is sealed anew; what it is made of may be lost, and then a person must hear of it.
+            await self._held(duty.origin, self.config.member)
+            raise
 
     async def _take(self, duty: Take) -> None:
-        plain = await self.moves.take(self._view, duty.round, duty.member)
-        await self._check(duty, plain)
+        try:
+            opened = await self.moves.take(self._view, duty.round, duty.member)
+        except (BlobCorrupt, NotKept) as error:
+            self._events.put_nowait(Lost(arrived=frozenset([(duty.round, duty.member)])))
+            raise DiskError(f"{error}: it is fetched from another seat") from error
+        await self._check(duty, opened)
+        self.moves.opened(opened)
 
     async def _pull(self, duty: Pull) -> None:
-        plain = await self.moves.pull(self._view, duty.round, duty.member, duty.source)
-        await self._check(duty, plain)
+        opened = await self.moves.pull(self._view, duty.round, duty.member, duty.source)
+        await self._check(duty, opened)
+        await self.moves.keep(opened)
 
-    async def _check(self, duty: Take | Pull, plain: bytes) -> None:
-        view = self._view
-        opens(view, duty.origin, duty.member, duty.digest, plain)
+    async def _check(self, duty: Take | Pull, opened: Opened) -> None:
+        """Keep an update if it is what was committed to, and well formed."""
+        plain = opened.plain
+        opens(self._view, duty.origin, duty.member, duty.digest, plain)
         await self._job("check", [self._procedures[duty.recipe], plain[SALT:]])
         await asyncio.to_thread(self.store.replace, own_name(duty.origin, duty.member), plain)
-        await self.moves.pass_on(view, duty.round, duty.member)
 
     async def _aggregate(self, duty: Aggregate) -> tuple[bytes, tuple[int, ...], bytes]:
         view = self._view
-        names = [own_name(view.updates[one].origin, one) for one in duty.members]
-        try:
-            state = await asyncio.to_thread(self.store.read, model_name(duty.model))
-            plains = [await asyncio.to_thread(self.store.read, name) for name in names]
-        except BlobCorrupt as error:
-            raise DiskError(f"{error}: it is fetched again") from error
+        state = await self._model(duty.model)
+        plains = [await self._held(view.updates[one].origin, one) for one in duty.members]
         messages = [plain[SALT:] for plain in plains]
         _, (after,) = await self._job("aggregate", [self._procedures[duty.recipe], state, *messages])
         result = Blob.of(after).id
@@ -528,6 +556,16 @@ class Core:
                 await asyncio.sleep(0.5)
             finally:
                 gate.close()
+
+    async def _pass_on(self) -> None:
+        """Let other seats open what is held here."""
+        while True:
+            try:
+                if (view := self.memory.view) is not None and view.seat(view.me):
+                    await self.moves.pass_on(view, [one for one in view.updates if self.memory.holds(one)])
+            except (MemberError, OSError) as error:
+                log.info("wraps: %s", error)
+            await asyncio.sleep(AGAIN)
 
     def _standing(self) -> standing.Standing | None:
         view = self.memory.view

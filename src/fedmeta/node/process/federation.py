@@ -245,6 +245,7 @@ class LocalFederation:
         return [sys.executable, "-m", "fedmeta"]
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
         with open(self.folder / f"{name}.log", "ab") as log:
             return subprocess.Popen(
                 [*self.program(name), *command],
@@ -252,11 +253,7 @@ class LocalFederation:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}",
-                },
+                env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": flags},
             )
 
     # Questions.

@@ -47,6 +47,7 @@ from fedmeta.node.member.folder import Folder
 from fedmeta.node.member.outbox import Outbox
 from fedmeta.node.process import jobs
 from fedmeta.node.process.gate import SOCKET
+from fedmeta.node.process.jobs import HALTED
 from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
 from fedmeta.node.process.moves import SALT, Moves, Opened, model_name, opens, own_name
@@ -110,9 +111,6 @@ UNREACHED = 5
 
 LOOK = 2.0
 """Seconds from one look at the approvals to the next."""
-
-HALTED = 3
-"""The exit code of a core that must not go on by itself."""
 
 STATUS = "status.json"
 """The file in the core's folder that says how the node is."""

@@ -227,7 +227,7 @@ def test_a_wrong_approval_is_one_line_and_approves_nothing(fedmeta, node, offere
 def test_a_procedure_under_a_foreign_digest_is_refused(fedmeta, node, offered):
     node.procedure(bytes(32)).write_bytes(offered[1].to_bytes())
     done = fedmeta("node", "approve", "00" * 32, "--note", "x", "--json", "--folder", node.path)
-    refused(done, 1, "holds another procedure", offered[1].digest)
+    refused(done, 1, "is another one", offered[1].digest)
 
 
 def test_outbox_lists_what_left_with_its_sums(fedmeta, node):

@@ -119,7 +119,15 @@ PUBLIC = Key.from_seed(bytes(32)).public.hex()
 
 def member(node, **changed):
     machine = folder.public_keys(node)[0].hex()
-    usual = {"name": "coast", "active": True, "organisation": "practice", "public": PUBLIC, "address": "", "tls": ""}
+    usual = {
+        "name": "coast",
+        "active": True,
+        "organisation": "practice",
+        "public": PUBLIC,
+        "address": "",
+        "tls": "",
+        "next_tls": "",
+    }
     return {**usual, "machine": {"public": machine}, **changed}
 
 

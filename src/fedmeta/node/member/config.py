@@ -212,7 +212,7 @@ def of(content: Mapping[str, Any], folder: Path, file: str = FILE) -> Config:
 def _check(config: Config) -> None:
     if not is_name(config.member):
         raise ConfigError(
-            f"member is {config.member!r:.80}: it must be a name as the ledger has them, of a-z, 0-9 and -, such as coast"
+            f"member is {config.member!r:.80}: it must be a name as the ledger has them, of a-z, 0-9 and -, as coast"
         )
     socket = config.folder / "gate" / "core.sock"
     if config.listens and len(os.fsencode(socket)) > LONGEST_SOCKET:

@@ -29,6 +29,9 @@ SAVED = 200
 LONGEST_POLL = 2.0
 """Seconds between them where blocks are far apart."""
 
+IN_A_ROW = 3
+"""Blocks that were there when they were asked for, one after the other, after which there may be many more."""
+
 BUSY = 3
 """How often what the ledger has no time for is sent again when it says."""
 
@@ -160,10 +163,13 @@ class Ledger:
         return Follower(genesis)
 
     def _read(self, client: Client, follower: Follower) -> None:
-        shown, poll, behind = 0, POLL, client.status()["height"]
+        shown, poll, behind, at_once = 0, POLL, 0, IN_A_ROW
         while not self._ended.is_set():
             time = _time(follower)
             try:
+                if at_once >= IN_A_ROW:
+                    # At first, and after the way was cut: duties of what is long over are not begun.
+                    behind, at_once = client.status()["height"], 0
                 block = client.encoded_block(follower.height + 1)
             except NodeBusy as busy:
                 self.trouble = str(busy)
@@ -176,8 +182,9 @@ class Ledger:
                     # Also on the way: whoever is killed while it catches up need not begin anew.
                     self._save(follower)
             self.trouble = ""
-            if follower.height < behind:
+            if block is not None and follower.height < behind:
                 continue
+            at_once = 0 if block is None else at_once + 1
             if follower.height > shown:
                 self._show(follower)
                 shown = follower.height

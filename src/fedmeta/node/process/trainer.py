@@ -30,9 +30,13 @@ def serve(arguments: dict[str, Any]) -> int:
     Args:
         arguments: `fd`, the socket to the core; `folder` and `config`, what of `node.toml` concerns the data.
     """
-    channel = socket.socket(fileno=arguments["fd"])
-    config = configs.of(arguments["config"], Path(arguments["folder"]))
-    Exact.known_answer()
+    with socket.socket(fileno=arguments["fd"]) as channel:
+        config = configs.of(arguments["config"], Path(arguments["folder"]))
+        Exact.known_answer()
+        return _serve(config, channel)
+
+
+def _serve(config: Config, channel: socket.socket) -> int:
     while True:
         try:
             head, blobs = jobs.receive(channel)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedmeta import data as sets
-from fedmeta.errors import FedmetaError, UsageError
+from fedmeta.errors import UsageError
 from fedmeta.node import training
 from fedmeta.node.aggregation import Exact
 from fedmeta.node.errors import MessageRefused, WrongArithmetic
@@ -33,13 +33,17 @@ def serve(arguments: dict[str, Any]) -> int:
     Args:
         arguments: `fd`, the socket to the core; `folder` and `config`, what of `node.toml` concerns the data.
     """
-    channel = socket.socket(fileno=arguments["fd"])
-    config = configs.of(arguments["config"], Path(arguments["folder"]))
-    try:
-        Exact.known_answer()
-    except WrongArithmetic as error:
-        print(f"fedmeta: the trainer: {error}", file=sys.stderr, flush=True)
-        return HALTED
+    with socket.socket(fileno=arguments["fd"]) as channel:
+        config = configs.of(arguments["config"], Path(arguments["folder"]))
+        try:
+            Exact.known_answer()
+        except WrongArithmetic as error:
+            print(f"fedmeta: the trainer: {error}", file=sys.stderr, flush=True)
+            return HALTED
+        return _serve(config, channel)
+
+
+def _serve(config: Config, channel: socket.socket) -> int:
     while True:
         try:
             head, blobs = jobs.receive(channel)
@@ -49,7 +53,8 @@ def serve(arguments: dict[str, Any]) -> int:
             answer, given = JOBS[head["job"]](config, head, blobs)
         except MessageRefused as error:
             answer, given = {"refused": str(error)}, []
-        except (FedmetaError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 (also of what nobody has foreseen the core must hear)
+            # Others' bytes, and people's files, must not end the node, whatever they are.
             answer, given = {"failed": f"{type(error).__name__}: {error}"}, []
         try:
             jobs.send(channel, answer, given)

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from fedmeta.govern.wire import transactions as tx
 from fedmeta.node.reducer import actions as act
 from fedmeta.node.reducer import events as ev
 from fedmeta.node.reducer import step
-from fedmeta.node.reducer.promises import ResultPromise
+from fedmeta.node.reducer.promises import ResultPromise, UpdatePromise
+from fedmeta.node.simulated.ledger import RECIPE
 from tests.node.reducer.test_step import APPROVAL, begun, duties, look_at
 
 
@@ -56,3 +58,17 @@ def test_what_is_lost_at_the_gate_is_pulled_from_a_seat_that_holds_it(compute):
     assert [one.member for one in duties(actions, act.Take)] == ["c0"]
     _, actions = step(memory, ev.Lost(arrived=frozenset([(1, "c0")])))
     assert [one.member for one in duties(actions, act.Pull)] == ["c0"]
+
+
+def test_a_void_round_of_one_recipe_keeps_nothing_of_other_rounds_on_the_disk(compute):
+    world, view = compute
+    other = replace(view.recipes[RECIPE], digest=b"o" * 32, exposed=True)
+    view = replace(view, recipes={**view.recipes, other.digest: other}, left_over=frozenset([3]))
+    round = replace(view.round, number=9, scheduled=0)
+    updates = {name: replace(one, round=9, origin=9) for name, one in view.updates.items()}
+    view = replace(view, round=round, updates=updates, seals={}, holds={}, attestations={})
+    promise = UpdatePromise(9, round.model, b"c" * 32, 32, b"s" * 32)
+    digest = tx.update_digest(view.genesis, 9, "s0", promise.salt, promise.content)
+    view = replace(view, updates={**updates, "s0": replace(updates["s0"], digest=digest)})
+    _, actions = begun(view, promise, updates={(3, "c0"), (8, "c0"), (9, "c0")})
+    assert duties(actions, act.Drop) == [act.Drop(9, frozenset([3, 9]))]

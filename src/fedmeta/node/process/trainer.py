@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fedmeta import data as sets
-from fedmeta.errors import FedmetaError, UsageError
+from fedmeta.errors import UsageError
 from fedmeta.node import training
 from fedmeta.node.aggregation import Exact
 from fedmeta.node.errors import MessageRefused, WrongArithmetic
@@ -49,7 +49,8 @@ def serve(arguments: dict[str, Any]) -> int:
             answer, given = JOBS[head["job"]](config, head, blobs)
         except MessageRefused as error:
             answer, given = {"refused": str(error)}, []
-        except (FedmetaError, MemoryError) as error:
+        except Exception as error:
+            # Others' bytes, and people's files, must not end the node, whatever they are.
             answer, given = {"failed": f"{type(error).__name__}: {error}"}, []
         try:
             jobs.send(channel, answer, given)

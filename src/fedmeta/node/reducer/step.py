@@ -121,17 +121,15 @@ def _seen(memory: Memory, view: View) -> Memory:
         bad=frozenset(one for one in memory.bad if one[0] >= number),
         trained={round: one for round, one in memory.trained.items() if round >= number},
         computed={key: one for key, one in memory.computed.items() if key[0] >= number},
-        own={round: one for round, one in memory.own.items() if round >= number or _stands(view, round, one)},
+        own={round: one for round, one in memory.own.items() if round >= number or _stands(view, round)},
         seals={round: one for round, one in memory.seals.items() if round >= number},
         results={key: one for key, one in memory.results.items() if key[0] >= number},
     )
 
 
-def _stands(view: View, round: int, promise: UpdatePromise) -> bool:
+def _stands(view: View, round: int) -> bool:
     """Return whether an update of an earlier round may still be brought: its commitment stands, or may again."""
-    if any(one.origin == round and one.member == view.me for one in view.updates.values()):
-        return True
-    return any(one.exposed and one.model == promise.model for one in view.recipes.values())
+    return round in view.left_over or any(one.origin == round for one in view.updates.values())
 
 
 def promises_of(memory: Memory) -> tuple[Promise, ...]:
@@ -285,13 +283,11 @@ def _forgetting(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
     round = view.round
     if round is None:
         return
-    # Commitments of a void round stand in the next one, so its updates are needed again.
-    if not any(one.exposed for one in view.recipes.values()):
-        over = round.number + 1 if round.settled else round.number
-        # What was brought into a round from an earlier one is bound to that one.
-        keep = frozenset(one.origin for one in view.updates.values())
-        if any(number < over and number not in keep for number, _ in memory.updates):
-            yield ("drop", round.number, over), Drop(over, keep)
+    over = round.number + 1 if round.settled else round.number
+    # What was brought into a round from an earlier one is bound to that one.
+    keep = view.left_over | {one.origin for one in view.updates.values()}
+    if any(number < over and number not in keep for number, _ in memory.updates):
+        yield ("drop", round.number, over), Drop(over, keep)
     before = {view.previous.model} if view.previous else set()
     keep_models = {round.model, *before, *(one.model for one in view.recipes.values())}
     computing = any(isinstance(one.duty, (Train, Aggregate, FetchModel)) for one in memory.busy.values())

@@ -1,6 +1,6 @@
 """What a node looks at in the state of the ledger after a block."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fedmeta.govern.rules.members import machine_key_at
@@ -69,6 +69,8 @@ class View:
     """All active members by name."""
     seated: frozenset[str]
     """Who has a seat in the latest round or in the present term."""
+    left_over: frozenset[int] = frozenset()
+    """To which rounds updates are bound whose commitments a void round has left over: they may stand again."""
 
     @property
     def live(self) -> Round | None:
@@ -146,7 +148,15 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         },
         peers={one.name: _peer(one, chain.height + 1) for one in state.all(Member) if one.active},
         seated=frozenset(seat.candidate for seat in seats),
+        left_over=frozenset(_left_over(state)),
     )
+
+
+def _left_over(state: State) -> Iterator[int]:
+    models = {one.digest: one.model for one in state.all(Recipe)}
+    for one in state.all(Round):
+        if one.phase == "void" and models.get(one.recipe) == one.model:
+            yield from (update.origin for update in state.where(Update, "round", one.number))
 
 
 def _peer(member: Member, height: int) -> Peer:

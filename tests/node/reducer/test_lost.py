@@ -61,7 +61,7 @@ def test_what_is_lost_at_the_gate_is_pulled_from_a_seat_that_holds_it(compute):
 
 
 def test_a_void_round_of_one_recipe_keeps_nothing_of_other_rounds_on_the_disk(compute):
-    world, view = compute
+    _, view = compute
     other = replace(view.recipes[RECIPE], digest=b"o" * 32, exposed=True)
     view = replace(view, recipes={**view.recipes, other.digest: other}, left_over=frozenset([3]))
     round = replace(view.round, number=9, scheduled=0)

@@ -1,4 +1,4 @@
-"""Commitments that a void round leaves over: whoever has made them keeps what opens them for as long as they may stand."""
+"""Commitments that a void round leaves over: who has made them keeps what opens them for as long as they may stand."""
 
 from fedmeta.govern.state.records import Update
 from fedmeta.node.simulated.world import World

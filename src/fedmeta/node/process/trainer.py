@@ -49,7 +49,7 @@ def serve(arguments: dict[str, Any]) -> int:
             answer, given = JOBS[head["job"]](config, head, blobs)
         except MessageRefused as error:
             answer, given = {"refused": str(error)}, []
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (also of what nobody has foreseen the core must hear)
             # Others' bytes, and people's files, must not end the node, whatever they are.
             answer, given = {"failed": f"{type(error).__name__}: {error}"}, []
         try:

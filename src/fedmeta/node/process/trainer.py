@@ -33,13 +33,17 @@ def serve(arguments: dict[str, Any]) -> int:
     Args:
         arguments: `fd`, the socket to the core; `folder` and `config`, what of `node.toml` concerns the data.
     """
-    channel = socket.socket(fileno=arguments["fd"])
-    config = configs.of(arguments["config"], Path(arguments["folder"]))
-    try:
-        Exact.known_answer()
-    except WrongArithmetic as error:
-        print(f"fedmeta: the trainer: {error}", file=sys.stderr, flush=True)
-        return HALTED
+    with socket.socket(fileno=arguments["fd"]) as channel:
+        config = configs.of(arguments["config"], Path(arguments["folder"]))
+        try:
+            Exact.known_answer()
+        except WrongArithmetic as error:
+            print(f"fedmeta: the trainer: {error}", file=sys.stderr, flush=True)
+            return HALTED
+        return _serve(config, channel)
+
+
+def _serve(config: Config, channel: socket.socket) -> int:
     while True:
         try:
             head, blobs = jobs.receive(channel)

@@ -9,6 +9,7 @@ from fedmeta.node.reducer import actions as act
 from fedmeta.node.reducer import events as ev
 from fedmeta.node.reducer import step
 from fedmeta.node.reducer.promises import ResultPromise, UpdatePromise
+from fedmeta.node.reducer.step import AT_ONCE
 from fedmeta.node.simulated.ledger import RECIPE
 from tests.node.reducer.test_step import APPROVAL, begun, duties, look_at
 
@@ -72,3 +73,22 @@ def test_a_void_round_of_one_recipe_keeps_nothing_of_other_rounds_on_the_disk(co
     view = replace(view, updates={**updates, "s0": replace(updates["s0"], digest=digest)})
     _, actions = begun(view, promise, updates={(3, "c0"), (8, "c0"), (9, "c0")})
     assert duties(actions, act.Drop) == [act.Drop(9, frozenset([3, 9]))]
+
+
+def test_room_that_has_come_free_is_used():
+    world, view = look_at("deliver")
+    promises = world.hosts["s0"].disk.promises()
+    memory, _ = begun(view, *promises, limits=ev.Limits(room=0))
+    assert not duties(step(memory, ev.Arrived(1, "c0"))[1], act.Take)
+    memory, _ = step(memory, ev.Room(1 << 20))
+    assert [one.member for one in duties(step(memory, ev.Arrived(1, "c0"))[1], act.Take)] == ["c0"]
+
+
+def test_only_so_many_updates_are_opened_at_a_time():
+    world, view = look_at("deliver", others=20)
+    promises = world.hosts["s0"].disk.promises()
+    memory, _ = begun(view, *promises, approvals=())
+    for name in view.updates:
+        memory, _ = step(memory, ev.Arrived(1, name))
+    _, actions = step(memory, ev.Approved(APPROVAL))
+    assert len(duties(actions, act.Take, act.Push, act.Pull)) == AT_ONCE

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import date
@@ -81,6 +81,7 @@ from fedmeta.node.reducer.events import (
     Limits,
     Lost,
     Revoked,
+    Room,
     Seen,
     Start,
     Stop,
@@ -288,11 +289,13 @@ class Core:
         return Start(started, tuple(self.promises), frozenset(models), frozenset(updates), (), limits)
 
     def _happens(self, event: Event) -> None:
+        now: list[Event] = [Tick(time.monotonic_ns() // 1_000_000)]
         if isinstance(event, Seen):
             self.figures.seen(event.view)
             self._stands = None
             self._warn("own", "; ".join(strange(event.view.me, event.view.peers.get(event.view.me), *self._own)))
-        for one in (Tick(time.monotonic_ns() // 1_000_000), event):
+            now.append(Room(self.store.free))
+        for one in (*now, event):
             self.memory, actions = step(self.memory, one)
             for action in actions:
                 self._do(action)
@@ -443,7 +446,7 @@ class Core:
         view = self._view
         state = await self._model(duty.model)
         plains = [await self._held(view.updates[one].origin, one) for one in duty.members]
-        messages = [plain[SALT:] for plain in plains]
+        messages = [memoryview(plain)[SALT:] for plain in plains]
         _, (after,) = await self._job("aggregate", [self._procedures[duty.recipe], state, *messages])
         result = Blob.of(after).id
         name = model_name(result)
@@ -478,7 +481,9 @@ class Core:
         assert self.memory.view is not None
         return self.memory.view
 
-    async def _job(self, job: str, blobs: list[bytes], **head: Any) -> tuple[dict[str, Any], list[bytes]]:
+    async def _job(
+        self, job: str, blobs: Sequence[bytes | memoryview], **head: Any
+    ) -> tuple[dict[str, Any], list[bytes]]:
         """Let the trainer do something; one thing at a time. What is cancelled before it is begun is not asked."""
 
         def ask() -> tuple[dict[str, Any], list[bytes]]:

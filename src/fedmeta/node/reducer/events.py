@@ -53,6 +53,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """How many bytes of others' updates fit on the disk now."""
+
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The ledger's state after a block."""
 
@@ -126,4 +133,4 @@ class Stop:
     """A person ends the node: nothing new is begun."""
 
 
-Event = Start | Tick | Seen | Arrived | Lost | Done | Failed | Approved | Revoked | Broken | Stop
+Event = Start | Tick | Room | Seen | Arrived | Lost | Done | Failed | Approved | Revoked | Broken | Stop

@@ -36,6 +36,7 @@ from fedmeta.node.reducer.events import (
     Failed,
     Lost,
     Revoked,
+    Room,
     Seen,
     Start,
     Stop,
@@ -53,7 +54,9 @@ LONGEST_WAIT = 30_000
 """Milliseconds before what has failed is tried again: at first, and at most; it doubles each time."""
 
 AT_ONCE = 6
-"""How many transfers are under way at a time."""
+"""How many transfers, and updates that are opened, are under way at a time: each is whole in memory."""
+
+MOVES = (FetchModel, Push, Pull, Take)
 
 
 def step(memory: Memory, event: Event) -> tuple[Memory, tuple[Action, ...]]:
@@ -80,6 +83,8 @@ def learn(memory: Memory, event: Event) -> Memory:
             return fresh
         case Tick():
             return replace(memory, now=max(memory.now, event.now))
+        case Room():
+            return replace(memory, limits=replace(memory.limits, room=event.room))
         case Seen():
             return _seen(memory, event.view)
         case Arrived():
@@ -230,12 +235,12 @@ def _begin(memory: Memory) -> tuple[Memory, tuple[Action, ...]]:
             del busy[key]
             number += 1
             actions.append(Action(memory.start, number, Cancel(one.number)))
-    moving = sum(isinstance(one.duty, (FetchModel, Push, Pull)) for one in busy.values())
+    moving = sum(isinstance(one.duty, MOVES) for one in busy.values())
     halted = memory.halted
     for key, duty in duties.items():
         if key in busy or key in told or (key in memory.later and memory.later[key].at > memory.now):
             continue
-        if isinstance(duty, (FetchModel, Push, Pull)):
+        if isinstance(duty, MOVES):
             if moving >= AT_ONCE:
                 continue
             moving += 1

@@ -249,9 +249,12 @@ class Ledger:
             self._seen(look(follower.state, self.config.member, follower.header_hash))
 
     def _save(self, follower: Follower) -> None:
-        if follower.height:
+        if not follower.height:
+            return
+        self._saved = follower.height
+        # It is only a shorter way at the next start: a full disk keeps nobody from following.
+        with contextlib.suppress(OSError):
             write_atomically(self._folder / STATE, follower.save())
-            self._saved = follower.height
 
 
 def _time(follower: Follower) -> int:

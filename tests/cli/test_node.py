@@ -79,7 +79,7 @@ def test_data_keep_their_meaning_from_the_nodes_folder(tmp_path, monkeypatch):
 
 INIT = {
     "no genesis": (("--genesis", "12"), ("--genesis is '12'", "64 hexadecimal digits"), 2),
-    "a bad name": (("--member", "No!"), ("No!", "a-z"), 1),
+    "a bad name": (("--member", "No!"), ("No!", "a name as the ledger has them"), 1),
     "a bad address": (("--ledger", "host"), ("'host'", "http"), 1),
     "half a super node": (("--super",), ("--super, --listen and --public belong together",), 2),
     "a listening contributor": (("--listen", "0.0.0.0:1", "--public", "https://a:1"), ("belong together",), 2),

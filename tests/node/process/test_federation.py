@@ -1,4 +1,4 @@
-"""Real processes, some of which are killed, vanish, are late or lie: rounds go on, and what becomes final is right."""
+"""A federation of real processes, of which some are killed, vanish or lie: it goes on, and what is final is right."""
 
 import pytest
 

@@ -157,16 +157,18 @@ def check_peers(config: Config, members: list[dict[str, Any]]) -> Iterator[Check
         except OSError as error:
             yield warning(name, f"{one['address']}: {error}", "it may be down; check the proxy and the firewall")
             continue
-        yield judge_certificate(name, fingerprint_of(shown), bytes.fromhex(one["tls"]), config.network.inspected)
+        pinned = tuple(bytes.fromhex(one[key]) for key in ("tls", "next_tls") if one[key])
+        yield judge_certificate(name, fingerprint_of(shown), pinned, config.network.inspected)
 
 
-def judge_certificate(name: str, shown: bytes, pinned: bytes, inspected: bool) -> Check:
-    """Return the row for the fingerprint of a peer's TLS key that is seen here, and the one on the ledger."""
+def judge_certificate(name: str, shown: bytes, pinned: tuple[bytes, ...], inspected: bool) -> Check:
+    """Return the row for the fingerprint of a peer's TLS key that is seen here, and those on the ledger."""
     if not pinned:
         return warning(name, "the ledger has no TLS key of it", "ask it to publish one: its answers are signed anyway")
-    if shown == pinned:
+    if shown in pinned:
         return ok(name, f"shows the TLS key of the ledger, {shown.hex()[:12]}…")
-    said = f"shows the TLS key {shown.hex()[:12] or 'none'}…, the ledger has {pinned.hex()[:12]}…"
+    known = ", ".join(f"{one.hex()[:12]}…" for one in pinned)
+    said = f"shows the TLS key {shown.hex()[:12] or 'none'}…, the ledger has {known}"
     if inspected:
         return ok(name, f"{said}: TLS is inspected, as network.inspected says; what is sent is signed and sealed")
     advice = "somebody opens TLS on the way: set network.inspected = true if that is your proxy, else find out who"

@@ -149,7 +149,7 @@ class LocalFederation:
             "term_budget": 10**8,
             # Nodes of a demonstration come up in their own time.
             "duty_misses": 20,
-            "commit_blocks": max(window, round(90 / self.interval)),
+            "commit_blocks": max(window, round(150 / self.interval)),
             # A phase ends with its last part; the window is for those that are late.
             **{f"{phase}_blocks": max(window, round(30 / self.interval)) for phase in phases[1:]},
             **{f"{phase}_seconds": 0 for phase in phases},

@@ -10,6 +10,9 @@ from typing import Any
 
 from fedmeta.govern.wire import codec
 
+HALTED = 3
+"""The exit code of a process that must not go on by itself: a person must look first."""
+
 LARGEST_HEAD = 1 << 20
 LARGEST_BLOB = 1 << 33
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fedmeta.node.reducer.actions import Aggregate, Append, Duty, Submit
+from fedmeta.node.reducer.actions import Aggregate, Append, Drop, DropModels, Duty, FetchModel, Submit
 from fedmeta.node.reducer.view import View
 
 FRESH = 120.0
@@ -35,7 +35,7 @@ class Figures:
         """Count a duty."""
         name = type(duty.body).__name__ if isinstance(duty, Submit) else type(duty).__name__
         self.duties[name] += 1
-        if not isinstance(duty, Append):
+        if not isinstance(duty, (Append, Drop, DropModels, FetchModel)):
             round = duty.body.round if isinstance(duty, Submit) and hasattr(duty.body, "round") else None  # type: ignore[attr-defined]
             round = duty.round if isinstance(duty, Aggregate) else round
             self.last_duty = {"what": name, "round": round, "at": _now()}

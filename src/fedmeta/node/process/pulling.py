@@ -61,19 +61,34 @@ def fetch_latest(config: Config, recipe: bytes | None) -> Fetched:
         Unreachable: neither the ledger nor anyone who has the model can be reached; the message says why of each.
         ProofError: the ledger shows what cannot be.
     """
-    follower, view = _seen(config)
-    digest = recipe or _approved(config, view)
-    found = view.recipes.get(digest)
-    if found is None:
-        known = ", ".join(one.hex() for one in view.recipes) or "none"
-        raise NotApproved(f"the ledger has no recipe {digest.hex()}: it has {known}")
-    _check_final(follower, found)
-    procedure = procedure_of(config, digest, view)
-    own = peek(Folder(config.folder).core / "blobs", model_name(found.model))
-    if own is not None and Blob.of(own).id == found.model:
-        return Fetched(digest, procedure, found.model, own, view.height, "this node")
-    state, source = _ask_all(config, view, f"model {found.model.hex()}", found.model, _Model(found.model).fetch)
-    return Fetched(digest, procedure, found.model, state, view.height, source)
+    with reaching.first(config) as client:
+        follower = catch_up(config, client)
+        digest, said = recipe, None
+        while True:
+            view = look(follower.state, config.member, follower.header_hash)
+            digest = digest or _approved(config, view)
+            found = view.recipes.get(digest)
+            if found is None:
+                known = ", ".join(one.hex() for one in view.recipes) or "none"
+                raise NotApproved(f"the ledger has no recipe {digest.hex()}: it has {known}")
+            if said is not None and said[0] == found.model:
+                raise said[1]
+            _check_final(follower, found)
+            try:
+                state, source = _state(config, view, found.model)
+                return Fetched(digest, procedure_of(config, digest, view), found.model, state, view.height, source)
+            except Unreachable as error:
+                # Gates keep the latest model alone, and a round may have become final in the meantime.
+                said = found.model, error
+                follower = catch_up(config, client, follower)
+
+
+def _state(config: Config, view: View, model: bytes) -> tuple[bytes, str]:
+    """Return a model's bytes, and from where they came."""
+    own = peek(Folder(config.folder).core / "blobs", model_name(model))
+    if own is not None and Blob.of(own).id == model:
+        return own, "this node"
+    return _ask_all(config, view, f"model {model.hex()}", model, _Model(model).fetch)
 
 
 def procedure_of(config: Config, digest: bytes, view: View | None = None) -> bytes:
@@ -86,19 +101,16 @@ def procedure_of(config: Config, digest: bytes, view: View | None = None) -> byt
     file = Folder(config.folder).procedure(digest)
     if file.is_file():
         return file.read_bytes()
-    view = view or _seen(config)[1]
+    if view is None:
+        with reaching.first(config) as client:
+            follower = catch_up(config, client)
+        view = look(follower.state, config.member, follower.header_hash)
 
     async def fetch(client: Client, target: Target) -> bytes:
         async with client.session(target) as session:
             return await session.procedure(digest)
 
     return _ask_all(config, view, f"procedure {digest.hex()}", digest, fetch)[0]
-
-
-def _seen(config: Config) -> tuple[Follower, View]:
-    with reaching.first(config) as client:
-        follower = catch_up(config, client)
-    return follower, look(follower.state, config.member, follower.header_hash)
 
 
 def _approved(config: Config, view: View) -> bytes:

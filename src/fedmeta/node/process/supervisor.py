@@ -16,7 +16,7 @@ from fedmeta.node.member.checks import check_folder, check_keys
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process import apart, walls
-from fedmeta.node.process.core import HALTED
+from fedmeta.node.process.jobs import HALTED
 
 CORE, GATE, TRAINER = (f"fedmeta.node.process.{one}:serve" for one in ("core", "gate", "trainer"))
 
@@ -101,8 +101,8 @@ class _Supervisor:
                     return 0
                 if code == walls.NO_WALL:
                     raise WallError(f"the {name} could not be set apart: `fedmeta node check` says what is missing")
-                if name == "core" and code == HALTED:
-                    self.say("the core must not go on by itself: what it has said above, a person must look at")
+                if code == HALTED:
+                    self.say(f"the {name} must not go on by itself: what it has said above, a person must look at")
                     return HALTED
                 tries = 0 if time.monotonic() - begun > LONG else tries + 1
                 pause = AGAIN[min(tries, len(AGAIN) - 1)]

@@ -34,6 +34,7 @@ from fedmeta.node.reducer.events import (
     Done,
     Event,
     Failed,
+    Lost,
     Revoked,
     Seen,
     Start,
@@ -83,6 +84,13 @@ def learn(memory: Memory, event: Event) -> Memory:
             return _seen(memory, event.view)
         case Arrived():
             return replace(memory, arrived=memory.arrived | {(event.round, event.member)})
+        case Lost():
+            return replace(
+                memory,
+                models=memory.models - event.models,
+                updates=memory.updates - event.updates,
+                arrived=memory.arrived - event.arrived,
+            )
         case Approved():
             return replace(memory, approvals={**memory.approvals, event.approval.recipe: event.approval})
         case Revoked():

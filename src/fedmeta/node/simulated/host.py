@@ -8,7 +8,7 @@ from typing import Any
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
+from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused, NotKept
 from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
@@ -34,6 +34,7 @@ from fedmeta.node.reducer.events import (
     Event,
     Failed,
     Limits,
+    Lost,
     Seen,
     Start,
     Tick,
@@ -298,7 +299,7 @@ class Host:
         self.world.send_transaction(self, raw, answer)
 
     def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
-        model = self.disk.read(f"model/{duty.model.hex()}")
+        model = self._model(duty.model)
         content = self.world.work.train(self.name, duty.round, model)
         for how in self.bad & set(SPOILT):
             content = SPOILT[how](content)
@@ -320,10 +321,9 @@ class Host:
     def _aggregate(self, duty: Aggregate) -> tuple[bytes, tuple[int, ...], bytes]:
         view = self.memory.view
         assert view is not None
-        model = self.disk.read(f"model/{duty.model.hex()}")
+        model = self._model(duty.model)
         origins = [view.updates[one].origin for one in duty.members]
-        names = [f"update/{origin}/{one}" for origin, one in zip(origins, duty.members, strict=True)]
-        messages = [Parcel.decode(self.disk.read(name)).content for name in names]
+        messages = [self._held(*one).content for one in zip(origins, duty.members, strict=True)]
         after = self.world.work.aggregate(model, messages)
         if "lie" in self.bad:
             after = bytes([after[0] ^ 1]) + after[1:]
@@ -331,11 +331,27 @@ class Host:
         scores = tuple(0 if own else duty.budget for own in duty.own)
         return Blob.of(after).id, scores, digest(f"salt {self.name} {duty.round} {duty.attempt}".encode())
 
+    def _model(self, model: bytes) -> bytes:
+        """Return a model; one that the disk has damaged is fetched again."""
+        try:
+            return self.disk.read(f"model/{model.hex()}")
+        except (BlobCorrupt, NotKept):
+            self.happens(Lost(models=frozenset([model])))
+            raise
+
+    def _held(self, origin: int, member: str) -> Parcel:
+        """Return an update; one that the disk has damaged is taken or fetched again."""
+        try:
+            return Parcel.decode(self.disk.read(f"update/{origin}/{member}"))
+        except (BlobCorrupt, NotKept):
+            self.happens(Lost(updates=frozenset([(origin, member)])))
+            raise
+
     def _push(self, duty: Push, answer: Callable[[Any], None]) -> None:
         if "one-seat" in self.bad and duty.seat != self.world.first_seat:
             return
         try:
-            parcel = Parcel.decode(self.disk.read(f"update/{duty.origin}/{self.name}"))
+            parcel = self._held(duty.origin, self.name)
         except DiskError as error:
             failure = error
             self.world.after(1, lambda: answer(failure))

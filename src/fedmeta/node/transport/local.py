@@ -31,7 +31,7 @@ from fedmeta.node.transport.gate import WRAPS, Gate, update_name
 from fedmeta.node.transport.standing import Standing
 from fedmeta.node.wire.chunks import Blob
 
-MAX_ATTACHMENT = 1 << 18
+MAX_ATTACHMENT = 1 << 19
 """The most bytes of an attachment that a core puts."""
 
 MAX_WAIT = 600

@@ -461,6 +461,9 @@ class Core:
         for source in duty.sources:
             try:
                 await self.moves.fetch_model(self._view, duty.model, source)
+            except DiskError:
+                # It is here that it fails: nobody else's copy is smaller.
+                raise
             except MemberError as error:
                 reasons.append(f"{source}: {error}")
             else:

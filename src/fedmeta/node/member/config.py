@@ -190,6 +190,11 @@ class Config:
         return Route(self.destinations, self.folder / "keys" / "tls.pem", proxy, self.network.inspected, authority)
 
 
+def share(config: Config) -> int:
+    """Return the bytes that core and gate each may keep: a super node has an update opened here, and sealed there."""
+    return config.storage.quota // 2 if config.listens else config.storage.quota
+
+
 def read(folder: Path) -> Config:
     """Return the configuration in a node's folder; raises `ConfigError`, which names the file and the key."""
     file = folder / FILE

@@ -42,7 +42,7 @@ from fedmeta.node.errors import (
 )
 from fedmeta.node.member import policy as policies
 from fedmeta.node.member.approvals import Approvals
-from fedmeta.node.member.config import Config, read
+from fedmeta.node.member.config import Config, read, share
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.member.outbox import Outbox
 from fedmeta.node.process import jobs
@@ -166,7 +166,7 @@ class Core:
         journal, entries = self._open_journal(folder.core / "journal")
         self.journal = SharedJournal(journal)
         self.promises: list[Promise] = [decode(one) for one in entries]
-        self.store = SharedStore(BlobStore(folder.core / "blobs", config.storage.quota))
+        self.store = SharedStore(BlobStore(folder.core / "blobs", share(config)))
         self.outbox = Outbox(folder.outbox)
         self.genesis, self._secret = config.ledger.genesis, secret
         self.memory = Memory(config.member)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedmeta.node.errors import ConfigError, FolderInUse, WallError
 from fedmeta.node.member.checks import check_folder, check_keys
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.config import Config, share
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process import apart, walls
 from fedmeta.node.process.jobs import HALTED
@@ -140,7 +140,7 @@ class _Supervisor:
                         "folder": str(folder.gate),
                         "host": host.strip("[]"),
                         "port": int(port),
-                        "quota": config.storage.quota,
+                        "quota": share(config),
                         "core": user,
                     },
                     stdin=subprocess.PIPE,

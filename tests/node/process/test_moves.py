@@ -74,9 +74,9 @@ def test_a_holder_wraps_again_for_all_and_so_does_who_has_it_from_a_holder(keys,
         await hold(members["s0"])
         with pytest.raises(Unreachable, match="has not wrapped"):
             await fetch(members["s1"], "s0")
-        await members["s0"].moves.pass_on(members["s0"].view, [SENDER])
+        await members["s0"].moves.pass_on(members["s0"].view, {SENDER: members["s0"].view.updates[SENDER].origin})
         assert (await fetch(members["s1"], "s0")).plain == PLAIN
-        await members["s1"].moves.pass_on(members["s1"].view, [SENDER])
+        await members["s1"].moves.pass_on(members["s1"].view, {SENDER: members["s1"].view.updates[SENDER].origin})
         assert (await fetch(members["s2"], "s1")).plain == PLAIN
 
     run(work, tmp_path)
@@ -87,11 +87,11 @@ def test_who_was_away_when_it_was_passed_on_is_given_it_later(tmp_path):
         offer, ciphertext = offered(members["s0"].view, publics("s0"))
         await bring(members["s0"], offer, ciphertext)
         await hold(members["s0"])
-        await members["s0"].moves.pass_on(members["s0"].view, [SENDER])
+        await members["s0"].moves.pass_on(members["s0"].view, {SENDER: members["s0"].view.updates[SENDER].origin})
         away.clear()
         with pytest.raises(Unreachable, match="has not wrapped"):
             await fetch(members["s3"], "s0")
-        await members["s0"].moves.pass_on(members["s0"].view, [SENDER])
+        await members["s0"].moves.pass_on(members["s0"].view, {SENDER: members["s0"].view.updates[SENDER].origin})
         assert (await fetch(members["s3"], "s0")).plain == PLAIN
 
     run(work, tmp_path, {"s3"})
@@ -102,13 +102,13 @@ def test_after_a_start_the_wrap_for_oneself_is_found_at_the_gate(tmp_path):
         offer, ciphertext = offered(members["s0"].view, publics("s0"))
         await bring(members["s0"], offer, ciphertext)
         await hold(members["s0"])
-        await members["s0"].moves.pass_on(members["s0"].view, [SENDER])
+        await members["s0"].moves.pass_on(members["s0"].view, {SENDER: members["s0"].view.updates[SENDER].origin})
         await fetch(members["s1"], "s0")
-        await members["s1"].moves.pass_on(members["s1"].view, [SENDER])
+        await members["s1"].moves.pass_on(members["s1"].view, {SENDER: members["s1"].view.updates[SENDER].origin})
         members["s1"].moves._wraps.clear()
         members["s1"].moves._wrapped.clear()
         away.clear()
-        await members["s1"].moves.pass_on(members["s1"].view, [SENDER])
+        await members["s1"].moves.pass_on(members["s1"].view, {SENDER: members["s1"].view.updates[SENDER].origin})
         assert (await fetch(members["s3"], "s1")).plain == PLAIN
 
     run(work, tmp_path, {"s3"})

@@ -40,3 +40,22 @@ def test_a_commitment_of_a_round_that_nobody_saw_can_stand_again_two_rounds_late
     assert world.run(rounds_final(world, 1), 2_000_000)
     assert not late.halted
     assert "c0" in world.finals[-1].members
+
+
+def test_what_a_void_round_left_over_reaches_a_seat_that_has_lost_its_disk():
+    """A seat withholds, a contributor is gone for good, and the round's three attempts before came to nothing."""
+    world = World(seed=6, bad={"s2": ("withhold",)})
+    reached(world, "compute", 1)
+    for attempt in (1, 2, 3):
+        due = 1, attempt, "compute"
+        assert world.run(lambda due=due: (world.round.number, world.round.attempt, world.round.phase) == due, 3_000_000)
+        for name in ("s0", "s1"):
+            world.hosts[name].kill()
+        assert world.run(lambda attempt=attempt: world.round.attempt > attempt or world.round.settled, 3_000_000)
+        for name in ("s0", "s1"):
+            world.hosts[name].begin()
+    world.hosts["c0"].kill()
+    world.hosts["c0"].halted = "gone for good"
+    world.hosts["s3"].lose()
+    world.hosts["s3"].recover()
+    assert world.run(lambda: any("c0" in one.members for one in world.finals), 1_000_000)

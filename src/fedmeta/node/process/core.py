@@ -423,15 +423,15 @@ class Core:
 
     async def _take(self, duty: Take) -> None:
         try:
-            opened = await self.moves.take(self._view, duty.round, duty.member)
+            opened = await self.moves.take(self._view, duty.origin, duty.member)
         except (BlobCorrupt, NotKept) as error:
-            self._events.put_nowait(Lost(arrived=frozenset([(duty.round, duty.member)])))
+            self._events.put_nowait(Lost(arrived=frozenset([(duty.origin, duty.member)])))
             raise DiskError(f"{error}: it is fetched from another seat") from error
         await self._check(duty, opened)
         self.moves.opened(opened)
 
     async def _pull(self, duty: Pull) -> None:
-        opened = await self.moves.pull(self._view, duty.round, duty.member, duty.source)
+        opened = await self.moves.pull(self._view, duty.origin, duty.member, duty.source)
         await self._check(duty, opened)
         await self.moves.keep(opened)
 
@@ -643,7 +643,8 @@ class Core:
         while True:
             try:
                 if (view := self.memory.view) is not None and view.seat(view.me):
-                    await self.moves.pass_on(view, [one for one in view.updates if self.memory.holds(one)])
+                    held = {name: one.origin for name, one in view.updates.items() if self.memory.holds(name)}
+                    await self.moves.pass_on(view, held)
             except (MemberError, OSError) as error:
                 log.info("wraps: %s", error)
             await asyncio.sleep(AGAIN)
@@ -658,7 +659,7 @@ class Core:
             if round and approval and view.seat(view.me) and round.phase in ("deliver", "compute"):
                 length = approval.message_bytes + SALT
                 largest = length + 64 * (2 + length // (CHUNK - 16))
-                expected = {(round.number, member): largest for member in view.updates}
+                expected = {(one.origin, member): largest for member, one in view.updates.items()}
             peers = {
                 name: standing.Peer(peer.key, peer.fingerprints, "seat" if name in view.seated else "member")
                 for name, peer in view.peers.items()

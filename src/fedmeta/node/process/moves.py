@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ class Moves:
         self._cards: dict[tuple[str, bytes], Card] = {}
         self._sealed: dict[int, asyncio.Lock] = {}
         self._wraps: dict[tuple[int, str], bytes] = {}
-        """By which wrap each update of the live round has opened."""
+        """By which wrap each update has opened, by the round that it is bound to and its member."""
         self._wrapped: dict[tuple[int, str], frozenset[str]] = {}
         """For which seats the key of each update was wrapped again."""
 
@@ -128,29 +129,38 @@ class Moves:
 
     async def _sealed_update(self, view: View, round: int, origin: int) -> tuple[Offer, bytes]:
         """Return the offer and the ciphertext of one's update for a round: made once, and kept."""
-        name = f"sealed/{round}"
-        async with self._sealed.setdefault(round, asyncio.Lock()):
+        assert view.round is not None
+        name, bound = f"sealed/{origin}", context(self.genesis, origin, self.name)
+        seats = [one.candidate for one in view.round.seats]
+        async with self._sealed.setdefault(origin, asyncio.Lock()):
             if self._store.complete(name):
                 kept = self._store.attachment(name, OFFER)
                 if kept is not None:
-                    offer = Offer.from_bytes(kept)
-                    # A new machine key signs anew; what is sealed stays.
-                    return offer.signed(self._key), self._store.read(name)
+                    return await self._for_all(view, Offer.from_bytes(kept), name, seats), self._store.read(name)
                 self._store.delete(name)
             plain = self._store.read(own_name(origin, self.name))
-            assert view.round is not None
-            seats = [one.candidate for one in view.round.seats]
             publics = await self._publics(view, seats)
             if not publics:
                 raise Unreachable("no seat of the round shows a card that its update could be sealed to")
-            sealed = seal(plain, publics, context(self.genesis, round, self.name))
+            # Also to oneself, so that it can be sealed later to seats that cannot be asked now, or that come later.
+            sealed = seal(plain, {**publics, self.name: self._sealing.public}, bound)
             made = leaves(sealed.ciphertext)
-            offer = Offer(self.genesis, round, self.name, Blob.of(sealed.ciphertext), made, sealed.wraps).signed(
-                self._key
-            )
+            offer = Offer(self.genesis, origin, self.name, Blob.of(sealed.ciphertext), made, sealed.wraps)
             self._store.write(name, sealed.ciphertext)
-            self._store.attach(name, OFFER, offer.to_bytes())
-            return offer, sealed.ciphertext
+            self._store.attach(name, OFFER, offer.signed(self._key).to_bytes())
+            return offer.signed(self._key), sealed.ciphertext
+
+    async def _for_all(self, view: View, offer: Offer, name: str, seats: list[str]) -> Offer:
+        """Return an offer with wraps for all seats that can be asked now; the ciphertext stays as it is."""
+        lacking = [one for one in seats if one not in offer.wraps]
+        publics = await self._publics(view, lacking) if lacking else {}
+        if publics:
+            bound = context(self.genesis, offer.round, self.name)
+            more = rewrap(offer.wraps[self.name], self._sealing, publics, bound)
+            offer = replace(offer, wraps={**offer.wraps, **more})
+            self._store.attach(name, OFFER, offer.signed(self._key).to_bytes())
+        # A new machine key signs anew.
+        return offer.signed(self._key)
 
     async def _publics(self, view: View, seats: list[str]) -> dict[str, bytes]:
         """Return the keys of those seats that can be asked for their cards now, or were before."""
@@ -235,7 +245,7 @@ class Moves:
     def opened(self, opened: Opened) -> None:
         """Remember by which wrap an update has opened as it must, so that it is passed on."""
         key = opened.offer.round, opened.offer.member
-        self._wraps = {one: wrap for one, wrap in self._wraps.items() if one[0] >= key[0]} | {key: opened.wrap}
+        self._wraps[key] = opened.wrap
         self._wrapped.pop(key, None)
 
     async def _keep(self, offer: Offer, pieces: Mapping[int, bytes]) -> None:
@@ -261,8 +271,10 @@ class Moves:
                 return Opened(offer, unseal(ciphertext, wrap, self._sealing, bound), wrap, pieces)
         return None
 
-    async def pass_on(self, view: View, held: Collection[str]) -> None:
+    async def pass_on(self, view: View, held: Mapping[str, int]) -> None:
         """Wrap the keys of updates that are held again for the round's seats, as far as their cards can be had now.
+
+        `held` has the round that each update is bound to, by its member.
 
         Also for those to whom its sender has sealed it: whether their wraps open, only they can tell. To be called
         again and again: who cannot be asked now may be there later.
@@ -270,17 +282,20 @@ class Moves:
         round = view.live
         if round is None:
             return
-        self._wrapped = {key: done for key, done in self._wrapped.items() if key[0] == round.number}
+        live = {(one.origin, member) for member, one in view.updates.items()}
+        self._wraps = {key: wrap for key, wrap in self._wraps.items() if key in live}
         seats = {one.candidate for one in round.seats}
-        open_ = [one for one in sorted(held) if self._wrapped.get((round.number, one)) != seats - {one}]
+        # What was wrapped for the seats of an earlier round may not be for these.
+        self._wrapped = {key: done & seats for key, done in self._wrapped.items() if key in live}
+        open_ = [one for one in sorted(held) if self._wrapped.get((held[one], one)) != seats - {one}]
         if not open_:
             return
         publics = await self._publics(view, sorted(seats))
         async with self._own_gate() as gate:
             for member in open_:
                 to = {name: public for name, public in publics.items() if name != member}
-                if frozenset(to) - self._wrapped.get((round.number, member), frozenset()):
-                    await self._wrap_again(gate, round.number, member, to)
+                if frozenset(to) - self._wrapped.get((held[member], member), frozenset()):
+                    await self._wrap_again(gate, held[member], member, to)
 
     async def _wrap_again(self, gate: LocalGate, round: int, member: str, publics: Mapping[str, bytes]) -> None:
         name = update_name(round, member)
@@ -361,7 +376,7 @@ class Moves:
         self._sealed = {round: lock for round, lock in self._sealed.items() if round >= before}
         if self._gate is not None:
             async with self._own_gate() as gate:
-                await gate.drop(before)
+                await gate.drop(before, keep)
 
     # Where others are.
 

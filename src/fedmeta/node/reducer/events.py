@@ -68,7 +68,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A sealed update lies whole at the node's gate."""
+    """A sealed update lies whole at the node's gate: the round that its commitment is bound to, and its member."""
 
     round: int
     member: str

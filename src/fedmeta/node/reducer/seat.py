@@ -75,7 +75,7 @@ def _lacking(memory: Memory, view: View, round: Round, members: list[str]) -> It
     number = round.number
     for member in pulls(view.me, number, members):
         update = view.updates[member]
-        if (number, member) in memory.arrived and (number, member, GATE) not in memory.bad:
+        if (update.origin, member) in memory.arrived and (number, member, GATE) not in memory.bad:
             yield ("take", number, member), Take(number, member, round.recipe, update.digest, update.origin)
             continue
         holders = [one for one in view.holders(member) if (number, member, one) not in memory.bad]

@@ -121,7 +121,7 @@ def _seen(memory: Memory, view: View) -> Memory:
         view=view,
         later=later,
         told=told,
-        arrived=frozenset(one for one in memory.arrived if one[0] >= number),
+        arrived=frozenset(one for one in memory.arrived if one[0] >= number or _stands(view, one[0])),
         pushed=frozenset(one for one in memory.pushed if one[0] >= number),
         bad=frozenset(one for one in memory.bad if one[0] >= number),
         trained={round: one for round, one in memory.trained.items() if round >= number},

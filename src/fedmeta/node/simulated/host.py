@@ -264,7 +264,7 @@ class Host:
             case Train():
                 later(self.world.jitter(200), lambda: self._train(duty))
             case Take():
-                later(self.world.jitter(5), lambda: self._take(duty, self.gate.get((duty.round, duty.member))))
+                later(self.world.jitter(5), lambda: self._take(duty, self.gate.get((duty.origin, duty.member))))
             case Aggregate():
                 later(self.world.jitter(100), lambda: self._aggregate(duty))
             case Push():
@@ -313,7 +313,7 @@ class Host:
         if parcel is None:
             raise MessageRefused("it is not at the gate")
         if not parcel.opens(view, duty.origin, duty.member, duty.digest):
-            self.gate.pop((duty.round, duty.member), None)
+            self.gate.pop((duty.origin, duty.member), None)
             raise MessageRefused(f"what came is not what {duty.member} has committed to")
         self.world.work.check(parcel.content)
         self.disk.write(f"update/{duty.origin}/{duty.member}", parcel.encode())
@@ -357,13 +357,13 @@ class Host:
             self.world.after(1, lambda: answer(failure))
             return
         if duty.seat == self.name:
-            self.gate[duty.round, self.name] = parcel
+            self.gate[duty.origin, self.name] = parcel
             self.world.after(1, lambda: answer(None))
             return
         other = self.world.hosts[duty.seat]
         self.world.sent[self.name] += 1
         self.world.transfer(
-            self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
+            self, other, len(parcel.content), lambda: other.receive(duty.origin, self.name, parcel), answer
         )
 
     def receive(self, round: int, member: str, parcel: Parcel) -> Any:
@@ -380,7 +380,7 @@ class Host:
         other, found = self.world.hosts[duty.source], []
 
         def fetch() -> Any:
-            parcel = other.gate.get((duty.round, duty.member))
+            parcel = other.gate.get((duty.origin, duty.member))
             self.world.sent[other.name] += parcel is not None
             if parcel is None:
                 return DiskError(f"there is no update of {duty.member} at the gate of {other.name}")
@@ -393,7 +393,7 @@ class Host:
                 return
             try:
                 self._take(duty, self.world.on_wire(found[0]) or Parcel(b"damaged", bytes(32)))
-                self.gate[duty.round, duty.member] = found[0]
+                self.gate[duty.origin, duty.member] = found[0]
             except MessageRefused as error:
                 answer(DiskError(str(error)) if other.name not in self.world.dishonest else error)
             except DiskError as error:
@@ -441,7 +441,7 @@ class Host:
         else:
             rounds = [(int(name.split("/")[1]), name) for name in names if name.startswith("update/")]
             gone = [name for round, name in rounds if round < duty.before and round not in duty.keep]
-            self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before}
+            self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before or key[0] in duty.keep}
         for name in gone:
             self.disk.delete(name)
 

@@ -199,10 +199,10 @@ class Gate:
         name = update_name(offer.round, offer.member)
         if self.store.blob(name) is None:
             self.store.begin(name, offer.blob, offer.leaves)
-        kept = self.store.attachment(name, OFFER)
-        if self.store.blob(name) != offer.blob or kept not in (None, body):
+        if self.store.blob(name) != offer.blob:
             raise RequestRefused("other-offer", f"{offer.member!r} has made another offer for round {offer.round}")
-        if kept is None:
+        # The same ciphertext may be sealed to more seats later, and signed by a new machine's key.
+        if self.store.attachment(name, OFFER) != body:
             self.store.attach(name, OFFER, body)
             self._news = True
         return Answer.of({"missing": list(self.store.missing(name))})

@@ -98,17 +98,22 @@ def peer(**changed):
 
 
 def test_who_is_as_the_ledger_says_is_told_nothing():
-    assert own.strange("coast", peer(), b"k" * 32, b"t" * 32) == []
+    assert own.strange("coast", peer(), b"k" * 32, b"t" * 32, True) == []
     both = peer(fingerprints=(b"u" * 32, b"t" * 32))
-    assert own.strange("coast", both, b"k" * 32, b"t" * 32) == []
+    assert own.strange("coast", both, b"k" * 32, b"t" * 32, True) == []
+
+
+def test_a_contributor_needs_no_certificate_on_the_ledger_but_no_other_one_must_be_there():
+    assert own.strange("coast", peer(fingerprints=()), b"k" * 32, b"t" * 32, False) == []
+    assert len(own.strange("coast", peer(fingerprints=(b"u" * 32,)), b"k" * 32, b"t" * 32, False)) == 1
 
 
 def test_who_is_not_is_told_what_is_otherwise():
-    (line,) = own.strange("coast", None, b"k" * 32, b"t" * 32)
+    (line,) = own.strange("coast", None, b"k" * 32, b"t" * 32, True)
     assert "coast is no member of the ledger" in line
-    (line,) = own.strange("coast", peer(key=b"o" * 32), b"k" * 32, b"t" * 32)
+    (line,) = own.strange("coast", peer(key=b"o" * 32), b"k" * 32, b"t" * 32, True)
     assert "the machine key here is 6b6b6b6b6b6b, and the ledger has 6f6f6f6f6f6f" in line
-    (line,) = own.strange("coast", peer(fingerprints=()), b"k" * 32, b"t" * 32)
+    (line,) = own.strange("coast", peer(fingerprints=()), b"k" * 32, b"t" * 32, True)
     assert "the TLS key here is 747474747474, and the ledger has none" in line
 
 

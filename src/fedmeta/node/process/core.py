@@ -191,7 +191,7 @@ class Core:
         self._procedures: dict[bytes, bytes] = {}
         self._approved: dict[bytes, Approval] = {}
         self._warned: dict[str, str] = {}
-        self._own = key.public, Certificate.load(folder.tls).fingerprint
+        self._own = key.public, Certificate.load(folder.tls).fingerprint, config.listens
         self._stands: Any = None
         self._code: int | None = None
         self._unreached = 0

@@ -3,7 +3,7 @@
 from fedmeta.node.reducer.view import Peer
 
 
-def strange(me: str, peer: Peer | None, machine: bytes, tls: bytes) -> list[str]:
+def strange(me: str, peer: Peer | None, machine: bytes, tls: bytes, listens: bool) -> list[str]:
     """Return what the ledger has otherwise than this node, in words, with what would be right; empty if all agrees.
 
     Args:
@@ -11,6 +11,7 @@ def strange(me: str, peer: Peer | None, machine: bytes, tls: bytes) -> list[str]
         peer: What the ledger has of it; None where it is no member.
         machine: The public half of the key that this machine signs with.
         tls: The fingerprint of the certificate that it shows where it listens or dials.
+        listens: Whether it listens: who does not, and has no certificate on the ledger, is known by what it signs.
     """
     if peer is None:
         return [f"{me} is no member of the ledger: correct `member` in node.toml, or ask to be admitted"]
@@ -20,7 +21,7 @@ def strange(me: str, peer: Peer | None, machine: bytes, tls: bytes) -> list[str]
             f"the machine key here is {machine.hex()[:12]}, and the ledger has {peer.key.hex()[:12]}: what it signs is "
             "refused; tell the ledger by `fedmeta ledger members machine-key`"
         )
-    if tls not in peer.fingerprints:
+    if tls not in peer.fingerprints and (listens or peer.fingerprints):
         known = " or ".join(one.hex()[:12] for one in peer.fingerprints) or "none"
         found.append(
             f"the TLS key here is {tls.hex()[:12]}, and the ledger has {known}: other members take no connection with "

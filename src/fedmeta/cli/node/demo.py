@@ -1,6 +1,7 @@
 """`fedmeta node demo`: six members with the digits data, four of them super nodes, as processes on this machine."""
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -77,6 +78,8 @@ def demo(rounds: int, out: Path | None, with_kill: bool) -> None:
     # The sockets of a node need short paths.
     place = Path(tempfile.mkdtemp(prefix="fedmeta-demo-")) / "d" if out is None else out.absolute()
     begun = time.monotonic()
+    # Told to end, it ends all that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with LocalFederation(place, procedure, state, data, MEMBERS[:SEATS]) as federation:
             federation.make(exact.result(state))

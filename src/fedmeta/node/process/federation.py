@@ -1,6 +1,7 @@
 """A federation of real processes on one machine: a ledger and its members' nodes, for demonstrations and tests."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -253,6 +254,8 @@ class LocalFederation:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Nothing of it goes on where this process is ended in whatever way.
+                preexec_fn=_end_with_parent,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": flags},
             )
 
@@ -306,6 +309,14 @@ class LocalFederation:
 
 
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+_libc = ctypes.CDLL(None)
+_SET_DEATH_SIGNAL = 1
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(_SET_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
 
 
 def _free_port() -> int:

@@ -104,6 +104,9 @@ class Field:
             raise UsageError(f"{said}; the minimum must be below the maximum")
         if self.kind != "number":
             raise UsageError(f"{said}, and only numbers have a range; it is a {self.kind}")
+        # One form: 18 and 18.0 are written down alike.
+        for name in ("minimum", "maximum"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def features(self) -> tuple[str, ...]:

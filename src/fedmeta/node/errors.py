@@ -17,6 +17,7 @@ MemberError                 the root; a FedmetaError
 ├── SealError               a sealed blob that does not open
 ├── RequestRefused          a request that a gate refuses, with a code
 ├── Unreachable             a peer or the ledger cannot be reached
+├── NotDone                 the trainer could not do a job
 ├── MessageRefused          a message that is not well formed by the procedure
 └── WrongArithmetic         this machine computes otherwise than the others would
 """
@@ -94,6 +95,10 @@ class RequestRefused(MemberError):
 
 class Unreachable(MemberError):
     """A peer or the ledger cannot be reached."""
+
+
+class NotDone(MemberError):
+    """The trainer could not do a job; the message says why."""
 
 
 class MessageRefused(MemberError):

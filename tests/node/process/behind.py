@@ -20,6 +20,8 @@ def attempts(order):
         "listed": [path for path in order.get("paths", ()) if _works(lambda path=path: os.listdir(path))],
         "written": [path for path in order.get("write", ()) if _works(lambda path=path: open(path, "wb").close())],
         "connected": {str(address): _reach(address) for address in order.get("connect", ())},
+        "asked": {path: _asks(path) for path in order.get("ask", ())},
+        "pair": _works(lambda: [one.close() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)]),
         "root again": _works(lambda: os.setuid(0)),
         "signalled": _works(lambda: os.kill(order["parent"], 0)) if "parent" in order else None,
         "memory": _works(lambda: open(f"/proc/{order['parent']}/mem", "rb").close()) if "parent" in order else None,
@@ -40,6 +42,15 @@ def _works(attempt):
 def _reach(address):
     try:
         socket.create_connection(tuple(address), 1).close()
+    except OSError as error:
+        return error.errno
+    return "connected"
+
+
+def _asks(path):
+    try:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(path)
     except OSError as error:
         return error.errno
     return "connected"

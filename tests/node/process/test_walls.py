@@ -18,7 +18,7 @@ import pytest
 
 import tests
 from fedmeta.node.errors import WallError
-from fedmeta.node.process import landlock, walls
+from fedmeta.node.process import landlock, seccomp, walls
 from fedmeta.node.process.walls import NO_WALL, Wall, start, user_of
 
 NOBODY, OTHER = "65534", "65533"
@@ -104,6 +104,19 @@ def test_a_trainer_has_no_network_and_reads_data_but_no_keys(place, user):
     assert len(found["connected"]) == 3
     if user or landlock.version():
         assert found["opened"] == [paths["data"]]
+
+
+@with_namespaces
+@pytest.mark.skipif(not seccomp.known(), reason="this machine's calls are not known")
+def test_a_trainer_can_ask_nobody_that_listens_at_a_path(place):
+    path = str(place / "listens")
+    with socket.socket(socket.AF_UNIX) as here:
+        here.bind(path)
+        here.listen()
+        found = behind(Wall("trainer", network=False, confined=bool(landlock.version())), ask=[path])
+        assert (found["asked"], found["pair"]) == ({path: errno.EACCES}, False)
+        free = behind(Wall("core"), ask=[path])
+        assert (free["asked"], free["pair"]) == ({path: "connected"}, True)
 
 
 @with_namespaces

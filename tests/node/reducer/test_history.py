@@ -68,6 +68,7 @@ def view(height=SCHEDULED + 5, round=None, **said):
         round=round or round_(),
         previous=None,
         opened_before=frozenset(),
+        committed_before=False,
         closes=0,
         closing=HEADER,
         **{"updates": {}, "seals": {}, "attestations": {}, **words},

@@ -153,19 +153,19 @@ def test_an_offer_is_only_taken_if_it_is_expected_and_signed_and_small_enough(tm
         OFFER.check(KEYS["bob"].public)
 
 
-def test_the_first_offer_stays(tmp_path):
+def test_the_first_ciphertext_stays_and_may_be_sealed_to_more_seats_later(tmp_path):
     other = offer()[1]
-    again = replace(OFFER, wraps={}).signed(KEYS["alice"])
+    again = replace(OFFER, wraps={**OFFER.wraps, "late": b"w" * 80}).signed(KEYS["alice"])
 
     async def act(session, gate):
         await session.offer(OFFER.to_bytes())
-        for made in (other, again):
-            with pytest.raises(RequestRefused, match="another offer") as caught:
-                await session.offer(made.to_bytes())
-            assert caught.value.code == "other-offer"
-        return await session.offer(OFFER.to_bytes())
+        with pytest.raises(RequestRefused, match="another offer") as caught:
+            await session.offer(other.to_bytes())
+        assert caught.value.code == "other-offer"
+        missing = await session.offer(again.to_bytes())
+        return missing, gate.store.attachment("update/7/alice", "offer")
 
-    assert does(tmp_path, act) == [0, 1, 2]
+    assert does(tmp_path, act) == ([0, 1, 2], again.to_bytes())
 
 
 def test_chunks_that_are_not_the_offers_are_refused(tmp_path):

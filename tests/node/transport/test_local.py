@@ -140,7 +140,7 @@ def test_refusals_say_why_and_leave_the_connection(tmp_path):
             (core.attach("model/2", "a", b"x"), NotKept),
             (core.attach("model/2", "a", bytes(MAX_ATTACHMENT + 1)), RequestRefused),
             (core._ask("nothing"), RequestRefused),
-            (core._ask("drop", "1"), RequestRefused),
+            (core._ask("drop", "1", []), RequestRefused),
             (core._ask("drop"), RequestRefused),
             (core._ask("stand", {}), RequestRefused),
         ]

@@ -294,6 +294,19 @@ def test_places_are_kept_for_seats(tmp_path):
     asyncio.run(run())
 
 
+def test_who_shows_no_certificate_leaves_places_to_members(tmp_path):
+    async def run():
+        async with running(tmp_path, Limits(strangers=2)) as gate:
+            async with tls(tmp_path, gate.port, ""), tls(tmp_path, gate.port, ""):
+                await _until(lambda: gate.server._others == 2)
+                assert not await _is_served(tmp_path, gate.port, "", "carol")
+                assert await _is_served(tmp_path, gate.port, "alice", "alice")
+            await _until(lambda: gate.server.connections == 0)
+            assert await _is_served(tmp_path, gate.port, "", "carol")
+
+    asyncio.run(run())
+
+
 def test_one_certificate_and_one_address_have_so_many_places(tmp_path):
     async def run():
         async with running(tmp_path, Limits(member_connections=1)) as gate, tls(tmp_path, gate.port, "alice"):

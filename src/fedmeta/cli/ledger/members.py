@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import HASH, Connection, Shown, load_key, passphrase, reading, signing
+from fedmeta.cli.ledger.options import HASH_OR_NONE, Connection, Shown, load_key, passphrase, reading, signing
 from fedmeta.cli.ledger.sending import deliver, send
 from fedmeta.errors import UsageError
 from fedmeta.govern.wire import transactions as tx
@@ -163,8 +163,10 @@ def _proof(client: "Client", way: Connection, key: "Key") -> bytes:
 @members.command(short_help="Change name, address or TLS key.")
 @click.option("--title", help="The member's full name.")
 @click.option("--address", help="Where its node is.")
-@click.option("--tls", metavar="HASH|FILE", type=HASH, help="SHA-256 of its node's TLS key, or the file it is of.")
-@click.option("--next-tls", metavar="HASH|FILE", type=HASH, help="The same of the key that is to take its place.")
+@click.option(
+    "--tls", metavar="HASH|none", type=HASH_OR_NONE, help="SHA-256 of its node's TLS key; none takes it away."
+)
+@click.option("--next-tls", metavar="HASH|none", type=HASH_OR_NONE, help="That of the key that is to take its place.")
 @signing
 def profile(way: Connection, title: str | None, address: str | None, tls: bytes | None, next_tls: bytes | None) -> None:
     """Change the member's full name, its node's address or its TLS keys; what is not given stays.

@@ -172,16 +172,21 @@ def _encrypted(path: Path) -> bool:
 
 
 class Hashed(click.ParamType):
-    """A hash of 32 bytes, or a file whose SHA-256 is taken."""
+    """A hash of 32 bytes, a file whose SHA-256 is taken, or none."""
 
     name = "HASH|FILE"
 
+    def __init__(self, optional: bool = False):
+        self.optional = optional
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """Return the 32 bytes."""
+        """Return the 32 bytes; no bytes where `none` is allowed and given."""
         if isinstance(value, bytes):
             return value
         if HEX.fullmatch(value):
             return bytes.fromhex(value)
+        if self.optional and value == "none":
+            return b""
         if not os.path.isfile(value):
             said = "" if param is None else f"{param.human_readable_name} is "
             raise UsageError(f"{said}{value[:80]!r}: it must be 64 hexadecimal digits, or a file to hash")
@@ -214,6 +219,7 @@ class Units(click.ParamType):
 
 
 HASH = Hashed()
+HASH_OR_NONE = Hashed(optional=True)
 PUBLIC_KEY = PublicKey()
 UNITS = Units()
 

@@ -68,13 +68,14 @@ def init(
     if as_json:
         show.write_json({"folder": str(made.path), "member": member, "machine": machine.hex(), "tls": tls.hex()})
         return
+    where = f"--address {public} " if public else ""
     show.write(
         f"Folder       {folder}: set the rest in {made.config.name} and {made.policy.name}",
         f"Machine key  {machine.hex()}",
         f"TLS key      {tls.hex()}",
         "\nNext, with the account's key, which need not be on this machine:",
         f"  fedmeta ledger members machine-key {made.keys / 'machine.pem'} --key ACCOUNT-KEY --as {member}",
-        f"  fedmeta ledger members profile --tls {tls.hex()} --key ACCOUNT-KEY --as {member}",
+        f"  fedmeta ledger members profile {where}--tls {tls.hex()} --key ACCOUNT-KEY --as {member}",
         f"then: fedmeta node check --folder {folder}",
     )
 

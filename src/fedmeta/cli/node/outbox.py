@@ -29,7 +29,11 @@ def outbox(number: int | None, folder: Path, as_json: bool) -> None:
     from fedmeta.node.member.settings import said_size
 
     config.read(folder)
-    sent = Outbox(Folder(folder).outbox).read(number)
+    made = Folder(folder)
+    sent = Outbox(made.outbox).read(number)
+    if number is None:
+        # What the gate has answered belongs to no round; it keeps a list of its own, for it may not write the core's.
+        sent = sorted([*sent, *Outbox(made.gate / made.outbox.name).read()], key=lambda one: one.time)
     sums = totals(sent)
     if as_json:
         summed = {what: {"times": times, "bytes": size} for what, (times, size) in sums.items()}

@@ -10,7 +10,8 @@ from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import dialling, reaching
 from fedmeta.node.member.checks import Check, fails, ok, public_of, warning
 from fedmeta.node.member.config import Config
-from fedmeta.node.transport.certificates import fingerprint_of
+from fedmeta.node.member.folder import Folder
+from fedmeta.node.transport.certificates import Certificate, fingerprint_of
 from fedmeta.node.transport.destinations import Place
 
 APART = 60
@@ -86,9 +87,27 @@ def judge_member(config: Config, own: Mapping[str, Any] | None) -> Iterator[Chec
     yield _key(config, "machine key on the ledger", config.keys.machine, machine or own["public"], config.member)
     if config.keys.account:
         yield _key(config, "account key on the ledger", config.keys.account, own["public"], "")
+    yield _tls(config, {own["tls"], own["next_tls"]} - {""})
     if config.listens and own["address"] != config.listen.public:
         said = f"the ledger has the address {own['address'] or 'none'!r}, and listen.public is {config.listen.public!r}"
         yield warning("public address", said, "fedmeta ledger members profile --address tells the ledger")
+
+
+def _tls(config: Config, known: set[str]) -> Check:
+    name = "TLS key on the ledger"
+    try:
+        here = Certificate.load(Folder(config.folder).tls).fingerprint.hex()
+    except FedmetaError as error:
+        return fails(name, str(error), "put the right file there")
+    if here in known:
+        return ok(name, f"{here[:12]}… is this member's")
+    if not known and not config.listens:
+        return ok(name, "the ledger has none: this contributor shows no certificate, and its signatures say who it is")
+    said = (
+        f"keys/tls.pem is {here[:12]}…, the ledger has {', '.join(f'{one[:12]}…' for one in sorted(known)) or 'none'}"
+    )
+    advice = f"fedmeta ledger members profile --tls {here} --key ACCOUNT-KEY --as {config.member}"
+    return fails(name, said, advice)
 
 
 def _key(config: Config, name: str, file: str, public: str, machine_of: str) -> Check:
@@ -140,16 +159,18 @@ def check_peers(config: Config, members: list[dict[str, Any]]) -> Iterator[Check
         except OSError as error:
             yield warning(name, f"{one['address']}: {error}", "it may be down; check the proxy and the firewall")
             continue
-        yield judge_certificate(name, fingerprint_of(shown), bytes.fromhex(one["tls"]), config.network.inspected)
+        pinned = tuple(bytes.fromhex(one[key]) for key in ("tls", "next_tls") if one[key])
+        yield judge_certificate(name, fingerprint_of(shown), pinned, config.network.inspected)
 
 
-def judge_certificate(name: str, shown: bytes, pinned: bytes, inspected: bool) -> Check:
-    """Return the row for the fingerprint of a peer's TLS key that is seen here, and the one on the ledger."""
+def judge_certificate(name: str, shown: bytes, pinned: tuple[bytes, ...], inspected: bool) -> Check:
+    """Return the row for the fingerprint of a peer's TLS key that is seen here, and those on the ledger."""
     if not pinned:
         return warning(name, "the ledger has no TLS key of it", "ask it to publish one: its answers are signed anyway")
-    if shown == pinned:
+    if shown in pinned:
         return ok(name, f"shows the TLS key of the ledger, {shown.hex()[:12]}…")
-    said = f"shows the TLS key {shown.hex()[:12] or 'none'}…, the ledger has {pinned.hex()[:12]}…"
+    known = ", ".join(f"{one.hex()[:12]}…" for one in pinned)
+    said = f"shows the TLS key {shown.hex()[:12] or 'none'}…, the ledger has {known}"
     if inspected:
         return ok(name, f"{said}: TLS is inspected, as network.inspected says; what is sent is signed and sealed")
     advice = "somebody opens TLS on the way: set network.inspected = true if that is your proxy, else find out who"

@@ -1,13 +1,14 @@
 """What a member sets for its node: one file, `node.toml`, in the node's folder. `TABLE` says what each key means."""
 
 import ipaddress
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from fedmeta.govern.wire.schema import is_name
 from fedmeta.node.errors import ConfigError, Unreachable
 from fedmeta.node.member import settings
 from fedmeta.node.member.settings import key
@@ -20,7 +21,8 @@ FILE = "node.toml"
 ROLES = ("contributor", "super")
 """A contributor only dials out; a super node listens too."""
 
-_NAME = re.compile("[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+LONGEST_SOCKET = 107
+"""Bytes of the path of a unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ class Network:
         (),
         example=("node.north.example:7979",),
     )
-    bandwidth: float = key("number", "The most Mbit/s that are sent and received; 0 is no limit", 0.0, low=0)
+    bandwidth: float = key(
+        "number", "The Mbit/s that can leave here: a duty beyond them is not taken; 0 is no limit", 0.0, low=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,11 @@ class Config:
         return Route(self.destinations, self.folder / "keys" / "tls.pem", proxy, self.network.inspected, authority)
 
 
+def share(config: Config) -> int:
+    """Return the bytes that core and gate each may keep: a super node has an update opened here, and sealed there."""
+    return config.storage.quota // 2 if config.listens else config.storage.quota
+
+
 def read(folder: Path) -> Config:
     """Return the configuration in a node's folder; raises `ConfigError`, which names the file and the key."""
     file = folder / FILE
@@ -206,8 +215,16 @@ def of(content: Mapping[str, Any], folder: Path, file: str = FILE) -> Config:
 
 
 def _check(config: Config) -> None:
-    if not _NAME.fullmatch(config.member):
-        raise ConfigError(f"member is {config.member!r:.80}: it must be of a-z, 0-9 and -, at most 64 characters")
+    if not is_name(config.member):
+        raise ConfigError(
+            f"member is {config.member!r:.80}: it must be a name as the ledger has them, of a-z, 0-9 and -, as coast"
+        )
+    socket = config.folder / "gate" / "core.sock"
+    if config.listens and len(os.fsencode(socket)) > LONGEST_SOCKET:
+        raise ConfigError(
+            f"the folder {config.folder} has too long a path: {socket} has {len(os.fsencode(socket))} bytes, and the "
+            f"system takes at most {LONGEST_SOCKET} for a socket"
+        )
     for address in config.ledger.addresses:
         _check_url("ledger.addresses", address, ("http", "https"))
     if len(config.ledger.genesis) != 32:

@@ -44,14 +44,21 @@ def client(
     return Client(address, key, member, genesis=genesis, transport=transport, timeout=timeout)
 
 
-def first(config: Config, key: Key | None = None, *, timeout: int = 20) -> Client:
+def first(config: Config, key: Key | None = None, *, timeout: int = 20, turn: int = 0) -> Client:
     """Return a client of the first address that answers with the configured genesis.
+
+    Args:
+        config: The node's.
+        key: What signs.
+        timeout: Seconds for an answer.
+        turn: How many of the addresses come last that would be the first.
 
     Raises:
         Unreachable: none does; the message says why of each.
     """
-    said = []
-    for address in config.ledger.addresses:
+    said, addresses = [], config.ledger.addresses
+    turn %= len(addresses)
+    for address in (*addresses[turn:], *addresses[:turn]):
         found = client(config, address, key, timeout=timeout)
         try:
             genesis = found.genesis()

@@ -17,6 +17,8 @@ After=network-online.target
 [Service]
 ExecStart={program} node start --folder {folder}
 Restart=on-failure
+# 3: the core must not go on before a person has looked.
+RestartPreventExitStatus=3
 RestartSec=10
 TimeoutStopSec=60
 KillSignal=SIGTERM

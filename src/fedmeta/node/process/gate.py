@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedmeta.govern.wire.signatures import digest
 from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.errors import MemberError
+from fedmeta.node.member.outbox import FILE, Outbox
 from fedmeta.node.transport.certificates import Certificate
 from fedmeta.node.transport.gate import Gate
 from fedmeta.node.transport.local import LocalServer
@@ -38,7 +40,12 @@ async def _serve(arguments: dict[str, Any], pem: bytes) -> int:
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, ended.set)
     with BlobStore(folder / "blobs", arguments["quota"]) as store:
-        gate = Gate(store)
+        outbox = Outbox(folder / FILE)
+
+        def record(to: str, what: str, detail: str, body: bytes) -> None:
+            outbox.record(to=to, what=what, size=len(body), digest=digest(body), why="it was asked for", detail=detail)
+
+        gate = Gate(store, record)
         server = Server(gate, Certificate.from_pem(pem))
         local = LocalServer(gate, (arguments["core"],))
         # Whoever dials is asked for its user: the folder only lets the core through to the socket.

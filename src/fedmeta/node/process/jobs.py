@@ -10,11 +10,14 @@ from typing import Any
 
 from fedmeta.govern.wire import codec
 
+HALTED = 3
+"""The exit code of a process that must not go on by itself: a person must look first."""
+
 LARGEST_HEAD = 1 << 20
 LARGEST_BLOB = 1 << 33
 
 
-def send(channel: socket.socket, head: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+def send(channel: socket.socket, head: dict[str, Any], blobs: Sequence[bytes | memoryview] = ()) -> None:
     """Send a message; raises `OSError` where the other end is gone."""
     data = codec.encode({**head, "blobs": [len(one) for one in blobs]})
     channel.sendall(len(data).to_bytes(4, "big") + data)

@@ -1,20 +1,28 @@
 """The core's way to the ledger: a thread that follows its blocks, and one that sends transactions."""
 
+import contextlib
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fedmeta._files import write_atomically
 from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
-from fedmeta.govern.errors import GovernError, NodeError, ProofError, Refused
+from fedmeta.govern.errors import GovernError, Malformed, NodeBusy, NodeError, ProofError, Refused
 from fedmeta.govern.machine.genesis import Genesis
+from fedmeta.govern.machine.header import decode_signed
+from fedmeta.govern.state.records import Chain
+from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import reaching
 from fedmeta.node.member.config import Config
 from fedmeta.node.reducer import View, look
+
+log = logging.getLogger("fedmeta.node")
 
 Before = Callable[[bytes, str], None]
 Answer = Callable[[Exception | None], None]
@@ -22,8 +30,22 @@ Answer = Callable[[Exception | None], None]
 POLL = 0.25
 """Seconds between two questions for the next block, where there is none yet."""
 
+LARGEST_BLOCK = 1 << 32
+
 SAVED = 200
 """Blocks after which the state is kept, so that a start need not execute them again."""
+
+LONGEST_POLL = 2.0
+"""Seconds between them where blocks are far apart."""
+
+IN_A_ROW = 3
+"""Blocks that were there when they were asked for, one after the other, after which there may be many more."""
+
+BUSY = 3
+"""How often what the ledger has no time for is sent again when it says."""
+
+STALE = 60
+"""Seconds without a new block after which another of the addresses is asked."""
 
 WAIT = 15
 """Seconds that the ledger has for an answer."""
@@ -54,9 +76,12 @@ class Ledger:
         self.config, self.key, self._folder = config, key, folder
         self._seen, self._failed = seen, failed
         self._ended = threading.Event()
+        self._saved = 0
         self._genesis: Genesis | None = None
         self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sender: Client | None = None
+        self._turn = self._sender_turn = 0
+        """Which of the addresses is asked first: another one, where one has failed."""
         self.trouble = ""
         """Why the ledger cannot be reached now; empty if it can."""
         self._threads = [
@@ -83,11 +108,15 @@ class Ledger:
 
         def send() -> None:
             try:
-                client = self._sender or reaching.first(self.config, self.key, timeout=WAIT)
+                if self._sender is not None and self._sender_turn != self._turn:
+                    self._sender.close()
+                    self._sender = None
+                self._sender_turn = self._turn
+                client = self._sender or reaching.first(self.config, self.key, timeout=WAIT, turn=self._turn)
                 self._sender = client
                 raw = client.sign(body)
                 before(raw, client.node)
-                client.submit(raw, wait=False)
+                self._submit(client, raw)
             except Refused as refusal:
                 answer(refusal)
             except Exception as error:  # noqa: BLE001 (whatever it is, the core must hear of it)
@@ -101,6 +130,17 @@ class Ledger:
 
         self._sends.put(send)
 
+    def _submit(self, client: Client, raw: bytes) -> None:
+        for left in reversed(range(BUSY)):
+            try:
+                client.submit(raw, wait=False)
+            except NodeBusy as busy:
+                # It was not taken: later is soon enough, and all addresses need not be tried.
+                if not left or self._ended.wait(busy.seconds):
+                    raise
+            else:
+                return
+
     def _send(self) -> None:
         while (work := self._sends.get()) is not None:
             work()
@@ -109,7 +149,7 @@ class Ledger:
         follower: Follower | None = None
         while not self._ended.is_set():
             try:
-                client = reaching.first(self.config, timeout=WAIT)
+                client = reaching.first(self.config, timeout=WAIT, turn=self._turn)
             except (Unreachable, GovernError) as error:
                 self.trouble = str(error)
                 self._ended.wait(2.0)
@@ -118,48 +158,104 @@ class Ledger:
                 try:
                     if follower is None:
                         follower = self._begin(client.genesis())
-                        self._show(follower)
                     self._read(client, follower)
                 except ProofError as error:
                     self._failed(f"the ledger shows what cannot be: {error}")
                     return
                 except (NodeError, Refused) as error:
                     self.trouble = str(error)
+                    self._turn += 1
+                    self._ended.wait(1.0)
+                except Exception as error:
+                    # An answer that nobody has foreseen, a disk that is full for a while: the node must not go blind.
+                    log.exception("the ledger cannot be followed")
+                    self.trouble, follower = f"{type(error).__name__}: {error}", None
+                    self._turn += 1
                     self._ended.wait(1.0)
         if follower is not None:
-            self._save(follower)
+            with contextlib.suppress(OSError):
+                self._save(follower)
 
     def _begin(self, genesis: Genesis) -> Follower:
         file = self._folder / STATE
         if file.exists():
             try:
-                return Follower.load(genesis, file.read_bytes())
+                follower = Follower.load(genesis, file.read_bytes())
+                self._saved = follower.height
+                return follower
             except ProofError:
                 # It is executed anew: what was kept is only a shorter way.
                 file.unlink()
         return Follower(genesis)
 
     def _read(self, client: Client, follower: Follower) -> None:
-        saved, behind = follower.height, client.status()["height"]
+        shown, poll, behind, at_once = 0, POLL, 0, IN_A_ROW
+        heard = time.monotonic()
         while not self._ended.is_set():
-            block = client.encoded_block(follower.height + 1)
-            if block is not None:
-                follower.apply(block)
-            self.trouble = ""
-            if follower.height < behind:
+            before = _time(follower)
+            try:
+                if at_once >= IN_A_ROW:
+                    # At first, and after the way was cut: duties of what is long over are not begun.
+                    behind, at_once = client.status()["height"], 0
+                block = client.encoded_block(follower.height + 1)
+            except NodeBusy as busy:
+                self.trouble = str(busy)
+                self._ended.wait(busy.seconds)
                 continue
             if block is not None:
+                self._check_signed(client, block, follower.height + 1)
+                follower.apply(block)
+                heard = time.monotonic()
+                poll = min(LONGEST_POLL, max(POLL, (_time(follower) - before) / 4_000))
+                if follower.height >= self._saved + SAVED:
+                    # Also on the way: whoever is killed while it catches up need not begin anew.
+                    self._saved = follower.height
+                    # It is only a shorter way at the next start.
+                    with contextlib.suppress(OSError):
+                        self._save(follower)
+            elif time.monotonic() - heard > STALE and len(self.config.ledger.addresses) > 1:
+                raise NodeError(f"{client.node} has given no new block after {follower.height} for {STALE} s")
+            self.trouble = ""
+            if block is not None and follower.height < behind:
+                continue
+            at_once = 0 if block is None else at_once + 1
+            if follower.height > shown:
                 self._show(follower)
-            if follower.height >= saved + SAVED:
-                self._save(follower)
-                saved = follower.height
+                shown = follower.height
             # One question for each block, where it has come by then: a server bounds them.
-            self._ended.wait(POLL if block is None else POLL / 2)
+            self._ended.wait(poll if block is None else poll / 2)
+
+    def _check_signed(self, client: Client, encoded: bytes, height: int) -> None:
+        """Raise `NodeError` unless the sequencer has signed that these are the transactions of this block.
+
+        Anyone on the way can give other bytes, and that is no reason to end: only what is signed and cannot be, is.
+        """
+        genesis = client.genesis()
+        try:
+            value = codec.decode(encoded, limit=LARGEST_BLOCK, items=1 << 22)
+            if type(value) is not list or [type(one) for one in value] != [bytes, list]:
+                raise Malformed("a block is the list of a signed header and its transactions")
+            signed = decode_signed(value[0])
+            signed.check(genesis.digest, genesis.sequencer)
+            if any(type(one) is not bytes for one in value[1]):
+                raise Malformed("a transaction is no byte string")
+            if signed.header.height != height or merkle.root(value[1]) != signed.header.transactions_root:
+                raise Malformed(f"it is block {signed.header.height}, or with other transactions")
+        except (Malformed, ProofError) as error:
+            raise NodeError(f"{client.node} gives for block {height} what nobody has signed: {error}") from error
 
     def _show(self, follower: Follower) -> None:
         if follower.height:
             self._seen(look(follower.state, self.config.member, follower.header_hash))
 
     def _save(self, follower: Follower) -> None:
-        if follower.height:
+        if not follower.height:
+            return
+        self._saved = follower.height
+        # It is only a shorter way at the next start: a full disk keeps nobody from following.
+        with contextlib.suppress(OSError):
             write_atomically(self._folder / STATE, follower.save())
+
+
+def _time(follower: Follower) -> int:
+    return follower.state.need(Chain).time

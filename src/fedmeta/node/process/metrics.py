@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fedmeta.node.reducer.actions import Aggregate, Append, Duty, Submit
+from fedmeta.node.reducer.actions import Aggregate, Append, Drop, DropModels, Duty, FetchModel, Submit
 from fedmeta.node.reducer.view import View
 
 FRESH = 120.0
@@ -35,7 +35,7 @@ class Figures:
         """Count a duty."""
         name = type(duty.body).__name__ if isinstance(duty, Submit) else type(duty).__name__
         self.duties[name] += 1
-        if not isinstance(duty, Append):
+        if not isinstance(duty, (Append, Drop, DropModels, FetchModel)):
             round = duty.body.round if isinstance(duty, Submit) and hasattr(duty.body, "round") else None  # type: ignore[attr-defined]
             round = duty.round if isinstance(duty, Aggregate) else round
             self.last_duty = {"what": name, "round": round, "at": _now()}
@@ -90,7 +90,7 @@ def exposition(status: dict[str, Any]) -> str:
     """Return a status in Prometheus' text format, version 0.0.4."""
     lines = []
 
-    def one(name: str, kind: str, meaning: str, rows: dict[str, float]) -> None:
+    def one(name: str, kind: str, meaning: str, rows: dict[str, int]) -> None:
         lines.append(f"# HELP fedmeta_node_{name} {meaning}")
         lines.append(f"# TYPE fedmeta_node_{name} {kind}")
         lines.extend(f"fedmeta_node_{name}{label} {value}" for label, value in rows.items())
@@ -109,8 +109,10 @@ def exposition(status: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def serve_metrics(port: int, figures: Figures, status: Callable[[], dict[str, Any]]) -> None:
-    """Answer on loopback: `/metrics`, and `/ready` with 200 or 503."""
+async def serve_metrics(
+    port: int, figures: Figures, status: Callable[[], dict[str, Any]], ports: list[int] | None = None
+) -> None:
+    """Answer on loopback: `/metrics`, and `/ready` with 200 or 503. The port goes into `ports` once it listens."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -133,6 +135,8 @@ async def serve_metrics(port: int, figures: Figures, status: Callable[[], dict[s
             writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", port)
+    if ports is not None:
+        ports.append(server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
 

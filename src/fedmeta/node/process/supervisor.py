@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fedmeta.node.errors import ConfigError, FolderInUse, WallError
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.checks import check_folder, check_keys
+from fedmeta.node.member.config import Config, share
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process import apart, walls
-from fedmeta.node.process.core import HALTED
+from fedmeta.node.process.jobs import HALTED
 
 CORE, GATE, TRAINER = (f"fedmeta.node.process.{one}:serve" for one in ("core", "gate", "trainer"))
 
@@ -45,10 +46,11 @@ def run(config: Config, content: dict[str, Any], say: Callable[[str], None]) -> 
     Raises:
         WallError: a process could not be set apart.
         FolderInUse: the node runs already.
-        ConfigError: a recovery has not ended.
+        ConfigError: a recovery has not ended, or keys are missing, are none, or could be used by others.
     """
     with locked(config.folder):
         _check_whole(Folder(config.folder))
+        _check_private(config)
         apart.arrange(config)
         if config.listens:
             # The core must get through to the gate's socket, and no further.
@@ -74,6 +76,12 @@ def _check_whole(folder: Folder) -> None:
         raise ConfigError(f"a recovery was begun in {folder.path} and has not ended: run `fedmeta node recover` again")
 
 
+def _check_private(config: Config) -> None:
+    wrong = [one for one in (*check_folder(config), *check_keys(config)) if one.state == "fails"]
+    if wrong:
+        raise ConfigError("; ".join(f"{one.name}: {one.found} ({one.advice})" for one in wrong))
+
+
 class _Supervisor:
     def __init__(self, config: Config, content: dict[str, Any], say: Callable[[str], None]):
         self.config, self.content, self.say = config, content, say
@@ -93,8 +101,8 @@ class _Supervisor:
                     return 0
                 if code == walls.NO_WALL:
                     raise WallError(f"the {name} could not be set apart: `fedmeta node check` says what is missing")
-                if name == "core" and code == HALTED:
-                    self.say("the core must not go on by itself: what it has said above, a person must look at")
+                if code == HALTED:
+                    self.say(f"the {name} must not go on by itself: what it has said above, a person must look at")
                     return HALTED
                 tries = 0 if time.monotonic() - begun > LONG else tries + 1
                 pause = AGAIN[min(tries, len(AGAIN) - 1)]
@@ -132,7 +140,7 @@ class _Supervisor:
                         "folder": str(folder.gate),
                         "host": host.strip("[]"),
                         "port": int(port),
-                        "quota": config.storage.quota,
+                        "quota": share(config),
                         "core": user,
                     },
                     stdin=subprocess.PIPE,

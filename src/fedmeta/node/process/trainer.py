@@ -5,6 +5,7 @@ aggregate of a round. What it must import it imports before it becomes its own u
 """
 
 import socket
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from fedmeta import data as sets
-from fedmeta.errors import FedmetaError
+from fedmeta.errors import UsageError
 from fedmeta.node import training
 from fedmeta.node.aggregation import Exact
-from fedmeta.node.errors import MessageRefused
+from fedmeta.node.errors import MessageRefused, WrongArithmetic
 from fedmeta.node.member import config as configs
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.data import examples
 from fedmeta.node.member.describing import describe
 from fedmeta.node.member.policy import Policy
 from fedmeta.node.process import jobs
+from fedmeta.node.process.jobs import HALTED
 from fedmeta.runs.procedure import Procedure
 
 
@@ -31,9 +33,17 @@ def serve(arguments: dict[str, Any]) -> int:
     Args:
         arguments: `fd`, the socket to the core; `folder` and `config`, what of `node.toml` concerns the data.
     """
-    channel = socket.socket(fileno=arguments["fd"])
-    config = configs.of(arguments["config"], Path(arguments["folder"]))
-    Exact.known_answer()
+    with socket.socket(fileno=arguments["fd"]) as channel:
+        config = configs.of(arguments["config"], Path(arguments["folder"]))
+        try:
+            Exact.known_answer()
+        except WrongArithmetic as error:
+            print(f"fedmeta: the trainer: {error}", file=sys.stderr, flush=True)
+            return HALTED
+        return _serve(config, channel)
+
+
+def _serve(config: Config, channel: socket.socket) -> int:
     while True:
         try:
             head, blobs = jobs.receive(channel)
@@ -43,7 +53,8 @@ def serve(arguments: dict[str, Any]) -> int:
             answer, given = JOBS[head["job"]](config, head, blobs)
         except MessageRefused as error:
             answer, given = {"refused": str(error)}, []
-        except (FedmetaError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 (also of what nobody has foreseen the core must hear)
+            # Others' bytes, and people's files, must not end the node, whatever they are.
             answer, given = {"failed": f"{type(error).__name__}: {error}"}, []
         try:
             jobs.send(channel, answer, given)
@@ -69,7 +80,12 @@ def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple
 def _train(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
     """Return the member's update of a round."""
     exact = _exact(blobs[0])
+    done = int(exact.read_state(blobs[1]).round)
+    if done >= exact.procedure.rounds:
+        raise UsageError(f"the procedure has {exact.procedure.rounds} rounds, and {done} are done: there is no update")
     x, y = examples(config, exact.procedure.inputs)
+    if classes := exact.procedure.inputs.classes:
+        y = np.asarray(classes)[y]
     own = sets.from_arrays(
         x, y, np.zeros(len(x), np.int64), classes=exact.procedure.inputs.classes or None, name=config.member
     )

@@ -25,7 +25,7 @@ from typing import Any
 
 import fedmeta
 from fedmeta.node.errors import WallError
-from fedmeta.node.process import landlock
+from fedmeta.node.process import landlock, seccomp
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES = 4, 38
@@ -125,6 +125,7 @@ def confine(wall: Wall) -> None:
             raise WallError(f"{wall.name}: its files cannot be set apart: {error.strerror}") from error
     if not wall.network:
         check_no_network(wall.name)
+        _leave_sockets(wall)
 
 
 def become(wall: Wall) -> Held:
@@ -224,6 +225,16 @@ def _leave_network(wall: Wall) -> None:
             Path(f"/proc/self/{file}").write_text(text)
     except OSError as error:
         raise WallError(f"{wall.name}: its user namespace cannot be set up: {error}") from error
+
+
+def _leave_sockets(wall: Wall) -> None:
+    """Take the sockets that lead out of a network that leads nowhere: those with a path."""
+    if not seccomp.known():
+        return
+    try:
+        seccomp.only_internet()
+    except OSError as error:
+        raise WallError(f"{wall.name}: sockets with a path cannot be taken away: {error.strerror}") from error
 
 
 def _change_user(wall: Wall) -> None:

@@ -39,11 +39,22 @@ def _registration(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
         if found is None or not found.active:
             if found is not None and found.misses and found.member == view.me:
                 text = (
-                    f"left out of a round of recipe {recipe.hex()[:12]}: its update was not in "
-                    f"{found.misses} rounds in a row; rounds up to {found.until} go on without it"
+                    f"left out of recipe {recipe.hex()[:12]}: {_why_out(view)}; {found.misses} in a row; "
+                    f"it registers again, and rounds up to {found.until} go on without it"
                 )
                 yield ("left-out", 0, recipe, found.until, found.misses), Tell(text, alarm=True)
             yield ("join", 0, recipe), Submit(tx.JoinRecipe(recipe), by_account=True)
+
+
+def _why_out(view: View) -> str:
+    settled = view.round is not None and bool(view.round.settled)
+    round = view.round if settled else view.previous
+    committed = view.me in view.updates if settled else view.committed_before
+    if round is None or all(place.member != view.me for place in round.cohort):
+        return "its update was not in a round"
+    if not committed:
+        return f"it had not committed to an update when round {round.number} closed"
+    return f"in round {round.number} seats with more than 2/3 of the power did not hold its update in time"
 
 
 def _commit(memory: Memory, view: View, round: Round, approval: Approval) -> Iterator[tuple[Key, Duty]]:

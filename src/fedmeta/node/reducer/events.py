@@ -53,6 +53,13 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """How many bytes of others' updates fit on the disk now."""
+
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The ledger's state after a block."""
 
@@ -61,10 +68,21 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A sealed update lies whole at the node's gate."""
+    """A sealed update lies whole at the node's gate: the round that its commitment is bound to, and its member."""
 
     round: int
     member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What was whole is so no more: the disk has damaged it, or it is gone."""
+
+    models: frozenset[bytes] = frozenset()
+    updates: frozenset[tuple[int, str]] = frozenset()
+    """Opened and checked: the round that each is bound to, and its member."""
+    arrived: frozenset[tuple[int, str]] = frozenset()
+    """At the gate: the live round, and the member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +133,4 @@ class Stop:
     """A person ends the node: nothing new is begun."""
 
 
-Event = Start | Tick | Seen | Arrived | Done | Failed | Approved | Revoked | Broken | Stop
+Event = Start | Tick | Room | Seen | Arrived | Lost | Done | Failed | Approved | Revoked | Broken | Stop

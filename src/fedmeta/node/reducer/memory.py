@@ -65,7 +65,7 @@ class Memory:
     updates: frozenset[tuple[int, str]] = frozenset()
     """Whole on the disk, opened and checked: the round that each is bound to, and its member."""
     arrived: frozenset[tuple[int, str]] = frozenset()
-    """Whole at the gate, and not opened yet: the live round, and the member."""
+    """Whole at the gate, and not opened yet: the round that each is bound to, and its member."""
     pushed: frozenset[tuple[int, str]] = frozenset()
     """Seats whose gate has one's update of a round."""
     bad: frozenset[tuple[int, str, str]] = frozenset()

@@ -34,7 +34,9 @@ from fedmeta.node.reducer.events import (
     Done,
     Event,
     Failed,
+    Lost,
     Revoked,
+    Room,
     Seen,
     Start,
     Stop,
@@ -52,7 +54,9 @@ LONGEST_WAIT = 30_000
 """Milliseconds before what has failed is tried again: at first, and at most; it doubles each time."""
 
 AT_ONCE = 6
-"""How many transfers are under way at a time."""
+"""How many transfers, and updates that are opened, are under way at a time: each is whole in memory."""
+
+MOVES = (FetchModel, Push, Pull, Take)
 
 
 def step(memory: Memory, event: Event) -> tuple[Memory, tuple[Action, ...]]:
@@ -79,10 +83,19 @@ def learn(memory: Memory, event: Event) -> Memory:
             return fresh
         case Tick():
             return replace(memory, now=max(memory.now, event.now))
+        case Room():
+            return replace(memory, limits=replace(memory.limits, room=event.room))
         case Seen():
             return _seen(memory, event.view)
         case Arrived():
             return replace(memory, arrived=memory.arrived | {(event.round, event.member)})
+        case Lost():
+            return replace(
+                memory,
+                models=memory.models - event.models,
+                updates=memory.updates - event.updates,
+                arrived=memory.arrived - event.arrived,
+            )
         case Approved():
             return replace(memory, approvals={**memory.approvals, event.approval.recipe: event.approval})
         case Revoked():
@@ -108,22 +121,20 @@ def _seen(memory: Memory, view: View) -> Memory:
         view=view,
         later=later,
         told=told,
-        arrived=frozenset(one for one in memory.arrived if one[0] >= number),
+        arrived=frozenset(one for one in memory.arrived if one[0] >= number or _stands(view, one[0])),
         pushed=frozenset(one for one in memory.pushed if one[0] >= number),
         bad=frozenset(one for one in memory.bad if one[0] >= number),
         trained={round: one for round, one in memory.trained.items() if round >= number},
         computed={key: one for key, one in memory.computed.items() if key[0] >= number},
-        own={round: one for round, one in memory.own.items() if round >= number or _stands(view, round, one)},
+        own={round: one for round, one in memory.own.items() if round >= number or _stands(view, round)},
         seals={round: one for round, one in memory.seals.items() if round >= number},
         results={key: one for key, one in memory.results.items() if key[0] >= number},
     )
 
 
-def _stands(view: View, round: int, promise: UpdatePromise) -> bool:
+def _stands(view: View, round: int) -> bool:
     """Return whether an update of an earlier round may still be brought: its commitment stands, or may again."""
-    if any(one.origin == round and one.member == view.me for one in view.updates.values()):
-        return True
-    return any(one.exposed and one.model == promise.model for one in view.recipes.values())
+    return round in view.left_over or any(one.origin == round for one in view.updates.values())
 
 
 def promises_of(memory: Memory) -> tuple[Promise, ...]:
@@ -224,12 +235,12 @@ def _begin(memory: Memory) -> tuple[Memory, tuple[Action, ...]]:
             del busy[key]
             number += 1
             actions.append(Action(memory.start, number, Cancel(one.number)))
-    moving = sum(isinstance(one.duty, (FetchModel, Push, Pull)) for one in busy.values())
+    moving = sum(isinstance(one.duty, MOVES) for one in busy.values())
     halted = memory.halted
     for key, duty in duties.items():
         if key in busy or key in told or (key in memory.later and memory.later[key].at > memory.now):
             continue
-        if isinstance(duty, (FetchModel, Push, Pull)):
+        if isinstance(duty, MOVES):
             if moving >= AT_ONCE:
                 continue
             moving += 1
@@ -277,13 +288,11 @@ def _forgetting(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
     round = view.round
     if round is None:
         return
-    # Commitments of a void round stand in the next one, so its updates are needed again.
-    if not any(one.exposed for one in view.recipes.values()):
-        over = round.number + 1 if round.settled else round.number
-        # What was brought into a round from an earlier one is bound to that one.
-        keep = frozenset(one.origin for one in view.updates.values())
-        if any(number < over and number not in keep for number, _ in memory.updates):
-            yield ("drop", round.number, over), Drop(over, keep)
+    over = round.number + 1 if round.settled else round.number
+    # What was brought into a round from an earlier one is bound to that one.
+    keep = view.left_over | {one.origin for one in view.updates.values()}
+    if any(number < over and number not in keep for number, _ in memory.updates):
+        yield ("drop", round.number, over), Drop(over, keep)
     before = {view.previous.model} if view.previous else set()
     keep_models = {round.model, *before, *(one.model for one in view.recipes.values())}
     computing = any(isinstance(one.duty, (Train, Aggregate, FetchModel)) for one in memory.busy.values())

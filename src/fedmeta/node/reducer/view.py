@@ -1,6 +1,6 @@
 """What a node looks at in the state of the ledger after a block."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fedmeta.govern.rules.members import machine_key_at
@@ -52,6 +52,8 @@ class View:
     """The round before that one: it is over, and what came of it is to be seen in no other way."""
     opened_before: frozenset[str]
     """Which seats opened their results in the round before, in the attempt in which it was over."""
+    committed_before: bool
+    """Whether this member had committed to an update in the round before."""
     closes: int
     """The height before which the present window does not close."""
     closing: bytes
@@ -67,6 +69,8 @@ class View:
     """All active members by name."""
     seated: frozenset[str]
     """Who has a seat in the latest round or in the present term."""
+    left_over: frozenset[int] = frozenset()
+    """To which rounds updates are bound whose commitments a void round has left over: they may stand again."""
 
     @property
     def live(self) -> Round | None:
@@ -131,6 +135,7 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         round=round,
         previous=state.get(Round, number - 1),
         opened_before=frozenset(one.candidate for one in state.where(Attestation, "round", number - 1) if one.revealed),
+        committed_before=state.get(Update, number - 1, me) is not None,
         closes=round.opened + due.blocks if round and due else 0,
         closing=header_hash(round.committed) if round and round.committed else b"",
         updates={one.member: one for one in state.where(Update, "round", number)},
@@ -143,7 +148,15 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         },
         peers={one.name: _peer(one, chain.height + 1) for one in state.all(Member) if one.active},
         seated=frozenset(seat.candidate for seat in seats),
+        left_over=frozenset(_left_over(state)),
     )
+
+
+def _left_over(state: State) -> Iterator[int]:
+    models = {one.digest: one.model for one in state.all(Recipe)}
+    for one in state.all(Round):
+        if one.phase == "void" and models.get(one.recipe) == one.model:
+            yield from (update.origin for update in state.where(Update, "round", one.number))
 
 
 def _peer(member: Member, height: int) -> Peer:

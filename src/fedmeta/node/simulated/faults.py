@@ -235,6 +235,15 @@ def torn_journal(world: World) -> None:
 
 
 @_fault
+def another_version(world: World) -> None:
+    """A member runs another version for a while: what nodes say to one another passes neither way, the ledger does."""
+    host = _seat(world)
+    others = [one for one in world.names if one != host.name]
+    ways = {(host.name, other) for other in others} | {(other, host.name) for other in others}
+    _cut(world, "another version", ways)
+
+
+@_fault
 def blob_damaged(world: World) -> None:
     """What lies on a disk is not what was written."""
     host = _seat(world)

@@ -8,7 +8,7 @@ from typing import Any
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
+from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused, NotKept
 from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
@@ -34,6 +34,7 @@ from fedmeta.node.reducer.events import (
     Event,
     Failed,
     Limits,
+    Lost,
     Seen,
     Start,
     Tick,
@@ -263,7 +264,7 @@ class Host:
             case Train():
                 later(self.world.jitter(200), lambda: self._train(duty))
             case Take():
-                later(self.world.jitter(5), lambda: self._take(duty, self.gate.get((duty.round, duty.member))))
+                later(self.world.jitter(5), lambda: self._take(duty, self.gate.get((duty.origin, duty.member))))
             case Aggregate():
                 later(self.world.jitter(100), lambda: self._aggregate(duty))
             case Push():
@@ -298,7 +299,7 @@ class Host:
         self.world.send_transaction(self, raw, answer)
 
     def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
-        model = self.disk.read(f"model/{duty.model.hex()}")
+        model = self._model(duty.model)
         content = self.world.work.train(self.name, duty.round, model)
         for how in self.bad & set(SPOILT):
             content = SPOILT[how](content)
@@ -312,7 +313,7 @@ class Host:
         if parcel is None:
             raise MessageRefused("it is not at the gate")
         if not parcel.opens(view, duty.origin, duty.member, duty.digest):
-            self.gate.pop((duty.round, duty.member), None)
+            self.gate.pop((duty.origin, duty.member), None)
             raise MessageRefused(f"what came is not what {duty.member} has committed to")
         self.world.work.check(parcel.content)
         self.disk.write(f"update/{duty.origin}/{duty.member}", parcel.encode())
@@ -320,10 +321,9 @@ class Host:
     def _aggregate(self, duty: Aggregate) -> tuple[bytes, tuple[int, ...], bytes]:
         view = self.memory.view
         assert view is not None
-        model = self.disk.read(f"model/{duty.model.hex()}")
+        model = self._model(duty.model)
         origins = [view.updates[one].origin for one in duty.members]
-        names = [f"update/{origin}/{one}" for origin, one in zip(origins, duty.members, strict=True)]
-        messages = [Parcel.decode(self.disk.read(name)).content for name in names]
+        messages = [self._held(*one).content for one in zip(origins, duty.members, strict=True)]
         after = self.world.work.aggregate(model, messages)
         if "lie" in self.bad:
             after = bytes([after[0] ^ 1]) + after[1:]
@@ -331,22 +331,39 @@ class Host:
         scores = tuple(0 if own else duty.budget for own in duty.own)
         return Blob.of(after).id, scores, digest(f"salt {self.name} {duty.round} {duty.attempt}".encode())
 
+    def _model(self, model: bytes) -> bytes:
+        """Return a model; one that the disk has damaged is fetched again."""
+        try:
+            return self.disk.read(f"model/{model.hex()}")
+        except (BlobCorrupt, NotKept):
+            self.happens(Lost(models=frozenset([model])))
+            raise
+
+    def _held(self, origin: int, member: str) -> Parcel:
+        """Return an update; one that the disk has damaged is taken or fetched again."""
+        try:
+            return Parcel.decode(self.disk.read(f"update/{origin}/{member}"))
+        except (BlobCorrupt, NotKept):
+            self.happens(Lost(updates=frozenset([(origin, member)])))
+            raise
+
     def _push(self, duty: Push, answer: Callable[[Any], None]) -> None:
         if "one-seat" in self.bad and duty.seat != self.world.first_seat:
             return
         try:
-            parcel = Parcel.decode(self.disk.read(f"update/{duty.origin}/{self.name}"))
+            parcel = self._held(duty.origin, self.name)
         except DiskError as error:
             failure = error
             self.world.after(1, lambda: answer(failure))
             return
         if duty.seat == self.name:
-            self.gate[duty.round, self.name] = parcel
+            self.gate[duty.origin, self.name] = parcel
             self.world.after(1, lambda: answer(None))
             return
         other = self.world.hosts[duty.seat]
+        self.world.sent[self.name] += 1
         self.world.transfer(
-            self, other, len(parcel.content), lambda: other.receive(duty.round, self.name, parcel), answer
+            self, other, len(parcel.content), lambda: other.receive(duty.origin, self.name, parcel), answer
         )
 
     def receive(self, round: int, member: str, parcel: Parcel) -> Any:
@@ -363,7 +380,8 @@ class Host:
         other, found = self.world.hosts[duty.source], []
 
         def fetch() -> Any:
-            parcel = other.gate.get((duty.round, duty.member))
+            parcel = other.gate.get((duty.origin, duty.member))
+            self.world.sent[other.name] += parcel is not None
             if parcel is None:
                 return DiskError(f"there is no update of {duty.member} at the gate of {other.name}")
             found.append(parcel)
@@ -375,7 +393,7 @@ class Host:
                 return
             try:
                 self._take(duty, self.world.on_wire(found[0]) or Parcel(b"damaged", bytes(32)))
-                self.gate[duty.round, duty.member] = found[0]
+                self.gate[duty.origin, duty.member] = found[0]
             except MessageRefused as error:
                 answer(DiskError(str(error)) if other.name not in self.world.dishonest else error)
             except DiskError as error:
@@ -423,7 +441,7 @@ class Host:
         else:
             rounds = [(int(name.split("/")[1]), name) for name in names if name.startswith("update/")]
             gone = [name for round, name in rounds if round < duty.before and round not in duty.keep]
-            self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before}
+            self.gate = {key: one for key, one in self.gate.items() if key[0] >= duty.before or key[0] in duty.keep}
         for name in gone:
             self.disk.delete(name)
 

@@ -73,6 +73,8 @@ class World:
         bad = bad or {}
         self.dishonest = frozenset(bad)
         self.hosts = {name: Host(self, name, frozenset(bad.get(name, ()))) for name in self.names}
+        self.sent: Counter[str] = Counter()
+        """How many updates each member has sent: pushed, or given to one that pulls."""
         self.happened: Counter[str] = Counter()
         """How often each kind of fault was there."""
         self._settled = 0

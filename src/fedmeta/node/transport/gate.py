@@ -66,12 +66,20 @@ class Store(Protocol):
     def free(self) -> int: ...  # noqa: D102
 
 
+Record = Callable[[str, str, str, bytes], None]
+"""Notes an answer: to whom, what it is, what was asked, and its bytes."""
+
+_LEAVES = {"updates": "chunks", "models": "model", "card": "card"}
+_DEPTH = {"updates": 2, "models": 1, "card": 0}
+"""What leaves where, and how many slashes its path has after the kind."""
+
+
 class Gate:
     """The application of a gate's `Server`; its core sets `standing`, without which nothing is answered."""
 
-    def __init__(self, store: Store):
-        """Serve what is in a store; it is used by one thread at a time."""
-        self.store = store
+    def __init__(self, store: Store, record: Record | None = None):
+        """Serve what is in a store, which one thread uses at a time; `record` notes each answer before it leaves."""
+        self.store, self._record = store, record
         self.standing: Standing | None = None
         self._disk = ThreadPoolExecutor(1, "gate-disk")
         self._version, self._changed, self._news = secrets.randbits(48), asyncio.Event(), False
@@ -142,6 +150,14 @@ class Gate:
         return self.standing
 
     def _answer(self, request: Request, body: bytes) -> Answer:
+        answer = self._found(request, body)
+        if self._record is not None:
+            kind, _, detail = request.path[1:].partition("/")
+            what = _LEAVES.get(kind if detail.count("/") == _DEPTH.get(kind, -1) else "", "answer")
+            self._record(request.sender, what, f"{request.method} {request.path}", answer.body)
+        return answer
+
+    def _found(self, request: Request, body: bytes) -> Answer:
         path = request.path
         if path == "/card":
             _only(request, "GET")
@@ -183,10 +199,10 @@ class Gate:
         name = update_name(offer.round, offer.member)
         if self.store.blob(name) is None:
             self.store.begin(name, offer.blob, offer.leaves)
-        kept = self.store.attachment(name, OFFER)
-        if self.store.blob(name) != offer.blob or kept not in (None, body):
+        if self.store.blob(name) != offer.blob:
             raise RequestRefused("other-offer", f"{offer.member!r} has made another offer for round {offer.round}")
-        if kept is None:
+        # The same ciphertext may be sealed to more seats later, and signed by a new machine's key.
+        if self.store.attachment(name, OFFER) != body:
             self.store.attach(name, OFFER, body)
             self._news = True
         return Answer.of({"missing": list(self.store.missing(name))})
@@ -195,8 +211,11 @@ class Gate:
         self._may_read(request, member)
         name = self._there(number, member)
         offer, wraps = self.store.attachment(name, OFFER), self.store.attachment(name, WRAPS)
+        if offer is None:
+            # Its core has begun to put it here.
+            raise RequestRefused("not-found", f"there is no offer of {member!r} for round {number} here yet")
         missing = list(self.store.missing(name))
-        return Answer.of({"offer": offer or b"", "missing": missing, "wraps": wraps or b""})
+        return Answer.of({"offer": offer, "missing": missing, "wraps": wraps or b""})
 
     def _put(self, number: int, member: str, chunk: int, body: bytes) -> Answer:
         if (number, member) not in self._ready.expected:

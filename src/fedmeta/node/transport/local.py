@@ -31,7 +31,7 @@ from fedmeta.node.transport.gate import WRAPS, Gate, update_name
 from fedmeta.node.transport.standing import Standing
 from fedmeta.node.wire.chunks import Blob
 
-MAX_ATTACHMENT = 1 << 18
+MAX_ATTACHMENT = 1 << 19
 """The most bytes of an attachment that a core puts."""
 
 MAX_WAIT = 600
@@ -193,10 +193,13 @@ async def _delete(gate: Gate, name: str) -> None:
     await gate.on_disk(gate.store.delete, name)
 
 
-@_operation(int)
-async def _drop(gate: Gate, number: int) -> list[str]:
+@_operation(int, list)
+async def _drop(gate: Gate, number: int, keep: list[int]) -> list[str]:
+    def over(round: int) -> bool:
+        return round < number and round not in keep
+
     def drop() -> list[str]:
-        names = [name for name in gate.store.names() if (found := _UPDATE.fullmatch(name)) and int(found[1]) < number]
+        names = [name for name in gate.store.names() if (found := _UPDATE.fullmatch(name)) and over(int(found[1]))]
         for name in names:
             gate.store.delete(name)
         return names
@@ -283,9 +286,9 @@ class LocalGate:
         """Delete a blob with all that is beside it."""
         await self._ask("delete", name)
 
-    async def drop(self, number: int) -> list[str]:
-        """Delete every update of a round before `number`; return their names."""
-        return await self._ask("drop", number)
+    async def drop(self, number: int, keep: Collection[int] = ()) -> list[str]:
+        """Delete every update of a round before `number` but for some rounds; return their names."""
+        return await self._ask("drop", number, sorted(keep))
 
     async def room(self) -> tuple[list[str], int, int]:
         """Return all names, and the bytes that are used and free."""

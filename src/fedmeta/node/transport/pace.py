@@ -24,6 +24,8 @@ class Limits:
     """Connections at once, after their handshake."""
     seats: int = 128
     """How many of them only seats may have."""
+    strangers: int = 32
+    """How many of the others may be without a member's certificate: anyone can make those."""
     handshakes: int = 64
     """Connections before the end of their handshake; where another one comes, the oldest of them is closed."""
     address_connections: int = 64

@@ -109,7 +109,7 @@ class Server:
         self._members = Places("connections", limits.connections, limits.member_connections)
         self._young: dict[asyncio.StreamWriter, None] = {}
         self._tasks: set[asyncio.Task] = set()
-        self._seats = self._others = 0
+        self._seats = self._others = self._strangers = 0
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -170,14 +170,18 @@ class Server:
         full = self._seats + self._others >= limits.connections
         if full or (not seat and self._others >= limits.connections - limits.seats):
             return
+        if not fingerprint and self._strangers >= limits.strangers:
+            return
         member = fingerprint.hex()
         if member and self._members.take(member):
             return
         self._seats, self._others = self._seats + seat, self._others + (not seat)
+        self._strangers += not fingerprint
         try:
             await self._requests(stream, fingerprint)
         finally:
             self._seats, self._others = self._seats - seat, self._others - (not seat)
+            self._strangers -= not fingerprint
             if member:
                 self._members.leave(member)
 

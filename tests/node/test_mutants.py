@@ -1,8 +1,8 @@
-"""The list of mutants fits the tree; `python -m tests.node.aggregation_mutants` tries them."""
+"""The list of mutants fits the tree; `python -m tests.node.mutants` tries them."""
 
 import pytest
 
-from tests.node.aggregation_mutants import MUTANTS, ROOT, SOURCE, stale
+from tests.node.mutants import MUTANTS, ROOT, SOURCE, stale
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.breaks)

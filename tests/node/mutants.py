@@ -1,4 +1,4 @@
-"""Tries every sabotage of the exact path in a copy of the tree: `python -m tests.node.aggregation_mutants [WORD ...]`.
+"""Tries every sabotage of the exact path and of the reducer in a copy: `python -m tests.node.mutants [WORD ...]`.
 
 A mutant that no test notices is a rule that nobody tests.
 """
@@ -22,7 +22,107 @@ def mutant(file, old, new, breaks):
     return Mutant(f"{file}.py", old, new, breaks, (f"test_{file}.py",))
 
 
+def reduced(file, old, new, breaks):
+    return Mutant(f"reducer/{file}.py", old, new, breaks, ("reducer/test_step.py",))
+
+
 MUTANTS = (
+    # What a node says and does
+    reduced("step", "if event.start != memory.start:", "if False:", "answers to an earlier start count"),
+    reduced("step", "view.height <= memory.view.height", "False", "an old view takes the place of a new one"),
+    reduced(
+        "step",
+        "if isinstance(busy.duty, Submit):\n            later",
+        "if False:\n            later",
+        "what was sent is sent without end",
+    ),
+    reduced("step", "wait = NEVER if event.final else", "wait =", "what can never be is tried again and again"),
+    reduced("step", "FIRST_WAIT << min(tries - 1, 16)", "FIRST_WAIT", "what fails is not tried less often"),
+    reduced(
+        "step",
+        "differed=before.differed or not same",
+        "differed=before.differed",
+        "a computation may come out otherwise",
+    ),
+    reduced("step", "if moving >= AT_ONCE:", "if False:", "all transfers go at once"),
+    reduced("step", "if view.height < memory.silent_until:", "if False:", "a new machine speaks at once"),
+    reduced("step", "or memory.stopping or", "or", "who stops begins new things"),
+    reduced(
+        "step",
+        "    if memory.halted:\n        yield",
+        "    if False:\n        yield",
+        "a failed flush does not stop a node",
+    ),
+    reduced(
+        "step",
+        "return replace(memory, halted=memory.halted or event.why)",
+        "return memory",
+        "a broken disk is not minded",
+    ),
+    reduced("step", "Cancel(one.number)", "Cancel(number)", "another action is cancelled"),
+    reduced("contributor", "elif view.is_sealed and", "elif", "bytes leave before the header is signed by many"),
+    reduced(
+        "contributor",
+        "        if approval.contributes:\n",
+        "        if True:\n",
+        "a member that only aggregates trains",
+    ),
+    reduced(
+        "contributor",
+        "    if not opens or (update.origin",
+        "    if (update.origin",
+        "an update that opens nothing is brought",
+    ),
+    reduced(
+        "contributor",
+        'yield ("promise-update", number), Append(memory.trained[number])',
+        "pass",
+        "an update is never promised",
+    ),
+    reduced("contributor", "if number in memory.own:", "if False:", "an update is trained again after a crash"),
+    reduced(
+        "contributor", "> memory.limits.upload * milliseconds > 0", "> 2**80", "a link that is too slow takes part"
+    ),
+    reduced("contributor", "PATIENT * (view.height", "0 * (view.height", "who lacks an update is never brought it"),
+    reduced(
+        "seat", "    if round.recipe not in memory.approvals:", "    if False:", "a seat works on what nobody approved"
+    ),
+    reduced("seat", "    elif promised != view.closing:", "    elif False:", "a seat does not mind two histories"),
+    reduced("seat", "TWICE = 2", "TWICE = 1", "a result is computed once"),
+    reduced(
+        "seat",
+        "        if promise.members != round.members:",
+        "        if False:",
+        "a result of other updates is committed to",
+    ),
+    reduced(
+        "seat", "    elif computed is not None and computed.differed:", "    elif False:", "two results are no alarm"
+    ),
+    reduced("seat", "elif all(memory.holds(one) for one in round.members):", "else:", "what is not here is aggregated"),
+    reduced(
+        "seat",
+        "    if differed or view.power_of(against) * 3 > view.power:",
+        "    if differed:",
+        "a seat opens against more than a third",
+    ),
+    reduced("seat", "    if differed or view", "    if view", "a seat opens what its memory contradicts"),
+    reduced("seat", "if against and times <= TWICE", "if times <= TWICE", "everything is computed a third time"),
+    reduced(
+        "seat",
+        "    if promise is None:\n        text",
+        "    if False:\n        text",
+        "what is not in the journal is opened",
+    ),
+    reduced("seat", "and (said is None or one not in said.members)", "", "what is held is said without end"),
+    reduced("seat", "* largest > memory.limits.room", "* largest > 2**80", "more is taken than fits"),
+    reduced("seat", "(number, member, GATE) not in memory.bad", "True", "what does not open is taken again and again"),
+    reduced(
+        "view",
+        "return self.power_of(names) * 3 > self.power * 2",
+        "return self.power_of(names) * 3 > self.power",
+        "a third is a quorum",
+    ),
+    reduced("view", "if one.header == self.closing", "", "any header that is signed counts"),
     # What is checked
     mutant("aggregation", "len(message) != self.message_length", "len(message) < 4", "any length is taken"),
     mutant("aggregation", "if steps.size and (", "if False and (", "numbers out of range are taken"),

@@ -7,9 +7,11 @@ import pytest
 
 from fedmeta.govern.state.records import Fault, Registration, Round
 from fedmeta.govern.wire import transactions as tx
+from fedmeta.node.reducer.events import Approval, Approved
 from fedmeta.node.reducer.history import ADVICE
 from fedmeta.node.reducer.promises import SealPromise
 from fedmeta.node.simulated.faults import FAULTS
+from fedmeta.node.simulated.ledger import RECIPE
 from fedmeta.node.simulated.world import Violation, World
 from tests.examples import cells
 
@@ -187,3 +189,16 @@ def test_a_machine_that_is_put_back_to_an_older_state_halts_and_recovers(seed):
     assert not [one for one in host.said if one[-1] == 1]
     assert world.run(lambda: host.name in world.finals[-1].members and any(one[-1] == 1 for one in host.said), 300_000)
     assert not host.halted
+
+
+def test_who_leaves_after_it_has_committed_is_still_in_that_round_and_in_none_later():
+    world = World(seed=21)
+    host = world.hosts["c0"]
+    assert world.run(lambda: world.round is not None and ("commit", world.round.number, 0) in host.said)
+    reached(world, "deliver", world.round.number)
+    number = world.round.number
+    host.happens(Approved(Approval(RECIPE, 32, 64, contributes=False)))
+    world.by_account(host, tx.LeaveRecipe(RECIPE))
+    assert world.run(rounds_final(world, 4))
+    assert {one.number for one in world.finals if "c0" in one.members} == set(range(1, number + 1))
+    assert not host.alarms

@@ -1,17 +1,20 @@
 """The ledger for a command: its blocks are executed here up to the latest, as the core does, and nothing is sent."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from fedmeta._files import write_atomically
+from fedmeta.errors import RunError
 from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
-from fedmeta.govern.errors import NodeError, ProofError
+from fedmeta.govern.errors import NodeError, ProofError, Refused
 from fedmeta.govern.state.records import Member
 from fedmeta.node.errors import MemberError
 from fedmeta.node.member.config import Config
-from fedmeta.node.member.folder import Folder
-from fedmeta.node.process.ledger import STATE
+from fedmeta.node.member.folder import Folder, owned_as_folder
+from fedmeta.node.process.ledger import SAVED, STATE
 
 T = TypeVar("T")
 
@@ -25,11 +28,14 @@ def catch_up(config: Config, client: Client, follower: Follower | None = None) -
     It goes on from the state that the node's core has kept, where there is one, and takes nobody's word for it: the
     state is held against its signed header.
 
+    What took long is kept for the next time, where the core keeps it, too.
+
     Raises:
         ProofError: the ledger shows what cannot be.
         NodeError: it cannot be reached, or has no blocks yet.
     """
     follower = follower or _kept(config, client)
+    before = follower.height
     height = _patiently(client.status)["height"]
     while follower.height < height:
         block = _patiently(lambda: client.encoded_block(follower.height + 1))
@@ -38,12 +44,26 @@ def catch_up(config: Config, client: Client, follower: Follower | None = None) -
         follower.apply(block)
     if not follower.height:
         raise NodeError(f"{client.node} has no blocks yet: try again in a while")
+    if follower.height >= before + SAVED:
+        # Whoever may not write there executes the blocks once more.
+        with contextlib.suppress(RunError, OSError):
+            write_atomically(Folder(config.folder).core / STATE, follower.save())
+            owned_as_folder(Folder(config.folder).core / STATE)
     return follower
 
 
-def member_of(follower: Follower, config: Config) -> Member:
+def proven_member(config: Config, client: Client) -> Member:
+    """Return what the ledger has of this node's member, by a proof; raises as `check_member`, and `ProofError`."""
+    try:
+        return check_member(client.proof("member", config.member), config)
+    except Refused as refusal:
+        if refusal.code != "not-found":
+            raise
+        return check_member(None, config)
+
+
+def check_member(found: Member | None, config: Config) -> Member:
     """Return what the ledger has of this node's member; raises `MemberError` where it is none, or none any more."""
-    found = follower.state.get(Member, config.member)
     if found is None or not found.active:
         raise MemberError(f"{config.member} is no member of the ledger: correct `member`, or ask to be admitted")
     return found
@@ -66,4 +86,4 @@ def _patiently(ask: Callable[[], T]) -> T:
         except NodeError:
             if time.monotonic() > end:
                 raise
-        time.sleep(1.0)
+        time.sleep(0.25)

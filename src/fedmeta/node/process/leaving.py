@@ -31,7 +31,7 @@ from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process.core import LOOK
-from fedmeta.node.process.following import catch_up, member_of
+from fedmeta.node.process.following import catch_up, check_member
 from fedmeta.node.process.sending import check_account, send
 from fedmeta.node.process.supervisor import locked
 
@@ -116,7 +116,7 @@ def leave(config: Config, account: Key, note: str, *, candidate: bool = False) -
     """
     with reaching.first(config) as client:
         follower = catch_up(config, client)
-        check_account(account, member_of(follower, config))
+        check_account(account, check_member(follower.state.get(Member, config.member), config))
         done = _leave_here(config, note)
         for one in _registered(follower.state, config.member):
             done += _told(config, account, tx.LeaveRecipe(one.recipe), f"left recipe {one.recipe.hex()}")

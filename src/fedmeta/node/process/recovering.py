@@ -13,6 +13,7 @@ people to look at; no program reads it again.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from fedmeta.node.member import reaching
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder, owned_as_folder
 from fedmeta.node.process.core import JOURNAL_BYTES
-from fedmeta.node.process.following import catch_up, member_of
+from fedmeta.node.process.following import proven_member
 from fedmeta.node.process.sending import check_account, send
 from fedmeta.node.process.supervisor import locked
 from fedmeta.node.reducer.promises import Silence, encode
@@ -89,7 +90,7 @@ def recover(config: Config, account: Key, now: datetime | None = None) -> Recove
     with locked(folder.path), _on_disk(folder.path):
         _check_free(folder)
         with reaching.first(config) as client:
-            member = member_of(catch_up(config, client), config)
+            member = proven_member(config, client)
         check_account(account, member)
         # What an earlier recovery has left was never in its place.
         shutil.rmtree(folder.recovery, ignore_errors=True)
@@ -159,7 +160,8 @@ def _put_in_place(config: Config, folder: Folder, now: datetime) -> tuple[Path, 
 
 
 def _free_name(place: Path, date: str) -> Path:
-    names = (place.with_name(f"{place.stem}.until-{date}{more}{place.suffix}") for more in ("", "-2", "-3", "-4"))
+    ends = itertools.chain(("",), (f"-{number}" for number in itertools.count(2)))
+    names = (place.with_name(f"{place.stem}.until-{date}{end}{place.suffix}") for end in ends)
     return next(name for name in names if not name.exists())
 
 

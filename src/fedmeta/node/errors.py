@@ -17,6 +17,7 @@ MemberError                 the root; a FedmetaError
 ├── RequestRefused          a request that a gate refuses, with a code
 ├── Unreachable             a peer or the ledger cannot be reached
 ├── MessageRefused          a message that is not well formed by the procedure
+├── BadMemory               what was kept of earlier rounds' scores cannot be used
 └── WrongArithmetic         this machine computes otherwise than the others would
 """
 
@@ -93,6 +94,10 @@ class Unreachable(MemberError):
 
 class MessageRefused(MemberError):
     """A message that is not well formed by the procedure."""
+
+
+class BadMemory(MemberError):
+    """What was kept of earlier rounds' scores cannot be used: it is damaged, or of a model of another size."""
 
 
 class WrongArithmetic(MemberError):

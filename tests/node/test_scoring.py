@@ -241,14 +241,10 @@ def test_no_update_counts_as_longer_than_the_median_one():
 # Points
 
 
-def test_points_are_by_the_lesser_of_two_shares():
-    # Shares of worth 1/2, 1/2, 0 and of news 1/4, 0, 3/4: the lesser ones are 1/4, 0, 0.
-    assert points(np.array([9, 2, 2, 0.0]), np.array([9, 1, 0, 3.0]), (True, False, False, False), 250_000) == (
-        0,
-        750_000,
-        0,
-        0,
-    )
+def test_points_are_by_the_news_of_those_that_have_worth():
+    worth, new = np.array([9, 2, 0.1, 1, 0, -1]), np.array([9, 1, 3, -5, 7, 7.0])
+    own = (True, False, False, False, False, False)
+    assert points(worth, new, own, 200_000) == (0, 250_000, 750_000, 0, 0, 0)
 
 
 def test_points_are_whole_hundredths_of_all_that_there_is_to_give():

@@ -5,12 +5,12 @@ updates is worth is what this falls by when the server steps by their sum, divid
 the absent ones as zeros; so who sends zeros is a dummy and earns nothing. No update counts as longer than the median
 one. Each update has two values, both Shapley values of such a game:
 
-- its *worth*, in which earlier rounds count too, each round back by `DECAY` less;
-- its *news*: the worth, in this round alone, of its part at right angles to all updates of the last `LOOKBACK` rounds.
-  What was published or sent before, or any mix of it, is no news.
+- its *news*: what its part at right angles to all updates of the last `LOOKBACK` rounds gains in this round. What was
+  published or sent before, or any mix of it, is no news;
+- its *worth*: what all of it gains, in which the member's earlier rounds count too, each round back by `DECAY` less.
 
-An update's share is the lesser of its share of all worth and its share of all news. Who repeats what is known has
-worth without news, and who sends noise or poison may be new by chance and has no worth.
+It is paid by its share of all news, if it has worth. Who repeats what is known has worth and no news; who sends noise
+or poison is sometimes new by chance, and has no worth. `benchmarks/contribution.py` measures this and other rules.
 """
 
 import hashlib
@@ -46,6 +46,9 @@ SPLITS = 8
 
 STEPS = 100
 """Scores are whole hundredths of what a seat has to give."""
+
+AT_LEAST = 16
+"""Coalitions that are computed side by side, at least."""
 
 LOOKBACK = 3
 """Rounds whose updates are no news."""
@@ -208,7 +211,11 @@ def game(
     losses = _losses(federation)
 
     def loss(coalitions: np.ndarray) -> np.ndarray:
-        return np.asarray(losses(state, (coalitions @ parts).astype(np.float32), tasks), np.float64)
+        # Of a few sizes only, each of which is compiled.
+        rows = max(AT_LEAST, 1 << (len(coalitions) - 1).bit_length())
+        steps = np.zeros((rows, parts.shape[1]), np.float32)
+        steps[: len(coalitions)] = coalitions @ parts
+        return np.asarray(losses(state, steps, tasks), np.float64)[: len(coalitions)]
 
     still = loss(np.zeros((1, len(updates)), bool))[0]
     if not np.isfinite(still):
@@ -259,24 +266,18 @@ def averaged(past: Sequence[Past], members: Sequence[str]) -> Float64[np.ndarray
 def points(
     worth: Float64[np.ndarray, " updates"], new: Float64[np.ndarray, " updates"], own: Sequence[bool], budget: int
 ) -> tuple[int, ...]:
-    """Return the points of each update: whole hundredths of the budget, by the lesser of two shares.
+    """Return the points of each update: whole hundredths of the budget, by the news of those that have worth.
 
     Args:
-        worth: of each update, in any unit.
-        new: likewise.
+        worth: of each update; only its sign counts.
+        new: the news in each update, in any unit.
         own: of the seat's own organisation, which gets nothing.
         budget: for each of the others; all are given, or none where no update has both worth and news.
     """
-    own = np.asarray(own, bool)
-    lesser = np.minimum(_shares(worth, own), _shares(new, own))
-    shares = _shares(lesser, own)
-    hundredth = int((~own).sum()) * budget // STEPS
-    return tuple((hundredth * _rounded(shares)).tolist())
-
-
-def _shares(values: np.ndarray, own: np.ndarray) -> np.ndarray:
-    kept = np.where(own, 0.0, np.maximum(values, 0.0))
-    return kept / kept.sum() if kept.sum() > 0 else kept
+    others = ~np.asarray(own, bool)
+    paid = np.where(others & (worth > 0), np.maximum(new, 0.0), 0.0)
+    shares = paid / paid.sum() if paid.sum() > 0 else paid
+    return tuple((int(others.sum()) * budget // STEPS * _rounded(shares)).tolist())
 
 
 def _rounded(shares: np.ndarray) -> Int[np.ndarray, " updates"]:

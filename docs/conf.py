@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "from_code",
     "from_ledger",
+    "from_node",
 ]
 exclude_patterns = ["_ext"]
 nitpicky = False

@@ -203,7 +203,7 @@ def test_who_says_no_has_not_approved(fedmeta, node, offered, monkeypatch):
 APPROVE = {
     "nothing": ((), ("say which procedure",), 2),
     "no note": (("FILE",), ("say why with --note",), 2),
-    "a digest that is not here": (("ab" * 32, "--note", "x"), ("has not been fetched",), 2),
+    "a digest that is not here": (("ab" * 32, "--note", "x"), ("no address of the ledger can be used",), 1),
     "no file": (("absent.json", "--note", "x"), ("cannot read absent.json",), 1),
     "no procedure": (("OTHER", "--note", "x"), ("is no procedure",), 1),
     "no date": (("FILE", "--note", "x", "--until", "tomorrow"), ("--until is 'tomorrow'", "2027-12-31"), 1),

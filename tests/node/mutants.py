@@ -63,8 +63,8 @@ MUTANTS = (
     reduced("contributor", "elif view.is_sealed and", "elif", "bytes leave before the header is signed by many"),
     reduced(
         "contributor",
-        "if approval is None or not approval.contributes:\n        return",
-        "if approval is None:\n        return",
+        "        if approval.contributes:\n",
+        "        if True:\n",
         "a member that only aggregates trains",
     ),
     reduced(
@@ -113,7 +113,7 @@ MUTANTS = (
         "    if False:\n        text",
         "what is not in the journal is opened",
     ),
-    reduced("seat", "if said is None or one not in said.members", "", "what is held is said without end"),
+    reduced("seat", "and (said is None or one not in said.members)", "", "what is held is said without end"),
     reduced("seat", "* largest > memory.limits.room", "* largest > 2**80", "more is taken than fits"),
     reduced("seat", "(number, member, GATE) not in memory.bad", "True", "what does not open is taken again and again"),
     reduced(

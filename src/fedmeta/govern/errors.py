@@ -17,6 +17,7 @@ GovernError                 the root; a FedmetaError
 │   └── Damaged             what it holds does not fit together
 ├── ProofError              a proof, a header or a signature that does not convince a light client
 └── NodeError               a node cannot be reached, or its answer cannot be used
+    ├── NodeBusy            it says when to come again
     └── Unacknowledged      a transaction was sent, and nothing is known of it
 """
 
@@ -122,6 +123,14 @@ class ProofError(GovernError):
 
 class NodeError(GovernError):
     """A node cannot be reached, or its answer cannot be used."""
+
+
+class NodeBusy(NodeError):
+    """A node has no time for the one who asks, and says in how many `seconds` to come again."""
+
+    def __init__(self, message: str, seconds: int):
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Unacknowledged(NodeError):

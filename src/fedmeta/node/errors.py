@@ -3,6 +3,7 @@
 MemberError                 the root; a FedmetaError
 ├── ConfigError             the configuration or the policy cannot be used
 ├── NotApproved             a procedure that nobody approved, or that the policy refuses
+├── NothingFinal            there is no model yet that a round has given
 ├── WallError               a process could not be set apart from what it must not reach
 ├── FolderInUse             another process uses the node's folder
 ├── DiskError               what a node keeps cannot be used
@@ -16,6 +17,7 @@ MemberError                 the root; a FedmetaError
 ├── SealError               a sealed blob that does not open
 ├── RequestRefused          a request that a gate refuses, with a code
 ├── Unreachable             a peer or the ledger cannot be reached
+├── NotDone                 the trainer could not do a job
 ├── MessageRefused          a message that is not well formed by the procedure
 ├── BadMemory               what was kept of earlier rounds' scores cannot be used
 └── WrongArithmetic         this machine computes otherwise than the others would
@@ -34,6 +36,10 @@ class ConfigError(MemberError):
 
 class NotApproved(MemberError):
     """A procedure that nobody approved, or that the policy refuses."""
+
+
+class NothingFinal(MemberError):
+    """There is no model yet that a final round has given: to try again later is of use."""
 
 
 class WallError(MemberError):
@@ -90,6 +96,10 @@ class RequestRefused(MemberError):
 
 class Unreachable(MemberError):
     """A peer or the ledger cannot be reached."""
+
+
+class NotDone(MemberError):
+    """The trainer could not do a job; the message says why."""
 
 
 class MessageRefused(MemberError):

@@ -47,11 +47,16 @@ def read_recipe(folder: Path) -> tuple[Procedure, DataSpec, Validation]:
     """Return what a run folder says of the procedure, of where the data lie and of when the run was looked at.
 
     Raises:
-        UsageError: the folder holds no run, or one that was started from Python.
+        UsageError: the folder holds no run, one that was started from Python, or a model that was pulled.
         CheckpointError: run.toml is damaged.
     """
     procedure, settings = read_procedure(folder)
     recipe = settings["recipe"]
+    if "federation" in settings:
+        raise UsageError(
+            f"{folder} was pulled from a federation, whose members keep their data: fedmeta adapt and fedmeta predict "
+            "use it, and fedmeta node pull fetches a newer model"
+        )
     try:
         return procedure, DataSpec.from_dict(recipe["data"]), Validation(**recipe["validation"])
     except (KeyError, TypeError, AttributeError, UsageError) as error:

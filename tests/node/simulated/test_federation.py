@@ -7,6 +7,7 @@ import pytest
 
 from fedmeta.govern.state.records import Fault, Registration, Round
 from fedmeta.govern.wire import transactions as tx
+from fedmeta.node.reducer.history import ADVICE
 from fedmeta.node.reducer.promises import SealPromise
 from fedmeta.node.simulated.faults import FAULTS
 from fedmeta.node.simulated.world import Violation, World
@@ -166,3 +167,23 @@ def test_a_word_without_a_promise_is_found_out():
     world = World(seed=1)
     with pytest.raises(Violation, match="not promised"):
         world.said(world.hosts["s0"], tx.Seal(1, bytes(32)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_machine_that_is_put_back_to_an_older_state_halts_and_recovers(seed):
+    world = World(seed=seed)
+    FAULTS["old snapshot"](world)
+    assert world.run(lambda: world.happened["old snapshot"] == 1)
+    assert world.run(lambda: any(one.halted for one in world.hosts.values()), 10_000)
+    (host,) = [one for one in world.hosts.values() if one.halted]
+    assert ADVICE in host.halted
+    said = len(host.said)
+    assert world.run(lambda: host.generation == 1, 60_000)
+    assert len(host.said) == said, "it has said something between the halt and its recovery"
+    assert world.run(lambda: host.running, 60_000)
+    silent = host.memory.silent_until
+    assert silent > world.ledger.height
+    assert world.run(lambda: world.ledger.height >= silent, 300_000)
+    assert not [one for one in host.said if one[-1] == 1]
+    assert world.run(lambda: host.name in world.finals[-1].members and any(one[-1] == 1 for one in host.said), 300_000)
+    assert not host.halted

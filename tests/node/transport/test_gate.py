@@ -411,3 +411,30 @@ def test_a_sealed_answer_for_another_does_not_open(tmp_path, monkeypatch):
             await session.model_chunk(MODEL_BLOB.id, 0)
 
     does(tmp_path, act)
+
+
+PROCEDURE = b'{"a": "procedure"}'
+
+
+def test_every_member_gets_a_procedure_and_only_sealed(tmp_path):
+    name = gates.procedure_name(digest(PROCEDURE).hex())
+
+    async def act(session, gate):
+        gate.store.write(name, PROCEDURE)
+        assert await session.procedure(digest(PROCEDURE)) == PROCEDURE
+        assert PROCEDURE not in await session.ask(
+            "GET", f"/procedures/{digest(PROCEDURE).hex()}", reply=SEATS["bob"].public
+        )
+        await session.ask("GET", f"/procedures/{digest(PROCEDURE).hex()}")
+
+    assert refused(tmp_path, act) == "bad-request"
+    assert refused(tmp_path / "2", lambda session, _: session.procedure(bytes(32))) == "not-found"
+
+
+def test_another_procedure_is_not_taken_for_it(tmp_path):
+    async def act(session, gate):
+        gate.store.write(gates.procedure_name(bytes(32).hex()), PROCEDURE)
+        with pytest.raises(BadChunk, match="other bytes than those of procedure"):
+            await session.procedure(bytes(32))
+
+    does(tmp_path, act)

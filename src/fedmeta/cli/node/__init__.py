@@ -13,6 +13,9 @@ COMMANDS = {
     "status": "run:status",
     "demo": "demo:demo",
     "outbox": "outbox:outbox",
+    "pull": "pull:pull",
+    "recover": "recover:recover",
+    "leave": "leave:leave",
 }
 """Name to where it is, in the order of the help."""
 

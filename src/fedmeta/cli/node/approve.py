@@ -14,6 +14,7 @@ from fedmeta.errors import UsageError
 if TYPE_CHECKING:
     from fedmeta.node.member.approvals import Approval, Approvals
     from fedmeta.node.member.folder import Folder
+    from fedmeta.runs.procedure import Procedure
 
 
 @click.command(short_help="Let the node work on a procedure; list or revoke what was approved.")
@@ -35,7 +36,7 @@ def approve(
     folder: Path,
     as_json: bool,
 ) -> None:
-    """Approve a procedure, given as a FILE with its bytes or by the DIGEST of one that the node has fetched.
+    """Approve a procedure, given as a FILE with its bytes or by its DIGEST: then it is fetched from a super node.
 
     What it does is shown in words, and it is refused if the policy in policy.toml does. The note and your name stay in
     the node's folder.
@@ -80,18 +81,15 @@ def _approve(
     start()
     from fedmeta.node.errors import NotApproved
     from fedmeta.node.member import policy
-    from fedmeta.node.member.describing import describe, read_procedure, words
+    from fedmeta.node.member.describing import describe, words
     from fedmeta.node.member.folder import keep_procedure
     from fedmeta.node.member.settings import day
 
     end = None if until is None else day(until, "--until")
-    file = place.procedure(bytes.fromhex(procedure)) if _is_digest(procedure) else Path(procedure)
-    if _is_digest(procedure) and not file.is_file():
-        raise UsageError(f"procedure {procedure} has not been fetched: give the file with its bytes")
-    read = read_procedure(file)
+    read = _read(place, procedure)
     found = describe(read)
     if _is_digest(procedure) and found.digest.hex() != procedure.lower():
-        raise NotApproved(f"{file} holds another procedure, {found.digest.hex()}")
+        raise NotApproved(f"the procedure that is kept as {procedure} is another one, {found.digest.hex()}")
     if not as_json:
         show.write(f"Procedure {found.digest.hex()}", *(f"  {line}" for line in words(found)))
     reasons = policy.read(place.path).reasons(found)
@@ -102,6 +100,22 @@ def _approve(
     keep_procedure(place, found.digest, read.to_bytes())
     known.approve(found.digest, note, end)
     _say(known.latest()[found.digest], "approved", as_json)
+
+
+def _read(place: "Folder", procedure: str) -> "Procedure":
+    """Return the procedure in a file, or that of a digest: as it is kept here, or as a super node's gate gives it."""
+    from fedmeta.node.member import config
+    from fedmeta.node.member.describing import read_procedure
+
+    if not _is_digest(procedure):
+        return read_procedure(Path(procedure))
+    digest = bytes.fromhex(procedure)
+    if place.procedure(digest).is_file():
+        return read_procedure(place.procedure(digest))
+    from fedmeta.node.process import pulling
+    from fedmeta.runs.procedure import Procedure
+
+    return Procedure.from_bytes(pulling.procedure_of(config.read(place.path), digest))
 
 
 def _is_digest(text: str) -> bool:

@@ -13,6 +13,7 @@ from fedmeta.govern.errors import (
     REFUSALS,
     InvalidGenesis,
     Malformed,
+    NodeBusy,
     NodeError,
     ProofError,
     Refused,
@@ -398,6 +399,9 @@ class Client:
         code, message = self._problem(answer) or ("", "")
         if answer.status_code in _REFUSED and code in REFUSALS:
             raise Refused(code, message)
+        wait = answer.headers.get("retry-after", "")
+        if answer.status_code in _NOT_NOW and wait.isascii() and wait.isdecimal():
+            raise NodeBusy(self._no(answer), int(wait[:6]))
         raise NodeError(self._no(answer))
 
     def _no(self, answer: httpx.Response) -> str:

@@ -94,6 +94,20 @@ class MemoryDisk:
         self._folders.clear()
         self._running = object()
 
+    def snapshot(self) -> dict[Path, dict[str, bytes]]:
+        """Return what is in each file now, by its folder and its name."""
+        return {
+            path: {name: bytes(node.content) for name, node in folder.names.items()}
+            for path, folder in self._folders.items()
+        }
+
+    def restore(self, snapshot: dict[Path, dict[str, bytes]]) -> None:
+        """Put everything back to a snapshot, as after a process has ended."""
+        self.lose()
+        for path, files in snapshot.items():
+            nodes = {name: _Node(bytearray(content), bytearray(content)) for name, content in files.items()}
+            self._folders[path] = _Folder(nodes, dict(nodes))
+
     def damage(self, path: Path, at: int, mask: int = 1) -> None:
         """Change bits of a byte, on the disk and in memory."""
         node = self._node(path)

@@ -31,6 +31,8 @@ class Approval:
     """Who approved, or revoked, on this machine."""
     time: str
     revoked: bool = False
+    contributes: bool = True
+    """Whether the member also brings updates; else it only serves the seats that it holds."""
 
     def holds(self, today: date) -> bool:
         """Return whether it holds on a day."""
@@ -90,6 +92,18 @@ class Approvals:
             raise NotApproved(f"procedure {digest.hex()} is not approved: there is nothing to revoke")
         self._append("revoke", digest, note, None, by, now or datetime.now(UTC))
 
+    def leave(self, digest: bytes, note: str, *, by: str = "", now: datetime | None = None) -> None:
+        """Bring no more updates by what was approved; it holds on for seats. To approve it again takes that back.
+
+        Raises:
+            NotApproved: it is not approved.
+            DiskError: the file cannot be written, or was changed.
+        """
+        moment, present = now or datetime.now(UTC), self.latest().get(digest)
+        if present is None or not present.holds(moment.date()):
+            raise NotApproved(f"procedure {digest.hex()} is not approved: there is nothing to leave")
+        self._append("leave", digest, note, present.until, by, moment)
+
     def latest(self) -> dict[bytes, Approval]:
         """Return the last word on each procedure, in the order in which they were first approved.
 
@@ -126,8 +140,9 @@ class Approvals:
 
 def _approval(record: dict[str, Any]) -> Approval:
     until = day(record["until"], "the end of an approval") if record["until"] else None
-    revoked = {"approve": False, "revoke": True}[record["act"]]
-    return Approval(bytes.fromhex(record["digest"]), record["note"], until, record["by"], record["time"], revoked)
+    revoked, contributes = {"approve": (False, True), "leave": (False, False), "revoke": (True, False)}[record["act"]]
+    digest = bytes.fromhex(record["digest"])
+    return Approval(digest, record["note"], until, record["by"], record["time"], revoked, contributes)
 
 
 def _user() -> str:

@@ -10,7 +10,8 @@ from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import dialling, reaching
 from fedmeta.node.member.checks import Check, fails, ok, public_of, warning
 from fedmeta.node.member.config import Config
-from fedmeta.node.transport.certificates import fingerprint_of
+from fedmeta.node.member.folder import Folder
+from fedmeta.node.transport.certificates import Certificate, fingerprint_of
 from fedmeta.node.transport.destinations import Place
 
 APART = 60
@@ -86,9 +87,25 @@ def judge_member(config: Config, own: Mapping[str, Any] | None) -> Iterator[Chec
     yield _key(config, "machine key on the ledger", config.keys.machine, machine or own["public"], config.member)
     if config.keys.account:
         yield _key(config, "account key on the ledger", config.keys.account, own["public"], "")
+    yield _tls(config, {own["tls"], own["next_tls"]} - {""})
     if config.listens and own["address"] != config.listen.public:
         said = f"the ledger has the address {own['address'] or 'none'!r}, and listen.public is {config.listen.public!r}"
         yield warning("public address", said, "fedmeta ledger members profile --address tells the ledger")
+
+
+def _tls(config: Config, known: set[str]) -> Check:
+    name = "TLS key on the ledger"
+    try:
+        here = Certificate.load(Folder(config.folder).tls).fingerprint.hex()
+    except FedmetaError as error:
+        return fails(name, str(error), "put the right file there")
+    if here in known:
+        return ok(name, f"{here[:12]}… is this member's")
+    said = (
+        f"keys/tls.pem is {here[:12]}…, the ledger has {', '.join(f'{one[:12]}…' for one in sorted(known)) or 'none'}"
+    )
+    advice = f"fedmeta ledger members profile --tls {here} --key ACCOUNT-KEY --as {config.member}"
+    return fails(name, said, advice)
 
 
 def _key(config: Config, name: str, file: str, public: str, machine_of: str) -> Check:

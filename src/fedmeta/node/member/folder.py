@@ -80,6 +80,11 @@ class Folder:
         """What the trainer keeps while it works."""
         return self.path / "trainer"
 
+    @property
+    def recovery(self) -> Path:
+        """What a recovery has made and not yet put into its place; while it is there the node does not start."""
+        return self.path / "recovery"
+
     def procedure(self, digest: bytes) -> Path:
         """Return the file of a procedure."""
         return self.procedures / f"{digest.hex()}.json"

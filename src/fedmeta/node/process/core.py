@@ -1,6 +1,7 @@
 """The core: it has the member's keys, follows the ledger, and does what its reducer says; it only dials out."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -9,10 +10,10 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ from fedmeta.node.errors import (
     JournalFailed,
     MemberError,
     MessageRefused,
+    NotDone,
     NotKept,
+    RequestRefused,
     SealError,
     Unreachable,
 )
@@ -46,9 +49,10 @@ from fedmeta.node.process import jobs
 from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
-from fedmeta.node.process.moves import SALT, Moves, model_name, opens, own_name, scoring_name
+from fedmeta.node.process.moves import SALT, Moves, Opened, model_name, opens, own_name, scoring_name
+from fedmeta.node.process.own import strange
 from fedmeta.node.process.shared import SharedJournal, SharedStore
-from fedmeta.node.reducer import Memory, View, promises_of, step
+from fedmeta.node.reducer import Memory, View, learn, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -74,6 +78,7 @@ from fedmeta.node.reducer.events import (
     Event,
     Failed,
     Limits,
+    Lost,
     Revoked,
     Seen,
     Start,
@@ -82,6 +87,7 @@ from fedmeta.node.reducer.events import (
 )
 from fedmeta.node.reducer.promises import Promise, Started, decode, encode
 from fedmeta.node.transport import standing
+from fedmeta.node.transport.certificates import Certificate
 from fedmeta.node.transport.dialling import Dialler
 from fedmeta.node.transport.local import LocalGate
 from fedmeta.node.transport.peer import Client
@@ -99,17 +105,20 @@ ROOM = 1 << 17
 TICK = 0.25
 """Seconds from one look at the clock to the next."""
 
+UNREACHED = 5
+"""Seconds without the ledger after which it is said."""
+
 LOOK = 2.0
 """Seconds from one look at the approvals to the next."""
-
-WINDOW = 120
-"""Heights around its own at which a gate takes requests."""
 
 HALTED = 3
 """The exit code of a core that must not go on by itself."""
 
 STATUS = "status.json"
 """The file in the core's folder that says how the node is."""
+
+AGAIN = 2.0
+"""Seconds from one time that updates' keys are wrapped for other seats to the next."""
 
 ARRIVALS = 20
 """Seconds that the gate is asked to wait for something new."""
@@ -175,15 +184,18 @@ class Core:
             folder.gate / SOCKET if config.listens else None,
             self._record,
         )
-        self._trainer, self._trainer_lock = trainer, threading.Lock()
+        self._trainer, self._jobs = trainer, ThreadPoolExecutor(1, "trainer")
+        self._appending, self._unheard = asyncio.Lock(), dict[int, Promise]()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[int, asyncio.Task] = {}
         self._procedures: dict[bytes, bytes] = {}
         self._approved: dict[bytes, Approval] = {}
-        self._refused: dict[bytes, str] = {}
+        self._warned: dict[str, str] = {}
+        self._own = key.public, Certificate.load(folder.tls).fingerprint
         self._stands: Any = None
         self._code: int | None = None
+        self._unreached = 0
 
     @staticmethod
     def _open_journal(path: Path) -> tuple[Journal, list[bytes]]:
@@ -209,13 +221,18 @@ class Core:
     async def run(self) -> int:
         """Go on until there is a reason to end, and return the exit code."""
         started = max((one.start for one in self.promises if isinstance(one, Started)), default=0) + 1
+        if self.journal.free < ROOM:
+            # However often it was started in vain, it can be started.
+            known = learn(self.memory, Start(started, tuple(self.promises), frozenset(), frozenset(), ()))
+            await asyncio.to_thread(self.journal.keep, [encode(one) for one in promises_of(known)])
         await asyncio.to_thread(self.journal.append, encode(Started(started)))
         self.ledger.start()
-        others = [asyncio.create_task(one()) for one in (self._tick, self._watch_approvals, self._keep_status)]
+        lasting = [self._tick, self._watch_approvals, self._keep_status]
         if self.config.listens:
-            others += [asyncio.create_task(self._listen()), asyncio.create_task(self._stand())]
+            lasting += [self._listen, self._stand, self._pass_on]
         if self.config.metrics.port:
-            others.append(asyncio.create_task(serve_metrics(self.config.metrics.port, self.figures, self.status)))
+            lasting.append(self._serve_metrics)
+        others = [asyncio.create_task(self._lasting(one)) for one in lasting]
         self._happens(self._start(started))
         try:
             while self._code is None:
@@ -228,10 +245,34 @@ class Core:
                 one.cancel()
             await asyncio.gather(*others, *self._tasks.values(), return_exceptions=True)
             self.ledger.stop()
-            self._write_status()
+            self._end_jobs()
             self.journal.close()
             self.store.close()
+            with contextlib.suppress(OSError):
+                self._write_status()
         return self._code
+
+    async def _serve_metrics(self) -> None:
+        port = self.config.metrics.port
+        try:
+            await serve_metrics(port, self.figures, self.status)
+        except OSError as error:
+            self._warn("metrics", f"no metrics are served at port {port}: {error.strerror}")
+
+    async def _lasting(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Let work go on as long as the core does, whatever befalls it."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("what must go on has failed, and begins again")
+            await asyncio.sleep(1.0)
+
+    def _end_jobs(self) -> None:
+        """Let nobody wait for the trainer any more, whatever it is at."""
+        with contextlib.suppress(OSError):
+            self._trainer.shutdown(socket.SHUT_RDWR)
+        self._jobs.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, started: int) -> Start:
         models, updates = set(), set()
@@ -252,10 +293,13 @@ class Core:
         if isinstance(event, Seen):
             self.figures.seen(event.view)
             self._stands = None
+            self._warn("own", "; ".join(strange(event.view.me, event.view.peers.get(event.view.me), *self._own)))
         for one in (Tick(time.monotonic_ns() // 1_000_000), event):
             self.memory, actions = step(self.memory, one)
             for action in actions:
                 self._do(action)
+        if isinstance(event, Done):
+            self._unheard.pop(event.number, None)
 
     async def _tick(self) -> None:
         while True:
@@ -279,12 +323,13 @@ class Core:
         elif isinstance(duty, Submit):
             self._submit(action, duty)
         else:
-            work = _WORK[type(duty)](self, duty)
-            self._tasks[action.number] = asyncio.create_task(self._answer(action, work))
+            if isinstance(duty, Append):
+                self._unheard[action.number] = duty.promise
+            self._tasks[action.number] = asyncio.create_task(self._answer(action))
 
-    async def _answer(self, action: Action, work: Awaitable[Any]) -> None:
+    async def _answer(self, action: Action) -> None:
         try:
-            event: Event = Done(action.start, action.number, await work)
+            event: Event = Done(action.start, action.number, await _WORK[type(action.duty)](self, action.duty))
             self.figures.done(action.duty)
         except asyncio.CancelledError:
             return
@@ -296,11 +341,18 @@ class Core:
         except (FedmetaError, OSError, TimeoutError) as error:
             event = Failed(action.start, action.number, str(error) or type(error).__name__)
             self._complain(action, error)
+        except Exception as error:
+            # A duty that nobody answers for would be under way for ever.
+            event = Failed(action.start, action.number, f"{type(error).__name__}: {error}")
+            log.exception("%s", type(action.duty).__name__)
+            self.figures.failed(action.duty, type(error).__name__)
         finally:
             self._tasks.pop(action.number, None)
         self._events.put_nowait(event)
 
     def _complain(self, action: Action, error: BaseException) -> None:
+        if isinstance(error, DiskError):
+            self._warn("disk", str(error))
         log.info("%s: %s", type(action.duty).__name__, error or type(error).__name__)
         self.figures.failed(action.duty, str(error) or type(error).__name__)
 
@@ -328,13 +380,15 @@ class Core:
         self.outbox.record(to=to, what=what, size=size, digest=content, why=why, round=round, detail=detail)
 
     async def _append(self, duty: Append) -> None:
-        if self.journal.free < ROOM:
-            # What no longer binds makes room; what does stays, in one flush.
-            await asyncio.to_thread(self.journal.keep, [encode(one) for one in promises_of(self.memory)])
-        await asyncio.to_thread(self.journal.append, encode(duty.promise))
+        async with self._appending:
+            if self.journal.free < ROOM:
+                # What no longer binds makes room; what does stays, in one flush, also what was flushed a moment ago.
+                binding = [*promises_of(self.memory), *self._unheard.values()]
+                await asyncio.to_thread(self.journal.keep, [encode(one) for one in binding])
+            await asyncio.to_thread(self.journal.append, encode(duty.promise))
 
     async def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
-        state = await asyncio.to_thread(self.store.read, model_name(duty.model))
+        state = await self._model(duty.model)
         secret = round_secret(self._secret, self.genesis, duty.round)
         blobs = [self._procedures[duty.recipe], state, secret]
         _, (message,) = await self._job("train", blobs, round=duty.round, seat=self.config.listens)
@@ -343,32 +397,55 @@ class Core:
         await asyncio.to_thread(self.store.replace, name, salt + message)
         return Blob.of(message).id, len(message), salt
 
+    async def _model(self, model: bytes) -> bytes:
+        """Return a model; one that the disk has damaged is fetched again."""
+        try:
+            return await asyncio.to_thread(self.store.read, model_name(model))
+        except (BlobCorrupt, NotKept) as error:
+            self._events.put_nowait(Lost(models=frozenset([model])))
+            raise DiskError(f"{error}: it is fetched again") from error
+
+    async def _held(self, origin: int, member: str) -> bytes:
+        """Return an update's salt and message; one that the disk has damaged is taken or fetched again."""
+        try:
+            return await asyncio.to_thread(self.store.read, own_name(origin, member))
+        except (BlobCorrupt, NotKept) as error:
+            self._events.put_nowait(Lost(updates=frozenset([(origin, member)])))
+            raise DiskError(f"{error}: it is fetched again") from error
+
     async def _push(self, duty: Push) -> None:
-        await self.moves.push(self._view, duty.round, duty.origin, duty.seat)
+        try:
+            await self.moves.push(self._view, duty.round, duty.origin, duty.seat)
+        except (BlobCorrupt, NotKept):
+            # What is sealed is sealed anew; what it is made of may be lost, and then a person must hear of it.
+            await self._held(duty.origin, self.config.member)
+            raise
 
     async def _take(self, duty: Take) -> None:
-        plain = await self.moves.take(self._view, duty.round, duty.member)
-        await self._check(duty, plain)
+        try:
+            opened = await self.moves.take(self._view, duty.round, duty.member)
+        except (BlobCorrupt, NotKept) as error:
+            self._events.put_nowait(Lost(arrived=frozenset([(duty.round, duty.member)])))
+            raise DiskError(f"{error}: it is fetched from another seat") from error
+        await self._check(duty, opened)
+        self.moves.opened(opened)
 
     async def _pull(self, duty: Pull) -> None:
-        plain = await self.moves.pull(self._view, duty.round, duty.member, duty.source)
-        await self._check(duty, plain)
+        opened = await self.moves.pull(self._view, duty.round, duty.member, duty.source)
+        await self._check(duty, opened)
+        await self.moves.keep(opened)
 
-    async def _check(self, duty: Take | Pull, plain: bytes) -> None:
-        view = self._view
-        opens(view, duty.origin, duty.member, duty.digest, plain)
+    async def _check(self, duty: Take | Pull, opened: Opened) -> None:
+        """Keep an update if it is what was committed to, and well formed."""
+        plain = opened.plain
+        opens(self._view, duty.origin, duty.member, duty.digest, plain)
         await self._job("check", [self._procedures[duty.recipe], plain[SALT:]])
         await asyncio.to_thread(self.store.replace, own_name(duty.origin, duty.member), plain)
-        await self.moves.pass_on(view, duty.round, duty.member)
 
     async def _aggregate(self, duty: Aggregate) -> tuple[bytes, tuple[int, ...], bytes]:
         view = self._view
-        names = [own_name(view.updates[one].origin, one) for one in duty.members]
-        try:
-            state = await asyncio.to_thread(self.store.read, model_name(duty.model))
-            plains = [await asyncio.to_thread(self.store.read, name) for name in names]
-        except BlobCorrupt as error:
-            raise DiskError(f"{error}: it is fetched again") from error
+        state = await self._model(duty.model)
+        plains = [await self._held(view.updates[one].origin, one) for one in duty.members]
         messages = [plain[SALT:] for plain in plains]
         # What is computed once more is compared by its result: its scores are those of the first time.
         score, worth = duty.check == 0, scoring_name(duty.recipe)
@@ -433,15 +510,15 @@ class Core:
         return self.memory.view
 
     async def _job(self, job: str, blobs: list[bytes], **head: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """Let the trainer do something; one thing at a time."""
+        """Let the trainer do something; one thing at a time. What is cancelled before it is begun is not asked."""
 
         def ask() -> tuple[dict[str, Any], list[bytes]]:
-            with self._trainer_lock:
-                jobs.send(self._trainer, {"job": job, **head}, blobs)
-                return jobs.receive(self._trainer)
+            jobs.send(self._trainer, {"job": job, **head}, blobs)
+            return jobs.receive(self._trainer)
 
         try:
-            answer, given = await asyncio.shield(asyncio.to_thread(ask))
+            # In a thread of their own: jobs that wait for one another must not keep a promise from the disk.
+            answer, given = await asyncio.get_running_loop().run_in_executor(self._jobs, ask)
         except (EOFError, OSError) as error:
             self._code = 1
             self._events.put_nowait(Tick(0))
@@ -449,7 +526,7 @@ class Core:
         if "refused" in answer:
             raise MessageRefused(answer["refused"])
         if "failed" in answer:
-            raise MemberError(answer["failed"])
+            raise NotDone(answer["failed"])
         return answer, given
 
     # Approvals.
@@ -466,19 +543,26 @@ class Core:
     async def _look_at_approvals(self) -> None:
         today = date.today()
         latest = await asyncio.to_thread(Approvals(self.folder.approvals).latest)
-        holding = {one.digest for one in latest.values() if one.holds(today)}
+        holding = {one.digest: one for one in latest.values() if one.holds(today)}
+        self._warn("approvals", "" if holding else "no procedure is approved: `fedmeta node approve`; without, no duty")
         for recipe in [one for one in self._approved if one not in holding]:
             del self._approved[recipe]
             log.warning("recipe %s is approved no more", recipe.hex()[:12])
             self._events.put_nowait(Revoked(recipe))
-        for recipe in sorted(holding - set(self._approved)):
-            approval = await self._examine(recipe)
+        for recipe, before in list(self._approved.items()):
+            now = replace(before, contributes=holding[recipe].contributes and bool(self.config.data.paths))
+            if now != before:
+                self._approved[recipe] = now
+                log.info("recipe %s: %s", recipe.hex()[:12], "contributes" if now.contributes else "only aggregates")
+                self._events.put_nowait(Approved(now))
+        for recipe in sorted(set(holding) - set(self._approved)):
+            approval = await self._examine(recipe, holding[recipe].contributes)
             if approval is not None:
                 self._approved[recipe] = approval
                 log.info("recipe %s is approved: %d bytes an update", recipe.hex()[:12], approval.message_bytes)
                 self._events.put_nowait(Approved(approval))
 
-    async def _examine(self, recipe: bytes) -> Approval | None:
+    async def _examine(self, recipe: bytes, contributes: bool) -> Approval | None:
         """Return an approved procedure's sizes, or None where it is not here, or beyond the policy."""
         file = self.folder.procedure(recipe)
         if not file.exists():
@@ -490,21 +574,29 @@ class Core:
             return None
         policy = asdict(policies.read(self.folder.path))
         plain = {name: list(one) if isinstance(one, tuple) else one for name, one in policy.items()}
-        contributes = bool(self.config.data.paths)
+        contributes = contributes and bool(self.config.data.paths)
         asked = {"policy": plain, "contributes": contributes, "seat": self.config.listens}
-        found, _ = await self._job("describe", [content], **asked)
+        try:
+            found, _ = await self._job("describe", [content], **asked)
+        except (MessageRefused, NotDone) as error:
+            self._refuse(recipe, f"procedure {recipe.hex()[:12]} cannot be worked on with the data here: {error}")
+            return None
         if found["reasons"]:
             self._refuse(recipe, f"the policy refuses procedure {recipe.hex()[:12]}: {'; '.join(found['reasons'])}")
             return None
         self._procedures[recipe] = content
-        self._refused.pop(recipe, None)
+        self._warned.pop(recipe.hex(), None)
         return Approval(recipe, found["message"], found["state"], contributes)
 
     def _refuse(self, recipe: bytes, why: str) -> None:
-        if self._refused.get(recipe) != why:
-            self._refused[recipe] = why
+        self._warn(recipe.hex(), why)
+
+    def _warn(self, about: str, why: str) -> None:
+        """Say to the member's people what they should look at: once, until it is something else, or over."""
+        if why and self._warned.get(about) != why:
             log.warning("%s", why)
             self.figures.tell(why, True)
+        self._warned[about] = why
 
     # The gate.
 
@@ -540,20 +632,45 @@ class Core:
                 await asyncio.sleep(0.5)
                 continue
             try:
-                for model in self.memory.models:
-                    await self.moves.publish(model)
-                told = None
+                told, shown = None, set[bytes]()
                 while True:
                     now = self._standing()
                     if now is not None and now != told:
                         await gate.stand(now)
                         told = now
+                    if told is not None:
+                        await self._show(shown)
                     await asyncio.sleep(0.1)
             except (MemberError, OSError) as error:
                 log.info("the gate: %s", error)
                 await asyncio.sleep(0.5)
             finally:
                 gate.close()
+
+    async def _show(self, shown: set[bytes]) -> None:
+        """Give the gate the models and procedures that are here; what cannot be given keeps nothing else from it."""
+        for model in self.memory.models - shown:
+            shown.add(model)
+            try:
+                await self.moves.publish(model)
+            except (BlobCorrupt, NotKept):
+                self._events.put_nowait(Lost(models=frozenset([model])))
+                shown.discard(model)
+            except (DiskError, RequestRefused) as error:
+                log.warning("model %s is not at the gate: %s", model.hex()[:12], error)
+        for recipe in set(self._procedures) - shown:
+            shown.add(recipe)
+            await self.moves.publish_procedure(self._procedures[recipe])
+
+    async def _pass_on(self) -> None:
+        """Let other seats open what is held here."""
+        while True:
+            try:
+                if (view := self.memory.view) is not None and view.seat(view.me):
+                    await self.moves.pass_on(view, [one for one in view.updates if self.memory.holds(one)])
+            except (MemberError, OSError) as error:
+                log.info("wraps: %s", error)
+            await asyncio.sleep(AGAIN)
 
     def _standing(self) -> standing.Standing | None:
         view = self.memory.view
@@ -571,7 +688,7 @@ class Core:
                 for name, peer in view.peers.items()
             }
             self._stands = standing.Standing(
-                self.genesis, view.me, view.height, WINDOW, peers, expected, self.moves.card
+                self.genesis, view.me, view.height, standing.WINDOW, peers, expected, self.moves.card
             )
         return self._stands
 
@@ -580,7 +697,15 @@ class Core:
     async def _keep_status(self) -> None:
         while True:
             await asyncio.sleep(1.0)
+            self._look_at_ledger()
             await asyncio.to_thread(self._write_status)
+
+    def _look_at_ledger(self) -> None:
+        self._unreached = self._unreached + 1 if self.ledger.trouble else 0
+        if not self._unreached:
+            self._warn("ledger", "")
+        elif self._unreached == UNREACHED:
+            self._warn("ledger", f"the ledger is not reached: {self.ledger.trouble}")
 
     def _write_status(self) -> None:
         write_atomically(self.folder.core / STATUS, json.dumps(self.status(), indent=1).encode())

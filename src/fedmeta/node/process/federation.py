@@ -62,6 +62,7 @@ class LocalFederation:
         seats: Which members stand for super node.
         interval: Seconds from block to block.
         parameters: Of the ledger, where they differ from those for a demonstration.
+        host: The address at which ledger and gates listen.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class LocalFederation:
     seats: Sequence[str]
     interval: float = 0.25
     parameters: Mapping[str, int] = field(default_factory=dict)
+    host: str = "127.0.0.1"
     hosts: dict[str, Hosted] = field(default_factory=dict)
     genesis: Genesis = field(init=False)
     ledger_port: int = 0
@@ -86,7 +88,7 @@ class LocalFederation:
     @property
     def address(self) -> str:
         """Where the ledger answers."""
-        return f"http://127.0.0.1:{self.ledger_port}"
+        return f"http://{self.host}:{self.ledger_port}"
 
     @property
     def recipe(self) -> bytes:
@@ -107,7 +109,7 @@ class LocalFederation:
         self.ledger_port = _free_port()
         for name in self.data:
             self._make_host(name)
-        everywhere = tuple(f"127.0.0.1:{one.port}" for one in self.hosts.values() if one.port)
+        everywhere = tuple(f"{self.host}:{one.port}" for one in self.hosts.values() if one.port)
         for one in self.hosts.values():
             text = (one.folder / "node.toml").read_text()
             shown = ", ".join(f'"{place}"' for place in everywhere)
@@ -124,7 +126,7 @@ class LocalFederation:
             **{f"data.{key}": value for key, value in self.data[name].items()},
         }
         if port:
-            values |= {"listen.address": f"127.0.0.1:{port}", "listen.public": f"https://127.0.0.1:{port}"}
+            values |= {"listen.address": f"{self.host}:{port}", "listen.public": f"https://{self.host}:{port}"}
         made = folders.make(self.folder / name, values)
         folders.keep_procedure(made, self.recipe, self.procedure.to_bytes())
         Approvals(made.approvals).approve(self.recipe, "a demonstration", None)
@@ -147,7 +149,7 @@ class LocalFederation:
             "term_budget": 10**8,
             # Nodes of a demonstration come up in their own time.
             "duty_misses": 20,
-            "commit_blocks": max(window, round(90 / self.interval)),
+            "commit_blocks": max(window, round(150 / self.interval)),
             # A phase ends with its last part; the window is for those that are late.
             **{f"{phase}_blocks": max(window, round(30 / self.interval)) for phase in phases[1:]},
             **{f"{phase}_seconds": 0 for phase in phases},
@@ -177,6 +179,8 @@ class LocalFederation:
             "ledger",
             "serve",
             str(self.folder / "ledger"),
+            "--host",
+            self.host,
             "--port",
             str(self.ledger_port),
             "--block-interval",
@@ -201,7 +205,7 @@ class LocalFederation:
             _, tls = folders.public_keys(made)
             with self.client(one.name) as client:
                 proof = machine.sign(tx.possession(self.genesis.digest, one.name, machine.public))
-                address = f"https://127.0.0.1:{one.port}" if one.port else ""
+                address = f"https://{self.host}:{one.port}" if one.port else ""
                 client.send(tx.SetMachineKey(machine.public, proof), wait=False)
                 client.send(tx.SetProfile(one.name.title(), address, tls))
 
@@ -236,15 +240,20 @@ class LocalFederation:
                 one.process = None
         self.stop_ledger(signal.SIGTERM)
 
+    def program(self, name: str) -> list[str]:
+        """Return what starts a member's node, or the ledger where the name is "ledger"; its arguments follow."""
+        return [sys.executable, "-m", "fedmeta"]
+
     def _spawn(self, name: str, *command: str) -> subprocess.Popen:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
         with open(self.folder / f"{name}.log", "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "fedmeta", *command],
+                [*self.program(name), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": _ONE_THREAD},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": flags},
             )
 
     # Questions.

@@ -8,8 +8,9 @@ from pathlib import Path
 from fedmeta._files import write_atomically
 from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
-from fedmeta.govern.errors import GovernError, NodeError, ProofError, Refused
+from fedmeta.govern.errors import GovernError, NodeBusy, NodeError, ProofError, Refused
 from fedmeta.govern.machine.genesis import Genesis
+from fedmeta.govern.state.records import Chain
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import reaching
@@ -24,6 +25,12 @@ POLL = 0.25
 
 SAVED = 200
 """Blocks after which the state is kept, so that a start need not execute them again."""
+
+LONGEST_POLL = 2.0
+"""Seconds between them where blocks are far apart."""
+
+BUSY = 3
+"""How often what the ledger has no time for is sent again when it says."""
 
 WAIT = 15
 """Seconds that the ledger has for an answer."""
@@ -54,6 +61,7 @@ class Ledger:
         self.config, self.key, self._folder = config, key, folder
         self._seen, self._failed = seen, failed
         self._ended = threading.Event()
+        self._saved = 0
         self._genesis: Genesis | None = None
         self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sender: Client | None = None
@@ -87,7 +95,7 @@ class Ledger:
                 self._sender = client
                 raw = client.sign(body)
                 before(raw, client.node)
-                client.submit(raw, wait=False)
+                self._submit(client, raw)
             except Refused as refusal:
                 answer(refusal)
             except Exception as error:  # noqa: BLE001 (whatever it is, the core must hear of it)
@@ -100,6 +108,17 @@ class Ledger:
                 answer(None)
 
         self._sends.put(send)
+
+    def _submit(self, client: Client, raw: bytes) -> None:
+        for left in reversed(range(BUSY)):
+            try:
+                client.submit(raw, wait=False)
+            except NodeBusy as busy:
+                # It was not taken: later is soon enough, and all addresses need not be tried.
+                if not left or self._ended.wait(busy.seconds):
+                    raise
+            else:
+                return
 
     def _send(self) -> None:
         while (work := self._sends.get()) is not None:
@@ -118,7 +137,6 @@ class Ledger:
                 try:
                     if follower is None:
                         follower = self._begin(client.genesis())
-                        self._show(follower)
                     self._read(client, follower)
                 except ProofError as error:
                     self._failed(f"the ledger shows what cannot be: {error}")
@@ -133,28 +151,38 @@ class Ledger:
         file = self._folder / STATE
         if file.exists():
             try:
-                return Follower.load(genesis, file.read_bytes())
+                follower = Follower.load(genesis, file.read_bytes())
+                self._saved = follower.height
+                return follower
             except ProofError:
                 # It is executed anew: what was kept is only a shorter way.
                 file.unlink()
         return Follower(genesis)
 
     def _read(self, client: Client, follower: Follower) -> None:
-        saved, behind = follower.height, client.status()["height"]
+        shown, poll, behind = 0, POLL, client.status()["height"]
         while not self._ended.is_set():
-            block = client.encoded_block(follower.height + 1)
+            time = _time(follower)
+            try:
+                block = client.encoded_block(follower.height + 1)
+            except NodeBusy as busy:
+                self.trouble = str(busy)
+                self._ended.wait(busy.seconds)
+                continue
             if block is not None:
                 follower.apply(block)
+                poll = min(LONGEST_POLL, max(POLL, (_time(follower) - time) / 4_000))
+                if follower.height >= self._saved + SAVED:
+                    # Also on the way: whoever is killed while it catches up need not begin anew.
+                    self._save(follower)
             self.trouble = ""
             if follower.height < behind:
                 continue
-            if block is not None:
+            if follower.height > shown:
                 self._show(follower)
-            if follower.height >= saved + SAVED:
-                self._save(follower)
-                saved = follower.height
+                shown = follower.height
             # One question for each block, where it has come by then: a server bounds them.
-            self._ended.wait(POLL if block is None else POLL / 2)
+            self._ended.wait(poll if block is None else poll / 2)
 
     def _show(self, follower: Follower) -> None:
         if follower.height:
@@ -163,3 +191,8 @@ class Ledger:
     def _save(self, follower: Follower) -> None:
         if follower.height:
             write_atomically(self._folder / STATE, follower.save())
+            self._saved = follower.height
+
+
+def _time(follower: Follower) -> int:
+    return follower.state.need(Chain).time

@@ -2,23 +2,26 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from fedmeta.govern.errors import Malformed
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.signatures import Key, tagged
+from fedmeta.govern.wire.signatures import Key, digest, tagged
 from fedmeta.node.errors import (
     MemberError,
     MessageRefused,
+    NotKept,
+    RequestRefused,
     SealError,
     Unreachable,
 )
 from fedmeta.node.process.shared import SharedStore
 from fedmeta.node.reducer import View
 from fedmeta.node.reducer.view import Peer
-from fedmeta.node.transport.gate import OFFER, update_name
+from fedmeta.node.transport.gate import OFFER, WRAPS, procedure_name, update_name
 from fedmeta.node.transport.local import LocalGate
 from fedmeta.node.transport.peer import Client, Target, pull, pull_model, push
 from fedmeta.node.wire.cards import Card
@@ -56,6 +59,18 @@ def context(genesis: bytes, round: int, member: str) -> bytes:
     return tagged("update-seal", genesis, round.to_bytes(8, "big"), member.encode())
 
 
+class Opened(NamedTuple):
+    """Another's update, opened."""
+
+    offer: Offer
+    plain: bytes
+    """Salt and message."""
+    wrap: bytes
+    """The wrap by which it opened."""
+    pieces: Mapping[int, bytes]
+    """The chunks of the ciphertext, by their numbers."""
+
+
 class Moves:
     """Everything that goes out of or comes into a core in pieces.
 
@@ -86,6 +101,10 @@ class Moves:
         self._gate, self._record = gate, record
         self._cards: dict[tuple[str, bytes], Card] = {}
         self._sealed: dict[int, asyncio.Lock] = {}
+        self._wraps: dict[tuple[int, str], bytes] = {}
+        """By which wrap each update of the live round has opened."""
+        self._wrapped: dict[tuple[int, str], frozenset[str]] = {}
+        """For which seats the key of each update was wrapped again."""
 
     @property
     def card(self) -> bytes:
@@ -97,13 +116,15 @@ class Moves:
     async def push(self, view: View, round: int, origin: int, seat: str) -> None:
         """Bring one's update to a seat's gate, sealed to the round's seats."""
         offer, ciphertext = await self._sealed_update(view, round, origin)
+        why = f"the update of {self.name} for round {round}, sealed to its seats"
+        size = offer.blob.length
+        # What lies at one's own gate leaves when seats come for it.
+        to = f"seats that come to {self.name}" if seat == self.name else seat
+        self._record(to, "offer", f"to {len(offer.wraps)} seats", len(offer.to_bytes()), offer.digest(), round, why)
+        self._record(to, "chunks", f"0-{offer.blob.chunks - 1}", size, offer.blob.root, round, why)
         if seat == self.name:
             await self._keep(offer, {at: ciphertext[at * CHUNK : (at + 1) * CHUNK] for at in range(offer.blob.chunks)})
             return
-        why = f"the update of {self.name} for round {round}, sealed to its seats"
-        size = offer.blob.length
-        self._record(seat, "offer", f"to {len(offer.wraps)} seats", len(offer.to_bytes()), offer.digest(), round, why)
-        self._record(seat, "chunks", f"0-{offer.blob.chunks - 1}", size, offer.blob.root, round, why)
 
         async def read(number: int) -> bytes:
             return ciphertext[number * CHUNK : (number + 1) * CHUNK]
@@ -161,8 +182,13 @@ class Moves:
 
     # Updates come in.
 
-    async def take(self, view: View, round: int, member: str) -> bytes:
-        """Return an update that lies at one's gate, opened: salt and message."""
+    async def take(self, view: View, round: int, member: str) -> Opened:
+        """Return an update that lies at one's gate, opened.
+
+        Raises:
+            MessageRefused: what lies there does not open here: another seat may have it as it must be.
+            BlobCorrupt, NotKept: it does not lie there as it came.
+        """
         name = update_name(round, member)
         async with self._own_gate() as gate:
             kept = await gate.attachment(name, OFFER)
@@ -170,14 +196,17 @@ class Moves:
                 raise MessageRefused(f"no offer of {member} for round {round} is at the gate")
             offer = Offer.from_bytes(kept)
             offer.check(self._peer(view, member).key)
-            # Sealed by its sender, or wrapped again for this seat by another that holds it.
-            pieces = [await gate.chunk(name, number) for number in range(offer.blob.chunks)]
-        for number, piece in enumerate(pieces):
+            pieces = {number: await gate.chunk(name, number) for number in range(offer.blob.chunks)}
+        for number, piece in pieces.items():
             check_chunk(offer.blob, offer.leaves, number, piece)
-        return self._open(offer, b"".join(pieces), {})
+        found = self._open(offer, pieces, {})
+        if found is None:
+            # Who has sealed it otherwise to others must not keep this seat from it: a holder wraps it again.
+            raise MessageRefused(f"the update of {member} at the gate is not sealed to this seat")
+        return found
 
-    async def pull(self, view: View, round: int, member: str, source: str) -> bytes:
-        """Fetch a sealed update from another seat's gate, keep it at one's own, and return it opened."""
+    async def pull(self, view: View, round: int, member: str, source: str) -> Opened:
+        """Fetch a sealed update from another seat's gate, and return it opened."""
         target = self._target(view, source)
         async with self._client.session(target) as session:
             kept = await session.update(round, member)
@@ -195,47 +224,85 @@ class Moves:
         left = await pull(self._client, target, offer, range(offer.blob.chunks), write)
         if left:
             raise Unreachable(f"{source} has not all of the update of {member} yet")
-        ciphertext = b"".join(pieces[number] for number in range(offer.blob.chunks))
-        plain = self._open(offer, ciphertext, _wraps(kept.wraps))
-        await self._keep(offer, pieces)
-        return plain
+        found = self._open(offer, pieces, _wraps(kept.wraps))
+        if found is None:
+            raise Unreachable(f"{source} has not wrapped the update of {member} for this seat yet")
+        return found
+
+    async def keep(self, opened: Opened) -> None:
+        """Keep a sealed update at one's own gate, from where others pull it.
+
+        What the gate has under its name and is another ciphertext gives way: this one opens what was committed to.
+        """
+        await self._keep(opened.offer, opened.pieces)
+        self.opened(opened)
+
+    def opened(self, opened: Opened) -> None:
+        """Remember by which wrap an update has opened as it must, so that it is passed on."""
+        key = opened.offer.round, opened.offer.member
+        self._wraps = {one: wrap for one, wrap in self._wraps.items() if one[0] >= key[0]} | {key: opened.wrap}
+        self._wrapped.pop(key, None)
 
     async def _keep(self, offer: Offer, pieces: Mapping[int, bytes]) -> None:
-        """Keep a sealed update at one's own gate, from where others pull it."""
         async with self._own_gate() as gate:
             name = update_name(offer.round, offer.member)
-            missing = await gate.begin(name, offer.blob, offer.leaves)
+            try:
+                missing = await gate.begin(name, offer.blob, offer.leaves)
+            except RequestRefused as refusal:
+                if refusal.code != "other-offer":
+                    raise
+                await gate.delete(name)
+                missing = await gate.begin(name, offer.blob, offer.leaves)
             await gate.attach(name, OFFER, offer.to_bytes())
             for number in missing:
                 await gate.put(name, number, pieces[number])
 
-    def _open(self, offer: Offer, ciphertext: bytes, others: Mapping[str, bytes]) -> bytes:
+    def _open(self, offer: Offer, pieces: Mapping[int, bytes], others: Mapping[str, bytes]) -> Opened | None:
+        """Return an update opened by another holder's wrap or its sender's, or None where none of them opens it."""
         bound = context(self.genesis, offer.round, offer.member)
-        for wraps in (others, offer.wraps):
-            if self.name in wraps:
-                try:
-                    return unseal(ciphertext, wraps[self.name], self._sealing, bound)
-                except SealError:
-                    continue
-        raise Unreachable(f"the update of {offer.member} is not sealed to this seat, or not as it must be")
+        ciphertext = b"".join(pieces[number] for number in range(offer.blob.chunks))
+        for wrap in (one[self.name] for one in (others, offer.wraps) if self.name in one):
+            with contextlib.suppress(SealError):
+                return Opened(offer, unseal(ciphertext, wrap, self._sealing, bound), wrap, pieces)
+        return None
 
-    async def pass_on(self, view: View, round: int, member: str) -> None:
-        """Wrap an update's key again for all seats, so that those can open it to whom it was not sealed."""
-        assert view.round is not None
-        name = update_name(round, member)
+    async def pass_on(self, view: View, held: Collection[str]) -> None:
+        """Wrap the keys of updates that are held again for the round's seats, as far as their cards can be had now.
+
+        Also for those to whom its sender has sealed it: whether their wraps open, only they can tell. To be called
+        again and again: who cannot be asked now may be there later.
+        """
+        round = view.live
+        if round is None:
+            return
+        self._wrapped = {key: done for key, done in self._wrapped.items() if key[0] == round.number}
+        seats = {one.candidate for one in round.seats}
+        open_ = [one for one in sorted(held) if self._wrapped.get((round.number, one)) != seats - {one}]
+        if not open_:
+            return
+        publics = await self._publics(view, sorted(seats))
         async with self._own_gate() as gate:
-            kept = await gate.attachment(name, OFFER)
-            if kept is None:
-                return
-            offer = Offer.from_bytes(kept)
-            wrap = offer.wraps.get(self.name)
-            lacking = [one.candidate for one in view.round.seats if one.candidate not in offer.wraps]
-            if wrap is None or not lacking:
-                return
-            publics = await self._publics(view, lacking)
-            made = rewrap(wrap, self._sealing, publics, context(self.genesis, round, member))
-            self._record("gate", "wraps", f"{len(made)} seats", 0, offer.digest(), round, f"the update of {member}")
-            await gate.rewrap(round, member, codec.encode(made))
+            for member in open_:
+                to = {name: public for name, public in publics.items() if name != member}
+                if frozenset(to) - self._wrapped.get((round.number, member), frozenset()):
+                    await self._wrap_again(gate, round.number, member, to)
+
+    async def _wrap_again(self, gate: LocalGate, round: int, member: str, publics: Mapping[str, bytes]) -> None:
+        name = update_name(round, member)
+        if await gate.blob(name) is None or (kept := await gate.attachment(name, OFFER)) is None:
+            return
+        offer, bound = Offer.from_bytes(kept), context(self.genesis, round, member)
+        # Also by the wrap that this seat has made for itself, of the one by which the update opened.
+        known = self._wraps.get((round, member)), _wraps(await gate.attachment(name, WRAPS) or b"").get(self.name)
+        for wrap in (*known, offer.wraps.get(self.name)):
+            if wrap is not None:
+                with contextlib.suppress(SealError):
+                    made = rewrap(wrap, self._sealing, publics, bound)
+                    why = f"the update of {member}"
+                    self._record("gate", "wraps", f"{len(made)} seats", 0, offer.digest(), round, why)
+                    await gate.rewrap(round, member, codec.encode(made))
+                    self._wrapped[round, member] = frozenset(made)
+                    return
 
     # Models.
 
@@ -259,10 +326,20 @@ class Moves:
             return
         name = model_name(model)
         blob = self._store.blob(name)
-        assert blob is not None
+        if blob is None:
+            raise NotKept(f"there is no model {model.hex()}")
         async with self._own_gate() as gate:
             for number in await gate.begin(name, blob, self._store.leaves(name)):
                 await gate.put(name, number, self._store.chunk(name, number))
+
+    async def publish_procedure(self, content: bytes) -> None:
+        """Give the bytes of a procedure that was approved here to one's gate, for those who are to approve it, too."""
+        if self._gate is None or len(content) > CHUNK:
+            return
+        async with self._own_gate() as gate:
+            name = procedure_name(digest(content).hex())
+            for number in await gate.begin(name, Blob.of(content), leaves(content)):
+                await gate.put(name, number, content)
 
     async def forget_models(self, keep: frozenset[bytes]) -> None:
         """Take all models but these from store and gate."""

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fedmeta.node.errors import FolderInUse, WallError
+from fedmeta.node.errors import ConfigError, FolderInUse, WallError
+from fedmeta.node.member.checks import check_folder, check_keys
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process import apart, walls
@@ -45,8 +46,11 @@ def run(config: Config, content: dict[str, Any], say: Callable[[str], None]) -> 
     Raises:
         WallError: a process could not be set apart.
         FolderInUse: the node runs already.
+        ConfigError: a recovery has not ended, or keys are missing, are none, or could be used by others.
     """
-    with _locked(config.folder):
+    with locked(config.folder):
+        _check_whole(Folder(config.folder))
+        _check_private(config)
         apart.arrange(config)
         if config.listens:
             # The core must get through to the gate's socket, and no further.
@@ -55,7 +59,8 @@ def run(config: Config, content: dict[str, Any], say: Callable[[str], None]) -> 
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Any:
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a node from running in its folder; raises `FolderInUse` where one runs already."""
     import fcntl
 
     with open(folder / LOCK, "w") as file:
@@ -64,6 +69,17 @@ def _locked(folder: Path) -> Any:
         except OSError as error:
             raise FolderInUse(f"a node runs in {folder} already: one at a time") from error
         yield
+
+
+def _check_whole(folder: Folder) -> None:
+    if folder.recovery.exists():
+        raise ConfigError(f"a recovery was begun in {folder.path} and has not ended: run `fedmeta node recover` again")
+
+
+def _check_private(config: Config) -> None:
+    wrong = [one for one in (*check_folder(config), *check_keys(config)) if one.state == "fails"]
+    if wrong:
+        raise ConfigError("; ".join(f"{one.name}: {one.found} ({one.advice})" for one in wrong))
 
 
 class _Supervisor:

@@ -21,10 +21,12 @@ def wanted(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
     if round is None:
         return
     approval = memory.approvals.get(round.recipe)
-    if approval is None or not approval.contributes:
+    if approval is None:
         return
     if round.phase == "commit" and any(place.member == view.me for place in round.cohort):
-        yield from _commit(memory, view, round, approval)
+        if approval.contributes:
+            yield from _commit(memory, view, round, approval)
+    # Who contributes no more still brings what it has committed to.
     elif round.phase in ("deliver", "compute") and view.me in view.updates:
         yield from _deliver(memory, view, round)
 

@@ -68,6 +68,17 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What was whole is so no more: the disk has damaged it, or it is gone."""
+
+    models: frozenset[bytes] = frozenset()
+    updates: frozenset[tuple[int, str]] = frozenset()
+    """Opened and checked: the round that each is bound to, and its member."""
+    arrived: frozenset[tuple[int, str]] = frozenset()
+    """At the gate: the live round, and the member."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """An action is done; `result` is what it gave."""
 
@@ -115,4 +126,4 @@ class Stop:
     """A person ends the node: nothing new is begun."""
 
 
-Event = Start | Tick | Seen | Arrived | Done | Failed | Approved | Revoked | Broken | Stop
+Event = Start | Tick | Seen | Arrived | Lost | Done | Failed | Approved | Revoked | Broken | Stop

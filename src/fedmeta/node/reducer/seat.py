@@ -63,7 +63,9 @@ def _hold(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Duty]
         return
     yield from _lacking(memory, view, round, sorted(set(view.updates).difference(here)))
     said = view.holds.get(view.me)
-    fresh = tuple(one for one in here if said is None or one not in said.members)
+    # One's own lies at one's gate, from where others pull it, once it was brought there.
+    mine = {view.me} if (number, view.me) not in memory.pushed else set()
+    fresh = tuple(one for one in here if one not in mine and (said is None or one not in said.members))
     if fresh:
         yield ("hold", number, round.attempt, fresh), Submit(tx.Hold(number, round.attempt, fresh))
 

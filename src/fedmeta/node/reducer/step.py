@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from fedmeta.node.reducer import contributor, seat
+from fedmeta.node.reducer import contributor, history, seat
 from fedmeta.node.reducer.actions import (
     Action,
     Aggregate,
@@ -34,6 +34,7 @@ from fedmeta.node.reducer.events import (
     Done,
     Event,
     Failed,
+    Lost,
     Revoked,
     Seen,
     Start,
@@ -75,7 +76,7 @@ def learn(memory: Memory, event: Event) -> Memory:
                 silent_until=event.silent_until,
             )
             for promise in event.promises:
-                fresh = _promised(fresh, promise)
+                fresh = promised(fresh, promise)
             return fresh
         case Tick():
             return replace(memory, now=max(memory.now, event.now))
@@ -83,6 +84,13 @@ def learn(memory: Memory, event: Event) -> Memory:
             return _seen(memory, event.view)
         case Arrived():
             return replace(memory, arrived=memory.arrived | {(event.round, event.member)})
+        case Lost():
+            return replace(
+                memory,
+                models=memory.models - event.models,
+                updates=memory.updates - event.updates,
+                arrived=memory.arrived - event.arrived,
+            )
         case Approved():
             return replace(memory, approvals={**memory.approvals, event.approval.recipe: event.approval})
         case Revoked():
@@ -160,7 +168,7 @@ def _answered(memory: Memory, event: Done | Failed) -> Memory:
 def _done(memory: Memory, duty: Duty, result: Any) -> Memory:
     match duty:
         case Append():
-            return _promised(memory, duty.promise)
+            return promised(memory, duty.promise)
         case Train():
             content, length, salt = result
             promise = UpdatePromise(duty.round, duty.model, content, length, salt)
@@ -199,7 +207,8 @@ def _computed(memory: Memory, duty: Aggregate, result: Any) -> Memory:
     return replace(memory, computed={**memory.computed, key: found}, models=memory.models | {digest})
 
 
-def _promised(memory: Memory, promise: Promise) -> Memory:
+def promised(memory: Memory, promise: Promise) -> Memory:
+    """Return what the node knows once a promise stands in its journal."""
     match promise:
         case UpdatePromise():
             return replace(memory, own={**memory.own, promise.round: promise})
@@ -253,6 +262,9 @@ def _wanted(memory: Memory) -> Iterator[tuple[Key, Duty]]:
     if view is None or memory.stopping or not memory.start or not view.organisation:
         return
     if view.height < memory.silent_until:
+        return
+    if lost := history.forgotten(memory, view):
+        yield ("forgotten", 0), Halt(lost)
         return
     yield from seat.wanted(memory, view)
     yield from contributor.wanted(memory, view)

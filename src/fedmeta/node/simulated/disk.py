@@ -12,6 +12,8 @@ from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.errors import DiskError
 from fedmeta.node.reducer.promises import Promise, decode, encode
 
+Snapshot = dict[Path, dict[str, bytes]]
+
 _FOLDER = Path("/node")
 _JOURNAL, _BLOBS = _FOLDER / "journal", _FOLDER / "blobs"
 
@@ -52,6 +54,22 @@ class SimulatedDisk:
             self.device.kill()
         else:
             self.device.crash(random)
+
+    def begin_anew(self, promise: Promise) -> None:
+        """Take away the journal that is here, and make a new one with one promise; raises `DiskError`."""
+        self.end(None)
+        self.device.make_folder(_FOLDER)
+        if _JOURNAL.name in self.device.names(_FOLDER):
+            self.device.unlink(_JOURNAL)
+            self.device.flush_folder(_FOLDER)
+        self.open()
+        self.append(promise)
+        self.end(None)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put back what lay here when a snapshot of the device was made."""
+        self._journal = self._store = None
+        self.device.restore(snapshot)
 
     def lose(self) -> None:
         """Lose everything."""

@@ -4,9 +4,13 @@ Every entry of `FAULTS` is a function of a world, which begins the fault at once
 in `World.happened` where it has really come to pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
+from fedmeta.node.reducer import Memory, look
+from fedmeta.node.reducer.history import ADVICE, forgotten
+from fedmeta.node.reducer.promises import Promise
+from fedmeta.node.reducer.step import promised
 from fedmeta.node.simulated.host import Host
 from fedmeta.node.simulated.world import BLOCK, World
 
@@ -253,6 +257,39 @@ def disk_lost(world: World) -> None:
     host.lose()
     world.happened["disk lost"] += 1
     world.after(world.jitter(10_000), host.recover)
+
+
+@_fault
+def old_snapshot(world: World) -> None:
+    """A machine is put back to an older state of its disk: it finds its own words on the ledger, and is recovered."""
+    host = _seat(world)
+    kept, promises = host.disk.device.snapshot(), host.disk.promises()
+
+    def roll_back() -> None:
+        if host.running and _is_beyond(world, host, promises):
+            host.kill()
+            host.disk.restore(kept)
+            host.begin()
+            world.happened["old snapshot"] += 1
+            heal()
+        elif not host.lost:
+            world.after(100, roll_back)
+
+    def heal() -> None:
+        if ADVICE in host.halted:
+            world.after(world.jitter(5_000), host.recover)
+        elif not host.lost:
+            world.after(500, heal)
+
+    roll_back()
+
+
+def _is_beyond(world: World, host: Host, promises: Iterable[Promise]) -> bool:
+    """Return whether the ledger has a word of the latest round that is not among some promises of a member."""
+    ledger, before = world.ledger, Memory(host.name)
+    for promise in promises:
+        before = promised(before, promise)
+    return bool(forgotten(before, look(ledger.state, host.name, ledger.header_hash)))
 
 
 @_fault

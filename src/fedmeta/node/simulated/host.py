@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key, digest
-from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused
+from fedmeta.node.errors import BlobCorrupt, DiskError, JournalDamaged, JournalFailed, MessageRefused, NotKept
 from fedmeta.node.reducer import Memory, View, learn, look, promises_of, step
 from fedmeta.node.reducer.actions import (
     Action,
@@ -33,6 +34,7 @@ from fedmeta.node.reducer.events import (
     Event,
     Failed,
     Limits,
+    Lost,
     Seen,
     Start,
     Tick,
@@ -92,6 +94,8 @@ class Host:
     cancelled: set[int] = field(default_factory=set)
     alarms: list[str] = field(default_factory=list)
     halted: str = ""
+    lost: bool = False
+    """There is no machine, or none that may be started: it must be recovered."""
     seen: int = 0
     """The height of the last block that it knows."""
     said: dict[tuple, bytes] = field(default_factory=dict)
@@ -109,7 +113,7 @@ class Host:
 
     def begin(self) -> None:
         """Start the process."""
-        if self.running or self.halted:
+        if self.running or self.halted or self.lost:
             return
         try:
             self.disk.open()
@@ -155,22 +159,38 @@ class Host:
         self.memory = Memory(self.name)
 
     def lose(self) -> None:
-        """Lose the machine: the disk is gone, and a new one takes over with a new key, silent for some blocks."""
+        """Lose the machine: the disk is gone, and nothing runs until it is recovered."""
         self.kill()
         self.disk.lose()
         self.gate.clear()
-        self.halted = ""
+        self.halted, self.lost = "", True
 
     def recover(self) -> None:
-        """Begin on a new machine: a new key fences the old one, and what was said is read from the ledger."""
+        """Begin anew by the account's key: a new key fences the old one, and what was said is read from the ledger.
+
+        The journal is a new one, and says nothing until no older word can be on its way any more.
+        """
+        self.kill()
+        self.halted, self.lost = "", True
         self.generation += 1
-        self.disk.open()
-        self.disk.append(Silence(self.world.ledger.height + SILENCE))
-        shown = self.key.sign(tx.possession(self.world.ledger.name, self.name, self.key.public))
-        body = tx.SetMachineKey(self.key.public, shown)
-        self.world.by_account(self, body)
-        self.disk.end(None)
-        self.begin()
+        self._fence()
+
+    def _fence(self) -> None:
+        """Tell the ledger the new key, until it has it; then begin."""
+        ledger = self.world.ledger
+        member = ledger.state.need(Member, self.name)
+        if member.machine is not None and member.machine.public == self.key.public:
+            try:
+                self.disk.begin_anew(Silence(ledger.height + SILENCE))
+            except DiskError:
+                self.world.after(2_000, self._fence)
+                return
+            self.lost = False
+            self.begin()
+            return
+        shown = self.key.sign(tx.possession(ledger.name, self.name, self.key.public))
+        self.world.by_account(self, tx.SetMachineKey(self.key.public, shown))
+        self.world.after(2_000, self._fence)
 
     def learn(self) -> None:
         """See the ledger as it is now, if it can be reached."""
@@ -279,7 +299,7 @@ class Host:
         self.world.send_transaction(self, raw, answer)
 
     def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
-        model = self.disk.read(f"model/{duty.model.hex()}")
+        model = self._model(duty.model)
         content = self.world.work.train(self.name, duty.round, model)
         for how in self.bad & set(SPOILT):
             content = SPOILT[how](content)
@@ -301,10 +321,9 @@ class Host:
     def _aggregate(self, duty: Aggregate) -> tuple[bytes, tuple[int, ...], bytes]:
         view = self.memory.view
         assert view is not None
-        model = self.disk.read(f"model/{duty.model.hex()}")
+        model = self._model(duty.model)
         origins = [view.updates[one].origin for one in duty.members]
-        names = [f"update/{origin}/{one}" for origin, one in zip(origins, duty.members, strict=True)]
-        messages = [Parcel.decode(self.disk.read(name)).content for name in names]
+        messages = [self._held(*one).content for one in zip(origins, duty.members, strict=True)]
         after = self.world.work.aggregate(model, messages)
         if "lie" in self.bad:
             after = bytes([after[0] ^ 1]) + after[1:]
@@ -312,11 +331,27 @@ class Host:
         scores = tuple(0 if own else duty.budget for own in duty.own)
         return Blob.of(after).id, scores, digest(f"salt {self.name} {duty.round} {duty.attempt}".encode())
 
+    def _model(self, model: bytes) -> bytes:
+        """Return a model; one that the disk has damaged is fetched again."""
+        try:
+            return self.disk.read(f"model/{model.hex()}")
+        except (BlobCorrupt, NotKept):
+            self.happens(Lost(models=frozenset([model])))
+            raise
+
+    def _held(self, origin: int, member: str) -> Parcel:
+        """Return an update; one that the disk has damaged is taken or fetched again."""
+        try:
+            return Parcel.decode(self.disk.read(f"update/{origin}/{member}"))
+        except (BlobCorrupt, NotKept):
+            self.happens(Lost(updates=frozenset([(origin, member)])))
+            raise
+
     def _push(self, duty: Push, answer: Callable[[Any], None]) -> None:
         if "one-seat" in self.bad and duty.seat != self.world.first_seat:
             return
         try:
-            parcel = Parcel.decode(self.disk.read(f"update/{duty.origin}/{self.name}"))
+            parcel = self._held(duty.origin, self.name)
         except DiskError as error:
             failure = error
             self.world.after(1, lambda: answer(failure))

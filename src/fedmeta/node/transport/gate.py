@@ -9,6 +9,7 @@
 | GET /updates/ROUND/MEMBER/NUMBER | seats; that member     | the chunk of ciphertext                             |
 | GET /models/ID                   | any member             | {blob, leaves}                                      |
 | GET /models/ID/NUMBER            | any member             | [ciphertext, wrap], sealed to the request's `reply` |
+| GET /procedures/DIGEST           | any member             | [ciphertext, wrap], sealed to the request's `reply` |
 
 A gate has no keys but that of its TLS, and no data. Whatever is written is written once: a request may come again.
 """
@@ -41,6 +42,7 @@ _NAME = "[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?"
 _NUMBER = "0|[1-9][0-9]{0,14}"
 _UPDATE = re.compile(f"/updates/({_NUMBER})/({_NAME})(?:/({_NUMBER}))?")
 _MODEL = re.compile(f"/models/([0-9a-f]{{64}})(?:/({_NUMBER}))?")
+_PROCEDURE = re.compile("/procedures/([0-9a-f]{64})")
 
 
 @runtime_checkable
@@ -159,6 +161,9 @@ class Gate:
         if found := _MODEL.fullmatch(path):
             _only(request, "GET")
             return self._model(found[1]) if found[2] is None else self._model_chunk(request, found[1], int(found[2]))
+        if found := _PROCEDURE.fullmatch(path):
+            _only(request, "GET")
+            return self._procedure(request, found[1])
         raise RequestRefused("not-found", f"there is no {path}")
 
     def _card(self) -> Answer:
@@ -190,8 +195,11 @@ class Gate:
         self._may_read(request, member)
         name = self._there(number, member)
         offer, wraps = self.store.attachment(name, OFFER), self.store.attachment(name, WRAPS)
+        if offer is None:
+            # Its core has begun to put it here.
+            raise RequestRefused("not-found", f"there is no offer of {member!r} for round {number} here yet")
         missing = list(self.store.missing(name))
-        return Answer.of({"offer": offer or b"", "missing": missing, "wraps": wraps or b""})
+        return Answer.of({"offer": offer, "missing": missing, "wraps": wraps or b""})
 
     def _put(self, number: int, member: str, chunk: int, body: bytes) -> Answer:
         if (number, member) not in self._ready.expected:
@@ -216,12 +224,20 @@ class Gate:
         return Answer.of({"blob": blob.to_value(), "leaves": self.store.leaves(name)})
 
     def _model_chunk(self, request: Request, digest: str, number: int) -> Answer:
-        if not request.reply:
-            raise RequestRefused("bad-request", "a model is only sent sealed: the request must sign a `reply` key")
         name = f"model/{digest}"
         if self.store.blob(name) is None:
             raise RequestRefused("not-found", f"there is no model {digest} here")
-        context = model_context(request.genesis, digest, number, request.sender)
+        return self._sealed(request, name, number, model_context(request.genesis, digest, number, request.sender))
+
+    def _procedure(self, request: Request, digest: str) -> Answer:
+        name = procedure_name(digest)
+        if self.store.blob(name) is None:
+            raise RequestRefused("not-found", f"there is no procedure {digest} here: nobody has approved it")
+        return self._sealed(request, name, 0, procedure_context(request.genesis, digest, request.sender))
+
+    def _sealed(self, request: Request, name: str, number: int, context: bytes) -> Answer:
+        if not request.reply:
+            raise RequestRefused("bad-request", f"{name} is only sent sealed: the request must sign a `reply` key")
         sealed = seal(self._stored(name, number), {"reply": request.reply}, context)
         return Answer.of([sealed.ciphertext, sealed.wraps["reply"]])
 
@@ -250,6 +266,16 @@ def update_name(number: int, member: str) -> str:
 def model_context(genesis: bytes, digest: str, number: int, reader: str) -> bytes:
     """Return what a chunk of a model is sealed for, 32 bytes."""
     return tagged("model-chunk", genesis, bytes.fromhex(digest), number.to_bytes(8, "big"), reader.encode())
+
+
+def procedure_name(digest: str) -> str:
+    """Return the store's name of a procedure, which is one chunk long at most."""
+    return f"procedure/{digest}"
+
+
+def procedure_context(genesis: bytes, digest: str, reader: str) -> bytes:
+    """Return what a procedure is sealed for, 32 bytes."""
+    return tagged("procedure", genesis, bytes.fromhex(digest), reader.encode())
 
 
 def _only(request: Request, *methods: str) -> None:

@@ -19,7 +19,7 @@ from fedmeta.govern.wire.signatures import Key, digest
 from fedmeta.node.errors import BadChunk, RequestRefused, SealError, Unreachable
 from fedmeta.node.transport.destinations import Place
 from fedmeta.node.transport.dialling import Dialler
-from fedmeta.node.transport.gate import model_context
+from fedmeta.node.transport.gate import model_context, procedure_context
 from fedmeta.node.transport.pace import PIECE, Limits, Pace, within
 from fedmeta.node.wire.chunks import Blob, check_chunk, check_leaves
 from fedmeta.node.wire.offers import Offer
@@ -132,11 +132,27 @@ class Session:
 
     async def model_chunk(self, identity: bytes, number: int) -> bytes:
         """Return a chunk of a model, opened but unchecked; raises `SealError` where it does not open."""
-        key = SealKey.generate()
-        value = await self._value("GET", f"/models/{identity.hex()}/{number}", reply=key.public)
-        if type(value) is not list or [type(item) for item in value] != [bytes, bytes]:
-            raise SealError(f"{self._receiver!r} gives chunk {number} of a model otherwise than agreed")
         context = model_context(self._client.genesis, identity.hex(), number, self._client.name)
+        return await self._unsealed(f"/models/{identity.hex()}/{number}", context)
+
+    async def procedure(self, identity: bytes) -> bytes:
+        """Return a procedure's bytes by their SHA-256.
+
+        Raises:
+            BadChunk: the gate gave others.
+            SealError: what it gave does not open.
+        """
+        context = procedure_context(self._client.genesis, identity.hex(), self._client.name)
+        content = await self._unsealed(f"/procedures/{identity.hex()}", context)
+        if digest(content) != identity:
+            raise BadChunk(f"{self._receiver!r} gives other bytes than those of procedure {identity.hex()}")
+        return content
+
+    async def _unsealed(self, path: str, context: bytes) -> bytes:
+        key = SealKey.generate()
+        value = await self._value("GET", path, reply=key.public)
+        if type(value) is not list or [type(item) for item in value] != [bytes, bytes]:
+            raise SealError(f"{self._receiver!r} gives {path} otherwise than agreed")
         return unseal(value[0], value[1], key, context)
 
     async def ask(self, method: str, path: str, body: bytes = b"", reply: bytes = b"") -> bytes:

@@ -11,6 +11,9 @@ from fedmeta.node.wire.requests import Receiver
 
 Role = Literal["seat", "member"]
 
+WINDOW = 120
+"""Heights around its own at which a gate takes requests."""
+
 MAX_CARD = 1 << 16
 """The most bytes of a card."""
 

@@ -1,0 +1,69 @@
+"""The ledger for a command: its blocks are executed here up to the latest, as the core does, and nothing is sent."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from fedmeta.govern.client.client import Client
+from fedmeta.govern.client.follower import Follower
+from fedmeta.govern.errors import NodeError, ProofError
+from fedmeta.govern.state.records import Member
+from fedmeta.node.errors import MemberError
+from fedmeta.node.member.config import Config
+from fedmeta.node.member.folder import Folder
+from fedmeta.node.process.ledger import STATE
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds without a block after which the ledger counts as unreachable; a server bounds how fast it is asked."""
+
+
+def catch_up(config: Config, client: Client, follower: Follower | None = None) -> Follower:
+    """Return a follower that has executed every block that the ledger has now.
+
+    It goes on from the state that the node's core has kept, where there is one, and takes nobody's word for it: the
+    state is held against its signed header.
+
+    Raises:
+        ProofError: the ledger shows what cannot be.
+        NodeError: it cannot be reached, or has no blocks yet.
+    """
+    follower = follower or _kept(config, client)
+    height = _patiently(client.status)["height"]
+    while follower.height < height:
+        block = _patiently(lambda: client.encoded_block(follower.height + 1))
+        if block is None:
+            break
+        follower.apply(block)
+    if not follower.height:
+        raise NodeError(f"{client.node} has no blocks yet: try again in a while")
+    return follower
+
+
+def member_of(follower: Follower, config: Config) -> Member:
+    """Return what the ledger has of this node's member; raises `MemberError` where it is none, or none any more."""
+    found = follower.state.get(Member, config.member)
+    if found is None or not found.active:
+        raise MemberError(f"{config.member} is no member of the ledger: correct `member`, or ask to be admitted")
+    return found
+
+
+def _kept(config: Config, client: Client) -> Follower:
+    genesis = client.genesis()
+    try:
+        return Follower.load(genesis, (Folder(config.folder).core / STATE).read_bytes())
+    except (OSError, ProofError):
+        # It is executed anew: what was kept is only a shorter way.
+        return Follower(genesis)
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except NodeError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(1.0)

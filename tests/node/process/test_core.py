@@ -1,0 +1,214 @@
+"""The core around its reducer: what fails is answered for, and what must go on goes on."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedmeta.node.disk.journal import Journal
+from fedmeta.node.disk.store import BlobStore
+from fedmeta.node.member import config as configs
+from fedmeta.node.member import folder as folders
+from fedmeta.node.process import core as cores
+from fedmeta.node.process import jobs
+from fedmeta.node.process.core import Core
+from fedmeta.node.process.gate import SOCKET
+from fedmeta.node.process.moves import model_name
+from fedmeta.node.reducer import actions as act
+from fedmeta.node.reducer import events as ev
+from fedmeta.node.reducer import promises_of
+from fedmeta.node.reducer.promises import SealPromise, Started, decode, encode
+from fedmeta.node.transport.gate import Gate
+from fedmeta.node.transport.local import LocalServer
+from tests.node.process.moving import view_of
+
+VALUES = {
+    "member": "s0",
+    "role": "super",
+    "ledger.addresses": ("http://127.0.0.1:1",),
+    "ledger.genesis": bytes(32),
+    "listen.address": "127.0.0.1:1",
+    "listen.public": "https://127.0.0.1:1",
+}
+
+
+@contextlib.asynccontextmanager
+async def made(folder: Path, trainer: socket.socket | None = None):
+    """Give a core whose parts are real, and which follows no ledger yet."""
+    if not folder.exists():
+        folders.make(folder, VALUES)
+    ours, theirs = socket.socketpair()
+    core = Core(configs.read(folder), ours)
+    core.memory = replace(core.memory, start=1)
+    try:
+        yield core, theirs
+    finally:
+        for task in core._tasks.values():
+            task.cancel()
+        core._end_jobs()
+        ours.close()
+        theirs.close()
+        core.journal.close()
+        core.store.close()
+
+
+def entries(folder: Path):
+    journal, found = Journal.open(folder / "core" / "journal")
+    journal.close()
+    return [decode(one) for one in found]
+
+
+async def soon(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_a_duty_that_fails_in_an_unforeseen_way_is_answered_for(tmp_path, monkeypatch):
+    async def wrong(*_):
+        raise KeyError("nobody has thought of this")
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, _):
+            monkeypatch.setitem(cores._WORK, act.Drop, wrong)
+            core._do(act.Action(1, 7, act.Drop(1, frozenset())))
+            found = await asyncio.wait_for(core._events.get(), 20)
+            assert isinstance(found, ev.Failed)
+            assert (found.number, found.final) == (7, False)
+
+    asyncio.run(inside())
+
+
+def test_jobs_that_wait_for_a_slow_trainer_keep_no_promise_from_the_disk(tmp_path):
+    async def inside():
+        async with made(tmp_path / "node") as (core, _):
+            waiting = [asyncio.create_task(core._job("check", [b"x"])) for _ in range(100)]
+            await asyncio.sleep(0.05)
+            core._do(act.Action(1, 7, act.Append(SealPromise(1, bytes(32)))))
+            found = await asyncio.wait_for(core._events.get(), 20)
+            assert isinstance(found, ev.Done)
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(inside())
+
+
+def test_a_job_that_was_cancelled_before_it_was_begun_is_not_asked(tmp_path):
+    asked = []
+
+    def answer(channel):
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                head, _ = jobs.receive(channel)
+                asked.append(head["job"])
+                jobs.send(channel, {})
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, theirs):
+            first = asyncio.create_task(core._job("train", []))
+            await asyncio.sleep(0.05)
+            second = asyncio.create_task(core._job("check", []))
+            await asyncio.sleep(0.05)
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
+            third = asyncio.create_task(core._job("describe", []))
+            thread = threading.Thread(target=answer, args=(theirs,))
+            thread.start()
+            await asyncio.wait_for(asyncio.gather(first, third), 20)
+            core._end_jobs()
+            thread.join(20)
+
+    asyncio.run(inside())
+    assert asked == ["train", "describe"]
+
+
+def test_a_full_disk_does_not_end_the_writing_of_the_status(tmp_path, monkeypatch):
+    written = []
+
+    def write(path, data):
+        written.append(path)
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "no space is left")
+
+    monkeypatch.setattr(cores, "write_atomically", write)
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, _):
+            going = asyncio.create_task(core._lasting(core._keep_status))
+            await soon(lambda: len(written) > 1)
+            going.cancel()
+            await asyncio.gather(going, return_exceptions=True)
+
+    asyncio.run(inside())
+
+
+def test_a_node_that_was_started_in_vain_again_and_again_can_be_started(tmp_path, monkeypatch):
+    folder = tmp_path / "node"
+    folders.make(folder, VALUES)
+    journal = Journal.create(folder / "core" / "journal", 1 << 16)
+    journal.append(encode(SealPromise(3, b"h" * 32)))
+    start = 0
+    while journal.free >= len(encode(Started(start + 1))):
+        start += 1
+        journal.append(encode(Started(start)))
+    journal.close()
+
+    async def inside():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            core = Core(configs.read(folder), ours)
+            monkeypatch.setattr(core.ledger, "start", lambda: None)
+            core.stop()
+            assert await core.run() == 0
+
+    asyncio.run(inside())
+    assert entries(folder) == [Started(start + 1), SealPromise(3, b"h" * 32), Started(start + 1)]
+
+
+def test_a_promise_that_was_flushed_a_moment_ago_stays_when_the_journal_is_shortened(tmp_path, monkeypatch):
+    folder, first, second = tmp_path / "node", SealPromise(1, b"1" * 32), SealPromise(2, b"2" * 32)
+    monkeypatch.setattr(cores, "ROOM", 1 << 40)
+
+    async def inside():
+        async with made(folder) as (core, _):
+            for number, promise in enumerate((first, second)):
+                core._do(act.Action(1, number, act.Append(promise)))
+            await soon(lambda: core._events.qsize() == 2)
+            # The reducer has heard of neither.
+            assert promises_of(core.memory) == (Started(1),)
+
+    asyncio.run(inside())
+    assert {first, second} <= set(entries(folder))
+
+
+@pytest.mark.parametrize("how", ["damaged", "no room"])
+def test_a_model_that_the_gate_cannot_be_given_does_not_keep_it_from_its_work(how, tmp_path, monkeypatch):
+    folder, model = tmp_path / "node", b"m" * 32
+
+    async def inside():
+        async with made(folder) as (core, _):
+            core.store.write(model_name(model), b"of a model")
+            if how == "damaged":
+                (file,) = (folder / "core" / "blobs").glob("*~data")
+                file.write_bytes(b"or no model")
+            with BlobStore(folder / "gate" / "blobs", 1 if how == "no room" else 1 << 20) as kept:
+                gate = Gate(kept)
+                local = LocalServer(gate)
+                await local.start(folder / "gate" / SOCKET)
+                core.memory = replace(core.memory, models=frozenset([model]), view=view_of("s0"))
+                standing = asyncio.create_task(core._stand())
+                await soon(lambda: gate.standing is not None)
+                if how == "damaged":
+                    assert await asyncio.wait_for(core._events.get(), 20) == ev.Lost(models=frozenset([model]))
+                standing.cancel()
+                await asyncio.gather(standing, return_exceptions=True)
+                await local.close()
+                gate.close()
+
+    asyncio.run(inside())

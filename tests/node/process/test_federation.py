@@ -1,0 +1,139 @@
+"""A federation of real processes, of which some are killed, vanish or lie: it goes on, and what is final is right."""
+
+import pytest
+
+from fedmeta.govern.state.records import Candidate, Fault, Registration
+from tests.examples import TIMES
+from tests.node.process.federations import federation, kill_ledger
+
+PHASES = ("commit", "deliver", "compute", "reveal")
+
+in_soak = pytest.mark.skipif(not TIMES, reason="runs for minutes: in `make soak`")
+
+
+def test_with_a_seat_killed_and_started_again_rounds_go_on():
+    """Short enough for every day: four members, each with a seat."""
+    with federation(seats=4, others=0, kinds={"b": "recording"}) as found:
+        found.begin()
+        found.more_finals(1)
+        found.kill("a")
+        found.start("a")
+        found.more_finals(2, includes="a")
+        found.check()
+
+
+@pytest.fixture(scope="module")
+def running():
+    """Four seats and two contributors; `b` writes down what it computes from."""
+    with federation(seats=4, others=2, kinds={"b": "recording"}) as found:
+        found.begin()
+        found.more_finals(1)
+        yield found
+
+
+@in_soak
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_seat_killed_in_any_phase_comes_back_and_breaks_no_promise(running, phase):
+    killed = running.kill_in("a", phase)
+    running.start("a")
+    running.more_finals(2, includes="a")
+    assert running.settled[killed.number].round.phase in ("final", "void")
+    running.check()
+
+
+@in_soak
+@pytest.mark.parametrize("phase", PHASES)
+def test_without_a_killed_seat_the_others_finish_the_round(running, phase):
+    killed = running.kill_in("a", phase)
+    # Committing to updates, or to results, waits for a's until the window is over.
+    running.more_finals(3)
+    assert killed.number in running.settled
+    running.check()
+    running.start("a")
+    running.more_finals(2, includes="a")
+    running.check()
+
+
+@in_soak
+def test_the_ledger_killed_and_started_again_goes_on_with_the_same_nodes(running):
+    for phase in PHASES:
+        running.until(lambda view, phase=phase: view.live and view.live.phase == phase, f"a round is in {phase}")
+        pids = {name: one.process.pid for name, one in running.hosts.items()}
+        height = running.follower.height
+        kill_ledger(running)
+        running.start_ledger()
+        running.more_finals(1)
+        assert running.follower.height > height
+        assert pids == {name: one.process.pid for name, one in running.hosts.items()}
+        assert all(one.process.poll() is None for one in running.hosts.values())
+    running.check()
+
+
+def restarted(found, name, kind):
+    """Start a member's node again, as another kind."""
+    found.kill(name)
+    if kind:
+        found.kinds[name] = kind
+    else:
+        found.kinds.pop(name, None)
+    found.start(name)
+
+
+@in_soak
+def test_a_contributor_that_vanishes_after_its_commit_is_left_out_and_registers_again(running):
+    restarted(running, "e", "silent")
+    view = running.until(lambda view: "e" in view.updates and view.live, "e has committed")
+    running.kill("e")
+    number = view.round.number
+    running.until(lambda _: number in running.settled, f"round {number} is over")
+    one = running.settled[number]
+    assert (one.round.phase, "e" in one.updates, "e" in one.round.members) == ("final", True, False)
+    assert len(one.round.members) >= 3
+
+    def registered():
+        return [one.active for one in running.follower.state.all(Registration) if one.member == "e"]
+
+    assert registered() == [False]
+    restarted(running, "e", "")
+    running.until(lambda _: registered() == [True], "e has registered again by itself")
+    running.more_finals(2, includes="e")
+    running.check()
+
+
+@in_soak
+def test_what_is_brought_late_is_in_as_long_as_the_window_is_open(running):
+    restarted(running, "e", "late")
+    found = running.more_finals(1, includes="e")
+    number = found[-1].round.number
+    heights = [height for height, at in running.phases.items() if at == (number, "deliver")]
+    assert len(heights) > 20, "the others waited for it"
+    restarted(running, "e", "")
+    running.more_finals(1, includes="e")
+    running.check()
+
+
+@in_soak
+@pytest.mark.parametrize("kind", ["withholding", "pretending", "lying"])
+def test_one_of_four_seats_cannot_make_a_wrong_result_final(running, kind):
+    """In this order: who opens a wrong result is jailed."""
+    before = _bonded(running)
+    restarted(running, "d", kind)
+    running.until(
+        lambda view: "d" in (view.attestations if kind != "pretending" else view.holds), "d has done what it does"
+    )
+    if kind == "lying":
+        running.until(lambda _: running.follower.state.all(Fault), "the wrong result is found")
+    running.more_finals(3)
+    running.check(dishonest={"d"} if kind == "lying" else ())
+    after = _bonded(running)
+    assert {name for name in before if after[name] < before[name]} == ({"d"} if kind == "lying" else set())
+    if kind == "lying":
+        return
+    restarted(running, "d", "")
+    running.more_finals(2, includes="d")
+    running.check()
+
+
+def _bonded(found):
+    """Return what is bonded to each candidate."""
+    return {one.member: one.tokens for one in found.follower.state.all(Candidate)}

@@ -213,7 +213,9 @@ def test_any_mix_of_earlier_updates_is_no_news():
     draw = np.random.default_rng(1)
     old = [draw.normal(size=(4, 60)), np.zeros((1, 60)), draw.normal(size=(4, 60))]
     mix = draw.normal(size=9) @ np.concatenate(old)
-    assert np.linalg.norm(news(mix[None], old)) < 1e-9 * np.linalg.norm(mix)
+    grid = np.rint(mix * 2**12) / 2**12
+    assert np.abs(grid - mix).max() > 0
+    assert not news(np.array([mix, grid]), old).any()
 
 
 def test_earlier_updates_that_are_nearly_equal_leave_the_rest_as_it_is():
@@ -241,10 +243,11 @@ def test_no_update_counts_as_longer_than_the_median_one():
 # Points
 
 
-def test_points_are_by_the_news_of_those_that_have_worth():
-    worth, new = np.array([9, 2, 0.1, 1, 0, -1]), np.array([9, 1, 3, -5, 7, 7.0])
+def test_points_are_by_the_news_of_those_that_do_no_harm():
+    # The others' worth is 3 from zero on average, so that -4 is harm and -2 is not.
+    worth, new = np.array([-90, 2, 4, -2, -4, 3.0]), np.array([9, 1, 2, 1, 7, -7.0])
     own = (True, False, False, False, False, False)
-    assert points(worth, new, own, 200_000) == (0, 250_000, 750_000, 0, 0, 0)
+    assert points(worth, new, own, 200_000) == (0, 250_000, 500_000, 250_000, 0, 0)
 
 
 def test_points_are_whole_hundredths_of_all_that_there_is_to_give():
@@ -265,9 +268,10 @@ def test_points_keep_the_budget_and_are_never_negative(players):
         assert not any(found[place] for place in np.flatnonzero(own))
 
 
-def test_nobody_is_paid_where_nobody_has_both_worth_and_news():
+def test_nobody_is_paid_where_there_is_no_news_without_harm():
     assert points(np.array([1.0, -1.0]), np.array([-1.0, 1.0]), (False, False), 500_000) == (0, 0)
-    assert points(np.array([-1.0, -2.0]), np.array([1.0, 1.0]), (False, False), 500_000) == (0, 0)
+    assert points(np.array([1.0, 2.0]), np.array([-1.0, 0.0]), (False, False), 500_000) == (0, 0)
+    assert points(np.array([1.0]), np.array([1.0]), (True,), 500_000) == (0,)
 
 
 def test_a_seat_that_cannot_tell_gives_all_others_the_same():

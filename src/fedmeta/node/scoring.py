@@ -9,8 +9,9 @@ one. Each update has two values, both Shapley values of such a game:
   published or sent before, or any mix of it, is no news;
 - its *worth*: what all of it gains, in which the member's earlier rounds count too, each round back by `DECAY` less.
 
-It is paid by its share of all news, if it has worth. Who repeats what is known has worth and no news; who sends noise
-or poison is sometimes new by chance, and has no worth. `benchmarks/contribution.py` measures this and other rules.
+It is paid by its share of all news, unless it does harm: its worth is as far below zero as others' is from zero on
+average. Who repeats what is known has worth and no news; who sends poison is sometimes new by chance, and does harm.
+`benchmarks/contribution.py` measures what this and other rules pay to whom.
 """
 
 import hashlib
@@ -52,6 +53,9 @@ AT_LEAST = 16
 
 LOOKBACK = 3
 """Rounds whose updates are no news."""
+
+COPY = 0.01
+"""The part of an update's length up to which it is taken for a copy."""
 
 DECAY = 0.8
 """What a round's worth still counts in the next."""
@@ -170,7 +174,7 @@ def shortened(updates: Float64[np.ndarray, "updates numbers"]) -> Float64[np.nda
 def news(
     updates: Float64[np.ndarray, "updates numbers"], before: Sequence[np.ndarray]
 ) -> Float64[np.ndarray, "updates numbers"]:
-    """Return the parts of updates at right angles to all earlier ones.
+    """Return the parts of updates at right angles to all earlier ones; zeros for what is less than `COPY` of an update.
 
     Args:
         updates: of this round.
@@ -185,7 +189,10 @@ def news(
     known = known[lengths > 0] / lengths[lengths > 0, None]
     # The squares of singular values: what is less than 1e-5 of an update is rounding.
     inverse = np.linalg.pinv(known @ known.T, rcond=1e-10, hermitian=True)
-    return updates - ((updates @ known.T) @ inverse) @ known
+    found = updates - ((updates @ known.T) @ inverse) @ known
+    # What a grid's steps leave of a copy is no news, however little the others have.
+    rounding = np.linalg.norm(found, axis=1) < COPY * np.linalg.norm(updates, axis=1)
+    return np.where(rounding[:, None], 0.0, found)
 
 
 def splits(support: float, held: FederatedDataset, round: int) -> Task:
@@ -266,16 +273,17 @@ def averaged(past: Sequence[Past], members: Sequence[str]) -> Float64[np.ndarray
 def points(
     worth: Float64[np.ndarray, " updates"], new: Float64[np.ndarray, " updates"], own: Sequence[bool], budget: int
 ) -> tuple[int, ...]:
-    """Return the points of each update: whole hundredths of the budget, by the news of those that have worth.
+    """Return the points of each update: whole hundredths of the budget, by the news of those that do no harm.
 
     Args:
-        worth: of each update; only its sign counts.
+        worth: of each update; harm is what is as far below zero as all others' are from zero on average.
         new: the news in each update, in any unit.
         own: of the seat's own organisation, which gets nothing.
-        budget: for each of the others; all are given, or none where no update has both worth and news.
+        budget: for each of the others; all are given, or none where no update has news and does no harm.
     """
     others = ~np.asarray(own, bool)
-    paid = np.where(others & (worth > 0), np.maximum(new, 0.0), 0.0)
+    usual = np.abs(worth[others]).mean() if others.any() else 0.0
+    paid = np.where(others & (worth > -usual), np.maximum(new, 0.0), 0.0)
     shares = paid / paid.sum() if paid.sum() > 0 else paid
     return tuple((int(others.sum()) * budget // STEPS * _rounded(shares)).tolist())
 

@@ -61,7 +61,7 @@ def test_updates_are_scored_by_the_members_held_out_examples(tmp_path, federatio
     scores, memory = scoring.score(exact, state, sent, asked, one)
     assert answer == {"scores": list(scores), "unscored": ""}
     assert kept == memory
-    assert len(set(scores)) > 2
+    assert sum(scores) == 3 * BUDGET
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,13 @@ def test_what_is_computed_once_more_is_not_scored_again(tmp_path, federation):
     assert (answer["scores"], kept) == ([0, BUDGET, BUDGET, BUDGET], b"before")
 
 
-def test_who_may_have_a_seat_trains_on_what_is_not_held_out(tmp_path, federation):
+def test_who_may_have_a_seat_trains_on_what_is_not_held_out(tmp_path, federation, monkeypatch):
     exact, state, _ = federation
     config = member(tmp_path)
     made = exact.procedure
     x, y = examples(config, made.inputs)
     held = scoring.held_out(y, int(made.digest[:16], 16))
+    monkeypatch.setattr(Policy, "reasons", lambda policy, described, count: [f"{count} examples"])
     for seat, rows in ((True, ~held), (False, np.ones(len(y), bool))):
         _, (message,) = JOBS["train"](config, {"round": 4, "seat": seat}, [made.to_bytes(), state, SECRET])
         own = sets.from_arrays(x[rows], y[rows], np.zeros(rows.sum(), int), classes=2, name="coast")
@@ -109,5 +110,5 @@ def test_who_may_have_a_seat_trains_on_what_is_not_held_out(tmp_path, federation
         plain = {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(Policy()).items()}
         asked = {"contributes": True, "seat": seat, "policy": plain}
         found, _ = JOBS["describe"](config, asked, [made.to_bytes()])
-        assert found["examples"] == rows.sum()
+        assert (found["examples"], found["reasons"]) == (rows.sum(), [f"{rows.sum()} examples"])
         assert found["message"] == len(message)

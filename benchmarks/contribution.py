@@ -281,7 +281,8 @@ def _part(values: np.ndarray, own: tuple[bool, ...]) -> np.ndarray:
 
 
 def _average(records: list[Record], name: str) -> np.ndarray:
-    return sum(scoring.DECAY**age * getattr(one, name) for age, one in enumerate(reversed(records[-scoring.KEPT :])))
+    kept = np.array([getattr(one, name) for one in records[-scoring.KEPT :]])
+    return scoring.DECAY ** np.arange(len(kept))[::-1] @ kept
 
 
 RULES: dict[str, Callable[[list[Record], tuple[bool, ...]], Given]] = {
@@ -362,7 +363,7 @@ def page(results: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", default="21,22,23")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--algorithms", default=",".join(ALGORITHMS))

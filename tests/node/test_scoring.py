@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 @functools.cache
-def learned(server="sgd", weighting="clients"):
+def learned(server="sgd", weighting: Any = "clients"):
     return Exact(
         Procedure(
             algorithm=fm.MAML(inner_lr=0.2, weighting=weighting),
@@ -48,10 +49,14 @@ def patients(seed, count=40):
     return sets.from_arrays(x, y, np.zeros(count, int), classes=2)
 
 
+def weighing(weight) -> Any:
+    return np.float32(weight)
+
+
 def message(exact, tree, weight=1.0):
     fed = exact.federation
     body, _ = fed.transform.encode(tree, fed.transform.init(fed.phi_like), random.default_key())
-    return pytrees.to_bytes(Message(body, np.float32(weight)))
+    return pytrees.to_bytes(Message(body, weighing(weight)))
 
 
 def honest(exact, state, seed, weight=1.0):
@@ -129,8 +134,8 @@ def test_what_was_sent_before_earns_nothing_whoever_sends_it(begun):
 def test_who_turns_the_sign_earns_nothing(begun):
     exact, state, sent = begun
     fed = exact.federation
-    body, _ = pytrees.from_bytes(sent[3], Message(fed.transform.body_like(fed.phi_like), np.float32(0)))
-    turned = pytrees.to_bytes(Message(jax.tree.map(lambda one: -one, body), np.float32(1)))
+    body, _ = pytrees.from_bytes(sent[3], Message(fed.transform.body_like(fed.phi_like), weighing(0)))
+    turned = pytrees.to_bytes(Message(jax.tree.map(lambda one: -one, body), weighing(1)))
     assert score(exact, state, [*sent[:3], turned], asked(), patients(9))[0][3] == 0
 
 

@@ -155,7 +155,8 @@ def held_out(y: Any, seed: int) -> Bool[np.ndarray, " examples"]:
 def read(exact: Exact, messages: Sequence[bytes]) -> tuple[Float64[np.ndarray, "updates numbers"], np.ndarray]:
     """Return the updates of messages as rows of numbers, and their weights."""
     federation = exact.federation
-    like = Message(federation.transform.body_like(federation.phi_like), np.float32(0))
+    none: Any = np.float32(0)
+    like = Message(federation.transform.body_like(federation.phi_like), none)
     rows, weights = [], []
     for message in messages:
         body, weight = pytrees.from_bytes(message, like)

@@ -19,6 +19,7 @@ MemberError                 the root; a FedmetaError
 ├── Unreachable             a peer or the ledger cannot be reached
 ├── NotDone                 the trainer could not do a job
 ├── MessageRefused          a message that is not well formed by the procedure
+├── BadMemory               what was kept of earlier rounds' scores cannot be used
 └── WrongArithmetic         this machine computes otherwise than the others would
 """
 
@@ -103,6 +104,10 @@ class NotDone(MemberError):
 
 class MessageRefused(MemberError):
     """A message that is not well formed by the procedure."""
+
+
+class BadMemory(MemberError):
+    """What was kept of earlier rounds' scores cannot be used: it is damaged, or of a model of another size."""
 
 
 class WrongArithmetic(MemberError):

@@ -50,7 +50,7 @@ from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.jobs import HALTED
 from fedmeta.node.process.ledger import Ledger
 from fedmeta.node.process.metrics import Figures, serve_metrics
-from fedmeta.node.process.moves import SALT, Moves, Opened, model_name, opens, own_name
+from fedmeta.node.process.moves import SALT, Moves, Opened, model_name, opens, own_name, scoring_name
 from fedmeta.node.process.own import strange
 from fedmeta.node.process.shared import SharedJournal, SharedStore
 from fedmeta.node.reducer import Memory, View, learn, promises_of, step
@@ -391,7 +391,8 @@ class Core:
     async def _train(self, duty: Train) -> tuple[bytes, int, bytes]:
         state = await self._model(duty.model)
         secret = round_secret(self._secret, self.genesis, duty.round)
-        _, (message,) = await self._job("train", [self._procedures[duty.recipe], state, secret], round=duty.round)
+        blobs = [self._procedures[duty.recipe], state, secret]
+        _, (message,) = await self._job("train", blobs, round=duty.round, seat=self.config.listens)
         salt = secrets.token_bytes(SALT)
         name = own_name(duty.round, self.config.member)
         await asyncio.to_thread(self.store.replace, name, salt + message)
@@ -447,14 +448,42 @@ class Core:
         state = await self._model(duty.model)
         plains = [await self._held(view.updates[one].origin, one) for one in duty.members]
         messages = [memoryview(plain)[SALT:] for plain in plains]
-        _, (after,) = await self._job("aggregate", [self._procedures[duty.recipe], state, *messages])
+        # What is computed once more is compared by its result: its scores are those of the first time.
+        score, worth = duty.check == 0, scoring_name(duty.recipe)
+        before = await asyncio.to_thread(self._kept_scoring, worth)
+        answer, (after, memory) = await self._job(
+            "aggregate",
+            [self._procedures[duty.recipe], state, before, *messages],
+            round=duty.round,
+            members=list(duty.members),
+            own=list(duty.own),
+            budget=duty.budget,
+            score=score,
+        )
+        if answer["unscored"]:
+            log.warning("round %d is not scored, all get the same: %s", duty.round, answer["unscored"])
+        if memory and memory != before:
+            await asyncio.to_thread(self._keep_scoring, worth, memory)
         result = Blob.of(after).id
         name = model_name(result)
         if self.store.blob(name) is None or not self.store.complete(name):
             await asyncio.to_thread(self.store.replace, name, after)
         await self.moves.publish(result)
-        scores = tuple(0 if own else duty.budget for own in duty.own)
-        return result, scores, secrets.token_bytes(SALT)
+        return result, tuple(answer["scores"]), secrets.token_bytes(SALT)
+
+    def _kept_scoring(self, name: str) -> bytes:
+        """Return what the scoring of earlier rounds gave; nothing where the disk has lost it."""
+        try:
+            return self.store.read(name) if self.store.blob(name) is not None else b""
+        except (BlobCorrupt, NotKept) as error:
+            log.warning("what was kept of earlier rounds' scores is lost: %s", error)
+            return b""
+
+    def _keep_scoring(self, name: str, memory: bytes) -> None:
+        try:
+            self.store.replace(name, memory)
+        except DiskError as error:
+            log.warning("the next rounds are scored without this one: %s", error)
 
     async def _fetch_model(self, duty: FetchModel) -> None:
         reasons = []
@@ -552,8 +581,9 @@ class Core:
         policy = asdict(policies.read(self.folder.path))
         plain = {name: list(one) if isinstance(one, tuple) else one for name, one in policy.items()}
         contributes = contributes and bool(self.config.data.paths)
+        asked = {"policy": plain, "contributes": contributes, "seat": self.config.listens}
         try:
-            found, _ = await self._job("describe", [content], policy=plain, contributes=contributes)
+            found, _ = await self._job("describe", [content], **asked)
         except (MessageRefused, NotDone) as error:
             self._refuse(recipe, f"procedure {recipe.hex()[:12]} cannot be worked on with the data here: {error}")
             return None

@@ -50,6 +50,11 @@ def model_name(model: bytes) -> str:
     return f"model/{model.hex()}"
 
 
+def scoring_name(recipe: bytes) -> str:
+    """Return the store's name of what the scoring of a recipe's rounds keeps for the next."""
+    return f"scoring/{recipe.hex()}"
+
+
 def context(genesis: bytes, round: int, member: str) -> bytes:
     """Return what an update is sealed for, 32 bytes: it opens as no other's, and for no other round."""
     return tagged("update-seal", genesis, round.to_bytes(8, "big"), member.encode())

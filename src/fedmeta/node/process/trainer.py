@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from fedmeta import data as sets
-from fedmeta.errors import UsageError
-from fedmeta.node import training
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.errors import DataError, UsageError
+from fedmeta.node import scoring, training
 from fedmeta.node.aggregation import Exact
-from fedmeta.node.errors import MessageRefused, WrongArithmetic
+from fedmeta.node.errors import BadMemory, MessageRefused, WrongArithmetic
 from fedmeta.node.member import config as configs
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.data import examples
@@ -68,8 +69,8 @@ def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple
     reasons: list[str] = []
     count = 0
     if head["contributes"]:
-        x, _ = examples(config, exact.procedure.inputs)
-        count = len(x)
+        x, _, held = _examples(config, exact.procedure, head["seat"])
+        count = len(x) - int(held.sum())
     values: dict[str, Any] = {
         name: tuple(one) if isinstance(one, list) else one for name, one in head["policy"].items()
     }
@@ -83,12 +84,8 @@ def _train(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[di
     done = int(exact.read_state(blobs[1]).round)
     if done >= exact.procedure.rounds:
         raise UsageError(f"the procedure has {exact.procedure.rounds} rounds, and {done} are done: there is no update")
-    x, y = examples(config, exact.procedure.inputs)
-    if classes := exact.procedure.inputs.classes:
-        y = np.asarray(classes)[y]
-    own = sets.from_arrays(
-        x, y, np.zeros(len(x), np.int64), classes=exact.procedure.inputs.classes or None, name=config.member
-    )
+    x, y, held = _examples(config, exact.procedure, head["seat"])
+    own = _client(config, exact.procedure, x[~held], y[~held])
     message = training.train(exact.procedure, own, blobs[1], head["round"], blobs[2])
     return {}, [message]
 
@@ -100,9 +97,53 @@ def _check(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[di
 
 
 def _aggregate(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-    """Return the next state of exactly these messages."""
-    exact = _exact(blobs[0])
-    return {}, [exact.aggregate(blobs[1], blobs[2:])]
+    """Return the next state of exactly these messages, and what this member finds that each is worth.
+
+    The blobs are the procedure, the state, what the scoring of earlier rounds gave, and the messages. The answer has
+    `scores`, `unscored` with the reason where they are the same for all, and after the state what the next round's
+    scoring is given. Nothing about scores changes the state: it is computed first.
+    """
+    exact, (state, memory, *messages) = _exact(blobs[0]), blobs[1:]
+    after = exact.aggregate(state, messages)
+    alike = scoring.alike(head["own"], head["budget"])
+    if not head["score"]:
+        return {"scores": list(alike), "unscored": ""}, [after, memory]
+    asked = scoring.Round(head["round"], tuple(head["members"]), tuple(head["own"]), head["budget"])
+    try:
+        held = _held_out(config, exact.procedure)
+        try:
+            scores, kept = scoring.score(exact, state, messages, asked, held, memory)
+        except BadMemory:
+            scores, kept = scoring.score(exact, state, messages, asked, held)
+    except (FedmetaError, RuntimeError, MemoryError) as error:
+        return {"scores": list(alike), "unscored": f"{type(error).__name__}: {error}"}, [after, memory]
+    return {"scores": list(scores), "unscored": ""}, [after, kept]
+
+
+def _examples(config: Config, procedure: Procedure, seat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return this member's examples, and which of them are held out to score by: none of one that takes no seat."""
+    x, y = examples(config, procedure.inputs)
+    if not seat:
+        return x, y, np.zeros(len(x), bool)
+    return x, y, scoring.held_out(y, int(procedure.digest[:16], 16))
+
+
+def _held_out(config: Config, procedure: Procedure) -> FederatedDataset:
+    """Return the held-out examples as one client; raises `DataError` where there are too few."""
+    if not config.data.paths:
+        raise DataError("this member has no examples to score by")
+    x, y, held = _examples(config, procedure, seat=True)
+    if not held.any():
+        raise DataError(f"of {len(x)} examples too few can be held out to score by: it takes {scoring.SMALLEST}")
+    return _client(config, procedure, x[held], y[held])
+
+
+def _client(config: Config, procedure: Procedure, x: np.ndarray, y: np.ndarray) -> FederatedDataset:
+    """Return examples as one client; targets are places in the procedure's classes, and never their names."""
+    classes = procedure.inputs.classes
+    return sets.from_arrays(
+        x, y, np.zeros(len(x), np.int64), classes=len(classes) if classes else None, name=config.member
+    )
 
 
 JOBS = {"describe": _describe, "train": _train, "check": _check, "aggregate": _aggregate}

@@ -2,8 +2,8 @@
 
     python benchmarks/page.py
 
-reads engine.json, peers.json, levers.json and ledger.json in build/bench. What was not measured says so; the tables of
-a file that is not there stay as they are.
+reads engine.json, peers.json, levers.json, ledger.json, rounds.json, exchange.json and aggregation.json in
+build/bench. What was not measured says so; the tables of a file that is not there stay as they are.
 """
 
 import argparse
@@ -24,6 +24,8 @@ NAMES = {
     "fedjax": "FedJAX",
 }
 MISSING = "not measured"
+UPDATE = 26_400_000
+"""Bytes of an update of 6.6 million numbers, of which rounds of nodes are counted."""
 
 
 class Goal(NamedTuple):
@@ -58,7 +60,7 @@ class Figures:
     """What the benchmarks have found."""
 
     def __init__(self, *found: Mapping[str, Any]):
-        self.engine, self.peers, self.levers, self.ledger = found
+        self.engine, self.peers, self.levers, self.ledger, self.rounds, self.exchange, self.aggregation = found
 
     @or_missing
     def faster(self, work: str, peer: str, goal: float) -> tuple[str, bool]:
@@ -320,6 +322,76 @@ def ledger_floor(figures: Figures) -> str:
     )
 
 
+def rounds(figures: Figures) -> str:
+    """Return the table of rounds of nodes."""
+    head = (
+        "members",
+        "of them with seats",
+        "seconds",
+        "transactions",
+        "on the ledger",
+        "updates sent",
+        "in all",
+        "by one",
+    )
+    return table(
+        head,
+        (
+            [
+                f"{one['members']}",
+                f"{one['seats']}",
+                f"{one['seconds']:.0f}",
+                f"{one['transactions']:.0f}",
+                f"{one['ledger_bytes'] / 1e3:.0f} KB",
+                f"{one['transfers']:,.0f}",
+                f"{one['transfers'] * UPDATE / 1e9:.1f} GB",
+                f"{one['most_of_one'] * UPDATE / 1e9:.2f} GB",
+            ]
+            for one in figures.rounds["rows"]
+        ),
+    )
+
+
+def exchange(figures: Figures) -> str:
+    """Return the table of how updates get to all seats."""
+    head = ("seats, and contributors", "Mbit/s", "way", "in the set", "all hold", "a contributor sends", "a seat sends")
+    return table(
+        head,
+        (
+            [
+                f"{one['count']}",
+                f"{one['contributor']}"
+                if one["contributor"] == one["seat"]
+                else f"{one['contributor']}, seats {one['seat']}",
+                one["way"],
+                f"{one['in_set']:.0f} s",
+                f"{one['all_hold']:.0f} s",
+                f"{one['contributor_up'] / 1e6:,.0f} MB",
+                f"{one['seat_up'] / 1e6:,.0f} MB",
+            ]
+            for one in figures.exchange["rows"]
+        ),
+    )
+
+
+def aggregation(figures: Figures) -> str:
+    """Return the table of the exact path's speed."""
+    head = ("rule", "parameters", "seconds", "times the floor", "memory of the process")
+    return table(
+        head,
+        (
+            [
+                one["rule"].replace("_", " "),
+                f"{one['parameters']:,}",
+                f"{one['seconds']:.2f}",
+                f"{one['seconds'] / one['floor']:.0f}",
+                f"{one['memory'] / 1e6:,.0f} MB",
+            ]
+            for one in figures.aggregation["rules"]
+        ),
+    )
+
+
 def setting(figures: Figures) -> str:
     """Return the machine and the versions."""
     machine, rates = figures.engine["machine"], figures.engine["rates"]
@@ -340,9 +412,12 @@ PARTS = {
     "levers": levers,
     "ledger": ledger,
     "ledgerfloor": ledger_floor,
+    "rounds": rounds,
+    "exchange": exchange,
+    "aggregation": aggregation,
 }
-FILES = ("engine", "peers", "levers", "ledger")
-SOURCES = {"peers": "peers", "levers": "levers", "ledger": "ledger", "ledgerfloor": "ledger"}
+FILES = ("engine", "peers", "levers", "ledger", "rounds", "exchange", "aggregation")
+SOURCES = {name: name for name in FILES} | {"ledgerfloor": "ledger"}
 """By part, the file that it comes from; engine.json where none is named."""
 
 

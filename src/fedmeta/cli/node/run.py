@@ -41,6 +41,10 @@ def status(folder: Path, as_json: bool) -> None:
     """Say how the node is: the ledger, the round, its last duty, and what its people should look at.
 
     Exit code 1 where it is not ready: the ledger is not followed, or its part in the last round was not done.
+
+    \b
+    Example:
+      fedmeta node status --folder coast
     """
     found = read_status(folder)
     if as_json:

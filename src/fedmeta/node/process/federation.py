@@ -1,7 +1,6 @@
 """A federation of real processes on one machine: a ledger and its members' nodes, for demonstrations and tests."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -243,7 +242,7 @@ class LocalFederation:
 
     def program(self, name: str) -> list[str]:
         """Return what starts a member's node, or the ledger where the name is "ledger"; its arguments follow."""
-        return [sys.executable, "-m", "fedmeta"]
+        return [sys.executable, "-c", _PROGRAM]
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen:
         flags = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
@@ -254,8 +253,6 @@ class LocalFederation:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Nothing of it goes on where this process is ended in whatever way.
-                preexec_fn=_end_with_parent,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "XLA_FLAGS": flags},
             )
 
@@ -311,12 +308,12 @@ class LocalFederation:
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
-_libc = ctypes.CDLL(None)
-_SET_DEATH_SIGNAL = 1
-
-
-def _end_with_parent() -> None:
-    _libc.prctl(_SET_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
+_PROGRAM = """
+import ctypes, runpy, signal
+# Nothing of a demonstration goes on where it is ended in whatever way: PR_SET_PDEATHSIG.
+ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
+runpy.run_module("fedmeta", run_name="__main__", alter_sys=True)
+"""
 
 
 def _free_port() -> int:

@@ -115,7 +115,7 @@ def _aggregate(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tupl
             scores, kept = scoring.score(exact, state, messages, asked, held, memory)
         except BadMemory:
             scores, kept = scoring.score(exact, state, messages, asked, held)
-    except (FedmetaError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever keeps it from scoring must not keep it from the result)
         return {"scores": list(alike), "unscored": f"{type(error).__name__}: {error}"}, [after, memory]
     return {"scores": list(scores), "unscored": ""}, [after, kept]
 

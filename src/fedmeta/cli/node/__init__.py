@@ -1,9 +1,8 @@
 """`fedmeta node`: a member's node on the command line; one file for each subject."""
 
-import importlib
-from typing import Any
-
 import click
+
+from fedmeta.cli.late import LateGroup
 
 COMMANDS = {
     "init": "folder:init",
@@ -20,27 +19,12 @@ COMMANDS = {
 """Name to where it is, in the order of the help."""
 
 
-class _Commands(click.Group):
-    """Commands that are imported when they are called for: most need less than all of them together."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name].split(":")
-        return getattr(importlib.import_module(f"fedmeta.cli.node.{module}"), name)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from fedmeta.errors import UnknownName
-
-            raise UnknownName("command of fedmeta node", args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Commands, short_help="Run a member's node: train on own data, answer on the ledger.")
+@click.group(
+    cls=LateGroup,
+    package=__name__,
+    places=COMMANDS,
+    short_help="Run a member's node: train on own data, answer on the ledger.",
+)
 def node() -> None:
     """Run a member's node: it trains on data that never leave, and answers for its promises on the ledger.
 

@@ -99,14 +99,14 @@ class LocalFederation:
         """Make the ledger and every node's folder; `model` is the first state's digest."""
         self.folder.mkdir(mode=0o700)
         keys = {name: Key.generate() for name in (*self.data, "sequencer")}
-        self.genesis = self._genesis(keys, model)
+        self.genesis = self.first(keys, model)
         place = self.folder / "ledger"
         (place / "keys").mkdir(parents=True, mode=0o700)
         (place / "genesis.cbor").write_bytes(encode_genesis(self.genesis))
         for name, key in keys.items():
             keyfile.save(place / "keys" / f"{name}.pem", key)
         EmbeddedEngine.create(place / "ledger.db", self.genesis, keys["sequencer"]).close()
-        self.ledger_port = _free_port()
+        self.ledger_port = free_port()
         for name in self.data:
             self._make_host(name)
         everywhere = tuple(f"{self.host}:{one.port}" for one in self.hosts.values() if one.port)
@@ -117,7 +117,17 @@ class LocalFederation:
             (one.folder / "node.toml").write_text(text)
 
     def _make_host(self, name: str) -> None:
-        port = _free_port() if name in self.seats else 0
+        port = free_port() if name in self.seats else 0
+        made = folders.make(self.folder / name, self.values(name, port))
+        folders.keep_procedure(made, self.recipe, self.procedure.to_bytes())
+        Approvals(made.approvals).approve(self.recipe, "a demonstration", None)
+        if port:
+            with BlobStore(made.core / "blobs", 10**9) as store:
+                store.write(model_name(Blob.of(self.state).id), self.state)
+        self.hosts[name] = Hosted(name, made.path, port)
+
+    def values(self, name: str, port: int) -> dict[str, Any]:
+        """Return what a member's node.toml sets, by the names of its keys; `port` is its gate's, 0 without one."""
         values: dict[str, Any] = {
             "member": name,
             "role": "super" if port else "contributor",
@@ -127,15 +137,10 @@ class LocalFederation:
         }
         if port:
             values |= {"listen.address": f"{self.host}:{port}", "listen.public": f"https://{self.host}:{port}"}
-        made = folders.make(self.folder / name, values)
-        folders.keep_procedure(made, self.recipe, self.procedure.to_bytes())
-        Approvals(made.approvals).approve(self.recipe, "a demonstration", None)
-        if port:
-            with BlobStore(made.core / "blobs", 10**9) as store:
-                store.write(model_name(Blob.of(self.state).id), self.state)
-        self.hosts[name] = Hosted(name, made.path, port)
+        return values
 
-    def _genesis(self, keys: Mapping[str, Key], model: bytes) -> Genesis:
+    def first(self, keys: Mapping[str, Key], model: bytes) -> Genesis:
+        """Return the genesis: all are members and contribute from the start, and seats go by the first stakes."""
         window = 2 * len(self.seats) + 10
         phases = ("commit", "deliver", "compute", "reveal")
         values = {
@@ -316,7 +321,8 @@ runpy.run_module("fedmeta", run_name="__main__", alter_sys=True)
 """
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

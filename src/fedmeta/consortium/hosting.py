@@ -1,0 +1,247 @@
+"""Four hospitals as processes on one machine: a ledger, and for each hospital a node with its own patients' table."""
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedmeta.consortium import hospitals
+from fedmeta.consortium.hospitals import Hospitals
+from fedmeta.consortium.wire import Counter
+from fedmeta.govern.client import keyfile
+from fedmeta.govern.machine.genesis import FirstCandidate, FirstMember, Genesis
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.signatures import Key
+from fedmeta.node.member import config as configs
+from fedmeta.node.member.config import Config
+from fedmeta.node.member.folder import Folder
+from fedmeta.node.process import apart, walls
+from fedmeta.node.process.federation import LocalFederation
+
+FREE = 100_000
+"""Units that each hospital has at the beginning."""
+
+OWN = (60_000, 56_000, 52_000, 48_000)
+"""What each stakes on itself to be elected, in the order of the hospitals."""
+
+VOTE = 8_000
+"""What each stakes on the next one: its vote."""
+
+COMMISSION = 100_000
+"""Of a super node's pay, in parts per million: the rest is its voters'."""
+
+TERM = 60
+"""Blocks of a term: at the end of the first one is elected who holds a seat from the third one on."""
+
+PARAMETERS = {
+    "term_length": TERM,
+    "contributor_share": 600_000,
+    "super_node_share": 300_000,
+    # The first round compiles; later ones wait so long for who is away.
+    "commit_blocks": 120,
+    "deliver_blocks": 40,
+    "compute_blocks": 100,
+    "reveal_blocks": 40,
+}
+"""Of the ledger, where they differ from those of any federation of this kind."""
+
+TABLES = "patients"
+"""The folder with a folder for each hospital's table: beside the nodes' folders, for a core may read all of its own."""
+
+USERS = 52_000
+"""Where the search for users begins that nobody has."""
+
+
+@dataclass
+class Consortium(LocalFederation):
+    """As `LocalFederation`; seats are elected on the ledger, and all that leaves a hospital is counted.
+
+    Args:
+        patients: The hospitals' patients.
+        counter: What counts; running.
+        users: Of each hospital, its gate's, core's and trainer's user; empty where processes have no users of their own.
+        dishonest: Which hospital's node runs `fedmeta.consortium.dishonest`; "" for none.
+    """
+
+    patients: Hospitals = field(default_factory=hospitals.load)
+    counter: Counter = field(default_factory=Counter)
+    users: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    dishonest: str = ""
+
+    def values(self, name: str, port: int) -> dict[str, Any]:
+        """Return what a hospital's node.toml sets: all its ways out lead through what counts."""
+        ledger = self.counter.relay(name, f"{self.host}:{self.ledger_port}")
+        values = super().values(name, port)
+        values["ledger.addresses"] = (f"http://{self.host}:{ledger}",)
+        values["data.paths"] = (str(self.table(name)),)
+        values["network.proxy"] = f"http://{self.host}:{self.counter.proxy(name)}"
+        if name in self.users:
+            gate, core, trainer = map(str, self.users[name])
+            values |= {"users.gate": gate, "users.core": core, "users.trainer": trainer}
+        return values
+
+    def first(self, keys: Mapping[str, Key], model: bytes) -> Genesis:
+        """Return the genesis: nobody has a stake by which it could be elected, and all have units to stake."""
+        members = tuple(
+            FirstMember(name, f"{name}-hospital", keys[name].public, FREE, self.patients[name].title, "")
+            for name in self.data
+        )
+        # A genesis has a candidate; one unit is too little for a seat.
+        nobody = (FirstCandidate(next(iter(self.data)), COMMISSION, 1),)
+        return replace(super().first(keys, model), chain_id="consortium", members=members, candidates=nobody)
+
+    def make(self, model: bytes) -> None:
+        """Make the ledger, and every hospital's folder with its own table in it; `model` is the first state's digest."""
+        super().make(model)
+        # Users of their own pass through to their own files, and can list nothing.
+        for place in (self.folder, self.folder / TABLES):
+            place.mkdir(exist_ok=True)
+            place.chmod(0o711)
+        for one in self.patients:
+            table = hospitals.write(one, self.folder / TABLES)
+            table.chmod(0o600)
+            if one.name in self.users:
+                trainer = self.users[one.name][2]
+                for place in (table, table.parent):
+                    os.chown(place, trainer, trainer)
+
+    def elect(self) -> None:
+        """Let each hospital stand for election, stake on itself, and vote for the next one, by its account."""
+        names = list(self.data)
+        for at, name in enumerate(names):
+            with self.client(name) as client:
+                if at:
+                    client.send(tx.Register(COMMISSION))
+                client.send(tx.Bond(OWN[at % len(OWN)]))
+        for at, name in enumerate(names):
+            with self.client(name) as client:
+                client.send(tx.Delegate(names[(at + 1) % len(names)], VOTE))
+
+    def program(self, name: str) -> list[str]:
+        """Return what starts a hospital's node, or the ledger."""
+        *before, program = super().program(name)
+        if name and name == self.dishonest:
+            program = f"from fedmeta.consortium import dishonest; dishonest.arrange()\n{program}"
+        return [*before, program]
+
+    def command(self, *arguments: str, log: str) -> subprocess.Popen:
+        """Start a command of `fedmeta`, such as `node recover`; it writes to a log in the federation's folder."""
+        return self._spawn(log, *arguments)
+
+    # A lost disk.
+
+    def lose_disk(self, name: str) -> None:
+        """Take away what a hospital's core had on its disk: its journal, its updates, its models, the ledger's state."""
+        core = Folder(self.hosts[name].folder).core
+        owner = core.stat()
+        shutil.rmtree(core)
+        core.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(core, owner.st_uid, owner.st_gid)
+
+    def recover(self, name: str) -> subprocess.Popen:
+        """Start `fedmeta node recover` for a hospital, by its account's key."""
+        account = self.folder / "ledger" / "keys" / f"{name}.pem"
+        folder = str(self.hosts[name].folder)
+        return self.command("node", "recover", "--folder", folder, "--account", str(account), log=f"{name}-recover")
+
+    # Walls.
+
+    def config(self, name: str) -> Config:
+        """Return a hospital's configuration."""
+        return configs.read(self.hosts[name].folder)
+
+    def table(self, name: str) -> Path:
+        """Return the file with a hospital's patients."""
+        return self.folder / TABLES / name / hospitals.TABLE
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Who can open which file, as processes behind each hospital's walls have tried it.
+
+    Args:
+        user: as whom each hospital's trainer ran.
+        opened: the hospitals whose table each hospital's trainer could open.
+        elsewhere: the hospitals whose table a hospital's core or gate could open; none, if all is well.
+        keys: the hospitals whose trainer could open its own member's keys; none, if all is well.
+        why: why it could not be tried, if it could not.
+    """
+
+    user: Mapping[str, str] = field(default_factory=dict)
+    opened: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    elsewhere: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether each trainer can open its own hospital's table, nobody else any, and no trainer any keys."""
+        own = all(opened == (name,) for name, opened in self.opened.items())
+        return own and not (self.elsewhere or self.keys or self.why)
+
+
+def try_walls(found: Consortium) -> Readable:
+    """Try, behind the walls of each hospital's processes, to open every hospital's table; nodes must not run yet."""
+    tables = {found.table(name): name for name in found.hosts}
+    with ThreadPoolExecutor(2) as pool:
+        tried = dict(zip(found.hosts, pool.map(lambda name: _tried(found.config(name), tables), found.hosts), strict=True))
+    if wrong := [one for one in tried.values() if isinstance(one, str)]:
+        return Readable(why="; ".join(wrong))
+    right = {name: one for name, one in tried.items() if not isinstance(one, str)}
+    return Readable(
+        user={name: one.user for name, one in right.items()},
+        opened={name: one.opened for name, one in right.items()},
+        elsewhere=tuple(name for name, one in right.items() if one.elsewhere),
+        keys=tuple(name for name, one in right.items() if one.keys),
+    )
+
+
+class _Tried(NamedTuple):
+    user: str
+    opened: tuple[str, ...]
+    elsewhere: bool
+    keys: bool
+
+
+def _tried(config: Config, tables: Mapping[Path, str]) -> _Tried | str:
+    apart.arrange(config)
+    keys = apart.keys_of(config)
+    said, users = [], []
+    for wall in (apart.trainer_wall, apart.core_wall, apart.gate_wall):
+        answer = apart.try_wall(wall(config), [*tables, *keys])
+        if isinstance(answer, str):
+            return answer
+        said.append([Path(one) for one in answer["opened"]])
+        users.append(answer["user"])
+    trainer, *others = said
+    return _Tried(
+        users[0],
+        tuple(tables[one] for one in trainer if one in tables),
+        any(one in tables for other in others for one in other),
+        any(one in keys for one in trainer),
+    )
+
+
+def own_users(names: Iterable[str]) -> tuple[dict[str, tuple[int, int, int]], str]:
+    """Return users for each hospital's gate, core and trainer that nobody has, or none and why there can be none."""
+    if os.geteuid() != 0:
+        return {}, "only root can start processes under other users"
+    taken = {one.pw_uid for one in pwd.getpwall()}
+    free = (number for number in itertools.count(USERS) if number not in taken)
+    found = {name: (next(free), next(free), next(free)) for name in names}
+    first = next(iter(found.values()))[2]
+    python = Path(os.__file__)
+    # Whoever may not read Python's files could import nothing more.
+    said = apart.try_wall(walls.Wall("a trial", str(first), network=False), [python])
+    if isinstance(said, str):
+        return {}, said
+    if str(python) not in said["opened"]:
+        return {}, f"{python.parent} cannot be read by other users"
+    return found, ""

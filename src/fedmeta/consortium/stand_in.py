@@ -17,8 +17,8 @@ class Group(NamedTuple):
     """A hospital's healthy or ill patients, by what is published of them.
 
     `patients` are so many. `numbers` has mean and standard deviation of age, resting pressure, cholesterol, maximum
-    heart rate and ST depression; `shares` the shares of men, of high fasting sugar, and of angina under exercise; `pain`
-    and `ecg` how many have each category; `gaps` how many have no value, by the place of the column.
+    heart rate and ST depression; `shares` the shares of men, of high fasting sugar, and of angina under exercise;
+    `pain` and `ecg` how many have each category; `gaps` how many have no value, by the place of the column.
     """
 
     patients: int
@@ -103,7 +103,7 @@ PUBLISHED: dict[str, tuple[Group, Group]] = {
         ),
         Group(
             149,
-            ((60, 7.2), (137, 18), (243, 49), (122, 20), (1.5, 1.1)),
+            ((60, 7.2), (136, 18), (243, 49), (122, 20), (1.5, 1.1)),
             (0.98, 0.38, 0.72),
             (5, 5, 31, 108),
             (62, 68, 19),

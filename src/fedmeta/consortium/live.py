@@ -110,7 +110,7 @@ def board_of(board: Board, width: int) -> Table:
 
 
 def _cells(row: Row, committed: int, seats: int, board: Board) -> tuple[str | Text, ...]:
-    seat: str | Text = f"{row.power:.0%}" if row.seat else OPEN
+    seat: str | Text = f"{row.power * 100:.0f} %" if row.seat else OPEN
     if row.jailed:
         seat = Text("barred", style="red")
     delivered = "in" if row.included else f"{row.held_by}/{seats}" if row.held_by else OPEN

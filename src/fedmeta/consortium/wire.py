@@ -98,6 +98,7 @@ class Counter:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
         self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task] = set()
 
     def __enter__(self) -> "Counter":
         self._thread.start()
@@ -112,10 +113,9 @@ class Counter:
     async def _close(self) -> None:
         for server in self._servers:
             server.close()
-        others = [one for one in asyncio.all_tasks() if one is not asyncio.current_task()]
-        for one in others:
+        for one in self._tasks:
             one.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def proxy(self, hospital: str) -> int:
         """Return the port of a new proxy, which takes CONNECT and nothing else."""
@@ -166,14 +166,17 @@ class Counter:
             try:
                 with contextlib.suppress(OSError):
                     await serve(reader, writer)
-            except asyncio.CancelledError:
-                # Only at the end of it all; Python 3.11 would write it to the terminal.
-                pass
             finally:
                 writer.close()
 
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # A loop keeps tasks by weak references only.
+            task = self._loop.create_task(serve_and_close(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
         async def start() -> int:
-            server = await asyncio.start_server(serve_and_close, self.host, 0, limit=PIECE)
+            server = await asyncio.start_server(begin, self.host, 0, limit=PIECE)
             self._servers.append(server)
             return server.sockets[0].getsockname()[1]
 

@@ -6,6 +6,7 @@ from fedmeta.cli.late import LateGroup
 
 COMMANDS = {
     "report": "report:report",
+    "demo": "demo:demo",
 }
 """Name to where it is, in the order of the help."""
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+PLAYED = "* "
+"""What a line begins with that tells what was played, and not what the ledger tells."""
+
 PHASES = ("commit", "deliver", "compute", "reveal")
 
 
@@ -101,8 +104,12 @@ class Board:
         return [one for one in self.rounds.values() if one.outcome == "final"]
 
     def say(self, seconds: float, text: str) -> None:
-        """Add a line."""
+        """Add a line of what the ledger tells."""
         self.lines.append((seconds, text))
+
+    def played(self, seconds: float, text: str) -> None:
+        """Add a line of what was played."""
+        self.say(seconds, PLAYED + text)
 
     def see(self, event: Any, seconds: float) -> None:
         """Take one of the ledger's events, as a client gives it, with the seconds since the beginning."""
@@ -123,12 +130,22 @@ class Board:
     def _term_elected(self, told: dict[str, Any], seconds: float) -> None:
         shares = self.elected[told["term"]] = _shares(told["seats"])
         before = self.elected.get(told["term"] - 1, {})
+        if told["term"] == self.term:
+            self._seat()
         if shares and before.keys() != shares.keys():
             power = ", ".join(f"{self.name(one)} {share * 100:.0f} %" for one, share in shares.items())
             self.say(seconds, f"elected as super nodes for term {told['term']}, by stake: {power}")
 
+    def _seat(self) -> None:
+        """Show who has a seat in the present term, as long as there is no round."""
+        for name, row in self.rows.items():
+            row.power = self.elected.get(self.term, {}).get(name, 0.0)
+            row.seat = row.power > 0
+
     def _term_started(self, told: dict[str, Any], seconds: float) -> None:
         self.term = told["term"]
+        if not self.rounds:
+            self._seat()
 
     def _staked(self, told: dict[str, Any], seconds: float) -> None:
         if self.height and told["member"] != told["candidate"]:

@@ -110,7 +110,7 @@ class Course:
             self.approved = True
             for name in self.found.hosts:
                 self.found.approve(name)
-            self.board.say(self.seconds, "* at each hospital a person approves the procedure: now it may contribute")
+            self.board.played(self.seconds, "at each hospital a person approves the procedure: now it may contribute")
 
     def _play(self, event: Any) -> None:
         round = self.board.round
@@ -131,7 +131,7 @@ class Course:
             if len(round.seats) == len(rows) and LIES in round.seats:
                 self.lied_in = round.number
                 dishonest.order(Folder(self.found.hosts[LIES].folder).trainer, (round.number,))
-                self.board.say(self.seconds, f"* from here on {name(LIES)} lies about the result of round {round.number}")
+                self.board.played(self.seconds, f"from here on {name(LIES)} lies about the result of round {round.number}")
         elif event.kind == "fault-proven" and event.fields["offender"] == LIES:
             self.exposed_in = event.fields["round"]
 
@@ -139,7 +139,7 @@ class Course:
         name = self.board.name(KILLED)
         self.found.kill(KILLED)
         self.found.lose_disk(KILLED)
-        self.board.say(self.seconds, f"* {name}'s super node is killed by SIGKILL, and its core's disk is gone")
+        self.board.played(self.seconds, f"{name}'s super node is killed by SIGKILL, and its core's disk is gone")
         self._recovery = self.found.recover(KILLED)
 
     def _look_after_recovery(self) -> None:
@@ -149,9 +149,9 @@ class Course:
         if code:
             raise MemberError(f"`fedmeta node recover` ended with {code}: see {self.found.folder}/{KILLED}-recover.log")
         self.found.start(KILLED)
-        self.board.say(
+        self.board.played(
             self.seconds,
-            f"* {self.board.name(KILLED)}'s node starts anew, by `fedmeta node recover` and its account's key; it is "
+            f"{self.board.name(KILLED)}'s node starts anew, by `fedmeta node recover` and its account's key; it is "
             "silent at first, so that nothing is said twice",
         )
 

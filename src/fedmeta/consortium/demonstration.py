@@ -170,9 +170,9 @@ def walls_said(readable: Readable, why: str, titles: dict[str, Any]) -> str:
     """Return in words who can read which table, as it was tried, and by what walls."""
     if readable.why:
         return f"Whether each hospital's table is its trainer's alone could not be tried: {readable.why}."
-    users = "under users of their own" if not why else f"not under users of their own, for {why}"
+    users = "each process under a user of its own" if not why else f"all processes under one user: {why}"
     if readable.holds:
-        return f"Tried: each hospital's trainer can open its own patients and nobody else's. Processes run {users}."
+        return f"Tried: each hospital's trainer can open its own patients and nobody else's; {users}."
     others = [
         f"{titles[name]}'s trainer can open {', '.join(titles[one] for one in opened) or 'nothing'}"
         for name, opened in readable.opened.items()
@@ -180,4 +180,4 @@ def walls_said(readable: Readable, why: str, titles: dict[str, Any]) -> str:
     ]
     others += [f"{titles[name]}'s core or gate can open a table" for name in readable.elsewhere]
     others += [f"{titles[name]}'s trainer can open its keys" for name in readable.keys]
-    return f"Walls are missing on this machine: {'; '.join(others)}. Processes run {users}."
+    return f"Walls are missing on this machine: {'; '.join(others)}; {users}."

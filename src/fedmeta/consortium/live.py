@@ -6,7 +6,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedmeta.consortium.board import PHASES, Board, Row
+from fedmeta.consortium.board import PHASES, PLAYED, Board, Row
 
 WIDE = 100
 """Columns from which on the last round's pay stands beside that of all rounds."""
@@ -52,19 +52,22 @@ class View:
     def _print(self) -> None:
         lines = self.board.lines[self._printed :]
         self._printed = len(self.board.lines)
-        for one in lines:
-            self.console.print(said(*one), soft_wrap=self._live is None)
+        for seconds, text in lines:
+            if self.console.is_terminal:
+                self.console.print(said(seconds, text))
+            else:
+                self.console.print(f"{seconds:6.1f} s  {text}", soft_wrap=True, markup=False, highlight=False)
 
 
 def picture(board: Board, wanted: int, seconds: float, width: int, height: int) -> Group:
     """Return all that is shown at once in a terminal of this size: the round, the members, and the latest lines."""
     parts = [heading(board, wanted, seconds), board_of(board, width)]
     console = Console(width=width, height=height)
-    left = height - 1 - sum(len(console.render_lines(one, pad=False)) for one in parts)
-    lines: list[Text] = []
+    left = height - 1 - sum(len(console.render_lines(one)) for one in parts)
+    lines: list[Table] = []
     for one in reversed(board.lines):
         line = said(*one)
-        needs = len(console.render_lines(line, pad=False))
+        needs = len(console.render_lines(line))
         if needs > left:
             break
         left -= needs
@@ -88,7 +91,7 @@ def heading(board: Board, wanted: int, seconds: float) -> Text:
         style="not bold",
     )
     if board.ends:
-        text.append(f"; {board.phase} ends at block {board.ends:,} at the latest", style="not bold")
+        text.append(f"; {board.phase} until block {board.ends:,}", style="not bold")
     return text
 
 
@@ -113,12 +116,12 @@ def _cells(row: Row, committed: int, seats: int, board: Board) -> tuple[str | Te
     seat: str | Text = f"{row.power * 100:.0f} %" if row.seat else OPEN
     if row.jailed:
         seat = Text("barred", style="red")
-    delivered = "in" if row.included else f"{row.held_by}/{seats}" if row.held_by else OPEN
+    delivered = "in" if row.included else f"{row.held_by}/{seats}" if row.held_by else _flag(False, row.committed)
     return (
         seat,
         _flag(row.committed, row.invited),
         delivered,
-        f"{row.holds}/{committed}" if row.holds else OPEN if row.seat else "",
+        f"{row.holds}/{committed}" if row.holds else _flag(False, row.seat),
         _flag(row.computed, row.seat),
         _opened(row, board),
         f"{row.paid:,}",
@@ -142,9 +145,10 @@ def _opened(row: Row, board: Board) -> str | Text:
     return Text(row.opened[:8], style="red bold" if row.opened != most and len(power) > 1 else "green")
 
 
-def said(seconds: float, text: str) -> Text:
-    """Return a line of what has happened."""
-    line = Text()
-    line.append(f"{seconds:6.1f} s  ", style="dim")
-    line.append(text)
+def said(seconds: float, text: str) -> Table:
+    """Return a line of what has happened; where it is too long, it goes on under its first word."""
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(style="dim", no_wrap=True)
+    line.add_column()
+    line.add_row(f"{seconds:6.1f} s", Text(text, style="bold" if text.startswith(PLAYED) else ""))
     return line

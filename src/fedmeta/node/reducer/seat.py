@@ -110,6 +110,11 @@ def _compute(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Du
         yield ("promise-result", number, round.attempt), Append(computed.promise)
     elif round.model not in memory.models:
         yield fetching(view, round.model)
+    elif len(round.members) < (takes := memory.approvals[round.recipe].takes):
+        text = (
+            f"round {number} has {len(round.members)} updates in, and the procedure's aggregator takes {takes} or more"
+        )
+        yield ("few-in", number, round.attempt), Tell(text, alarm=True)
     elif all(memory.holds(one) for one in round.members):
         yield _aggregate(view, round, computed.times if computed else 0)
 

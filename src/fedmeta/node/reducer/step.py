@@ -113,6 +113,8 @@ def _seen(memory: Memory, view: View) -> Memory:
     if memory.view is not None and view.height <= memory.view.height:
         return memory
     number = view.round.number if view.round else 0
+    if _attempt(view) != _attempt(memory.view):
+        memory = _afresh(memory)
     # Of rounds that are over nothing is awaited, and nothing need be remembered.
     later = {key: one for key, one in memory.later.items() if not 0 < key[1] < number}
     told = frozenset(key for key in memory.told if not 0 < key[1] < number - 1)
@@ -130,6 +132,16 @@ def _seen(memory: Memory, view: View) -> Memory:
         seals={round: one for round, one in memory.seals.items() if round >= number},
         results={key: one for key, one in memory.results.items() if key[0] >= number},
     )
+
+
+def _attempt(view: View | None) -> tuple[int, int]:
+    return (view.round.number, view.round.attempt) if view and view.round else (0, 0)
+
+
+def _afresh(memory: Memory) -> Memory:
+    """Return what a node knows when an attempt begins: where it was given what did not open, it asks once more."""
+    later = {key: one for key, one in memory.later.items() if key[0] not in ("take", "pull")}
+    return replace(memory, later=later, bad=frozenset())
 
 
 def _stands(view: View, round: int) -> bool:

@@ -6,16 +6,19 @@ import errno
 import socket
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from fedmeta.govern.wire.signatures import digest
 from fedmeta.node.disk.journal import Journal
 from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.member import config as configs
 from fedmeta.node.member import folder as folders
+from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.process import duties, jobs, status
-from fedmeta.node.process.core import Core, lasting
+from fedmeta.node.process.core import Core, lasting, serve
 from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.moves import model_name
 from fedmeta.node.reducer import actions as act
@@ -209,3 +212,119 @@ def test_a_model_that_the_gate_cannot_be_given_does_not_keep_it_from_its_work(ho
                 gate.close()
 
     asyncio.run(inside())
+
+
+def test_a_job_that_nobody_waits_for_any_more_ends_the_core_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "GIVEN_UP", 0.05)
+
+    async def inside():
+        folders.make(tmp_path / "node", VALUES)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            core = Core(configs.read(tmp_path / "node"), ours)
+            monkeypatch.setattr(core.ledger, "start", lambda: None)
+            running = asyncio.create_task(core.run())
+            training = asyncio.create_task(core.jobs.ask("train", []))
+            await asyncio.sleep(0.05)
+            assert core.desk.code is None
+            training.cancel()
+            assert await asyncio.wait_for(running, 20) == 1
+
+    asyncio.run(inside())
+
+
+def test_a_job_that_ends_after_it_was_cancelled_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "GIVEN_UP", 0.1)
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, theirs):
+            training = asyncio.create_task(core.jobs.ask("train", []))
+            await asyncio.sleep(0.05)
+            training.cancel()
+            jobs.receive(theirs)
+            jobs.send(theirs, {})
+            await asyncio.sleep(0.2)
+            assert core.desk.code is None
+
+    asyncio.run(inside())
+
+
+def approve(folder: Path, content: bytes = b"of a procedure"):
+    place, recipe = folders.Folder(folder), digest(content)
+    place.procedure(recipe).write_bytes(content)
+    known = Approvals(place.approvals)
+    known.approve(recipe, "ethics 1", None)
+    return known, recipe
+
+
+def test_a_revocation_does_not_wait_for_the_trainer(tmp_path):
+    async def inside():
+        async with made(tmp_path / "node") as (core, _):
+            known, recipe = approve(tmp_path / "node")
+            other, second = approve(tmp_path / "node", b"of another one")
+            core.approving._approved[recipe] = ev.Approval(recipe, 32, 64, contributes=False)
+            # The trainer says nothing of the other one, however long it is asked.
+            await asyncio.wait_for(core.approving.look(), 20)
+            known.revoke(recipe, "study ended")
+            await asyncio.wait_for(core.approving.look(), 20)
+            assert await asyncio.wait_for(core.desk.events.get(), 20) == ev.Revoked(recipe)
+            other.revoke(second, "study ended")
+            await asyncio.wait_for(core.approving.look(), 20)
+            assert not core.approving._examined
+
+    asyncio.run(inside())
+
+
+def test_a_procedure_that_cannot_be_worked_on_is_not_looked_at_each_time(tmp_path):
+    asked = []
+
+    def refuse(channel):
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                asked.append(jobs.receive(channel)[0]["job"])
+                jobs.send(channel, {"failed": "no column age"})
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, theirs):
+            approve(tmp_path / "node")
+            thread = threading.Thread(target=refuse, args=(theirs,))
+            thread.start()
+            for _ in range(5):
+                await core.approving.look()
+                await asyncio.sleep(0.05)
+            assert asked == ["describe"]
+            assert "no column age" in core.desk.figures.said[-1]["text"]
+            # Who approves it again is heard at once.
+            known, recipe = Approvals(folders.Folder(tmp_path / "node").approvals), digest(b"of a procedure")
+            known.approve(recipe, "ethics 2", None, now=datetime.now(UTC) + timedelta(minutes=1))
+            await core.approving.look()
+            await soon(lambda: len(asked) == 2)
+            core.jobs.close()
+            thread.join(20)
+
+    asyncio.run(inside())
+
+
+@pytest.mark.parametrize("trace", ["ledger.state", "blobs/model"])
+def test_a_journal_that_is_gone_where_a_core_has_worked_is_not_begun_anew(trace, tmp_path, capsys):
+    folder = tmp_path / "node"
+    folders.make(folder, VALUES)
+    place = folder / "core" / trace
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"x")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        code = serve({"folder": str(folder), "trainer": ours.detach()})
+    assert code == jobs.HALTED
+    assert "fedmeta node recover" in capsys.readouterr().err
+    assert not (folder / "core" / "journal").exists()
+
+
+def test_a_damaged_journal_halts(tmp_path, capsys):
+    folder = tmp_path / "node"
+    folders.make(folder, VALUES)
+    (folder / "core" / "journal").write_bytes(b"no journal")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        assert serve({"folder": str(folder), "trainer": ours.detach()}) == jobs.HALTED
+    assert "journal" in capsys.readouterr().err

@@ -68,7 +68,8 @@ def serve(arguments: dict[str, Any]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config = read(Path(arguments["folder"]))
-        return asyncio.run(_serve(config, socket.socket(fileno=arguments["trainer"])))
+        with socket.socket(fileno=arguments["trainer"]) as trainer:
+            return asyncio.run(_serve(config, trainer))
     except (FolderInUse, JournalDamaged) as error:
         # To begin again would help neither.
         print(f"fedmeta: {error}", file=sys.stderr)

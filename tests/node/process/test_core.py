@@ -305,13 +305,11 @@ def test_a_procedure_that_cannot_be_worked_on_is_not_looked_at_each_time(tmp_pat
     asyncio.run(inside())
 
 
-@pytest.mark.parametrize("trace", ["ledger.state", "blobs/model"])
+@pytest.mark.parametrize("trace", ["ledger.state", "status.json"])
 def test_a_journal_that_is_gone_where_a_core_has_worked_is_not_begun_anew(trace, tmp_path, capsys):
     folder = tmp_path / "node"
     folders.make(folder, VALUES)
-    place = folder / "core" / trace
-    place.parent.mkdir(exist_ok=True)
-    place.write_bytes(b"x")
+    (folder / "core" / trace).write_bytes(b"x")
     ours, theirs = socket.socketpair()
     with theirs:
         code = serve({"folder": str(folder), "trainer": ours.detach()})

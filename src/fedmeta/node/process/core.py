@@ -39,7 +39,7 @@ from fedmeta.node.process.ledger import STATE, Ledger
 from fedmeta.node.process.moves import Moves
 from fedmeta.node.process.own import strange
 from fedmeta.node.process.shared import SharedJournal, SharedStore
-from fedmeta.node.process.status import Status
+from fedmeta.node.process.status import STATUS, Status
 from fedmeta.node.reducer import learn, promises_of, step
 from fedmeta.node.reducer.actions import Action, Append, Cancel, Halt, Submit, Tell
 from fedmeta.node.reducer.events import Broken, Done, Event, Failed, Limits, Room, Seen, Start, Stop, Tick
@@ -97,7 +97,7 @@ def open_journal(folder: Path) -> tuple[Journal, list[bytes]]:
     path = folder / "journal"
     if path.exists():
         return Journal.open(path)
-    if (folder / STATE).exists() or any(folder.glob("blobs/*")):
+    if (folder / STATE).exists() or (folder / STATUS).exists():
         raise JournalDamaged(
             f"{path} is gone, and this node has worked: what it has promised is not known. `fedmeta node recover` "
             "begins anew with a new machine key, by the account's key"

@@ -11,6 +11,7 @@ from fedmeta.node.reducer import Memory, learn, promises_of, step
 from fedmeta.node.reducer import actions as act
 from fedmeta.node.reducer import events as ev
 from fedmeta.node.reducer.promises import ResultPromise, SealPromise, Silence, Started, UpdatePromise, decode, encode
+from fedmeta.node.reducer.seat import LOOKED_AT
 from fedmeta.node.reducer.step import AT_ONCE, FIRST_WAIT, PATIENCE
 from fedmeta.node.simulated.ledger import RECIPE
 from fedmeta.node.simulated.world import World
@@ -206,7 +207,13 @@ def test_a_block_that_was_seen_is_not_seen_again(commit):
 @pytest.mark.parametrize("phase", ["commit", "deliver", "compute", "reveal"])
 def test_without_an_approval_there_is_no_duty(phase, commit, deliver, compute, reveal):
     view = {"commit": commit, "deliver": deliver[1], "compute": compute[1], "reveal": reveal[1]}[phase]
-    _, actions = begun(view, approvals=())
+    memory, actions = begun(view, approvals=())
+    # A moment after a start what was approved may not have been looked at yet.
+    assert not duties(actions)
+    memory, _ = step(memory, ev.Tick(5))
+    memory, actions = step(memory, ev.Tick(4 + LOOKED_AT))
+    assert not duties(actions)
+    _, actions = step(memory, ev.Tick(5 + LOOKED_AT))
     assert not [one for one in duties(actions) if not isinstance(one, act.Tell)]
     if phase != "commit":
         assert "nobody here has approved" in only(actions, act.Tell).duty.text

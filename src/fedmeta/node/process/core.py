@@ -213,6 +213,7 @@ class Core:
         now: list[Event] = [Tick(time.monotonic_ns() // 1_000_000)]
         if isinstance(event, Seen):
             self.desk.figures.seen(event.view)
+            self.desk.saw(event.view)
             now.append(Room(self.store.free))
             self.desk.warn("own", "; ".join(strange(event.view.me, event.view.peers.get(event.view.me), *self._own)))
         for one in (*now, event):

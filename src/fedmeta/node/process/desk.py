@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from fedmeta.govern.rules.round_phases import window
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.process.metrics import Figures
@@ -12,6 +14,12 @@ from fedmeta.node.reducer import Memory, View
 from fedmeta.node.reducer.events import Event, Tick
 
 log = logging.getLogger("fedmeta.node")
+
+PACE = 20
+"""Blocks by which the ledger's pace is judged."""
+
+UNKNOWN_PACE = 1_000
+"""Milliseconds a block, where only one was seen."""
 
 
 class Desk:
@@ -30,6 +38,7 @@ class Desk:
         """The bytes of each procedure that is approved, by its digest."""
         self.code: int | None = None
         """What the process is to end with; None while it is to go on."""
+        self._blocks: deque[tuple[int, int]] = deque(maxlen=PACE)
         self._loop = asyncio.get_running_loop()
         self._warned: dict[str, str] = {}
 
@@ -59,6 +68,20 @@ class Desk:
     def height(self) -> int:
         """Return the height of the last block that was seen; 0 before the first."""
         return self.memory.view.height if self.memory.view else 0
+
+    def saw(self, view: View) -> None:
+        """Note a block that was seen, for the pace of the ledger."""
+        self._blocks.append((view.height, view.time))
+
+    def milliseconds_left(self) -> int:
+        """Return about how long the live round's present window is still open, by the pace of the latest blocks."""
+        view = self.view
+        if (round := view.live) is None:
+            return 0
+        (first, then), (last, now) = self._blocks[0], self._blocks[-1]
+        pace = (now - then) / (last - first) if last > first else UNKNOWN_PACE
+        until = round.opened_time + window(round).milliseconds
+        return max(0, until - view.time, int((view.closes - view.height) * pace))
 
     def warn(self, about: str, why: str) -> None:
         """Say to the member's people what they should look at: once, until it is something else, or over."""

@@ -34,6 +34,9 @@ log = logging.getLogger("fedmeta.node")
 ROOM = 1 << 17
 """Bytes that the journal has left when what no longer binds is taken out of it."""
 
+SCORING = 3
+"""The part of the window's time that scoring may take: a third."""
+
 
 def round_secret(secret: bytes, genesis: bytes, round: int) -> bytes:
     """Return what a round's draws come from, 32 bytes: the trainer is given no more of the member's secret."""
@@ -149,6 +152,7 @@ class Duties:
             own=list(duty.own),
             budget=duty.budget,
             score=score,
+            milliseconds=self._desk.milliseconds_left() // SCORING,
         )
         if answer["unscored"]:
             log.warning("round %d is not scored, all get the same: %s", duty.round, answer["unscored"])

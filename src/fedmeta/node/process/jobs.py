@@ -20,7 +20,7 @@ HALTED = 3
 LARGEST_HEAD = 1 << 20
 LARGEST_BLOB = 1 << 33
 
-GIVEN_UP = 60.0
+GIVEN_UP = 600.0
 """Seconds that a trainer may go on with a job that nobody waits for any more, before its node starts anew."""
 
 Answer = tuple[dict[str, Any], list[bytes]]

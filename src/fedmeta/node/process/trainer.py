@@ -116,12 +116,13 @@ def _aggregate(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tupl
     if not head["score"]:
         return {"scores": list(alike), "unscored": ""}, [after, memory]
     asked = scoring.Round(head["round"], tuple(head["members"]), tuple(head["own"]), head["budget"])
+    seconds = head["milliseconds"] / 1_000
     try:
         held = _held_out(config, exact.procedure)
         try:
-            scores, kept = scoring.score(exact, state, messages, asked, held, memory)
+            scores, kept = scoring.score(exact, state, messages, asked, held, memory, seconds=seconds)
         except BadMemory:
-            scores, kept = scoring.score(exact, state, messages, asked, held)
+            scores, kept = scoring.score(exact, state, messages, asked, held, seconds=seconds)
     except Exception as error:  # noqa: BLE001 (whatever keeps it from scoring must not keep it from the result)
         return {"scores": list(alike), "unscored": f"{type(error).__name__}: {error}"}, [after, memory]
     return {"scores": list(scores), "unscored": ""}, [after, kept]

@@ -82,7 +82,8 @@ def learn(memory: Memory, event: Event) -> Memory:
                 fresh = promised(fresh, promise)
             return fresh
         case Tick():
-            return replace(memory, now=max(memory.now, event.now))
+            now = max(memory.now, event.now)
+            return replace(memory, now=now, began=now if memory.began < 0 else memory.began)
         case Room():
             return replace(memory, limits=replace(memory.limits, room=event.room))
         case Seen():

@@ -44,6 +44,11 @@ MUTANTS = (
         "differed=before.differed",
         "a computation may come out otherwise",
     ),
+    reduced(
+        "step", "if _attempt(view) != _attempt(memory.view):", "if False:", "who gave what did not open is never asked"
+    ),
+    reduced("contributor", "if round.smallest < approval.smallest:", "if False:", "an update is among too few"),
+    reduced("seat", "elif len(round.members) < (takes", "elif 0 > (takes", "too few are computed with for ever"),
     reduced("step", "if moving >= AT_ONCE:", "if False:", "all transfers go at once"),
     reduced("step", "if view.height < memory.silent_until:", "if False:", "a new machine speaks at once"),
     reduced("step", "or memory.stopping or", "or", "who stops begins new things"),

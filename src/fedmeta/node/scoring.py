@@ -15,6 +15,8 @@ average. Who repeats what is known has worth and no news; who sends poison is so
 """
 
 import hashlib
+import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,7 +35,7 @@ from fedmeta.govern.errors import Malformed
 from fedmeta.govern.wire import codec
 from fedmeta.node import shapley
 from fedmeta.node.aggregation import Exact
-from fedmeta.node.errors import BadMemory
+from fedmeta.node.errors import BadMemory, NotDone
 from fedmeta.task import Task
 
 SMALLEST = 20
@@ -48,8 +50,8 @@ SPLITS = 8
 STEPS = 100
 """Scores are whole hundredths of what a seat has to give."""
 
-AT_LEAST = 16
-"""Coalitions that are computed side by side, at least."""
+AT_ONCE = 16
+"""Coalitions of which the losses are asked for together; between two such questions it can end."""
 
 LOOKBACK = 3
 """Rounds whose updates are no news."""
@@ -92,7 +94,14 @@ class Round(NamedTuple):
 
 
 def score(
-    exact: Exact, state: bytes, messages: Sequence[bytes], round: Round, held: FederatedDataset, memory: bytes = b""
+    exact: Exact,
+    state: bytes,
+    messages: Sequence[bytes],
+    round: Round,
+    held: FederatedDataset,
+    memory: bytes = b"",
+    *,
+    seconds: float = math.inf,
 ) -> tuple[tuple[int, ...], bytes]:
     """Return the points of each update, and what to give for `memory` in the recipe's next round.
 
@@ -103,13 +112,16 @@ def score(
         round: what is scored.
         held: one client with the examples that were held out.
         memory: what the scoring of earlier rounds of the same recipe gave; empty for none.
+        seconds: after which it gives up: the result of a round must not wait for its scores.
 
     Raises:
+        NotDone: it takes longer than it may.
         UsageError: there are not as many messages as members.
         DataError: there are too few held-out examples.
         BadMemory: the memory is not what this function gave.
         Diverged: the loss of the state before the round is not finite.
     """
+    until = time.monotonic() + seconds
     if not len(messages) == len(round.members) == len(round.own):
         raise UsageError(f"{len(messages)} messages came for {len(round.members)} members, {len(round.own)} own or not")
     if held.num_examples < SMALLEST:
@@ -121,7 +133,7 @@ def score(
     seed = int.from_bytes(hashlib.sha256(state).digest()[:8], "little")
 
     def values(of: np.ndarray) -> np.ndarray:
-        return shapley.contributions(game(exact.federation, before, of, weights, tasks), len(of), seed)
+        return shapley.contributions(game(exact.federation, before, of, weights, tasks, until), len(of), seed)
 
     gained = values(shortened(updates))
     new = values(shortened(news(updates, [one.updates for one in past]))) if past else gained
@@ -204,7 +216,12 @@ def splits(support: float, held: FederatedDataset, round: int) -> Task:
 
 
 def game(
-    federation: Federation, state: ServerState, updates: np.ndarray, weights: np.ndarray, tasks: Task
+    federation: Federation,
+    state: ServerState,
+    updates: np.ndarray,
+    weights: np.ndarray,
+    tasks: Task,
+    until: float = math.inf,
 ) -> shapley.Game:
     """Return the game of a round: by how much the loss falls by a coalition's step, more than by a step of zeros.
 
@@ -214,16 +231,22 @@ def game(
         updates: shape [updates, numbers].
         weights: of the updates, shape [updates].
         tasks: leading axis [splits].
+        until: when its questions end with `NotDone`, by the monotonic clock in seconds.
     """
     parts = updates * (weights / weights.sum())[:, None]
     losses = _losses(federation)
 
     def loss(coalitions: np.ndarray) -> np.ndarray:
-        # Of a few sizes only, each of which is compiled.
-        rows = max(AT_LEAST, 1 << (len(coalitions) - 1).bit_length())
-        steps = np.zeros((rows, parts.shape[1]), np.float32)
-        steps[: len(coalitions)] = coalitions @ parts
-        return np.asarray(losses(state, steps, tasks), np.float64)[: len(coalitions)]
+        found = []
+        for first in range(0, len(coalitions), AT_ONCE):
+            if time.monotonic() > until:
+                raise NotDone("scoring takes longer than this round has time for it")
+            asked = coalitions[first : first + AT_ONCE]
+            # Of one size only, which is compiled.
+            steps = np.zeros((AT_ONCE, parts.shape[1]), np.float32)
+            steps[: len(asked)] = asked @ parts
+            found.append(np.asarray(losses(state, steps, tasks), np.float64)[: len(asked)])
+        return np.concatenate(found)
 
     still = loss(np.zeros((1, len(updates)), bool))[0]
     if not np.isfinite(still):
@@ -243,7 +266,7 @@ def _losses(federation: Federation) -> Any:
     example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), federation.phi_like)
     flat, tree_of = ravel_pytree(example)
     # So many at once as take about 64 MiB.
-    at_once = max(1, min(64, (1 << 24) // max(flat.size, 1)))
+    at_once = max(1, min(AT_ONCE, (1 << 24) // max(flat.size, 1)))
 
     def after(state: ServerState, gradient: jax.Array, tasks: Task) -> jax.Array:
         phi = federation.step(state, tree_of(gradient)).phi

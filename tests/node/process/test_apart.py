@@ -3,6 +3,8 @@
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -165,3 +167,27 @@ def test_a_python_that_a_user_cannot_read_is_told(place, node, monkeypatch):
 
 def test_a_contributor_has_no_gate(node):
     assert "walls: gate" not in rows(configured(node.path))
+
+
+@with_landlock
+def test_the_core_can_change_nothing_that_a_person_has_said(node):
+    said = [node.config, node.policy, node.approvals, node.procedures / "new.json", node.keys / "machine.pem"]
+    own = [node.core / "journal", node.outbox]
+    node.approvals.touch()
+    node.outbox.touch()
+    wall = apart.core_wall(configured(node.path))
+    program = (
+        "import os, sys; from fedmeta.node.process import walls\n"
+        f"walls.enter(walls.Wall('core', readable={wall.readable!r}, writable={wall.writable!r}))\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: os.close(os.open(path, os.O_WRONLY | os.O_CREAT)); print(path)\n"
+        "    except PermissionError: pass"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, (*said, *own))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == list(map(str, own))

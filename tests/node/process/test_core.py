@@ -6,17 +6,19 @@ import errno
 import socket
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from fedmeta.govern.wire.signatures import digest
 from fedmeta.node.disk.journal import Journal
 from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.member import config as configs
 from fedmeta.node.member import folder as folders
-from fedmeta.node.process import core as cores
-from fedmeta.node.process import jobs
-from fedmeta.node.process.core import Core
+from fedmeta.node.member.approvals import Approvals
+from fedmeta.node.process import duties, jobs, status
+from fedmeta.node.process.core import Core, lasting, serve
 from fedmeta.node.process.gate import SOCKET
 from fedmeta.node.process.moves import model_name
 from fedmeta.node.reducer import actions as act
@@ -44,17 +46,15 @@ async def made(folder: Path, trainer: socket.socket | None = None):
         folders.make(folder, VALUES)
     ours, theirs = socket.socketpair()
     core = Core(configs.read(folder), ours)
-    core.memory = replace(core.memory, start=1)
+    core.desk.memory = replace(core.desk.memory, start=1)
     try:
         yield core, theirs
     finally:
         for task in core._tasks.values():
             task.cancel()
-        core._end_jobs()
+        core.close()
         ours.close()
         theirs.close()
-        core.journal.close()
-        core.store.close()
 
 
 def entries(folder: Path):
@@ -75,9 +75,9 @@ def test_a_duty_that_fails_in_an_unforeseen_way_is_answered_for(tmp_path, monkey
 
     async def inside():
         async with made(tmp_path / "node") as (core, _):
-            monkeypatch.setitem(cores._WORK, act.Drop, wrong)
+            monkeypatch.setitem(duties.DONE_BY, act.Drop, wrong)
             core._do(act.Action(1, 7, act.Drop(1, frozenset())))
-            found = await asyncio.wait_for(core._events.get(), 20)
+            found = await asyncio.wait_for(core.desk.events.get(), 20)
             assert isinstance(found, ev.Failed)
             assert (found.number, found.final) == (7, False)
 
@@ -87,10 +87,10 @@ def test_a_duty_that_fails_in_an_unforeseen_way_is_answered_for(tmp_path, monkey
 def test_jobs_that_wait_for_a_slow_trainer_keep_no_promise_from_the_disk(tmp_path):
     async def inside():
         async with made(tmp_path / "node") as (core, _):
-            waiting = [asyncio.create_task(core._job("check", [b"x"])) for _ in range(100)]
+            waiting = [asyncio.create_task(core.jobs.ask("check", [b"x"])) for _ in range(100)]
             await asyncio.sleep(0.05)
             core._do(act.Action(1, 7, act.Append(SealPromise(1, bytes(32)))))
-            found = await asyncio.wait_for(core._events.get(), 20)
+            found = await asyncio.wait_for(core.desk.events.get(), 20)
             assert isinstance(found, ev.Done)
             for one in waiting:
                 one.cancel()
@@ -111,17 +111,17 @@ def test_a_job_that_was_cancelled_before_it_was_begun_is_not_asked(tmp_path):
 
     async def inside():
         async with made(tmp_path / "node") as (core, theirs):
-            first = asyncio.create_task(core._job("train", []))
+            first = asyncio.create_task(core.jobs.ask("train", []))
             await asyncio.sleep(0.05)
-            second = asyncio.create_task(core._job("check", []))
+            second = asyncio.create_task(core.jobs.ask("check", []))
             await asyncio.sleep(0.05)
             second.cancel()
             await asyncio.gather(second, return_exceptions=True)
-            third = asyncio.create_task(core._job("describe", []))
+            third = asyncio.create_task(core.jobs.ask("describe", []))
             thread = threading.Thread(target=answer, args=(theirs,))
             thread.start()
             await asyncio.wait_for(asyncio.gather(first, third), 20)
-            core._end_jobs()
+            core.jobs.close()
             thread.join(20)
 
     asyncio.run(inside())
@@ -136,11 +136,11 @@ def test_a_full_disk_does_not_end_the_writing_of_the_status(tmp_path, monkeypatc
         if len(written) == 1:
             raise OSError(errno.ENOSPC, "no space is left")
 
-    monkeypatch.setattr(cores, "write_atomically", write)
+    monkeypatch.setattr(status, "write_atomically", write)
 
     async def inside():
         async with made(tmp_path / "node") as (core, _):
-            going = asyncio.create_task(core._lasting(core._keep_status))
+            going = asyncio.create_task(lasting(core.status.keep))
             await soon(lambda: len(written) > 1)
             going.cancel()
             await asyncio.gather(going, return_exceptions=True)
@@ -173,15 +173,15 @@ def test_a_node_that_was_started_in_vain_again_and_again_can_be_started(tmp_path
 
 def test_a_promise_that_was_flushed_a_moment_ago_stays_when_the_journal_is_shortened(tmp_path, monkeypatch):
     folder, first, second = tmp_path / "node", SealPromise(1, b"1" * 32), SealPromise(2, b"2" * 32)
-    monkeypatch.setattr(cores, "ROOM", 1 << 40)
+    monkeypatch.setattr(duties, "ROOM", 1 << 40)
 
     async def inside():
         async with made(folder) as (core, _):
             for number, promise in enumerate((first, second)):
                 core._do(act.Action(1, number, act.Append(promise)))
-            await soon(lambda: core._events.qsize() == 2)
+            await soon(lambda: core.desk.events.qsize() == 2)
             # The reducer has heard of neither.
-            assert promises_of(core.memory) == (Started(1),)
+            assert promises_of(core.desk.memory) == (Started(1),)
 
     asyncio.run(inside())
     assert {first, second} <= set(entries(folder))
@@ -201,14 +201,128 @@ def test_a_model_that_the_gate_cannot_be_given_does_not_keep_it_from_its_work(ho
                 gate = Gate(kept)
                 local = LocalServer(gate)
                 await local.start(folder / "gate" / SOCKET)
-                core.memory = replace(core.memory, models=frozenset([model]), view=view_of("s0"))
-                standing = asyncio.create_task(core._stand())
+                core.desk.memory = replace(core.desk.memory, models=frozenset([model]), view=view_of("s0"))
+                standing = asyncio.create_task(core.gatekeeping.stand())
                 await soon(lambda: gate.standing is not None)
                 if how == "damaged":
-                    assert await asyncio.wait_for(core._events.get(), 20) == ev.Lost(models=frozenset([model]))
+                    assert await asyncio.wait_for(core.desk.events.get(), 20) == ev.Lost(models=frozenset([model]))
                 standing.cancel()
                 await asyncio.gather(standing, return_exceptions=True)
                 await local.close()
                 gate.close()
 
     asyncio.run(inside())
+
+
+def test_a_job_that_nobody_waits_for_any_more_ends_the_core_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "GIVEN_UP", 0.05)
+
+    async def inside():
+        folders.make(tmp_path / "node", VALUES)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            core = Core(configs.read(tmp_path / "node"), ours)
+            monkeypatch.setattr(core.ledger, "start", lambda: None)
+            running = asyncio.create_task(core.run())
+            training = asyncio.create_task(core.jobs.ask("train", []))
+            await asyncio.sleep(0.05)
+            assert core.desk.code is None
+            training.cancel()
+            assert await asyncio.wait_for(running, 20) == 1
+
+    asyncio.run(inside())
+
+
+def test_a_job_that_ends_after_it_was_cancelled_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "GIVEN_UP", 0.1)
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, theirs):
+            training = asyncio.create_task(core.jobs.ask("train", []))
+            await asyncio.sleep(0.05)
+            training.cancel()
+            jobs.receive(theirs)
+            jobs.send(theirs, {})
+            await asyncio.sleep(0.2)
+            assert core.desk.code is None
+
+    asyncio.run(inside())
+
+
+def approve(folder: Path, content: bytes = b"of a procedure"):
+    place, recipe = folders.Folder(folder), digest(content)
+    place.procedure(recipe).write_bytes(content)
+    known = Approvals(place.approvals)
+    known.approve(recipe, "ethics 1", None)
+    return known, recipe
+
+
+def test_a_revocation_does_not_wait_for_the_trainer(tmp_path):
+    async def inside():
+        async with made(tmp_path / "node") as (core, _):
+            known, recipe = approve(tmp_path / "node")
+            other, second = approve(tmp_path / "node", b"of another one")
+            core.approving._approved[recipe] = ev.Approval(recipe, 32, 64, contributes=False)
+            # The trainer says nothing of the other one, however long it is asked.
+            await asyncio.wait_for(core.approving.look(), 20)
+            known.revoke(recipe, "study ended")
+            await asyncio.wait_for(core.approving.look(), 20)
+            assert await asyncio.wait_for(core.desk.events.get(), 20) == ev.Revoked(recipe)
+            other.revoke(second, "study ended")
+            await asyncio.wait_for(core.approving.look(), 20)
+            assert not core.approving._examined
+
+    asyncio.run(inside())
+
+
+def test_a_procedure_that_cannot_be_worked_on_is_not_looked_at_each_time(tmp_path):
+    asked = []
+
+    def refuse(channel):
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                asked.append(jobs.receive(channel)[0]["job"])
+                jobs.send(channel, {"failed": "no column age"})
+
+    async def inside():
+        async with made(tmp_path / "node") as (core, theirs):
+            approve(tmp_path / "node")
+            thread = threading.Thread(target=refuse, args=(theirs,))
+            thread.start()
+            for _ in range(5):
+                await core.approving.look()
+                await asyncio.sleep(0.05)
+            assert asked == ["describe"]
+            assert "no column age" in core.desk.figures.said[-1]["text"]
+            # Who approves it again is heard at once.
+            known, recipe = Approvals(folders.Folder(tmp_path / "node").approvals), digest(b"of a procedure")
+            known.approve(recipe, "ethics 2", None, now=datetime.now(UTC) + timedelta(minutes=1))
+            await core.approving.look()
+            await soon(lambda: len(asked) == 2)
+            core.jobs.close()
+            thread.join(20)
+
+    asyncio.run(inside())
+
+
+@pytest.mark.parametrize("trace", ["ledger.state", "status.json"])
+def test_a_journal_that_is_gone_where_a_core_has_worked_is_not_begun_anew(trace, tmp_path, capsys):
+    folder = tmp_path / "node"
+    folders.make(folder, VALUES)
+    (folder / "core" / trace).write_bytes(b"x")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        code = serve({"folder": str(folder), "trainer": ours.detach()})
+    assert code == jobs.HALTED
+    assert "fedmeta node recover" in capsys.readouterr().err
+    assert not (folder / "core" / "journal").exists()
+
+
+def test_a_damaged_journal_halts(tmp_path, capsys):
+    folder = tmp_path / "node"
+    folders.make(folder, VALUES)
+    (folder / "core" / "journal").write_bytes(b"no journal")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        assert serve({"folder": str(folder), "trainer": ours.detach()}) == jobs.HALTED
+    assert "journal" in capsys.readouterr().err

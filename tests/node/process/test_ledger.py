@@ -1,5 +1,6 @@
 """The way to the ledger: what anyone on it can make up ends nothing, what the sequencer signs and cannot be does."""
 
+import threading
 import time
 
 import pytest
@@ -40,6 +41,9 @@ class Server(Client):
 
     def __exit__(self, *_):
         return None
+
+    def close(self):
+        pass
 
     def genesis(self):
         return GENESIS
@@ -118,3 +122,19 @@ def test_an_address_that_gives_no_new_block_gives_way_to_another(follow, monkeyp
     monkeypatch.setattr(ledgers, "STALE", 0.1)
     failed, _ = follow(lambda node: None, lambda asked, failed: set(asked) == set(ADDRESSES))
     assert not failed
+
+
+def test_what_was_taken_and_is_sent_again_goes_to_another_address(follow, monkeypatch):
+    sent, taken = [], threading.Semaphore(0)
+
+    def submit(self, raw, *, wait):
+        sent.append(self.node)
+
+    monkeypatch.setattr(Server, "sign", lambda self, body: b"signed", raising=False)
+    monkeypatch.setattr(Server, "submit", submit)
+    _, found = follow(lambda node: None, lambda asked, failed: asked)
+    for body in ("one", "another", "one", "another"):
+        found.submit(body, lambda raw, address: None, lambda error: taken.release())
+        assert taken.acquire(timeout=30)
+    # The third is the first once more; what was taken by the other address is not counted against this one.
+    assert sent == [ADDRESSES[0], ADDRESSES[0], ADDRESSES[1], ADDRESSES[1]]

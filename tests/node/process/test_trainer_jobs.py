@@ -43,7 +43,15 @@ def member(folder, rows=120):
 def aggregate(config, federation, memory=b"", **changed):
     exact, state, sent = federation
     own = [True, False, False, False]
-    head = {"round": 1, "members": NAMES, "own": own, "budget": BUDGET, "score": True, **changed}
+    head = {
+        "round": 1,
+        "members": NAMES,
+        "own": own,
+        "budget": BUDGET,
+        "score": True,
+        "milliseconds": 60_000,
+        **changed,
+    }
     answer, (after, kept) = JOBS["aggregate"](config, head, [exact.procedure.to_bytes(), state, memory, *sent])
     assert after == exact.aggregate(state, sent)
     return answer, kept
@@ -80,6 +88,13 @@ def test_who_cannot_score_gives_all_others_the_same_and_says_why(tmp_path, feder
     assert says in answer["unscored"]
     assert answer["scores"] == [0, BUDGET, BUDGET, BUDGET]
     assert kept == b"before"
+
+
+def test_scores_that_take_too_long_keep_nobody_from_the_result(tmp_path, federation):
+    answer, kept = aggregate(member(tmp_path), federation, b"memory", milliseconds=0)
+    assert answer["scores"] == [0, BUDGET, BUDGET, BUDGET]
+    assert "longer than this round has time" in answer["unscored"]
+    assert kept == b"memory"
 
 
 def test_what_was_kept_is_given_on_and_a_damaged_one_is_begun_anew(tmp_path, federation):

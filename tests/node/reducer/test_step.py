@@ -11,6 +11,7 @@ from fedmeta.node.reducer import Memory, learn, promises_of, step
 from fedmeta.node.reducer import actions as act
 from fedmeta.node.reducer import events as ev
 from fedmeta.node.reducer.promises import ResultPromise, SealPromise, Silence, Started, UpdatePromise, decode, encode
+from fedmeta.node.reducer.seat import LOOKED_AT
 from fedmeta.node.reducer.step import AT_ONCE, FIRST_WAIT, PATIENCE
 from fedmeta.node.simulated.ledger import RECIPE
 from fedmeta.node.simulated.world import World
@@ -206,7 +207,13 @@ def test_a_block_that_was_seen_is_not_seen_again(commit):
 @pytest.mark.parametrize("phase", ["commit", "deliver", "compute", "reveal"])
 def test_without_an_approval_there_is_no_duty(phase, commit, deliver, compute, reveal):
     view = {"commit": commit, "deliver": deliver[1], "compute": compute[1], "reveal": reveal[1]}[phase]
-    _, actions = begun(view, approvals=())
+    memory, actions = begun(view, approvals=())
+    # A moment after a start what was approved may not have been looked at yet.
+    assert not duties(actions)
+    memory, _ = step(memory, ev.Tick(5))
+    memory, actions = step(memory, ev.Tick(4 + LOOKED_AT))
+    assert not duties(actions)
+    _, actions = step(memory, ev.Tick(5 + LOOKED_AT))
     assert not [one for one in duties(actions) if not isinstance(one, act.Tell)]
     if phase != "commit":
         assert "nobody here has approved" in only(actions, act.Tell).duty.text
@@ -293,6 +300,26 @@ def test_a_link_that_is_too_slow_takes_no_part(commit):
     assert duties(actions, act.Train)
 
 
+def test_no_update_is_made_for_a_ledger_on_which_fewer_are_enough_than_the_policy_asks(commit):
+    few = commit.round.smallest
+    _, actions = begun(commit, approvals=(replace(APPROVAL, smallest=few + 1),))
+    assert not duties(actions, act.Train)
+    assert f"asks for {few + 1}" in only(actions, act.Tell).duty.text
+    _, actions = begun(commit, approvals=(replace(APPROVAL, smallest=few),))
+    assert duties(actions, act.Train)
+
+
+def test_a_seat_computes_nothing_of_fewer_updates_than_its_aggregator_takes(compute):
+    _, view = compute
+    here = {(view.updates[one].origin, one) for one in view.round.members}
+    view = replace(view, attestations={})
+    _, actions = begun(view, updates=here, approvals=(replace(APPROVAL, takes=len(here) + 1),))
+    assert not duties(actions, act.Aggregate)
+    assert any("aggregator takes" in one.text for one in duties(actions, act.Tell))
+    _, actions = begun(view, updates=here, approvals=(replace(APPROVAL, takes=len(here)),))
+    assert duties(actions, act.Aggregate)
+
+
 # Updates come in
 
 
@@ -316,6 +343,22 @@ def test_what_came_and_does_not_open_is_pulled_from_a_seat_that_holds_it(deliver
     memory, actions = step(memory, ev.Failed(1, pull.number, "not either", final=True))
     memory, actions = step(replace(memory, bad=frozenset()), ev.Tick(10**9))
     assert not [one for one in duties(actions, act.Take, act.Pull) if one.member == "c0"]
+
+
+def test_where_it_did_not_open_is_asked_again_in_the_next_attempt(deliver):
+    _, view = deliver
+    number = view.round.number
+    view = replace(view, holds={"s1": Hold(number, "s1", ("c0",))})
+    memory, _ = begun(view)
+    memory, actions = step(replace(memory, busy={}), ev.Arrived(number, "c0"))
+    memory, actions = step(memory, ev.Failed(1, only(actions, act.Take).number, "no", final=True))
+    memory, _ = step(memory, ev.Failed(1, only(actions, act.Pull).number, "no", final=True))
+    later = replace(view, height=view.height + 1)
+    _, actions = step(memory, ev.Seen(later))
+    assert not [one for one in duties(actions, act.Take, act.Pull) if one.member == "c0"]
+    again = replace(later, round=replace(view.round, attempt=2))
+    _, actions = step(memory, ev.Seen(again))
+    assert [one.member for one in duties(actions, act.Take)] == ["c0"]
 
 
 def test_what_a_seat_holds_it_says_once_and_again_in_the_next_attempt(deliver):

@@ -58,7 +58,7 @@ def status(folder: Path, as_json: bool) -> None:
 def read_status(folder: Path) -> dict[str, Any]:
     """Return what the core has last said of itself; `fresh` says whether that was just now."""
     from fedmeta.node.member.folder import Folder
-    from fedmeta.node.process.core import STATUS
+    from fedmeta.node.process.status import STATUS
 
     file = Folder(folder).core / STATUS
     try:

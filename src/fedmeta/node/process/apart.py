@@ -28,10 +28,19 @@ def gate_wall(config: Config) -> Wall:
 
 
 def core_wall(config: Config) -> Wall:
-    """Return the wall of the core: a network, the node's folder with the keys, and no data."""
+    """Return the wall of the core: a network, the node's folder with the keys, of which it writes its own part only.
+
+    So what a person says, configuration, policy and approvals, it can read and not change.
+    """
+    folder = Folder(config.folder)
     readable = (str(config.path(config.network.ca)),) if config.network.ca else ()
     keys = tuple(str(config.path(one).parent) for one in (config.keys.machine, config.keys.secret))
-    return Wall("core", config.users.core, readable=(*readable, *keys), writable=(str(config.folder),))
+    return Wall(
+        "core",
+        config.users.core,
+        readable=(*readable, *keys, str(config.folder)),
+        writable=(str(folder.core), str(folder.outbox)),
+    )
 
 
 def trainer_wall(config: Config) -> Wall:

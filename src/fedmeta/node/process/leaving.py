@@ -30,7 +30,7 @@ from fedmeta.node.member import reaching
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.config import Config
 from fedmeta.node.member.folder import Folder
-from fedmeta.node.process.core import LOOK
+from fedmeta.node.process.approving import LOOK
 from fedmeta.node.process.following import catch_up, check_member
 from fedmeta.node.process.sending import check_account, send
 from fedmeta.node.process.supervisor import locked

@@ -5,6 +5,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,8 +81,12 @@ class Ledger:
         self._genesis: Genesis | None = None
         self._sends: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sender: Client | None = None
-        self._turn = self._sender_turn = 0
+        self._turn = 0
         """Which of the addresses is asked first: another one, where one has failed."""
+        self._sender_turn = 0
+        """The same for sending: another one also where a transaction was taken, and is to be sent again."""
+        self._taken: deque[object] = deque(maxlen=64)
+        """What was taken lately."""
         self.trouble = ""
         """Why the ledger cannot be reached now; empty if it can."""
         self._threads = [
@@ -107,12 +112,12 @@ class Ledger:
         """
 
         def send() -> None:
+            if body in self._taken:
+                # Who has taken it may be too slow, or keep it to itself.
+                self._taken.clear()
+                self._elsewhere()
             try:
-                if self._sender is not None and self._sender_turn != self._turn:
-                    self._sender.close()
-                    self._sender = None
-                self._sender_turn = self._turn
-                client = self._sender or reaching.first(self.config, self.key, timeout=WAIT, turn=self._turn)
+                client = self._sender or reaching.first(self.config, self.key, timeout=WAIT, turn=self._sender_turn)
                 self._sender = client
                 raw = client.sign(body)
                 before(raw, client.node)
@@ -120,15 +125,19 @@ class Ledger:
             except Refused as refusal:
                 answer(refusal)
             except Exception as error:  # noqa: BLE001 (whatever it is, the core must hear of it)
-                # The next one tries all addresses again.
-                if self._sender is not None:
-                    self._sender.close()
-                self._sender = None
+                self._elsewhere()
                 answer(error)
             else:
+                self._taken.append(body)
                 answer(None)
 
         self._sends.put(send)
+
+    def _elsewhere(self) -> None:
+        """Send the next one to another of the addresses."""
+        if self._sender is not None:
+            self._sender.close()
+        self._sender, self._sender_turn = None, self._sender_turn + 1
 
     def _submit(self, client: Client, raw: bytes) -> None:
         for left in reversed(range(BUSY)):

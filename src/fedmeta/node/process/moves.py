@@ -141,17 +141,19 @@ class Moves:
             if self._store.complete(name):
                 kept = self._store.attachment(name, OFFER)
                 if kept is not None:
-                    return await self._for_all(view, Offer.from_bytes(kept), name, seats), self._store.read(name)
+                    offer = await self._for_all(view, Offer.from_bytes(kept), name, seats)
+                    return offer, await asyncio.to_thread(self._store.read, name)
                 self._store.delete(name)
-            plain = self._store.read(own_name(origin, self.name))
+            plain = await asyncio.to_thread(self._store.read, own_name(origin, self.name))
             publics = await self._publics(view, seats)
             if not publics:
                 raise Unreachable("no seat of the round shows a card that its update could be sealed to")
             # Also to oneself, so that it can be sealed later to seats that cannot be asked now, or that come later.
-            sealed = seal(plain, {**publics, self.name: self._sealing.public}, bound)
-            made = leaves(sealed.ciphertext)
-            offer = Offer(self.genesis, origin, self.name, Blob.of(sealed.ciphertext), made, sealed.wraps)
-            self._store.write(name, sealed.ciphertext)
+            publics[self.name] = self._sealing.public
+            sealed = await asyncio.to_thread(seal, plain, publics, bound)
+            made = await asyncio.to_thread(leaves, sealed.ciphertext)
+            blob = await asyncio.to_thread(self._store.write, name, sealed.ciphertext)
+            offer = Offer(self.genesis, origin, self.name, blob, made, sealed.wraps)
             self._store.attach(name, OFFER, offer.signed(self._key).to_bytes())
             return offer.signed(self._key), sealed.ciphertext
 
@@ -208,8 +210,8 @@ class Moves:
             offer.check(self._peer(view, member).key)
             pieces = {number: await gate.chunk(name, number) for number in range(offer.blob.chunks)}
         for number, piece in pieces.items():
-            check_chunk(offer.blob, offer.leaves, number, piece)
-        found = self._open(offer, pieces, {})
+            await asyncio.to_thread(check_chunk, offer.blob, offer.leaves, number, piece)
+        found = await asyncio.to_thread(self._open, offer, pieces, {})
         if found is None:
             # Who has sealed it otherwise to others must not keep this seat from it: a holder wraps it again.
             raise MessageRefused(f"the update of {member} at the gate is not sealed to this seat")
@@ -234,7 +236,7 @@ class Moves:
         left = await pull(self._client, target, offer, range(offer.blob.chunks), write)
         if left:
             raise Unreachable(f"{source} has not all of the update of {member} yet")
-        found = self._open(offer, pieces, _wraps(kept.wraps))
+        found = await asyncio.to_thread(self._open, offer, pieces, _wraps(kept.wraps))
         if found is None:
             raise Unreachable(f"{source} has not wrapped the update of {member} for this seat yet")
         return found
@@ -331,7 +333,7 @@ class Moves:
             return self._store.missing(name)
 
         async def write(number: int, data: bytes) -> None:
-            self._store.put(name, number, data)
+            await asyncio.to_thread(self._store.put, name, number, data)
 
         await pull_model(self._client, self._target(view, source), model, begin, write)
 
@@ -345,7 +347,7 @@ class Moves:
             raise NotKept(f"there is no model {model.hex()}")
         async with self._own_gate() as gate:
             for number in await gate.begin(name, blob, self._store.leaves(name)):
-                await gate.put(name, number, self._store.chunk(name, number))
+                await gate.put(name, number, await asyncio.to_thread(self._store.chunk, name, number))
 
     async def publish_procedure(self, content: bytes) -> None:
         """Give the bytes of a procedure that was approved here to one's gate, for those who are to approve it, too."""

@@ -51,6 +51,8 @@ def run(config: Config, content: dict[str, Any], say: Callable[[str], None]) -> 
     with locked(config.folder):
         _check_whole(Folder(config.folder))
         _check_private(config)
+        # The core may write this file, and make none beside it.
+        Folder(config.folder).outbox.touch(0o600)
         apart.arrange(config)
         if config.listens:
             # The core must get through to the gate's socket, and no further.

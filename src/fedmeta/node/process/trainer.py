@@ -64,9 +64,8 @@ def _serve(config: Config, channel: socket.socket) -> int:
 
 
 def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-    """Return the sizes of a procedure's message and state, and why the policy refuses it, if it does."""
+    """Return the sizes of a procedure's message and state, how few updates it bears, and why the policy refuses it."""
     exact = _exact(blobs[0])
-    reasons: list[str] = []
     count = 0
     if head["contributes"]:
         x, _, held = _examples(config, exact.procedure, head["seat"])
@@ -74,8 +73,16 @@ def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple
     values: dict[str, Any] = {
         name: tuple(one) if isinstance(one, list) else one for name, one in head["policy"].items()
     }
-    reasons = Policy(**values).reasons(describe(exact.procedure), count or None)
-    return {"message": exact.message_length, "state": exact.state_length, "reasons": reasons, "examples": count}, []
+    bounds, described, takes = Policy(**values), describe(exact.procedure), exact.rule.smallest
+    answer = {
+        "message": exact.message_length,
+        "state": exact.state_length,
+        "reasons": bounds.reasons(described, count or None),
+        "examples": count,
+        "smallest": max(bounds.smallest_cohort, takes),
+        "takes": takes,
+    }
+    return answer, []
 
 
 def _train(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
@@ -109,12 +116,13 @@ def _aggregate(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tupl
     if not head["score"]:
         return {"scores": list(alike), "unscored": ""}, [after, memory]
     asked = scoring.Round(head["round"], tuple(head["members"]), tuple(head["own"]), head["budget"])
+    seconds = head["milliseconds"] / 1_000
     try:
         held = _held_out(config, exact.procedure)
         try:
-            scores, kept = scoring.score(exact, state, messages, asked, held, memory)
+            scores, kept = scoring.score(exact, state, messages, asked, held, memory, seconds=seconds)
         except BadMemory:
-            scores, kept = scoring.score(exact, state, messages, asked, held)
+            scores, kept = scoring.score(exact, state, messages, asked, held, seconds=seconds)
     except Exception as error:  # noqa: BLE001 (whatever keeps it from scoring must not keep it from the result)
         return {"scores": list(alike), "unscored": f"{type(error).__name__}: {error}"}, [after, memory]
     return {"scores": list(scores), "unscored": ""}, [after, kept]

@@ -13,6 +13,7 @@ import fcntl
 import importlib
 import json
 import os
+import platform
 import pwd
 import resource
 import socket
@@ -320,10 +321,12 @@ class Mechanism:
 
 def describe_walls() -> list[Mechanism]:
     """Return what walls this machine can give to the processes that this user starts."""
-    root, version, spaces = os.geteuid() == 0, landlock.version(), _can_unshare()
+    root, version, spaces, calls = os.geteuid() == 0, landlock.version(), _can_unshare(), seccomp.known()
+    left = f"seccomp is not known for {platform.machine()}: files that are sockets stay open to the trainer"
     return [
         Mechanism("own users", root, "this is root" if root else "only root can start processes under other users"),
         Mechanism("no network", spaces, "network namespaces" if spaces else "no namespaces: allow user namespaces"),
+        Mechanism("no other sockets", calls, "seccomp" if calls else left),
         Mechanism("own files", version > 0, f"Landlock {version}" if version else "no Landlock: permissions only"),
     ]
 

@@ -24,7 +24,13 @@ def wanted(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
     if approval is None:
         return
     if round.phase == "commit" and any(place.member == view.me for place in round.cohort):
-        if approval.contributes:
+        if round.smallest < approval.smallest:
+            text = (
+                f"no update in round {round.number}: {round.smallest} updates make it final on this ledger, and the "
+                f"policy or the procedure asks for {approval.smallest}"
+            )
+            yield ("few", round.number), Tell(text, alarm=True)
+        elif approval.contributes:
             yield from _commit(memory, view, round, approval)
     # Who contributes no more still brings what it has committed to.
     elif round.phase in ("deliver", "compute") and view.me in view.updates:

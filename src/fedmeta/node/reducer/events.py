@@ -16,6 +16,10 @@ class Approval:
     state_bytes: int
     contributes: bool = True
     """Whether the member also brings updates; else it only aggregates where it has a seat."""
+    smallest: int = 1
+    """The fewest updates among which the member's own may be."""
+    takes: int = 1
+    """The fewest updates that the procedure's aggregator takes."""
 
 
 @dataclass(frozen=True, slots=True)

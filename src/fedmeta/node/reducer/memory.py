@@ -50,6 +50,8 @@ class Memory:
     number: int = 0
     """Of the last action."""
     now: int = 0
+    began: int = -1
+    """When this start was, by the node's clock; -1 before its first tick."""
     view: View | None = None
     limits: Limits = NO_LIMITS
     approvals: Mapping[bytes, Approval] = field(default_factory=dict)

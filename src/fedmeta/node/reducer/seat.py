@@ -15,6 +15,9 @@ from fedmeta.node.wire.exchange import pulls, sources
 GATE = "gate"
 """Where an update came from that was brought to one's own gate."""
 
+LOOKED_AT = 60_000
+"""Milliseconds after a start in which what was approved may not have been looked at yet."""
+
 TWICE = 2
 """How often a result is computed before it is promised."""
 
@@ -25,6 +28,8 @@ def wanted(memory: Memory, view: View) -> Iterator[tuple[Key, Duty]]:
     if round is None or view.seat(view.me) is None or round.phase == "commit":
         return
     if round.recipe not in memory.approvals:
+        if memory.now - memory.began < LOOKED_AT:
+            return
         text = f"a seat in round {round.number}, and nobody here has approved recipe {round.recipe.hex()}"
         yield ("unapproved", round.number), Tell(text, alarm=True)
         return
@@ -110,6 +115,11 @@ def _compute(memory: Memory, view: View, round: Round) -> Iterator[tuple[Key, Du
         yield ("promise-result", number, round.attempt), Append(computed.promise)
     elif round.model not in memory.models:
         yield fetching(view, round.model)
+    elif len(round.members) < (takes := memory.approvals[round.recipe].takes):
+        text = (
+            f"round {number} has {len(round.members)} updates in, and the procedure's aggregator takes {takes} or more"
+        )
+        yield ("few-in", number, round.attempt), Tell(text, alarm=True)
     elif all(memory.holds(one) for one in round.members):
         yield _aggregate(view, round, computed.times if computed else 0)
 

@@ -82,7 +82,8 @@ def learn(memory: Memory, event: Event) -> Memory:
                 fresh = promised(fresh, promise)
             return fresh
         case Tick():
-            return replace(memory, now=max(memory.now, event.now))
+            now = max(memory.now, event.now)
+            return replace(memory, now=now, began=now if memory.began < 0 else memory.began)
         case Room():
             return replace(memory, limits=replace(memory.limits, room=event.room))
         case Seen():
@@ -113,6 +114,8 @@ def _seen(memory: Memory, view: View) -> Memory:
     if memory.view is not None and view.height <= memory.view.height:
         return memory
     number = view.round.number if view.round else 0
+    if _attempt(view) != _attempt(memory.view):
+        memory = _afresh(memory)
     # Of rounds that are over nothing is awaited, and nothing need be remembered.
     later = {key: one for key, one in memory.later.items() if not 0 < key[1] < number}
     told = frozenset(key for key in memory.told if not 0 < key[1] < number - 1)
@@ -130,6 +133,16 @@ def _seen(memory: Memory, view: View) -> Memory:
         seals={round: one for round, one in memory.seals.items() if round >= number},
         results={key: one for key, one in memory.results.items() if key[0] >= number},
     )
+
+
+def _attempt(view: View | None) -> tuple[int, int]:
+    return (view.round.number, view.round.attempt) if view and view.round else (0, 0)
+
+
+def _afresh(memory: Memory) -> Memory:
+    """Return what a node knows when an attempt begins: where it was given what did not open, it asks once more."""
+    later = {key: one for key, one in memory.later.items() if key[0] not in ("take", "pull")}
+    return replace(memory, later=later, bad=frozenset())
 
 
 def _stands(view: View, round: int) -> bool:

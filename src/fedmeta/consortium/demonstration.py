@@ -93,13 +93,14 @@ def run(
         )
         with found:
             found.make(exact.result(state))
-            readable = try_walls(found)
-            say(walls_said(readable, why, titles))
             found.start_ledger()
-            for name in found.hosts:
-                found.start(name)
+            # Before a hospital's keys are its own users' alone.
             found.introduce()
             found.elect()
+            readable = try_walls(found)
+            say(walls_said(readable, why, titles))
+            for name in found.hosts:
+                found.start(name)
             board = Board(titles)
             course = Course(found, board, rounds, faults, begun)
             with View(board, rounds, console) as view:

@@ -37,7 +37,7 @@ COMMISSION = 100_000
 """Of a super node's pay, in parts per million: the rest is its voters'."""
 
 TERM = 40
-"""Blocks of a term: at the end of the first one it is elected who holds a seat from the third one on."""
+"""Blocks of a term: at its end it is elected who holds a seat in the term after the next."""
 
 PARAMETERS = {
     "term_length": TERM,

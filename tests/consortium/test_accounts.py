@@ -31,7 +31,10 @@ def things():
         ],
         "hill": [entry("http://127.0.0.1:8", "transaction", 90, "t3")],
     }
-    answers = {"coast": [entry("hill", "chunks", 1000), entry("hill", "card", 50)], "hill": [entry("coast", "answer", 40)] * 2}
+    answers = {
+        "coast": [entry("hill", "chunks", 1000), entry("hill", "card", 50)],
+        "hill": [entry("coast", "answer", 40)] * 2,
+    }
     flows = {
         ("coast", LEDGER): Flow(1, 0, 5000, 9000, [("t1", 100), ("t2", 170), ("t1", 100)], 30),
         ("hill", LEDGER): Flow(1, 0, 4000, 9000, [("t3", 90)], 20),
@@ -42,7 +45,11 @@ def things():
 
 
 def wrong(flows, cores, answers, name="coast"):
-    return [(way.to, way.kind, way.wrong) for way in ways_of(flows, LEDGER, GATES, cores, answers) if way.sender == name and way.wrong]
+    return [
+        (way.to, way.kind, way.wrong)
+        for way in ways_of(flows, LEDGER, GATES, cores, answers)
+        if way.sender == name and way.wrong
+    ]
 
 
 def test_what_agrees_is_said_to_agree():

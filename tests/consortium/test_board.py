@@ -11,6 +11,7 @@ from fedmeta.govern.state.records import Attestation, Candidate, Fault, Hold, Ro
 from fedmeta.govern.views.holdings import holdings
 from tests.consortium.played import TITLES, board_after, events, finals, of_four
 
+
 def test_rounds_are_those_of_the_ledger(lied):
     board = board_after(lied)
     for one in lied.ledger.state.all(Round):
@@ -23,7 +24,11 @@ def test_rounds_are_those_of_the_ledger(lied):
         assert seen.term == one.term
         assert seen.attempts == one.attempt
         assert seen.committed == {it.member for it in lied.ledger.state.where(Update, "round", one.number)}
-        opened = {it.candidate: it.result.hex() for it in lied.ledger.state.where(Attestation, "round", one.number) if it.revealed}
+        opened = {
+            it.candidate: it.result.hex()
+            for it in lied.ledger.state.where(Attestation, "round", one.number)
+            if it.revealed
+        }
         assert seen.opened == opened
 
 
@@ -144,7 +149,11 @@ def test_of_two_results_the_one_with_less_power_stands_out(lied):
     (fault,) = lied.ledger.state.all(Fault)
     for event in events(lied):
         board.see(event, 0.0)
-        if event.kind == "attestation-revealed" and event.fields["round"] == fault.round and len(board.round.opened) == 4:
+        if (
+            event.kind == "attestation-revealed"
+            and event.fields["round"] == fault.round
+            and len(board.round.opened) == 4
+        ):
             break
     table = board_of(board, 80)
     opened = dict(zip(TITLES, next(one for one in table.columns if one.header == "opened").cells, strict=True))

@@ -114,7 +114,9 @@ def test_a_relay_tells_the_bodies_apart(counter):
             except asyncio.IncompleteReadError:
                 writer.close()
                 return
-            length = int(next((line[16:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")), 0))
+            length = int(
+                next((line[16:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")), 0)
+            )
             heard.append(await reader.readexactly(length))
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
@@ -123,7 +125,7 @@ def test_a_relay_tells_the_bodies_apart(counter):
     thread.start()
     try:
         server = asyncio.run_coroutine_threadsafe(asyncio.start_server(answer, "127.0.0.1", 0), loop).result(10)
-        address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with httpx.Client(base_url=f"http://127.0.0.1:{counter.relay('coast', address)}", trust_env=False) as client:
             for body in (b"one", b"", bytes(100_000), b"one"):
                 assert client.post("/transactions", content=body).text == "ok"

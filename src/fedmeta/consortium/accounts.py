@@ -161,7 +161,8 @@ def _answered(name: str, other: str, flow: Flow, entries: Sequence[outbox.Sent])
 
 def _beyond(wire: int, size: int, more: int, flow: Flow) -> str:
     if wire > size + more:
-        return f"{wire - size - more:,} bytes more on the wire than the outbox and the cost of {flow.connections} connections"
+        beyond = wire - size - more
+        return f"{beyond:,} bytes more on the wire than the outbox and the cost of {flow.connections} connections"
     if wire < size and not flow.refused:
         return f"{size - wire:,} bytes of the outbox were not on the wire"
     return ""
@@ -202,10 +203,10 @@ def sent_by(name: str, ways: Iterable[Way], entries: Iterable[outbox.Sent]) -> S
     gates = [way for way in own if way.kind != "ledger"]
     size, wire, connections = (sum(getattr(way, field) for way in gates) for field in ("outbox", "wire", "connections"))
     note = "; ".join(wrong) or (
-        f"to the ledger {sum(way.entries for way in ledger):,} bodies, each by its SHA-256 in the outbox, the rest of "
-        f"{sum(way.wire for way in ledger):,} bytes are questions for blocks; to and from gates {size:,} bytes in "
-        f"{wire:,} bytes of TLS over {connections:,} connections, "
-        f"{(wire - size) / max(1, connections):,.0f} bytes each for handshakes and heads; no other place"
+        f"to the ledger {sum(way.wire for way in ledger):,} bytes of HTTP, in which each of "
+        f"{sum(way.entries for way in ledger):,} bodies is one of the outbox by its SHA-256, and the rest are heads and "
+        f"questions for blocks; to others' gates and from its own {wire:,} bytes of TLS, which are {size:,} of the outbox "
+        f"and {(wire - size) / max(1, connections):,.0f} for each of {connections:,} connections; to no other place"
     )
     return Sent(
         member=name,

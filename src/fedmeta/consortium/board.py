@@ -222,11 +222,11 @@ class Board:
     def _final(self, told: dict[str, Any], seconds: float) -> None:
         if round := self.rounds.get(told["round"]):
             round.result = told["result"]
-            share = told["power"] / told["total"]
+            share = f"{told['power'] / told['total'] * 100:.0f} %"
             same = self._names([one for one, result in round.opened.items() if result == told["result"]])
             self.say(
                 seconds,
-                f"round {round.number} is final: {same} with {share * 100:.0f} % of the power opened {told['result'][:8]}",
+                f"round {round.number} is final: {same} with {share} of the power opened {told['result'][:8]}",
             )
 
     def _settled(self, told: dict[str, Any], seconds: float) -> None:
@@ -304,7 +304,7 @@ class Board:
         if self.rounds and told["public"]:
             self.say(
                 seconds,
-                f"{self.name(told['member'])} has a new machine key on the ledger: nothing that the old one signs counts",
+                f"{self.name(told['member'])} has a new machine key: nothing that the old one signs counts any more",
             )
 
 

@@ -131,7 +131,9 @@ class Course:
             if len(round.seats) == len(rows) and LIES in round.seats:
                 self.lied_in = round.number
                 dishonest.order(Folder(self.found.hosts[LIES].folder).trainer, (round.number,))
-                self.board.played(self.seconds, f"from here on {name(LIES)} lies about the result of round {round.number}")
+                self.board.played(
+                    self.seconds, f"from here on {name(LIES)} lies about the result of round {round.number}"
+                )
         elif event.kind == "fault-proven" and event.fields["offender"] == LIES:
             self.exposed_in = event.fields["round"]
 
@@ -179,8 +181,8 @@ class Course:
                 outcome += f" by the result of {len(right)} of {len(round.seats)} seats"
             if self.exposed_in:
                 outcome += (
-                    f"; its false result was proven: {row.lost:,} units of the stake behind it were slashed, it was not "
-                    "paid for its seat, and it is barred from seats"
+                    f"; its false result was proven: {row.lost:,} units of the stake behind it were slashed, it was "
+                    "not paid for its seat, and it is barred from seats"
                 )
             found.append(Fault(self.lied_in, LIES, "gave its own update's result for that of the round", outcome))
         return tuple(found)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 import fedmeta as fm
-from fedmeta.consortium import accounts, hosting
+from fedmeta.consortium import accounts
 from fedmeta.consortium.accounts import Way
 from fedmeta.consortium.board import Board
 from fedmeta.consortium.course import LIES, Course
@@ -164,7 +164,10 @@ def _explained(found: Consortium, board: Board) -> tuple[str, str]:
     term = board.rounds[number].term
     with found.client() as client:
         text = client.explain_text(member, term)
-    return text.rstrip(), f"{board.name(member)}, term {term} with round {number}: fedmeta ledger explain {member} --term {term}"
+    return (
+        text.rstrip(),
+        f"{board.name(member)}, term {term} with round {number}: fedmeta ledger explain {member} --term {term}",
+    )
 
 
 def walls_said(readable: Readable, why: str, titles: dict[str, Any]) -> str:

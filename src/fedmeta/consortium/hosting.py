@@ -5,8 +5,8 @@ import os
 import pwd
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from fedmeta.consortium import hospitals
 from fedmeta.consortium.hospitals import Hospitals
 from fedmeta.consortium.wire import Counter
-from fedmeta.govern.client import keyfile
 from fedmeta.govern.machine.genesis import FirstCandidate, FirstMember, Genesis
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key
@@ -65,7 +64,7 @@ class Consortium(LocalFederation):
     Args:
         patients: The hospitals' patients.
         counter: What counts; running.
-        users: Of each hospital, its gate's, core's and trainer's user; empty where processes have no users of their own.
+        users: Of each hospital, its gate's, core's and trainer's user; empty where there are no users of their own.
         dishonest: Which hospital's node runs `fedmeta.consortium.dishonest`; "" for none.
     """
 
@@ -100,7 +99,7 @@ class Consortium(LocalFederation):
         return replace(genesis, chain_id="consortium", members=members, candidates=alone, registrations=())
 
     def make(self, model: bytes) -> None:
-        """Make the ledger, and every hospital's folder with its own table in it; `model` is the first state's digest."""
+        """Make the ledger, and every hospital's folder and its table; `model` is the first state's digest."""
         super().make(model)
         # Users of their own pass through to their own files, and can list nothing.
         for place in (self.folder, self.folder / TABLES):
@@ -139,7 +138,7 @@ class Consortium(LocalFederation):
     # A lost disk.
 
     def lose_disk(self, name: str) -> None:
-        """Take away what a hospital's core had on its disk: its journal, its updates, its models, the ledger's state."""
+        """Take away what a hospital's core had on its disk: journal, updates, models, the ledger's state."""
         core = Folder(self.hosts[name].folder).core
         owner = core.stat()
         shutil.rmtree(core)
@@ -193,7 +192,9 @@ def try_walls(found: Consortium) -> Readable:
     """Try, behind the walls of each hospital's processes, to open every hospital's table; nodes must not run yet."""
     tables = {found.table(name): name for name in found.hosts}
     with ThreadPoolExecutor(2) as pool:
-        tried = dict(zip(found.hosts, pool.map(lambda name: _tried(found.config(name), tables), found.hosts), strict=True))
+        tried = dict(
+            zip(found.hosts, pool.map(lambda name: _tried(found.config(name), tables), found.hosts), strict=True)
+        )
     if wrong := [one for one in tried.values() if isinstance(one, str)]:
         return Readable(why="; ".join(wrong))
     right = {name: one for name, one in tried.items() if not isinstance(one, str)}

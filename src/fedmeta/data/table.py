@@ -130,6 +130,7 @@ def read_examples(
     need_target: bool = True,
     drop_missing_target: bool = False,
     reading: Reading | Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read the examples of one client: a table with the columns that training had, or an `.npz` file.
 
@@ -140,6 +141,7 @@ def read_examples(
         need_target: whether targets are read; examples without them are refused then.
         drop_missing_target: leave out rows of a table without a target, in place of refusing them.
         reading: how a file is to be read, where that is told.
+        strict: refuse a column of whose values none is a category or in the range of the schema, in place of a note.
 
     Returns:
         x, float32 of shape [examples, ...] (integers in `.npz` stay integers), and y, int32 places among the classes of
@@ -153,7 +155,8 @@ def read_examples(
     not_one_text("classes", classes)
     if _is_npz(path):
         return _examples_of_arrays(Path(path), classes, need_target)
-    raw, prepared = _one_clients(path, schema, reading, target=need_target, drop_missing_target=drop_missing_target)
+    told = {"target": need_target, "drop_missing_target": drop_missing_target, "strict": strict}
+    raw, prepared = _one_clients(path, schema, reading, **told)
     return prepared.x, _targets(prepared.y, schema, raw.name) if schema is not None and need_target else None
 
 

@@ -221,7 +221,12 @@ class Inputs:
         return lambda x: bound((x - mean + x @ fill) / std)
 
     def read(
-        self, path: str, *, drop_missing_target: bool = False, reading: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        *,
+        drop_missing_target: bool = False,
+        reading: Mapping[str, Any] | None = None,
+        strict: bool = False,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Read a user's examples with their targets: a table or `.npz` file, or a `.txt` file for a model of text.
 
@@ -229,6 +234,7 @@ class Inputs:
             path: the file.
             drop_missing_target: leave out rows of a table without a target, in place of refusing them.
             reading: how a table is to be read, where that is told.
+            strict: refuse a table's column of whose values none is a category or in the range of the schema.
 
         Raises:
             UsageError: the kind of file does not fit.
@@ -237,7 +243,12 @@ class Inputs:
         if Path(path).suffix.lower() == ".txt":
             return self._read_text(path, need_target=True)
         x, y = read_examples(
-            path, self.schema, classes=self.classes, drop_missing_target=drop_missing_target, reading=reading
+            path,
+            self.schema,
+            classes=self.classes,
+            drop_missing_target=drop_missing_target,
+            reading=reading,
+            strict=strict,
         )
         return self._checked(path, x), y
 

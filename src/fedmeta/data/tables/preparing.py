@@ -30,7 +30,9 @@ class Prepared:
     clients: np.ndarray | None
 
 
-def prepare(raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_target: bool = False) -> Prepared:
+def prepare(
+    raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_target: bool = False, strict: bool = False
+) -> Prepared:
     """Return the rows of a table as its schema says.
 
     Args:
@@ -38,6 +40,8 @@ def prepare(raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_
         schema: what its columns are.
         target: whether targets are read.
         drop_missing_target: leave out rows without a target.
+        strict: refuse a column of whose values none is a known category, or none lies in its public range: they are
+            coded otherwise.
 
     Raises:
         DataError: a value does not fit the schema; every problem is named with its rows.
@@ -53,7 +57,7 @@ def prepare(raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_
                 f"there is no column {entry.name!r}, which the model needs; the columns are {quoted(raw.columns)}"
             )
     findings.check()
-    parts = [_feature(raw, entry) for entry in schema.used]
+    parts = [_feature(raw, entry, strict) for entry in schema.used]
     x = np.concatenate(parts, axis=1) if parts else np.zeros((raw.num_rows, 0), np.float32)
     owner, label = schema.role("client"), schema.role("target")
     clients = None if owner is None else owners(raw, owner)
@@ -77,16 +81,18 @@ def prepare(raw: RawTable, schema: Schema, *, target: bool = True, drop_missing_
     return Prepared(x[kept], None if y is None else y[kept], None if clients is None else clients[kept])
 
 
-def _feature(raw: RawTable, held: Field) -> np.ndarray:
+def _feature(raw: RawTable, held: Field, strict: bool) -> np.ndarray:
     """Return the columns of x that a column gives, shape [rows, columns]."""
     if held.kind == "category":
-        return _categories(raw, held)
+        return _categories(raw, held, strict)
     if held.kind == "boolean":
         values = booleans(raw, held)
     elif held.kind == "date":
         values = days(raw, held)
     else:
         values = numbers(raw, held)
+        if strict:
+            _check_range(raw, held, values)
     gaps = np.isnan(values)
     columns = [np.where(gaps, 0.0, values)]
     if held.kind == "date":
@@ -112,6 +118,18 @@ def _feature(raw: RawTable, held: Field) -> np.ndarray:
     return x
 
 
+def _check_range(raw: RawTable, held: Field, values: np.ndarray) -> None:
+    """Note as a problem that no number lies in its public range: then they are in another unit, or coded otherwise."""
+    known = values[~np.isnan(values)]
+    if held.minimum is None or held.maximum is None or not len(known):
+        return
+    if not ((known >= held.minimum) & (known <= held.maximum)).any():
+        raw.findings.problem(
+            f"column {held.name!r} holds numbers from {known.min():g} to {known.max():g}, and none in the range from "
+            f"{held.minimum:g} to {held.maximum:g} that the model knows: in another unit, perhaps"
+        )
+
+
 def _parts(found: np.ndarray, held: Field) -> list[np.ndarray]:
     columns = []
     for part in held.parts:
@@ -125,7 +143,7 @@ def _parts(found: np.ndarray, held: Field) -> list[np.ndarray]:
     return columns
 
 
-def _categories(raw: RawTable, held: Field) -> np.ndarray:
+def _categories(raw: RawTable, held: Field, strict: bool) -> np.ndarray:
     text, gaps = text_and_gaps(raw, held)
     place = pc.index_in(text, value_set=pa.array(held.categories or (), pa.string()))
     place = place.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -136,6 +154,11 @@ def _categories(raw: RawTable, held: Field) -> np.ndarray:
         columns.append(unknown)
     elif unknown.any():
         words = dict.fromkeys(text.take(pa.array(np.flatnonzero(unknown)[:1000])).to_pylist())
+        if strict and not (place >= 0).any():
+            raw.findings.problem(
+                f"column {held.name!r} holds {quoted(words)}, and none of the values that the model knows, "
+                f"{quoted(names)}"
+            )
         raw.findings.note(
             f"column {held.name!r} holds {quoted(words)} in {counted(int(unknown.sum()), 'row')}, which training did "
             "not have: they count "

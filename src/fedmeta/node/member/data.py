@@ -45,7 +45,10 @@ def _read(config: Config, name: str, inputs: Inputs) -> tuple[np.ndarray, np.nda
     path = Path(name) if name in sets.names() else config.path(name)
     several = bool(data.client or data.clients) or (not _is_file(path))
     if not several:
-        x, y = inputs.read(str(path), drop_missing_target=data.drop_missing_target, reading=data.reading or None)
+        # Nobody looks at each round's notes: what is coded otherwise must not be learned from as if it were missing.
+        x, y = inputs.read(
+            str(path), drop_missing_target=data.drop_missing_target, reading=data.reading or None, strict=True
+        )
         assert y is not None
         return x, y
     told: dict[str, Any] = {}

@@ -203,10 +203,10 @@ def sent_by(name: str, ways: Iterable[Way], entries: Iterable[outbox.Sent]) -> S
     gates = [way for way in own if way.kind != "ledger"]
     size, wire, connections = (sum(getattr(way, field) for way in gates) for field in ("outbox", "wire", "connections"))
     note = "; ".join(wrong) or (
-        f"to the ledger {sum(way.wire for way in ledger):,} bytes of HTTP, in which each of "
-        f"{sum(way.entries for way in ledger):,} bodies is one of the outbox by its SHA-256, and the rest are heads and "
-        f"questions for blocks; to others' gates and from its own {wire:,} bytes of TLS, which are {size:,} of the outbox "
-        f"and {(wire - size) / max(1, connections):,.0f} for each of {connections:,} connections; to no other place"
+        f"to the ledger {sum(way.wire for way in ledger):,} bytes of HTTP: the {sum(way.entries for way in ledger):,} "
+        "bodies in them are those of the outbox, each by its SHA-256, and the rest are heads and questions for blocks; "
+        f"to others' gates and from its own {wire:,} bytes of TLS: {size:,} of the outbox, and "
+        f"{(wire - size) / max(1, connections):,.0f} for each of {connections:,} connections; to no other place"
     )
     return Sent(
         member=name,

@@ -201,7 +201,7 @@ def test_a_hospital_that_is_not_fit_is_told_why_and_the_others_rounds_go_on(plac
             found.elect()
             for name in NAMES:
                 found.start(name)
-            Course(found, board, 2, False, time.monotonic(), patience=400).run(lambda seconds: None)
+            Course(found, board, 2, False, time.monotonic(), patience=400.0).run(lambda seconds: None)
             status = json.loads((found.hosts["zurich"].folder / "core" / "status.json").read_text())
     assert any(says in one["text"] for one in status["said"]), status
     assert not status["halted"]

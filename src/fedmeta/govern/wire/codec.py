@@ -40,7 +40,8 @@ _SMALL = 1 << 62
 
 def encode(value: Any) -> bytes:
     """Return the canonical bytes of `value`; raises `Malformed` for a value that has none."""
-    return _dump(value, _check(value, MAX_DEPTH, [MAX_ITEMS]))
+    ordered = _check(value, MAX_DEPTH, [MAX_ITEMS])
+    return _dump(value, ordered)
 
 
 def decode(data: bytes, *, limit: int = 1 << 20, items: int = MAX_ITEMS) -> Any:
@@ -63,7 +64,8 @@ def decode(data: bytes, *, limit: int = 1 << 20, items: int = MAX_ITEMS) -> Any:
     except (cbor2.CBORError, ValueError, OverflowError) as error:
         why = f"{error}: {error.__cause__}" if error.__cause__ else f"{error}"
         raise Malformed(f"not canonical CBOR: {why:.200}") from error
-    if _dump(value, _check(value, MAX_DEPTH, [items])) != data:
+    ordered = _check(value, MAX_DEPTH, [items])
+    if _dump(value, ordered) != data:
         raise Malformed("not canonical CBOR: the value encodes to other bytes")
     return value
 

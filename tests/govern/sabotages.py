@@ -71,6 +71,13 @@ MUTANTS = (
         FORGERY,
         "machine/test_application.py",
     ),
+    gone(
+        "state/state.py",
+        "        self._log.clear()\n",
+        "a refused transaction takes back what those before it had written",
+        FORGERY,
+        "state/test_state.py",
+    ),
     never("machine/execute.py", "time < chain.time", "block time can go back", "machine/test_application.py"),
     never("machine/execute.py", "len(raw) > largest", "a transaction may be of any size", FORGERY),
     mutant(
@@ -183,7 +190,23 @@ MUTANTS = (
         "seals of another header count",
         HISTORIES,
     ),
-    never("wire/codec.py", "_dump(value) != data", "a value has several encodings", FORGERY, "wire/test_codec.py"),
+    never(
+        "wire/codec.py", "_dump(value, ordered) != data", "a value has several encodings", FORGERY, "wire/test_codec.py"
+    ),
+    mutant(
+        "wire/codec.py",
+        "ordered &= _check",
+        "ordered = _check",
+        "only the last map in a list has its keys in one order",
+        "wire/test_codec.py",
+    ),
+    mutant(
+        "wire/codec.py",
+        "not key.isascii() or ",
+        "",
+        "keys beyond ASCII have several orders",
+        "wire/test_codec.py",
+    ),
     mutant(
         "wire/schema.py",
         "return lambda value: type(value) is int and low",

@@ -83,6 +83,7 @@ ARGUMENTS = {
     "candidates": {"limit": 2},
     "term": {"number": 2},
     "round": {"number": PLAY.chain.round},
+    "scores": {"number": 1},
     "fault": {"number": 1},
     "proposal": {"number": 1},
     "proposals": {"after": 0},

@@ -177,11 +177,13 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.marks)
     @rule(data=st.data())
     def undo(self, data):
-        chosen = data.draw(st.integers(0, len(self.marks) - 1))
-        mark, self.expected = self.marks[chosen]
-        self.expected = dict(self.expected)
-        self.draft.undo(mark)
-        del self.marks[chosen + 1 :]
+        mark, then = data.draw(st.sampled_from(self.marks))
+        if mark == self.marks[-1][0]:
+            self.expected = dict(then)
+            self.draft.undo(mark)
+        else:
+            with pytest.raises(StateError, match=f"no mark {mark} to go back to"):
+                self.draft.undo(mark)
 
     @rule(fold=st.booleans())
     def finish(self, fold):
@@ -256,6 +258,14 @@ def test_what_is_undone_leaves_no_trace(chain, block, rng):
     plain = state.draft()
     write(plain, block[:cut])
     assert draft.finish().changes == plain.finish().changes
+    assert draft.finish().root == plain.finish().root
+
+
+@given(st.lists(blocks, max_size=3), blocks)
+def test_a_draft_of_which_all_is_undone_is_empty(chain, block):
+    state = built(*chain)
+    draft = state.draft()
+    write(draft, block)
     draft.undo(0)
     assert not any((*draft._written.values(), *draft._hints.values(), *draft._counts.values(), draft._log))
     assert draft.finish().changes == []

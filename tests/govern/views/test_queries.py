@@ -5,6 +5,7 @@ from fedmeta.govern.state.parameters import TABLE
 from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member
 from fedmeta.govern.views.queries import QUERIES, query
 from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.round_events import ContributorPaid
 from tests.govern.engines.story import LIE
 from tests.govern.playing import CHAIN, CONTRIBUTORS, RECIPE, Play, key
 from tests.govern.small import refuses
@@ -36,7 +37,7 @@ def arguments(play):
     given = {one: {} for one in QUERIES}
     for name in ("member", "balance", "candidate"):
         given[name] = {"name": "ann"}
-    given["round"] = {"number": 2}
+    given["round"] = given["scores"] = {"number": 2}
     given["registrations"] = {"recipe": RECIPE}
     for name in ("term", "proposal", "fault"):
         given[name] = {"number": 1}
@@ -74,6 +75,7 @@ def test_every_query_gives_plain_values_without_floats(play, name):
         ("candidate", {"name": "joy"}, "not-found"),
         ("term", {"number": 99}, "not-found"),
         ("round", {"number": 99}, "not-found"),
+        ("scores", {"number": 99}, "not-found"),
         ("proposal", {"number": 99}, "not-found"),
         ("fault", {"number": 99}, "not-found"),
         ("registrations", {"recipe": RECIPE.hex()}, "bad-value"),
@@ -203,3 +205,28 @@ def test_fairness_is_open_to_all(play):
 
 def shown_term(play):
     return query(play.state, "status")["term"]
+
+
+def test_scores_are_those_that_were_paid_by_and_each_seats_distance_from_them():
+    play = Play()
+    play.to_compute()
+    stingy = next(one for one in play.super_nodes() if one != "ann")
+    less = tuple(one // 2 if at else 0 for at, one in enumerate(play.fair(stingy)))
+    number = play.chain.round
+    final = play.round(scores={stingy: less})
+    assert final.phase == "final"
+    found = query(play.state, "scores", number=number)
+    medians = {one["member"]: one["score"] for one in found["updates"]}
+    assert medians == {one.member: one.score for one in play.events(ContributorPaid) if one.round == number}
+    seats = {one["candidate"]: one for one in found["scorers"]}
+    assert set(seats) == set(play.super_nodes())
+    apart = [abs(score - medians[name]) for name, score in seats[stingy]["scores"].items()]
+    assert seats[stingy]["distance"] == sum(apart) // len(apart) > 0
+    assert seats["ann"]["distance"] == 0
+    assert set(seats["ann"]["scores"]) == {name for name in final.members if not play._own("ann", name)}
+    for one in seats.values():
+        assert not [name for name in one["scores"] if play._own(one["candidate"], name)]
+
+
+def test_a_round_that_is_not_final_has_no_scores_yet(play):
+    assert query(play.state, "scores", number=4) == {"round": 4, "updates": [], "scorers": []}

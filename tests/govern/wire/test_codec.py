@@ -128,6 +128,7 @@ REFUSED = {
     "beyond Unicode": "64f4908080",
     "duplicate key": "a2616100616100",
     "keys out of order": "a2616200616100",
+    "keys beyond ASCII out of order": "a262c3a900627a7a00",
     "longer key first": "a262616100616200",
     "integer key": "a10000",
     "bytes key": "a14000",
@@ -199,7 +200,7 @@ def test_the_published_examples_come_out(value, form):
 @pytest.mark.parametrize("form", REFUSED.values(), ids=REFUSED)
 def test_what_is_not_the_one_form_is_refused(form):
     data = bytes.fromhex(form)
-    for wrapped in (data, b"\x81" + data, b"\xa1\x61a" + data, b"\x82\x00" + data):
+    for wrapped in (data, b"\x81" + data, b"\xa1\x61a" + data, b"\x82\x00" + data, b"\x82" + data + b"\xa0"):
         with pytest.raises(Malformed):
             codec.decode(wrapped)
 

@@ -12,12 +12,12 @@ import tests
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import tagged
-from fedmeta.node.process import apart, core, supervisor
+from fedmeta.node.process import apart, core, duties, supervisor
 from fedmeta.node.process.moves import own_name
 from fedmeta.node.reducer import contributor, seat
 from fedmeta.node.reducer.actions import Aggregate, Submit
 
-_aggregate = core.Core._aggregate
+_aggregate = duties.Duties.aggregate
 
 
 def recording(arguments):
@@ -25,12 +25,12 @@ def recording(arguments):
 
     async def aggregate(self, duty):
         found = await _aggregate(self, duty)
-        view = self.memory.view
-        plains = [self.store.read(own_name(view.updates[one].origin, one)) for one in duty.members]
-        (self.folder.core / f"record-{duty.round}-{duty.attempt}").write_bytes(codec.encode(plains))
+        view = self._desk.view
+        plains = [self._store.read(own_name(view.updates[one].origin, one)) for one in duty.members]
+        (self._desk.folder.core / f"record-{duty.round}-{duty.attempt}").write_bytes(codec.encode(plains))
         return found
 
-    core._WORK[Aggregate] = aggregate
+    duties.DONE_BY[Aggregate] = aggregate
     return core.serve(arguments)
 
 
@@ -49,14 +49,14 @@ def lying(arguments):
             body = tx.Reveal(round.number, round.attempt, promise.result, promise.scores, promise.salt)
             yield ("reveal", round.number, round.attempt), Submit(body)
 
-    core._WORK[Aggregate] = _false_result
+    duties.DONE_BY[Aggregate] = _false_result
     seat._reveal = reveal
     return core.serve(arguments)
 
 
 def withholding(arguments):
     """Commit to another result than what comes out, and never open it."""
-    core._WORK[Aggregate] = _false_result
+    duties.DONE_BY[Aggregate] = _false_result
     seat._reveal = lambda memory, view, round: iter(())
     return core.serve(arguments)
 

@@ -81,6 +81,7 @@ def show_(way: Connection, number: int | None) -> None:
         found = latest(client) if number is None else client.query("round", number=number)
         if found is not None:
             found["reason"] = _reason(client, found)
+            found["scored"] = client.query("scores", number=found["number"])
     if way.as_json:
         show.write_json(found)
     elif found is None:
@@ -121,6 +122,8 @@ def _parts(found: dict[str, Any]) -> list[Any]:
     if opened:
         rows = [(one["candidate"], _standing(found, one), _scores(found["members"], one["scores"])) for one in opened]
         parts.append(show.table("Opened", ("seat", "next model", "scores, in millionths"), rows))
+    if found["scored"]["updates"]:
+        parts.append(_scored(found["scored"]))
     parts.append(f"More than two thirds of the power is more than {power * 2 // 3:,} of {power:,}.")
     return parts
 
@@ -180,6 +183,22 @@ def _standing(found: dict[str, Any], one: dict[str, Any]) -> str:
     if not found["result"]:
         return show.short(one["result"])
     return "the result" if one["result"] == found["result"] else f"another: {show.short(one['result'])}"
+
+
+def _scored(found: dict[str, Any]) -> Any:
+    """Return the table of what each update was found worth, and by which seat how far from the median."""
+    rows = []
+    for one in found["updates"]:
+        apart = [
+            f"{seat['candidate']} {seat['scores'][one['member']] - one['score']:+,}"
+            for seat in found["scorers"]
+            if one["member"] in seat["scores"]
+        ]
+        rows.append((one["member"], one["score"], one["unpaid"], ", ".join(apart)))
+    rows.append(("all", "", "", ", ".join(f"{seat['candidate']} {seat['distance']:,}" for seat in found["scorers"])))
+    return show.table(
+        "Scores: the median, and how far each seat is from it", ("update", "median", "unpaid", "seats"), rows
+    )
 
 
 def _scores(members: list[str], scores: list[int]) -> str:

@@ -7,7 +7,7 @@ commission and the rest raises its voters' reward index; a unit of stake therefo
 node, and stake gains by moving there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from fedmeta.govern.rules import stake
 from fedmeta.govern.rules.context import Context
@@ -20,19 +20,12 @@ from fedmeta.govern.wire.round_events import ContributorPaid, PoolReturned, Pool
 def pay(context: Context, round: Round) -> int:
     """Share the pool of a round that is final, and return what was paid; the rest stays in the treasury."""
     parameters = context.parameters
-    agreed = _agreed(context, round)
+    agreed = agreed_on(context.draft.get, round)
     pool = min(round.pool, context.chain.treasury)
     contributors = pool * parameters.contributor_share // MILLION
     super_nodes = pool * parameters.super_node_share // MILLION
     updates = [context.draft.need(Update, round.number, one) for one in round.members]
-    scores = [
-        lower_median(
-            (attestation.scores[at], seat.power)
-            for seat, attestation in agreed
-            if seat.organisation != update.organisation
-        )
-        for at, update in enumerate(updates)
-    ]
+    scores = merged(updates, agreed)
     total = max(MILLION, sum(scores))
     context.emit(PoolShared(round.number, round.term, pool, contributors, super_nodes, total, len(round.seats)))
     paid = 0
@@ -47,10 +40,22 @@ def pay(context: Context, round: Round) -> int:
     return paid
 
 
-def _agreed(context: Context, round: Round) -> list[tuple[Seat, Attestation]]:
-    """Return the seats that opened the round's result, with what they opened."""
-    found = ((seat, context.draft.get(Attestation, round.number, seat.candidate)) for seat in round.seats)
+def agreed_on(get: Callable[..., Attestation | None], round: Round) -> list[tuple[Seat, Attestation]]:
+    """Return the seats that opened the round's result, with what they opened; `get` is a state's, or a draft's."""
+    found = ((seat, get(Attestation, round.number, seat.candidate)) for seat in round.seats)
     return [(seat, one) for seat, one in found if one is not None and one.revealed and one.result == round.result]
+
+
+def merged(updates: Sequence[Update], agreed: Sequence[tuple[Seat, Attestation]]) -> list[int]:
+    """Return the score of each update: the lower median, by power, of what seats of other organisations gave it."""
+    return [
+        lower_median(
+            (attestation.scores[at], seat.power)
+            for seat, attestation in agreed
+            if seat.organisation != update.organisation
+        )
+        for at, update in enumerate(updates)
+    ]
 
 
 def lower_median(values: Iterable[tuple[int, int]]) -> int:

@@ -216,18 +216,19 @@ class State:
 class Draft:
     """Changes upon a state, which can be undone; the state itself stays as it is."""
 
-    __slots__ = ("_counts", "_hints", "_log", "_state", "_written")
+    __slots__ = ("_counts", "_hints", "_log", "_mark", "_state", "_written")
 
     def __init__(self, state: State):
         self._state = state
+        self._mark = 0
         self._written: dict[type, dict[tuple, Any]] = {}
         """The record of every key that was written, None for one that was deleted."""
         self._hints: dict[tuple[type, str], dict[Any, dict[tuple, None]]] = {}
         """The keys of the records that were put with a value in an index field, undone ones aside."""
         self._counts: dict[type, int] = {}
         self._log: list[tuple[type, tuple, Any, int, list[tuple[str, Any]]]] = []
-        """What each write replaced: the class, the key, the record written before, the change of the count, and the
-        index fields with the values that it gave a hint of the key."""
+        """What each write since the last mark replaced: the class, the key, the record written before, the change of
+        the count, and the index fields with the values that it gave a hint of the key."""
 
     def get(self, cls: type[R], *key: Any) -> R | None:
         """Return the record of a class with a key, or None."""
@@ -290,14 +291,16 @@ class Draft:
         written[key] = None
 
     def mark(self) -> int:
-        """Return a mark to which `undo` can go back."""
-        return len(self._log)
+        """Return a mark to which `undo` can go back until the next one is made; 0 is the draft's beginning."""
+        self._log.clear()
+        self._mark += 1
+        return self._mark
 
     def undo(self, mark: int) -> None:
-        """Take back everything that was written since the mark."""
-        if not 0 <= mark <= len(self._log):
-            raise StateError(f"no mark {mark} to go back to: the draft is at {len(self._log)}")
-        while len(self._log) > mark:
+        """Take back everything that was written since the last mark."""
+        if mark != self._mark:
+            raise StateError(f"no mark {mark} to go back to: the draft's last one is {self._mark}")
+        while self._log:
             cls, key, before, more, hints = self._log.pop()
             if more:
                 self._counts[cls] -= more

@@ -10,6 +10,7 @@ from fedmeta.govern.rules.candidates import allowed_rise
 from fedmeta.govern.rules.members import key_at
 from fedmeta.govern.rules.proposals import count_votes
 from fedmeta.govern.rules.registrations import place
+from fedmeta.govern.rules.rewards import agreed_on, merged
 from fedmeta.govern.rules.round_phases import power, window
 from fedmeta.govern.rules.stake import value_of
 from fedmeta.govern.state.parameters import TABLE, Parameters
@@ -201,6 +202,37 @@ def ask_round(state: State, number: int) -> dict[str, Any]:
         "seals": [plain(one) for one in state.where(Seal, "round", number)],
         "holds": [plain(one) for one in state.where(Hold, "round", number)],
         "attestations": [plain(one) for one in state.where(Attestation, "round", number)],
+    }
+
+
+@_query
+def ask_scores(state: State, number: int) -> dict[str, Any]:
+    """What the updates of a final round were found worth, and how far each seat's scores are from the median.
+
+    In millionths. `distance` is the mean over the updates of other organisations, rounded down.
+    """
+    round = _need(state, Round, number, "not-found", f"there is no round {number} yet, or it is forgotten")
+    agreed = agreed_on(state.get, round) if round.result else []
+    updates = [state.need(Update, number, one) for one in round.members] if agreed else []
+    medians = merged(updates, agreed)
+    scorers = []
+    for seat, opened in agreed:
+        others = [at for at, one in enumerate(updates) if one.organisation != seat.organisation]
+        apart = sum(abs(opened.scores[at] - medians[at]) for at in others)
+        scorers.append(
+            {
+                "candidate": seat.candidate,
+                "scores": {updates[at].member: opened.scores[at] for at in others},
+                "distance": apart // len(others) if others else 0,
+            }
+        )
+    return {
+        "round": number,
+        "updates": [
+            {"member": one.member, "score": score, "unpaid": one.unpaid}
+            for one, score in zip(updates, medians, strict=True)
+        ],
+        "scorers": scorers,
     }
 
 

@@ -1,5 +1,6 @@
 """What an event is: a frozen dataclass with a kind; an engine stores those of each block."""
 
+from functools import cache
 from typing import Any
 
 from fedmeta.govern.wire.layout import field_names, plain
@@ -25,4 +26,10 @@ class Event:
 
 def encode_event(event: Event) -> list[Any]:
     """Return an event in the form that is hashed and stored: its kind and its fields."""
-    return [event.kind, event.fields()]
+    return [event.kind, {name: plain(getattr(event, name)) for name in _names(type(event))}]
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    """Return the names of an event's fields in the order of their encodings: the codec need not sort them then."""
+    return tuple(sorted(field_names(cls), key=lambda name: (len(name), name)))

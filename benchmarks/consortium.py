@@ -9,6 +9,7 @@ mean of the hospitals, is in `NEWCOMER` and `MEMBER` of `fedmeta.consortium.meth
 build/bench/consortium-settings.json.
 """
 
+import argparse
 import itertools
 import json
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Data:
         }
 
 
-def newcomers(data: Data) -> dict[str, dict[str, tuple[float, Setting]]]:
+def newcomers(data: Data, algorithms: list[str]) -> dict[str, dict[str, tuple[float, Setting]]]:
     """Return by algorithm and hospital the least loss and its setting, from leaving each of the other three out."""
     names = tuple(data.rows)
     pairs = list(itertools.combinations(names, 2))
@@ -84,10 +85,10 @@ def newcomers(data: Data) -> dict[str, dict[str, tuple[float, Setting]]]:
             for held in names
         }
 
-    return chosen(losses)
+    return chosen(losses, algorithms)
 
 
-def members(data: Data) -> dict[str, dict[str, tuple[float, Setting]]]:
+def members(data: Data, algorithms: list[str]) -> dict[str, dict[str, tuple[float, Setting]]]:
     """Return likewise, from the other three as members, each tested on patients that did not train."""
     names = tuple(data.rows)
     triples = [tuple(name for name in names if name != held) for held in names]
@@ -109,13 +110,13 @@ def members(data: Data) -> dict[str, dict[str, tuple[float, Setting]]]:
             for held in names
         }
 
-    return chosen(losses)
+    return chosen(losses, algorithms)
 
 
-def chosen(losses) -> dict[str, dict[str, tuple[float, Setting]]]:
+def chosen(losses, names) -> dict[str, dict[str, tuple[float, Setting]]]:
     """Return by algorithm and hospital the least loss and its setting."""
     best: dict[str, dict[str, tuple[float, Setting]]] = {}
-    for name in TITLES:
+    for name in names:
         own = best.setdefault(name, {})
         for setting in grid(name):
             steps = (0,) if name == "fedavg" else STEPS
@@ -131,16 +132,23 @@ def chosen(losses) -> dict[str, dict[str, tuple[float, Setting]]]:
 
 def main() -> None:
     """Choose, print and write."""
-    data = Data()
-    results = {}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--as", dest="kinds", default="newcomer,member")
+    parser.add_argument("--algorithms", default=",".join(TITLES))
+    options = parser.parse_args()
+    data, kinds, algorithms = Data(), options.kinds.split(","), options.algorithms.split(",")
+    path = BENCH / "consortium-settings.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
     for title, choose in (("newcomer", newcomers), ("member", members)):
+        if title not in kinds:
+            continue
         print(f"As a {title}:")
-        results[title] = {
+        results[title] = results.get(title, {}) | {
             name: {held: {"loss": least, **asdict(setting)} for held, (least, setting) in own.items()}
-            for name, own in choose(data).items()
+            for name, own in choose(data, algorithms).items()
         }
-    BENCH.mkdir(parents=True, exist_ok=True)
-    (BENCH / "consortium-settings.json").write_text(json.dumps(results, indent=1))
+        BENCH.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

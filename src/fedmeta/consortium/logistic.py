@@ -17,8 +17,8 @@ CONVERGED = 1e-8
 def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, c: np.ndarray) -> np.ndarray:
     """Return coefficients, the intercept last, of the minima of 1/2 |w|^2 + C sum(log loss); shape [fits, features + 1].
 
-    By Newton's method with halved steps, all fits at a time. The intercept has no penalty: where the examples that count
-    are of one class, it ends where `bounded` puts it.
+    By Newton's method with halved steps, all fits at a time. The intercept has no penalty (one of a
+    millionth, so that the minimum is there even where all examples are of one class).
 
     Args:
         x: shape [examples, features] for all fits, or [fits, examples, features].
@@ -79,22 +79,25 @@ def choose(x: np.ndarray, y: np.ndarray, seed: int = 0, strengths: Sequence[floa
     return strengths[int(np.argmin(loss.sum(axis=1).reshape(folds, -1).sum(axis=0)))]
 
 
-def alone(x: np.ndarray, y: np.ndarray, asked: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return the probabilities that a hospital's own regression gives, shape [asked].
-
-    One patient that is half of either class counts beside its own, so that a class of which it has none is not
-    impossible.
+def alone(x: np.ndarray, y: np.ndarray, asked: np.ndarray, seed: int = 0, strength: float | None = None) -> np.ndarray:
+    """Return the probabilities that a hospital's own regression gives, shape [asked]; of one class only, its `share`.
 
     Args:
         x: its examples, shape [examples, features].
         y: 0 or 1, shape [examples].
         asked: the inputs that are asked for, shape [asked, features].
         seed: of the folds.
+        strength: C; chosen by cross-validation where it is not given.
     """
-    c = np.array([choose(x, y, seed)])
-    if 0 < y.sum() < len(y):
-        return predict(fit(x, y, np.ones((1, len(y))), c)[0], asked)
-    return np.full(len(asked), (y.sum() + 0.5) / (len(y) + 1))
+    if not 0 < y.sum() < len(y):
+        return np.full(len(asked), share(y))
+    c = choose(x, y, seed) if strength is None else strength
+    return predict(fit(x, y, np.ones((1, len(y))), np.array([c]))[0], asked)
+
+
+def share(y: np.ndarray) -> float:
+    """Return the share of class 1, with one more example that is half of either: no class is impossible."""
+    return float((y.sum() + 0.5) / (len(y) + 1))
 
 
 def _folds(y: np.ndarray, folds: int, seed: int) -> np.ndarray:

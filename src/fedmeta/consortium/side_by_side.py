@@ -93,9 +93,17 @@ def train(federation: Federation, x: np.ndarray, y: np.ndarray, runs: Sequence[R
         runs: the runs.
         draws: what they draw.
     """
-    first = [federation.init(random.as_key(random.key_data(run.seed, "init"))) for run in runs]
-    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *first)
-    return _trained(federation)(state, draws, jnp.asarray(x), jnp.asarray(y)).phi
+    return _trained(federation)(_first(federation, runs), draws, jnp.asarray(x), jnp.asarray(y)).phi
+
+
+def initial(federation: Federation, runs: Sequence[Run]) -> Any:
+    """Return each run's phi before its rounds, every array [runs, ...]."""
+    return _first(federation, runs).phi
+
+
+def _first(federation: Federation, runs: Sequence[Run]) -> ServerState:
+    states = [federation.init(random.as_key(random.key_data(run.seed, "init"))) for run in runs]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def adapt(

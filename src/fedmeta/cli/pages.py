@@ -16,7 +16,7 @@ def write_pages(folder: Path, found: FinishedRun | Comparison | Repeats) -> list
 
     What cannot be written without a package that is not installed is named in one line on standard error.
     """
-    pages = [("Report  ", folder / "report.html", partial(report.write_report, found=found, command=_command()))]
+    pages = [("Report  ", folder / "report.html", partial(report.write_report, found=found, command=command()))]
     if not isinstance(found, FinishedRun):
         comparison = found.comparisons[0] if isinstance(found, Repeats) else found
         pages.insert(0, ("Picture ", folder / "comparison.png", partial(plots.save_picture, comparison)))
@@ -35,7 +35,7 @@ def write_pages(folder: Path, found: FinishedRun | Comparison | Repeats) -> list
     return lines
 
 
-def _command() -> str | None:
+def command() -> str | None:
     """Return the command that is at work, as a shell reads it; None for one that does not repeat what it shows."""
     context = click.get_current_context(silent=True)
     words = None if context is None else context.find_root().obj

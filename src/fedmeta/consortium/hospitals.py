@@ -33,6 +33,13 @@ SCHEMA: Schema = heart.SCHEMA
 INPUTS: Inputs = Inputs.by_ranges(SCHEMA)
 """What a procedure takes and gives: clipped to the ranges, then scaled by them; no statistic of a hospital is in it."""
 
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    """Return inputs as a network sees them, float64 of the same shape: clipped to the public ranges, then scaled."""
+    low, high, mean, std = (np.array(getattr(INPUTS, name)) for name in ("low", "high", "mean", "std"))
+    return (np.clip(x.astype(np.float64), low, high) - mean) / std
+
+
 TABLE = "patients.csv"
 """The name of a hospital's table in the hospital's folder."""
 
@@ -100,11 +107,11 @@ class Hospital:
         Args:
             rows: which patients; all by default.
         """
-        chosen = slice(None) if rows is None else rows
+        chosen = np.arange(len(self)) if rows is None else rows
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*(entry.name for entry in SCHEMA.used), "ill"])
-        writer.writerows(heart.cells(Patients(self.patients.values[chosen], self.y[chosen])))
+        writer.writerows(heart.cells(self.patients.of(chosen)))
         return text.getvalue()
 
 
@@ -121,6 +128,12 @@ class Hospitals:
     members: tuple[Hospital, ...]
     stand_in: bool
     source: str
+
+    @property
+    def complete(self) -> "Hospitals":
+        """The hospitals with those patients alone that have a value in each of the ten columns in the files."""
+        members = tuple(Hospital(one.name, one.patients.of(one.patients.complete)) for one in self.members)
+        return Hospitals(members, self.stand_in, self.source)
 
     @property
     def names(self) -> tuple[str, ...]:

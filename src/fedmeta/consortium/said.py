@@ -1,0 +1,162 @@
+"""What a report says in words, from its figures; the page and the terminal say the same."""
+
+from collections.abc import Mapping
+
+from fedmeta.consortium.federation import FederationPart
+from fedmeta.consortium.hospitals import SCHEMA
+from fedmeta.consortium.methods import HEADLINE
+from fedmeta.consortium.results import Comparison, Described, Table
+from fedmeta.consortium.scores import Interval
+
+ADVICE = (
+    "These are research figures about methods, on patients of the 1980s. Nothing here may be used to examine, advise or "
+    "treat anybody."
+)
+
+KINDS = {
+    "alone": "needs nobody",
+    "pooled": "needs patients in one place",
+    "federated": "federated: patients stay",
+}
+"""What a method needs, for a legend."""
+
+PAYMENTS = (
+    "For contributing: a round's pool is shared by what the super nodes found each update to be worth, on patients of "
+    "their own that they hold out. For duties: those that held a seat and opened the right result share a fixed part."
+)
+SENT = (
+    "The outbox is what a node says that it has sent, and the wire is what was captured outside of it. On the wire there "
+    "are also TLS, headers and questions to the ledger."
+)
+FEW = 10
+
+
+def titles(found: Comparison) -> dict[str, str]:
+    """Return the hospitals' names for people, by name."""
+    return {one.name: one.title for one in found.hospitals}
+
+
+def lead(found: Comparison) -> str:
+    """Return what the report is about."""
+    patients = sum(one.patients for one in found.hospitals)
+    return (
+        f"{len(found.hospitals)} hospitals want to tell from ten findings whether a patient has coronary heart disease. "
+        f"They have {patients} patients in all and may not pool them. Here each is set beside itself alone, all pooled, "
+        "and algorithms that send updates of a model and no patient; and each in turn joins later, with a handful of its "
+        "patients. Intervals hold 95 % of bootstrap draws of patients and of splits."
+    )
+
+
+def gaps(one: Described) -> str:
+    """Return the columns in which patients of a hospital have no value."""
+    words = [
+        f"{name.replace('_', ' ')} {'throughout' if count == one.patients else count}"
+        for name, count in sorted(one.gaps.items(), key=lambda pair: -pair[1])
+        if count
+    ]
+    return ", ".join(words) or "none"
+
+
+def members(found: Comparison) -> str:
+    """Return how the members were tested."""
+    splits, table = found.settings["splits"], found.members
+    tested = ", ".join(f"{title} {table.tested[name]}" for name, title in titles(found).items())
+    return (
+        f"Each hospital's patients are split {splits} times: two thirds train, the others test ({tested} patients a "
+        "split). A hospital adapts on those of its own patients that train. How an algorithm trains was chosen, for each "
+        "hospital, on the other three; how many steps it adapts by, on its own training patients."
+    )
+
+
+def newcomer(found: Comparison) -> str:
+    """Return how the newcomers were tested."""
+    draws, table = found.settings["draws"], next(iter(found.newcomer.values()))
+    most = max(found.newcomer)
+    tested = ", ".join(f"{title} {table.tested[name]}" for name, title in titles(found).items())
+    return (
+        f"Each hospital in turn takes no part in training. Then it adapts on its first patients in a random order, "
+        f"{draws} orders, and is tested on those after the first {most} ({tested}). Nothing was fitted on those. Set beside "
+        "it: what it can do with the same patients alone, and the other three pooled, as they are."
+    )
+
+
+def limits(found: Comparison) -> list[str]:
+    """Return what the figures cannot show."""
+    lines = []
+    for one in found.hospitals:
+        healthy = one.patients - one.ill
+        least, kind = min((healthy, "healthy"), (one.ill, "ill"))
+        if least < 2 * FEW:
+            tests = _round_third(least)
+            lines.append(
+                f"{one.title}'s AUROC and balanced accuracy rest on {least} {kind} patients, about {tests} in a test: one "
+                f"of them moves its AUROC by up to {100 / max(tests, 1):.0f} points. Its accuracy hardly says more than the "
+                f"share that is ill, {100 * one.ill / one.patients:.0f} %."
+            )
+        for name, count in one.gaps.items():
+            if count == one.patients:
+                lines.append(
+                    f"{one.title} has no value of {name.replace('_', ' ')} for anybody (the files have 0, which means "
+                    "missing): what that column is worth there cannot be shown."
+                )
+    gone = {one.title: sum(one.gaps.values()) / (one.patients * len(SCHEMA.used)) for one in found.hospitals}
+    most = max(gone, key=lambda title: gone[title])
+    return [
+        *lines,
+        f"Gaps are filled with the middle of a public range. {most} lacks {100 * gone[most]:.0f} % of its values; who lacks "
+        "which is no accident, and another way to fill them would give other figures.",
+        "Four hospitals are four: the mean of the four says nothing about a fifth. The intervals are about patients and "
+        "splits of these hospitals, not about other hospitals.",
+        "Many figures stand beside each other. Of twenty intervals of 95 % about one misses.",
+        "The calibration error of few patients is too large even where a model is perfectly calibrated; compare it between "
+        "methods, and not with zero.",
+        "The simulation has no clipping and no rounding of updates. A federation on the ledger has both.",
+    ]
+
+
+def _round_third(count: int) -> int:
+    return round(count / 3)
+
+
+def repeat(found: Comparison) -> str:
+    """Return by what the figures were made."""
+    settings = found.settings
+    return (
+        f"{settings['splits']} splits of each member, {settings['draws']} orders of each newcomer's patients, "
+        f"{settings['bootstrap']} bootstrap draws, seed {settings['seed']}; {found.seconds:.0f} seconds."
+    )
+
+
+def federation(part: FederationPart) -> str:
+    """Return what the federation was."""
+    final = sum(one.outcome == "final" for one in part.rounds)
+    words = f"{part.algorithm} was trained by processes of their own: {len(part.rounds)} rounds, {final} of them final"
+    took = f", in {part.seconds:.0f} seconds" if part.seconds else ""
+    return f"{words}{took}. {part.note}".strip()
+
+
+def picture(table: Table, hospital: str | None, title: str, metric: str) -> str:
+    """Return a picture of a table in words, for those who do not see it."""
+    words = {"accuracy": "accuracy", "auroc": "AUROC"}[metric]
+    figures = {row.title: row.mean if hospital is None else row.hospitals[hospital] for row in table.rows}
+    return f"{title}, {words}: " + "; ".join(f"{name} {_share(some[metric])}" for name, some in figures.items())
+
+
+def curves(title: str, words: str, points: Mapping[str, Mapping[int, Interval]]) -> str:
+    """Return a picture of curves in words."""
+    lines = [
+        f"{name} " + ", ".join(f"{_share(figure)} at {size}" for size, figure in some.items())
+        for name, some in points.items()
+    ]
+    return f"{title}, {words} by number of patients: " + "; ".join(lines)
+
+
+def _share(figure: Interval) -> str:
+    return "not defined" if figure.value != figure.value else f"{100 * figure.value:.0f} %"
+
+
+def headline(found: Comparison) -> str:
+    """Return the result in a sentence, for a terminal."""
+    met = sum(goal.met for goal in found.goals)
+    row = found.newcomer[10][HEADLINE]
+    return f"{met} of {len(found.goals)} goals met, by {row.title}."

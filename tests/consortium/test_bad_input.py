@@ -4,14 +4,14 @@ from dataclasses import asdict, replace
 
 import pytest
 
-import fedmeta as fm
-from fedmeta.consortium import demonstration, hospitals
+from fedmeta.consortium import demonstration, hospitals, methods
 from fedmeta.errors import DataError
 from fedmeta.govern.state.records import Registration, Round, Update
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.node.aggregation import Exact
 from fedmeta.node.member import config
 from fedmeta.node.member.data import examples
+from fedmeta.node.member.describing import describe
 from fedmeta.node.member.policy import Policy
 from fedmeta.node.process.trainer import JOBS
 from fedmeta.node.reducer.events import Approved, Revoked
@@ -88,7 +88,7 @@ def test_a_table_with_gaps_and_with_some_that_lie_beyond_a_range_is_taken(tmp_pa
 def test_fewer_rows_than_the_policys_smallest_number_are_not_enough(tmp_path, rows, behind):
     """A quarter of a seat's examples is held out, where those are enough to score by: none of these stand behind it."""
     text = "\n".join(PEOPLE.table().splitlines()[: rows + 1]) + "\n"
-    made = demonstration.procedure(4)
+    made = methods.procedure(rounds=demonstration.ROUNDS)
     policy = {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(Policy()).items()}
     asked = {"contributes": True, "seat": True, "policy": policy}
     answer, _ = JOBS["describe"](configured(tmp_path, text), asked, [made.to_bytes()])
@@ -100,9 +100,9 @@ def test_fewer_rows_than_the_policys_smallest_number_are_not_enough(tmp_path, ro
 
 
 def test_the_consortiums_procedure_is_one_that_nodes_take():
-    made = demonstration.procedure(4)
+    made = methods.procedure(rounds=demonstration.ROUNDS)
     assert Exact(made).initial()
-    assert made.algorithm == fm.MetaSGD()
+    assert Policy().reasons(describe(made), 20) == []
     assert made.inputs.low is not None, "no statistic of a hospital is in it"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
-from fedmeta.consortium import demonstration, hospitals
+from fedmeta.consortium import demonstration, hospitals, methods
 from fedmeta.consortium.board import PLAYED, Board
 from fedmeta.consortium.course import KILLED, LIES, Course
 from fedmeta.consortium.federation import FederationPart
@@ -177,7 +177,7 @@ def without_a_column(found):
 )
 def test_a_hospital_that_is_not_fit_is_told_why_and_the_others_rounds_go_on(place, people, change, says):
     """It has a seat, and takes no duty of it: the other three have more than two thirds of the power."""
-    made = demonstration.procedure(4)
+    made = methods.procedure(rounds=demonstration.ROUNDS)
     exact = Exact(made)
     state = exact.initial()
     board = Board(hospitals.TITLES)

@@ -184,5 +184,12 @@ class Course:
                     f"; its false result was proven: {row.lost:,} units of the stake behind it were slashed, it was "
                     "not paid for its seat, and it is barred from seats"
                 )
-            found.append(Fault(self.lied_in, LIES, "gave its own update's result for that of the round", outcome))
+            found.append(
+                Fault(
+                    self.lied_in,
+                    LIES,
+                    "made to lie: it gave the result of its own update alone for that of the round",
+                    outcome,
+                )
+            )
         return tuple(found)

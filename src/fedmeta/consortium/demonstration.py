@@ -11,33 +11,19 @@ from typing import Any
 
 from rich.console import Console
 
-import fedmeta as fm
-from fedmeta.consortium import accounts
+from fedmeta.consortium import accounts, methods
 from fedmeta.consortium.accounts import Way
 from fedmeta.consortium.board import Board
 from fedmeta.consortium.course import LIES, Course
 from fedmeta.consortium.federation import FederationPart
-from fedmeta.consortium.hospitals import INPUTS, TITLES, Hospitals
+from fedmeta.consortium.hospitals import TITLES, Hospitals
 from fedmeta.consortium.hosting import PARAMETERS, Consortium, Readable, own_users, try_walls
 from fedmeta.consortium.live import View
 from fedmeta.consortium.wire import Counter
 from fedmeta.node.aggregation import Exact
-from fedmeta.runs.procedure import Procedure
 
-ALGORITHM = "Meta-SGD"
-
-
-def procedure(cohort: int) -> Procedure:
-    """Return what is trained: a logistic regression's initialisation and its rates, on a scale of public ranges."""
-    return Procedure(
-        algorithm=fm.MetaSGD(),
-        server=fm.optimisers.adam(0.02),
-        transform=fm.transforms.chain(fm.transforms.clip_by_norm(10.0), fm.transforms.fixed_point(18, 24)),
-        model="softmax_regression",
-        inputs=INPUTS,
-        rounds=1_000,
-        cohort_size=cohort,
-    )
+ROUNDS = 1_000
+"""The most rounds that a node agrees to by its approval."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +59,7 @@ def run(
     """
     begun = time.monotonic()
     users, why = own_users(patients.names)
-    made = procedure(len(patients))
+    made = methods.procedure(rounds=ROUNDS, members=len(patients))
     exact = Exact(made)
     state = exact.initial()
     titles = {name: TITLES.get(name, name) for name in patients.names}
@@ -111,7 +97,7 @@ def run(
         if kept is not None:
             _keep(found, kept)
     part = FederationPart(
-        algorithm=ALGORITHM,
+        algorithm=made.algorithm.title,
         rounds=accounts.rounds_of(board),
         payments=accounts.payments_of(board),
         explained=explained,

@@ -3,11 +3,18 @@
 import json
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fedmeta.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedmeta.consortium.beside import Comparing
 
 OUT = "consortium-demo"
 
@@ -36,18 +43,51 @@ def demo(rounds: int, out: Path, no_faults: bool) -> None:
     """
     if out.exists():
         raise UsageError(f"--out is {out}: it exists, and a demonstration begins in a new folder")
+    from fedmeta._extras import need
+
+    # Before anything runs for minutes.
+    need("jinja2", "a report")
     from rich.console import Console
     from rich.panel import Panel
 
-    from fedmeta.consortium import demonstration, hospitals
+    from fedmeta.cli.start import start
 
-    console = Console(highlight=False)
+    start()
+    from fedmeta._files import write_atomically
+    from fedmeta.cli.pages import command
+    from fedmeta.consortium import demonstration, hospitals, terminal
+    from fedmeta.consortium.beside import comparing
+    from fedmeta.consortium.report import write_report
+
+    console = Console()
     patients = hospitals.load()
     if patients.warning:
         console.print(Panel(patients.warning, border_style="bold red", style="bold"))
     # Told to end, it ends all that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out.mkdir(parents=True)
-    shown = demonstration.run(patients, rounds, not no_faults, console, out, console.print)
-    (out / "federation.json").write_text(json.dumps(shown.part.to_dict(), indent=1))
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    with comparing(out) as compared:
+        shown = demonstration.run(patients, rounds, not no_faults, console, out, say)
+        write_atomically(out / "federation.json", json.dumps(shown.part.to_dict(), indent=1).encode())
+        _wait(console, compared)
+        found = compared.result()
+    terminal.show(console, found, shown.part)
+    write_report(out / "report.html", found, shown.part, command())
+    say(f"\nReport  {out / 'report.html'}; beside it the figures, the outboxes and the logs")
     sys.exit(0)
+
+
+def _wait(console: "Console", compared: "Comparing") -> None:
+    """Wait for the comparison of methods, and say what it is at."""
+    if not compared.runs:
+        return
+    if not console.is_terminal:
+        console.print("the federation is done; the comparison of methods goes on", highlight=False)
+    with console.status("") as status:
+        while compared.runs:
+            status.update(f"The federation is done. The comparison of methods goes on: {compared.at}")
+            time.sleep(0.5)

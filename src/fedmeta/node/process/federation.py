@@ -230,13 +230,13 @@ class LocalFederation:
         """Kill all processes of a member's node at once, with SIGKILL."""
         process = self.hosts[name].process
         if process is not None:
-            _end(process, signal.SIGKILL)
+            end(process, signal.SIGKILL)
             self.hosts[name].process = None
 
     def stop_ledger(self, how: int = signal.SIGKILL) -> None:
         """End the ledger's process."""
         if self.ledger is not None:
-            _end(self.ledger, how)
+            end(self.ledger, how)
             self.ledger = None
 
     def close(self) -> None:
@@ -248,13 +248,13 @@ class LocalFederation:
             if one.process is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     one.process.wait(30)
-                _end(one.process, signal.SIGKILL)
+                end(one.process, signal.SIGKILL)
                 one.process = None
         self.stop_ledger(signal.SIGTERM)
 
     def program(self, name: str) -> list[str]:
         """Return what starts a member's node, or the ledger where the name is "ledger"; its arguments follow."""
-        return [sys.executable, "-c", _PROGRAM]
+        return [sys.executable, "-c", PROGRAM]
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen:
         flags = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
@@ -320,12 +320,13 @@ class LocalFederation:
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
-_PROGRAM = """
+PROGRAM = """
 import ctypes, runpy, signal
 # Nothing of a demonstration goes on where it is ended in whatever way: PR_SET_PDEATHSIG.
 ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
 runpy.run_module("fedmeta", run_name="__main__", alter_sys=True)
 """
+"""Runs the command line in a process that ends with the thread that has started it."""
 
 
 def free_port() -> int:
@@ -335,7 +336,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _end(process: subprocess.Popen, how: int) -> None:
+def end(process: subprocess.Popen, how: int) -> None:
     """Send a signal to a process and all that it has started, and wait for it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, how)

@@ -1,8 +1,10 @@
 """What the demonstration has shown, for the report: its rounds, who was paid what, and what left each hospital."""
 
+import csv
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from fedmeta.consortium.board import Board, Seen
 from fedmeta.consortium.federation import Payment, Phase, Round, Sent
@@ -28,10 +30,10 @@ TO_LEDGER = ("transaction", "commitment")
 
 def rounds_of(board: Board) -> tuple[Round, ...]:
     """Return the rounds that are over, oldest first."""
-    return tuple(_round(one) for one in board.rounds.values() if one.outcome)
+    return tuple(_round(one, board) for one in board.rounds.values() if one.outcome)
 
 
-def _round(seen: Seen) -> Round:
+def _round(seen: Seen, board: Board) -> Round:
     ends = [*((began, height) for _, began, height in seen.phases[1:]), seen.ended]
     phases = tuple(
         Phase(name, round(end - began, 2), last - height)
@@ -49,7 +51,7 @@ def _round(seen: Seen) -> Round:
         seats=seen.seats,
         attempts=seen.attempts,
         model=seen.result,
-        note=f"opened no result: {', '.join(absent)}" if absent else "",
+        note=f"opened no result: {', '.join(map(board.name, absent))}" if absent else "",
     )
 
 
@@ -180,6 +182,15 @@ def _unsent(
             size = sum(one.size for one in of if one.to == to)
             lost.append(Way(name, to, kind, 1, size, 0, 0, f"nothing to {to} was on the wire"))
     return lost
+
+
+def write_ways(path: Path, ways: Iterable[Way]) -> None:
+    """Write a table of ways as CSV, a line for each."""
+    names = [one.name for one in fields(Way)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([getattr(way, name) for name in names] for way in ways)
 
 
 def _stays(one: outbox.Sent) -> bool:

@@ -96,6 +96,7 @@ def run(
         sent, ways = accounts.sent_of(found)
         if kept is not None:
             _keep(found, kept)
+            accounts.write_ways(kept / "wire.csv", ways)
     part = FederationPart(
         algorithm=made.algorithm.title,
         rounds=accounts.rounds_of(board),

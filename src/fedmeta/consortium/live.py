@@ -114,6 +114,7 @@ def board_of(board: Board, width: int) -> Table:
 
 def _cells(row: Row, committed: int, seats: int, board: Board) -> tuple[str | Text, ...]:
     seat: str | Text = f"{row.power * 100:.0f} %" if row.seat else OPEN
+    has_duty = row.seat and board.round is not None
     if row.jailed:
         seat = Text("barred", style="red")
     delivered = "in" if row.included else f"{row.held_by}/{seats}" if row.held_by else _flag(False, row.committed)
@@ -121,8 +122,8 @@ def _cells(row: Row, committed: int, seats: int, board: Board) -> tuple[str | Te
         seat,
         _flag(row.committed, row.invited),
         delivered,
-        f"{row.holds}/{committed}" if row.holds else _flag(False, row.seat),
-        _flag(row.computed, row.seat),
+        f"{row.holds}/{committed}" if row.holds else _flag(False, has_duty),
+        _flag(row.computed, has_duty),
         _opened(row, board),
         f"{row.paid:,}",
         f"{row.contributing + row.duties:,}",
@@ -135,7 +136,7 @@ def _flag(done: bool, due: bool) -> str:
 
 def _opened(row: Row, board: Board) -> str | Text:
     if not row.opened:
-        return OPEN if row.seat else ""
+        return _flag(False, row.seat and board.round is not None)
     power: dict[str, float] = {}
     for one in board.rows.values():
         if one.opened:

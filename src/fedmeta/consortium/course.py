@@ -1,17 +1,16 @@
 """The course of the demonstration: what befalls a federation in which round, by what the ledger shows."""
 
 import queue
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from fedmeta.consortium import dishonest
 from fedmeta.consortium.board import Board
 from fedmeta.consortium.federation import Fault
-from fedmeta.consortium.hosting import Consortium
 from fedmeta.govern.errors import GovernError
 from fedmeta.node.errors import MemberError
 from fedmeta.node.member.folder import Folder
@@ -21,6 +20,22 @@ LOOK = 0.25
 
 KILLED, LIES = "budapest", "long-beach"
 """Whose super node is killed, and whose lies."""
+
+
+@runtime_checkable
+class Federation(Protocol):
+    """What a course deals with; see `hosting.Consortium`."""
+
+    folder: Path
+    hosts: Any
+    """Of each member, something with a `folder`."""
+
+    def client(self) -> Any: ...  # noqa: D102
+    def approve(self, name: str) -> None: ...  # noqa: D102
+    def kill(self, name: str) -> None: ...  # noqa: D102
+    def lose_disk(self, name: str) -> None: ...  # noqa: D102
+    def recover(self, name: str) -> Any: ...  # noqa: D102
+    def start(self, name: str) -> None: ...  # noqa: D102
 
 
 @dataclass
@@ -36,7 +51,7 @@ class Course:
         patience: Seconds after which it gives up.
     """
 
-    found: Consortium
+    found: Federation
     board: Board
     rounds: int
     faults: bool
@@ -47,7 +62,8 @@ class Course:
     recovered_in: int = 0
     lied_in: int = 0
     exposed_in: int = 0
-    _recovery: subprocess.Popen | None = None
+    _recovery: Any = None
+    """The process of a recovery under way."""
     _events: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
 
     @property

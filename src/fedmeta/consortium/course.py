@@ -56,7 +56,7 @@ class Course:
     rounds: int
     faults: bool
     begun: float
-    patience: float = 280.0
+    patience: float = 600.0
     approved: bool = False
     killed_in: int = 0
     recovered_in: int = 0

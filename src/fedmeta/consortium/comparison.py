@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from fedmeta import random
@@ -295,9 +296,10 @@ def _by_setting(
 def _adapted(
     trained: Trained, setting: Setting, cases: Sequence[Case], which: Sequence[int], steps: np.ndarray
 ) -> list[np.ndarray]:
-    most = replace(setting, adapt=int(steps.max()))
-    odds = trained.answers(most, [one.own for one in cases], [one.test for one in cases], list(which))
-    return [1 / (1 + np.exp(-one[step])) for one, step in zip(odds, steps, strict=True)]
+    every = trained.adapted(setting, [one.own for one in cases], list(which))
+    params = jax.tree.map(lambda leaf: leaf[np.arange(len(cases)), steps][:, None], every)
+    odds = trained.odds(setting, params, [one.test for one in cases])
+    return [1 / (1 + np.exp(-one[0])) for one in odds]
 
 
 def _table(

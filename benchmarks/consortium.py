@@ -2,11 +2,11 @@
 
     FEDMETA_DATA=... .venv/bin/python benchmarks/consortium.py
 
-For each hospital the other three are all that is looked at. As a newcomer: each of the three is left out once, the other
-two train, and it adapts on ten patients of its own, drawn several times. As a member: the three train together on a part
-of their patients, adapt on that part, and are tested on the rest, by several splits. What has the least log loss, the
-mean of the hospitals, is in `NEWCOMER` and `MEMBER` of `fedmeta.consortium.methods`. Results are printed, and written to
-build/bench/consortium-settings.json.
+For each hospital the other three are all that is looked at. As a newcomer: each of the three is left out once, the
+other two train, and it adapts on ten patients of its own, drawn several times. As a member: the three train together on
+a part of their patients, adapt on that part, and are tested on the rest, by several splits. What has the least log
+loss, the mean of the hospitals, is in `NEWCOMER` and `MEMBER` of `fedmeta.consortium.methods`. Results are printed, and
+written to build/bench/consortium-settings.json.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Regularised logistic regression, many at a time: what a hospital would fit alone, its strength by cross-validation."""
+"""Regularised logistic regression, many at a time: what a hospital would fit alone, cross-validated."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ CONVERGED = 1e-8
 
 
 def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Return coefficients, the intercept last, of the minima of 1/2 |w|^2 + C sum(log loss); shape [fits, features + 1].
+    """Return the coefficients that minimise 1/2 |w|^2 + C sum(log loss), the intercept last: [fits, features + 1].
 
     By Newton's method with halved steps, all fits at a time. The intercept has no penalty (one of a
     millionth, so that the minimum is there even where all examples are of one class).

@@ -157,10 +157,10 @@ NEWCOMER: dict[str, dict[str, Setting]] = {
     ),
     "per-fedavg": _settings(
         "per-fedavg",
-        cleveland=(0.1, 1, 0.03, True, 15),
-        budapest=(0.1, 1, 0.03, True, 15),
-        zurich=(0.1, 1, 0.03, True, 1),
-        long_beach=(0.1, 1, 0.03, True, 15),
+        cleveland=(0.3, 1, 0.03, False, 5),
+        budapest=(0.3, 3, 0.03, True, 4),
+        zurich=(0.1, 1, 0.1, False, 1),
+        long_beach=(0.1, 3, 0.03, False, 15),
     ),
 }
 """By algorithm and hospital, how it trains and adapts where that hospital is the newcomer.
@@ -198,10 +198,10 @@ MEMBER: dict[str, dict[str, Setting]] = {
     ),
     "per-fedavg": _settings(
         "per-fedavg",
-        cleveland=(0.1, 1, 0.03, True, 15),
-        budapest=(0.1, 1, 0.03, True, 15),
-        zurich=(0.1, 1, 0.03, True, 1),
-        long_beach=(0.1, 1, 0.03, True, 15),
+        cleveland=(1.0, 1, 0.1, False, 2),
+        budapest=(0.3, 3, 0.1, False, 20),
+        zurich=(0.1, 1, 0.1, True, 4),
+        long_beach=(0.3, 3, 0.1, True, 20),
     ),
 }
 """Likewise, where that hospital is a member; a hospital that is judged is judged by what was chosen without it."""

@@ -6,7 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 from fedmeta.consortium.results import Table
-from fedmeta.consortium.scores import Interval
+from fedmeta.consortium.scores import DASH, Interval
 
 ROW, LEFT, WIDTH, TOP = 26, 168, 560, 30
 PANEL_WIDTH, PANEL_HEIGHT = 360, 250
@@ -54,7 +54,7 @@ def dots(table: Table, hospital: str | None, metric: str, title: str) -> str:
         line = KINDS[row.kind]
         parts.append(_text(LEFT - 10, y + 4, row.title, "end"))
         if math.isnan(figure.value):
-            parts.append(_text(LEFT + 4, y + 4, "– (not defined)", "start", "quiet"))
+            parts.append(_text(LEFT + 4, y + 4, f"{DASH} (not defined)", "start", "quiet"))
             continue
         if not math.isnan(figure.low):
             parts.append(_line(x(figure.low), y, x(figure.high), y, line.colour, 2.5))

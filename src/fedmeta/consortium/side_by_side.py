@@ -17,7 +17,6 @@ from fedmeta.federation import Federation, ServerState
 from fedmeta.model import Model
 from fedmeta.task import Batch, Task
 
-
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -149,7 +148,9 @@ def predict(federation: Federation, params: Any, x: np.ndarray, asked: np.ndarra
         asked: the rows that each client is asked for, [clients, asked].
     """
     x, program = jnp.asarray(x), _answers(federation.model)
-    return _in_groups(lambda chosen: program(jax.tree.map(lambda leaf: leaf[chosen], params), x, asked[chosen]), len(asked))
+    return _in_groups(
+        lambda chosen: program(jax.tree.map(lambda leaf: leaf[chosen], params), x, asked[chosen]), len(asked)
+    )
 
 
 def _in_groups(compute: Callable[[np.ndarray], Any], clients: int) -> Any:

@@ -64,8 +64,8 @@ _NEVER_ZERO = ("resting_pressure", "cholesterol")
 class Patients(NamedTuple):
     """A hospital's patients: the ten columns as the files number them, and whether they are ill.
 
-    `values` is float64 of shape [patients, 10], NaN in gaps; `ill` is int32 of shape [patients], 0 or 1; `complete` says
-    of whom the files have all ten values, be they zeros, booleans of shape [patients].
+    `values` is float64 of shape [patients, 10], NaN in gaps; `ill` is int32 of shape [patients], 0 or 1; `complete`
+    says of whom the files have all ten values, be they zeros, booleans of shape [patients].
     """
 
     values: np.ndarray

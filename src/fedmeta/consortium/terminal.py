@@ -37,7 +37,7 @@ def show(console: Console, found: Comparison, federation: FederationPart | None 
     for metric, title in (
         ("accuracy", "accuracy in %"),
         ("auroc", "AUROC in %"),
-        ("brier", "Brier score × 100 (less is better)"),
+        ("brier", "100 times the Brier score (less is better)"),
     ):
         _by_size(console, found.newcomer, metric, f"Newcomer: {title}, mean of the four")
     _by_hospital(console, found.newcomer[10], titles, "accuracy", "Newcomer with 10 patients: accuracy in %", found)

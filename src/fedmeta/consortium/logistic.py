@@ -10,7 +10,7 @@ STRENGTHS = tuple(float(one) for one in 10.0 ** np.arange(-3, 2.5, 0.5))
 """The values of C among which cross-validation chooses: the inverse of the penalty, as scikit-learn has it."""
 
 FOLDS = 5
-STEPS = 30
+STEPS, HALVINGS = 30, 20
 CONVERGED = 1e-8
 
 
@@ -40,12 +40,13 @@ def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, c: np.ndarray) -> np.
         curve = np.matmul(x.transpose(0, 2, 1), scaled) + np.diag(penalty)
         step = np.linalg.solve(curve, slope[..., None])[..., 0]
         size = np.ones(fits)
-        for _ in range(20):
-            tried = _cost(x, y, weights, c, penalty, w - size[:, None] * step)
+        tried = _cost(x, y, weights, c, penalty, w - step)
+        for _ in range(HALVINGS):
             worse = tried > cost + 1e-12 * np.abs(cost)
             if not worse.any():
                 break
             size = np.where(worse, size / 2, size)
+            tried = _cost(x, y, weights, c, penalty, w - size[:, None] * step)
         w, cost = w - size[:, None] * step, tried
         if np.abs(step).max() < CONVERGED:
             break

@@ -81,8 +81,8 @@ def draw(runs: Sequence[Run], y: np.ndarray, rounds: int, support: float, max_ex
                     side.append(kept[place][rows - data.starts[place]])
                 keys.append(client_key(run.seed, "client batches", round, name))
     shape = (len(runs), rounds, len(runs[0].clients))
-    padded = [Rows(*(part.reshape(*shape, -1) for part in Rows.of(side))) for side in sides]
-    return Draws(*padded, np.stack(keys).reshape(*shape, 2))
+    support_rows, query_rows = (Rows(*(part.reshape(*shape, -1) for part in Rows.of(side))) for side in sides)
+    return Draws(support_rows, query_rows, np.stack(keys).reshape(*shape, 2))
 
 
 def _one_by_one(y: np.ndarray, names: list[str], rows: list[np.ndarray]) -> FederatedDataset:
@@ -128,12 +128,11 @@ def adapt(federation: Federation, phi: Any, x: np.ndarray, y: np.ndarray, suppor
         support: the rows on which each client adapts, [clients, length].
         which: the run from whose phi each client starts, [clients].
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    program = _adapted(federation)
+    inputs, targets, program = jnp.asarray(x), jnp.asarray(y), _adapted(federation)
 
     def some(chosen: np.ndarray) -> Any:
         own = jax.tree.map(lambda leaf: leaf[which[chosen]], phi)
-        return program(own, x, y, Rows(support.places[chosen], support.mask[chosen]))
+        return program(own, inputs, targets, Rows(support.places[chosen], support.mask[chosen]))
 
     return _in_groups(some, len(which))
 
@@ -147,9 +146,9 @@ def predict(federation: Federation, params: Any, x: np.ndarray, asked: np.ndarra
         x: the inputs of all examples.
         asked: the rows that each client is asked for, [clients, asked].
     """
-    x, program = jnp.asarray(x), _answers(federation.model)
+    inputs, program = jnp.asarray(x), _answers(federation.model)
     return _in_groups(
-        lambda chosen: program(jax.tree.map(lambda leaf: leaf[chosen], params), x, asked[chosen]), len(asked)
+        lambda chosen: program(jax.tree.map(lambda leaf: leaf[chosen], params), inputs, asked[chosen]), len(asked)
     )
 
 

@@ -1,6 +1,6 @@
 """The report of a consortium in a terminal: the same figures and words as the page, at 80 columns and more."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -99,12 +99,11 @@ def _cell(figure: Interval, interval: bool) -> str:
     return f"{text} ({100 * figure.low:.0f}\N{EN DASH}{100 * figure.high:.0f})"
 
 
-def _print(console: Console, variants: Iterable[Grid]) -> None:
+def _print(console: Console, variants: Sequence[Grid]) -> None:
     """Print the first table that fits, or the last one."""
-    for grid in variants:
-        if console.measure(grid, options=console.options.update(width=10_000)).maximum <= console.width:
-            break
-    console.print(grid)
+    options = console.options.update(width=10_000)
+    fitting = (grid for grid in variants if console.measure(grid, options=options).maximum <= console.width)
+    console.print(next(fitting, variants[-1]))
 
 
 def _by_hospital(
@@ -131,7 +130,7 @@ def _by_hospital(
             made.add_row(escape(name), *(f"{some[place]:.1f}" for place in (*titles, "mean")), style="dim")
         return made
 
-    _print(console, (grid(*intervals) for intervals in ((True, True), (False, True), (False, False))))
+    _print(console, [grid(*intervals) for intervals in ((True, True), (False, True), (False, False))])
 
 
 def _by_size(console: Console, tables: Mapping[int, Table], metric: str, title: str) -> None:
@@ -145,7 +144,7 @@ def _by_size(console: Console, tables: Mapping[int, Table], metric: str, title: 
             made.add_row(escape(row.title), *(_cell(one[metric], interval) for one in figures), style=_style(row))
         return made
 
-    _print(console, (grid(interval) for interval in (True, False)))
+    _print(console, [grid(interval) for interval in (True, False)])
 
 
 def _style(row: Row) -> str:

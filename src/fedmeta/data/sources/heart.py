@@ -155,7 +155,7 @@ def _patients(path: Path) -> Patients:
     if x.ndim != 2 or x.shape[1] != 14 or np.isnan(x[:, -1]).any():
         raise DataError(f"{path} has no 14 columns with a diagnosis in the last, as UCI's processed files have")
     values = x[:, : len(SCHEMA.used)]
-    complete = ~np.isnan(values).any(axis=1)
+    complete = np.asarray(~np.isnan(values).any(axis=1))
     for place, entry in enumerate(SCHEMA.used):
         if entry.name in _NEVER_ZERO:
             values[values[:, place] == 0, place] = np.nan

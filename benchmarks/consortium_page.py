@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fedmeta.consortium import flamby, said
 from fedmeta.consortium.results import Comparison, Figures, Row, Table
-from fedmeta.consortium.scores import Interval
+from fedmeta.consortium.scores import DASH, Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "consortium.md"
@@ -32,7 +32,7 @@ WORDS = {
 def cell(metric: str, figure: Interval, interval: bool = True) -> str:
     """Return a figure with its interval."""
     if figure.value != figure.value:
-        return "–"
+        return DASH
     scale, places = (1, 3) if metric in ("auroc", "brier") else (100, 1)
     value, low, high = (f"{scale * one:.{places}f}" for one in figure)
     return f"{value} ({low} to {high})" if interval else value

@@ -45,11 +45,3 @@ def test_one_split_is_refused(fedmeta, compared):
     assert done.code == 2
     assert "1 is not in the range x>=2" in done.err
     assert compared == []
-
-
-@pytest.mark.parametrize("option", ["--out", "--json"])
-def test_a_folder_that_is_not_there_is_named_before_anything_is_computed(fedmeta, compared, tmp_path, option):
-    done = fedmeta("consortium", "report", option, str(tmp_path / "gone" / "report"))
-    assert done.code == 2
-    assert f"there is no folder {tmp_path / 'gone'} to write report into" in done.err
-    assert compared == []

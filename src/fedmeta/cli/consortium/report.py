@@ -30,11 +30,7 @@ def report(out: Path | None, as_json: Path | None, splits: int, bootstrap: int, 
     from fedmeta.cli.pages import command
     from fedmeta.consortium import comparison, hospitals, terminal
     from fedmeta.consortium.report import write_report
-    from fedmeta.errors import UsageError
 
-    for path in (out, as_json):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"there is no folder {path.absolute().parent} to write {path.name} into")
     if out is not None:
         need("jinja2", "a report")
     aside = Console(stderr=True)

@@ -2,11 +2,11 @@
 
     FEDMETA_DATA=... .venv/bin/python benchmarks/consortium.py
 
-For each hospital the other three are all that is looked at. As a newcomer: each of the three is left out once, the other
-two train, and it adapts on ten patients of its own, drawn several times. As a member: the three train together on a part
-of their patients, adapt on that part, and are tested on the rest, by several splits. What has the least log loss, the
-mean of the hospitals, is in `NEWCOMER` and `MEMBER` of `fedmeta.consortium.methods`. Results are printed, and written to
-build/bench/consortium-settings.json.
+For each hospital the other three are all that is looked at. As a newcomer: each of the three is left out once, the
+other two train, and it adapts on ten patients of its own, drawn several times. As a member: the three train together on
+a part of their patients, adapt on that part, and are tested on the rest, by several splits. What has the least log
+loss, the mean of the hospitals, is in `NEWCOMER` and `MEMBER` of `fedmeta.consortium.methods`. Results are printed, and
+written to build/bench/consortium-settings.json.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 
 from fedmeta import random
 from fedmeta.consortium import hospitals as sets
-from fedmeta.consortium.methods import TITLES, Setting, Trained
+from fedmeta.consortium.methods import MOST_STEPS, TITLES, Setting, Trained
 from fedmeta.consortium.side_by_side import Run
 
 BENCH = Path(__file__).resolve().parents[1] / "build" / "bench"
@@ -33,7 +33,7 @@ def grid(name: str) -> Iterator[Setting]:
     rates = {"maml": (0.005, 0.02), "meta-sgd": (0.003, 0.01), "per-fedavg": (0.03, 0.1)}.get(name, (0.0,))
     for lr, steps, server in itertools.product((0.1, 0.3, 1.0), (1, 3), rates):
         for few in (False,) if name.startswith("fedavg") else (False, True):
-            yield Setting(name, lr, steps, server, few, max(STEPS))
+            yield Setting(name, lr, steps, server, few, MOST_STEPS)
 
 
 def loss(odds: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def newcomers(data: Data, algorithms: list[str]) -> dict[str, dict[str, tuple[fl
 
     def losses(setting: Setting) -> dict[str, np.ndarray]:
         found: dict[tuple[tuple[str, str], str], list[np.ndarray]] = {}
-        odds = trained.answers(setting, support, asked, which)
+        odds = trained.odds(setting, trained.adapted(setting, support, which), asked)
         for (pair, name, _), one, rows in zip(cases, odds, asked, strict=True):
             found.setdefault((pair, name), []).append(loss(one, data.y[rows]))
         return {
@@ -103,7 +103,7 @@ def members(data: Data, algorithms: list[str]) -> dict[str, dict[str, tuple[floa
     which = [at * SPLITS + number for at, _, number in cases]
 
     def losses(setting: Setting) -> dict[str, np.ndarray]:
-        odds = trained.answers(setting, support, asked, which)
+        odds = trained.odds(setting, trained.adapted(setting, support, which), asked)
         found = [loss(one, data.y[rows]) for one, rows in zip(odds, asked, strict=True)]
         return {
             held: np.mean([one for (at, _, _), one in zip(cases, found, strict=True) if names[at] == held], 0)

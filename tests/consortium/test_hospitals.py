@@ -80,7 +80,7 @@ def test_the_stand_in_has_the_published_shape_and_says_so(drawn):
 def test_what_is_published_is_what_the_files_hold(real_data):
     real_data("heart")
     for one in hospitals.load():
-        values, y = one.patients
+        values, y = one.patients.values, one.y
         for kind, group in enumerate(stand_in.PUBLISHED[one.name]):
             some = values[y == kind]
             assert len(some) == group.patients
@@ -122,6 +122,25 @@ def test_splits_are_stratified_and_leave_nobody_on_both_sides(drawn):
                 assert int((one.y[part.test] == kind).sum()) == round(many / 3)
     again = hospitals.splits(drawn["zurich"], 2, seed=1)
     np.testing.assert_array_equal(again[1].test, hospitals.splits(drawn["zurich"], 5, seed=1)[1].test)
+
+
+def test_a_class_of_two_is_not_kept_on_both_sides(drawn):
+    one = drawn["zurich"]
+    few = np.concatenate([np.flatnonzero(one.y == 1)[:30], np.flatnonzero(one.y == 0)[:2]])
+    small = hospitals.Hospital("small", one.patients.of(few))
+    parts = hospitals.splits(small, 40)
+    assert {len(part.test) for part in parts} == {round(32 / 3)}
+    assert {int((small.y[part.test] == 0).sum()) for part in parts} == {0, 1, 2}
+
+
+def test_patients_with_all_values_are_found(drawn):
+    for one, whole in zip(drawn.complete, drawn, strict=True):
+        assert len(one) == int((~np.isnan(whole.patients.values).any(axis=1)).sum())
+
+
+def test_of_the_real_ones_as_many_are_complete_as_flamby_has(real_data):
+    real_data("heart")
+    assert [len(one) for one in hospitals.load().complete] == [303, 261, 46, 130]
 
 
 @pytest.mark.parametrize(("count", "test", "said"), [(0, 0.5, "at least 1 split"), (1, 0.0, "between 0 and 1")])

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from fedmeta import random
@@ -42,9 +43,7 @@ class Method(NamedTuple):
 METHODS: dict[str, Method] = {
     "majority": Method("More frequent class", "alone", "the same answer to all: what more of its own patients are"),
     "alone": Method("Alone", "alone", "logistic regression on its own patients; penalty by cross-validation"),
-    "alone-plain": Method(
-        "Alone, C = 1", "alone", "the same with the usual penalty, which is better with few patients"
-    ),
+    "alone-plain": Method("Alone, C = 1", "alone", "the same with the usual penalty; better with few patients"),
     "alone-network": Method("Alone, same network", "alone", "descends as in the federation, but from zero"),
     "pooled": Method("All pooled", "pooled", "one regression on everybody's patients, which nobody may have"),
     "pooled-marked": Method("All pooled, marked", "pooled", "the same, and it knows the hospital: the bound"),
@@ -114,6 +113,13 @@ Predicted = dict[str, list[np.ndarray]]
 """By method, for each case the probability of being ill for each patient of its test."""
 
 
+class Tested(NamedTuple):
+    """Cases, and what each method answers them."""
+
+    cases: tuple[Case, ...]
+    predicted: Predicted
+
+
 def members(
     found: Hospitals,
     splits: int,
@@ -136,20 +142,32 @@ def members(
     """
     patients = Patients.of(found)
     parts = {one.name: sets.splits(one, splits, seed, share) for one in found}
-    cases = [
+    tested = member_answers(patients, parts, seed, methods, progress)
+    return _table(patients, tested, bootstrap, seed, "alone")
+
+
+def member_answers(
+    patients: Patients,
+    parts: Mapping[str, Sequence[sets.Split]],
+    seed: int,
+    methods: Sequence[str],
+    progress: Progress,
+) -> Tested:
+    """Return what each method answers each hospital in each split; see `members`."""
+    count = len(next(iter(parts.values())))
+    cases = tuple(
         Case(name, number, rows[parts[name][number].train], rows[parts[name][number].test])
         for name, rows in patients.rows.items()
-        for number in range(splits)
-    ]
+        for number in range(count)
+    )
     runs = [
         Run(number, {name: rows[parts[name][number].train] for name, rows in patients.rows.items()})
-        for number in range(splits)
+        for number in range(count)
     ]
     trained = Trained(patients.x, patients.y, runs)
     progress("regressions")
     predicted = _without_others(patients, cases, methods, seed)
-    marks = patients.marks
-    for name, extra in (("pooled", None), ("pooled-marked", marks)):
+    for name, extra in (("pooled", None), ("pooled-marked", patients.marks)):
         if name in methods:
             everyone = [np.concatenate(list(run.clients.values())) for run in runs]
             predicted[name] = [patients.regression(everyone[one.number], one.test, seed, extra) for one in cases]
@@ -160,11 +178,16 @@ def members(
     for name in (one for one in TITLES if one in methods):
         progress(TITLES[name])
         predicted[name] = _by_setting(trained, MEMBER[name], cases, which)
-    return _table(patients, cases, {name: predicted[name] for name in methods}, bootstrap, seed, "alone")
+    return Tested(cases, {name: predicted[name] for name in methods})
 
 
 def newcomers(
-    found: Hospitals, draws: int, seed: int, bootstrap: int, progress: Progress = lambda text: None
+    found: Hospitals,
+    draws: int,
+    seed: int,
+    bootstrap: int,
+    methods: Sequence[str] = OF_NEWCOMERS,
+    progress: Progress = lambda text: None,
 ) -> dict[int, Table]:
     """Return by the number of its patients what each method gives a hospital that joins later.
 
@@ -176,20 +199,32 @@ def newcomers(
         draws: how many orders.
         seed: of every draw.
         bootstrap: how many draws an interval has.
+        methods: which, of `METHODS`.
         progress: is told what is done.
 
     Raises:
         UsageError: a hospital has too few patients to be tested.
     """
-    patients = Patients.of(found)
     for one in found:
         if len(one) <= max(SIZES) + 1:
             raise UsageError(f"{one.title} has {len(one)} patients; a newcomer needs more than {max(SIZES) + 1}")
+    patients, tables = Patients.of(found), {}
+    for size, tested in newcomer_answers(patients, draws, seed, methods, progress).items():
+        progress(f"intervals for {size} patients")
+        tables[size] = _table(patients, tested, bootstrap, seed, None)
+    return tables
+
+
+def newcomer_answers(
+    patients: Patients, draws: int, seed: int, methods: Sequence[str], progress: Progress
+) -> dict[int, Tested]:
+    """Return by the number of its patients what each method answers each newcomer; see `newcomers`."""
     others = {held: {name: rows for name, rows in patients.rows.items() if name != held} for held in patients.names}
     seeds = min(SEEDS, draws)
     runs = [Run(number, others[held]) for held in patients.names for number in range(seeds)]
     trained = Trained(patients.x, patients.y, runs)
-    cases, which = {size: [] for size in SIZES}, []
+    cases: dict[int, list[Case]] = {size: [] for size in SIZES}
+    which = []
     for place, (held, rows) in enumerate(patients.rows.items()):
         for number in range(draws):
             order = random.generator(seed, "patients of a newcomer", number, held).permutation(rows)
@@ -197,30 +232,31 @@ def newcomers(
             for size in SIZES:
                 cases[size].append(Case(held, number, order[:size], np.sort(order[max(SIZES) :])))
     progress("regressions")
-    pooled = {
-        held: patients.regression(np.concatenate(list(others[held].values())), patients.rows[held], seed)
-        for held in patients.names
-    }
-    predicted: dict[int, Predicted] = {}
-    for size in SIZES:
-        predicted[size] = _without_others(patients, cases[size], OF_NEWCOMERS, seed)
-        first = {held: rows[0] for held, rows in patients.rows.items()}
-        predicted[size]["others"] = [pooled[one.hospital][one.test - first[one.hospital]] for one in cases[size]]
+    predicted = {size: _without_others(patients, cases[size], methods, seed) for size in SIZES}
+    if "others" in methods:
+        for held, rows in patients.rows.items():
+            answers = patients.regression(np.concatenate(list(others[held].values())), rows, seed)
+            for size in SIZES:
+                own = [answers[one.test - rows[0]] for one in cases[size] if one.hospital == held]
+                predicted[size].setdefault("others", []).extend(own)
     every, starts = [one for size in SIZES for one in cases[size]], which * len(SIZES)
-    for name in TITLES:
+    for name in (one for one in TITLES if one in methods):
         progress(TITLES[name])
         answers = _by_setting(trained, NEWCOMER[name], every, starts)
         for place, size in enumerate(SIZES):
             predicted[size][name] = answers[place * len(which) :][: len(which)]
-    tables = {}
-    for size in SIZES:
-        progress(f"intervals for {size} patients")
-        chosen = {name: predicted[size][name] for name in OF_NEWCOMERS}
-        tables[size] = _table(patients, cases[size], chosen, bootstrap, seed, None)
-    return tables
+    return {size: Tested(tuple(cases[size]), {name: predicted[size][name] for name in methods}) for size in SIZES}
 
 
-def compare(found: Hospitals, splits: int, seed: int, bootstrap: int, progress: Progress) -> Comparison:
+def compare(
+    found: Hospitals,
+    splits: int,
+    seed: int,
+    bootstrap: int,
+    progress: Progress = lambda text: None,
+    of_members: Sequence[str] = OF_MEMBERS,
+    of_newcomers: Sequence[str] = OF_NEWCOMERS,
+) -> Comparison:
     """Return the whole comparison.
 
     Args:
@@ -229,10 +265,12 @@ def compare(found: Hospitals, splits: int, seed: int, bootstrap: int, progress: 
         seed: of every draw.
         bootstrap: how many draws an interval has.
         progress: is told what is done.
+        of_members: the methods for members, of `METHODS`; "alone" and "meta-sgd" among them.
+        of_newcomers: those for newcomers; "alone", "others" and "meta-sgd" among them.
     """
     begun = time.monotonic()
-    four = members(found, splits, seed, bootstrap, progress=lambda text: progress(f"members: {text}"))
-    joining = newcomers(found, 2 * splits, seed, bootstrap, lambda text: progress(f"newcomer: {text}"))
+    four = members(found, splits, seed, bootstrap, of_members, TEST, lambda text: progress(f"members: {text}"))
+    joining = newcomers(found, 2 * splits, seed, bootstrap, of_newcomers, lambda text: progress(f"newcomer: {text}"))
     flamby = None
     if not found.stand_in:
         flamby = members(
@@ -295,31 +333,25 @@ def _by_setting(
 def _adapted(
     trained: Trained, setting: Setting, cases: Sequence[Case], which: Sequence[int], steps: np.ndarray
 ) -> list[np.ndarray]:
-    most = replace(setting, adapt=int(steps.max()))
-    odds = trained.answers(most, [one.own for one in cases], [one.test for one in cases], list(which))
-    return [1 / (1 + np.exp(-one[step])) for one, step in zip(odds, steps, strict=True)]
+    every = trained.adapted(setting, [one.own for one in cases], list(which))
+    params = jax.tree.map(lambda leaf: leaf[np.arange(len(cases)), steps][:, None], every)
+    odds = trained.odds(setting, params, [one.test for one in cases])
+    return [1 / (1 + np.exp(-one[0])) for one in odds]
 
 
-def _table(
-    patients: Patients,
-    cases: Sequence[Case],
-    predicted: Predicted,
-    bootstrap: int,
-    seed: int,
-    reference: str | None,
-) -> Table:
+def _table(patients: Patients, answered: Tested, bootstrap: int, seed: int, reference: str | None) -> Table:
     """Return the figures of all methods with their intervals.
 
     The same bootstrap draws, of patients and of splits, are used for all methods, so that differences are of pairs.
 
     Args:
         patients: all of them.
-        cases: as they were tested.
-        predicted: by method.
+        answered: what was answered.
         bootstrap: how many draws.
         seed: of the draws.
         reference: what the others are set against; by default what is most accurate of those that need nobody.
     """
+    cases, predicted = answered
     found = {name: {} for name in predicted}
     tested = {}
     for hospital, rows in patients.rows.items():
@@ -336,7 +368,7 @@ def _table(
             found[name][hospital] = {
                 metric: Replicates.over(np.stack([part[metric] for part in parts], axis=1), times) for metric in METRICS
             }
-    for name, own in found.items():
+    for own in found.values():
         own["mean"] = {metric: Replicates.mean([own[place][metric] for place in patients.rows]) for metric in METRICS}
     if reference is None:
         accuracy = {name: own["mean"]["accuracy"].values[0] for name, own in found.items()}

@@ -220,8 +220,8 @@ def splits(hospital: Hospital, count: int, seed: int = 0, test: float = 1 / 3) -
         hospital: whose patients.
         count: how many splits.
         seed: the same seed gives the same splits of a hospital, whatever the other hospitals are.
-        test: the share of the healthy, and of the ill, that is tested on; at least one of each stays on either side
-            where there are two.
+        test: the share of the healthy, and of the ill, that is tested on, at least one of each; of all together where
+            a hospital has fewer than three of either.
 
     Raises:
         UsageError: the share is not in (0, 1), or the count below 1.
@@ -236,8 +236,7 @@ def splits(hospital: Hospital, count: int, seed: int = 0, test: float = 1 / 3) -
 def _split(hospital: Hospital, number: int, seed: int, test: float) -> Split:
     draw = random.generator(seed, "test patients", number, hospital.name)
     held = np.zeros(len(hospital), bool)
-    for kind in (0, 1):
-        rows = draw.permutation(np.flatnonzero(hospital.y == kind))
-        least = 1 if len(rows) > 1 else 0
-        held[rows[: min(max(round(test * len(rows)), least), max(len(rows) - 1, 0))]] = True
+    kinds = [np.flatnonzero(hospital.y == kind) for kind in (0, 1)]
+    for rows in kinds if min(map(len, kinds)) > 2 else [np.arange(len(hospital))]:
+        held[draw.permutation(rows)[: min(max(round(test * len(rows)), 1), len(rows) - 1)]] = True
     return Split(np.flatnonzero(~held), np.flatnonzero(held))

@@ -1,4 +1,4 @@
-"""Regularised logistic regression, many at a time: what a hospital would fit alone, its strength by cross-validation."""
+"""Regularised logistic regression, many at a time: what a hospital would fit alone, cross-validated."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ STRENGTHS = tuple(float(one) for one in 10.0 ** np.arange(-3, 2.5, 0.5))
 """The values of C among which cross-validation chooses: the inverse of the penalty, as scikit-learn has it."""
 
 FOLDS = 5
-STEPS = 30
+STEPS, HALVINGS = 30, 20
 CONVERGED = 1e-8
 
 
 def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Return coefficients, the intercept last, of the minima of 1/2 |w|^2 + C sum(log loss); shape [fits, features + 1].
+    """Return the coefficients that minimise 1/2 |w|^2 + C sum(log loss), the intercept last: [fits, features + 1].
 
     By Newton's method with halved steps, all fits at a time. The intercept has no penalty (one of a
     millionth, so that the minimum is there even where all examples are of one class).
@@ -40,12 +40,13 @@ def fit(x: np.ndarray, y: np.ndarray, weights: np.ndarray, c: np.ndarray) -> np.
         curve = np.matmul(x.transpose(0, 2, 1), scaled) + np.diag(penalty)
         step = np.linalg.solve(curve, slope[..., None])[..., 0]
         size = np.ones(fits)
-        for _ in range(20):
-            tried = _cost(x, y, weights, c, penalty, w - size[:, None] * step)
+        tried = _cost(x, y, weights, c, penalty, w - step)
+        for _ in range(HALVINGS):
             worse = tried > cost + 1e-12 * np.abs(cost)
             if not worse.any():
                 break
             size = np.where(worse, size / 2, size)
+            tried = _cost(x, y, weights, c, penalty, w - size[:, None] * step)
         w, cost = w - size[:, None] * step, tried
         if np.abs(step).max() < CONVERGED:
             break

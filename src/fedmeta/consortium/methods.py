@@ -85,6 +85,19 @@ class Setting:
         """What a round computes."""
         return Federation(self.algorithm, INPUTS.model(MODEL, {}), self.optimiser)
 
+    @cached_property
+    def adapting(self) -> Federation:
+        """A federation whose clients adapt as these do, by `MOST_STEPS`, equal for settings that adapt alike.
+
+        But for Meta-SGD, whose rates are in phi, adaptation is gradient descent at one rate.
+        """
+        if self.name == "meta-sgd":
+            algorithm: Algorithm = MetaSGD(inner_lr=ADAPT_LR, adapt_steps=MOST_STEPS)
+        else:
+            lr = ADAPT_LR if self.name in ("alone", "fedavg", "fedavg-meta") else self.lr
+            algorithm = FedAvgMeta(inner_lr=lr, inner_batch_size=None, adapt_steps=MOST_STEPS)
+        return Federation(algorithm, INPUTS.model(MODEL, {}), self.optimiser)
+
     @property
     def draws(self) -> tuple[float, int | None]:
         """Support fraction and most examples of a client in a round."""
@@ -101,6 +114,9 @@ ADAPT_LR = 0.3
 LOCAL_STEPS = 4
 MOST_STEPS, FOLDS = 30, 10
 """A client adapts by at most so many steps, and chooses how many by so many folds of its own patients."""
+
+PADDED = 20
+"""Patients are padded to a multiple of this, so that few programs are compiled."""
 
 ALONE = Setting("alone", ADAPT_LR, 1)
 """The same network from zero, without anybody's training."""
@@ -141,10 +157,10 @@ NEWCOMER: dict[str, dict[str, Setting]] = {
     ),
     "per-fedavg": _settings(
         "per-fedavg",
-        cleveland=(0.1, 1, 0.03, True, 15),
-        budapest=(0.1, 1, 0.03, True, 15),
-        zurich=(0.1, 1, 0.03, True, 1),
-        long_beach=(0.1, 1, 0.03, True, 15),
+        cleveland=(0.3, 1, 0.03, False, 5),
+        budapest=(0.3, 3, 0.03, True, 4),
+        zurich=(0.1, 1, 0.1, False, 1),
+        long_beach=(0.1, 3, 0.03, False, 15),
     ),
 }
 """By algorithm and hospital, how it trains and adapts where that hospital is the newcomer.
@@ -182,10 +198,10 @@ MEMBER: dict[str, dict[str, Setting]] = {
     ),
     "per-fedavg": _settings(
         "per-fedavg",
-        cleveland=(0.1, 1, 0.03, True, 15),
-        budapest=(0.1, 1, 0.03, True, 15),
-        zurich=(0.1, 1, 0.03, True, 1),
-        long_beach=(0.1, 1, 0.03, True, 15),
+        cleveland=(1.0, 1, 0.1, False, 2),
+        budapest=(0.3, 3, 0.1, False, 20),
+        zurich=(0.1, 1, 0.1, True, 4),
+        long_beach=(0.3, 3, 0.1, True, 20),
     ),
 }
 """Likewise, where that hospital is a member; a hospital that is judged is judged by what was chosen without it."""
@@ -218,19 +234,28 @@ class Trained:
             self._phi[alike] = side_by_side.train(alike.federation, self.x, self.y, self.runs, drawn)
         return self._phi[alike]
 
-    def answers(self, setting: Setting, support: list[np.ndarray], asked: list[np.ndarray], which: list[int]) -> Any:
-        """Return the log odds of being ill after each step of adaptation: for each client [steps + 1, asked].
+    def adapted(self, setting: Setting, support: list[np.ndarray], which: list[int]) -> Any:
+        """Return each client's parameters after 0 to `MOST_STEPS` steps, every array [clients, steps + 1, ...].
 
         Args:
             setting: how to train and adapt.
             support: the patients on which each client adapts.
-            asked: the patients that each is asked for.
             which: the run from whose phi each starts.
         """
-        places = Rows.of(asked).places
-        logits = side_by_side.adapt(
-            setting.federation, self.phi(setting), self.x, self.y, Rows.of(support), places, np.array(which)
-        )
+        length = PADDED * -(-max(map(len, support)) // PADDED)
+        rows = Rows.of(support, length)
+        return side_by_side.adapt(setting.adapting, self.phi(setting), self.x, self.y, rows, np.array(which))
+
+    def odds(self, setting: Setting, params: Any, asked: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the log odds of being ill, for each client [steps, asked].
+
+        Args:
+            setting: how they were trained.
+            params: every array [clients, steps, ...].
+            asked: the patients that each is asked for.
+        """
+        length = -(-max(map(len, asked)) // PADDED) * PADDED
+        logits = side_by_side.predict(setting.adapting, params, self.x, Rows.of(asked, length).places)
         odds = logits[..., 1].astype(np.float64) - logits[..., 0]
         return [one[:, : len(rows)] for one, rows in zip(odds, asked, strict=True)]
 
@@ -261,7 +286,7 @@ def own_steps(
         asked += [rows[fold == number] for number in range(folds)]
         starts += [which[place]] * folds
         owner += [place] * folds
-    odds = trained.answers(replace(setting, adapt=MOST_STEPS), kept, asked, starts)
+    odds = trained.odds(setting, trained.adapted(setting, kept, starts), asked)
     losses = np.zeros((len(support), MOST_STEPS + 1))
     for place, one, rows in zip(owner, odds, asked, strict=True):
         losses[place] += (np.logaddexp(0, one) - trained.y[rows] * one).sum(axis=1)

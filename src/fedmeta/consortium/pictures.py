@@ -6,7 +6,9 @@ from html import escape
 from typing import NamedTuple
 
 from fedmeta.consortium.results import Table
-from fedmeta.consortium.scores import Interval
+from fedmeta.consortium.scores import DASH, Interval
+
+Number = float | int
 
 ROW, LEFT, WIDTH, TOP = 26, 168, 560, 30
 PANEL_WIDTH, PANEL_HEIGHT = 360, 250
@@ -54,7 +56,7 @@ def dots(table: Table, hospital: str | None, metric: str, title: str) -> str:
         line = KINDS[row.kind]
         parts.append(_text(LEFT - 10, y + 4, row.title, "end"))
         if math.isnan(figure.value):
-            parts.append(_text(LEFT + 4, y + 4, "– (not defined)", "start", "quiet"))
+            parts.append(_text(LEFT + 4, y + 4, f"{DASH} (not defined)", "start", "quiet"))
             continue
         if not math.isnan(figure.low):
             parts.append(_line(x(figure.low), y, x(figure.high), y, line.colour, 2.5))
@@ -120,24 +122,24 @@ def _scale(low: float, high: float) -> tuple[float, float, list[float]]:
     return first * step, last * step, [step * place for place in range(first, last + 1)]
 
 
-def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
+def _svg(width: Number, height: Number, title: str, parts: Sequence[str]) -> str:
     inside = "".join(parts)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">{inside}</svg>'
 
 
-def _tick(x: float, label: str, top: float, bottom: float) -> str:
+def _tick(x: Number, label: str, top: Number, bottom: Number) -> str:
     return _line(x, top + 4, x, bottom, "var(--line)", 1) + _text(x, top, label, "middle", "quiet")
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float) -> str:
+def _line(x1: Number, y1: Number, x2: Number, y2: Number, colour: str, width: Number) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "ink") -> str:
+def _text(x: Number, y: Number, text: str, anchor: str, kind: str = "ink") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
 
 
-def _mark(x: float, y: float, line: Line) -> str:
+def _mark(x: Number, y: Number, line: Line) -> str:
     colour = f'fill="{line.colour}" stroke="{line.colour}"'
     hollow = f'fill="var(--paper)" stroke="{line.colour}" stroke-width="2"'
     match line.mark:

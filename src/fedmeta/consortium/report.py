@@ -11,7 +11,7 @@ from fedmeta.consortium import flamby, pictures, said
 from fedmeta.consortium.federation import FederationPart
 from fedmeta.consortium.methods import HEADLINE
 from fedmeta.consortium.results import Comparison, Figures, Row, Table
-from fedmeta.consortium.scores import Interval
+from fedmeta.consortium.scores import DASH, Interval
 
 AUROC = ("auroc", "AUROC")
 ACCURACY = ("accuracy", "Accuracy in %")
@@ -120,7 +120,7 @@ def cell(metric: str, figure: Interval) -> tuple[str, str]:
 
 def _with_interval(shown: Callable[[float], str], figure: Interval) -> tuple[str, str]:
     if figure.value != figure.value:
-        return "–", ""
+        return DASH, ""
     known = figure.low == figure.low and figure.high == figure.high
     return shown(figure.value), f"{shown(figure.low)} to {shown(figure.high)}" if known else ""
 
@@ -223,7 +223,7 @@ def _flamby(table: Table, titles: Mapping[str, str]) -> dict[str, Any]:
 
 def _federation(part: FederationPart, titles: Mapping[str, str]) -> dict[str, Any]:
     def named(members: Sequence[str]) -> str:
-        return ", ".join(titles.get(one, one) for one in members) or "–"
+        return ", ".join(titles.get(one, one) for one in members) or DASH
 
     rounds = [
         Line(
@@ -231,11 +231,11 @@ def _federation(part: FederationPart, titles: Mapping[str, str]) -> dict[str, An
             one.note,
             [
                 (one.outcome, f"{one.attempts} attempts" if one.attempts > 1 else ""),
-                (", ".join(f"{phase.name} {phase.seconds:.1f} s" for phase in one.phases) or "–", ""),
+                (", ".join(f"{phase.name} {phase.seconds:.1f} s" for phase in one.phases) or DASH, ""),
                 (named(one.included), ""),
                 (named(one.late), ""),
                 (named(one.faulty), ""),
-                (f"{one.model[:12]}…" if one.model else "–", ""),
+                (f"{one.model[:8]}…" if one.model else DASH, ""),
             ],
         )
         for one in part.rounds

@@ -9,8 +9,8 @@ from fedmeta.consortium.results import Comparison, Described, Table
 from fedmeta.consortium.scores import Interval
 
 ADVICE = (
-    "These are research figures about methods, on patients of the 1980s. Nothing here may be used to examine, advise or "
-    "treat anybody."
+    "These are research figures about methods, on patients of the 1980s. Nothing here may be used to examine, advise "
+    "or treat anybody."
 )
 
 KINDS = {
@@ -25,10 +25,11 @@ PAYMENTS = (
     "their own that they hold out. For duties: those that held a seat and opened the right result share a fixed part."
 )
 SENT = (
-    "The outbox is what a node says that it has sent, and the wire is what was captured outside of it. On the wire there "
-    "are also TLS, headers and questions to the ledger."
+    "The outbox is what a node says that it has sent, and the wire is what was captured outside of it. On the wire "
+    "there are also TLS, headers and questions to the ledger."
 )
 FEW = 10
+NUMBERS = {2: "Two", 3: "Three", 4: "Four"}
 
 
 def titles(found: Comparison) -> dict[str, str]:
@@ -40,10 +41,11 @@ def lead(found: Comparison) -> str:
     """Return what the report is about."""
     patients = sum(one.patients for one in found.hospitals)
     return (
-        f"{len(found.hospitals)} hospitals want to tell from ten findings whether a patient has coronary heart disease. "
-        f"They have {patients} patients in all and may not pool them. Here each is set beside itself alone, all pooled, "
-        "and algorithms that send updates of a model and no patient; and each in turn joins later, with a handful of its "
-        "patients. Intervals hold 95 % of bootstrap draws of patients and of splits."
+        f"{NUMBERS.get(len(found.hospitals), len(found.hospitals))} hospitals want to tell from ten findings whether a "
+        f"patient has coronary heart disease. They have {patients} patients in all and may not pool them. What each "
+        "has alone is set beside what it has where all are pooled, and by algorithms that send updates of a model and "
+        "no patient. Each in turn also joins later, with a handful of its patients. Intervals hold 95 % of bootstrap "
+        "draws of patients and of splits."
     )
 
 
@@ -63,8 +65,8 @@ def members(found: Comparison) -> str:
     tested = ", ".join(f"{title} {table.tested[name]}" for name, title in titles(found).items())
     return (
         f"Each hospital's patients are split {splits} times: two thirds train, the others test ({tested} patients a "
-        "split). A hospital adapts on those of its own patients that train. How an algorithm trains was chosen, for each "
-        "hospital, on the other three; how many steps it adapts by, on its own training patients."
+        "split). A hospital adapts on those of its own patients that train. How an algorithm trains was chosen, for "
+        "each hospital, on the other three; by how many steps it adapts, on its own training patients."
     )
 
 
@@ -75,8 +77,9 @@ def newcomer(found: Comparison) -> str:
     tested = ", ".join(f"{title} {table.tested[name]}" for name, title in titles(found).items())
     return (
         f"Each hospital in turn takes no part in training. Then it adapts on its first patients in a random order, "
-        f"{draws} orders, and is tested on those after the first {most} ({tested}). Nothing was fitted on those. Set beside "
-        "it: what it can do with the same patients alone, and the other three pooled, as they are."
+        f"{draws} orders, and is tested on those after the first {most} ({tested}). Nothing was fitted on those. How "
+        "an algorithm trains was chosen on the other three hospitals; by how many steps the newcomer adapts, on the "
+        "same few patients. Set beside it: what it can do with these alone, and the other three pooled, as they are."
     )
 
 
@@ -89,9 +92,9 @@ def limits(found: Comparison) -> list[str]:
         if least < 2 * FEW:
             tests = _round_third(least)
             lines.append(
-                f"{one.title}'s AUROC and balanced accuracy rest on {least} {kind} patients, about {tests} in a test: one "
-                f"of them moves its AUROC by up to {100 / max(tests, 1):.0f} points. Its accuracy hardly says more than the "
-                f"share that is ill, {100 * one.ill / one.patients:.0f} %."
+                f"{one.title}'s AUROC and balanced accuracy rest on {least} {kind} patients, about {tests} in a test: "
+                f"one of them moves its AUROC by up to {100 / max(tests, 1):.0f} points. Its accuracy hardly says more "
+                f"than the share that is ill, {100 * one.ill / one.patients:.0f} %."
             )
         for name, count in one.gaps.items():
             if count == one.patients:
@@ -103,13 +106,13 @@ def limits(found: Comparison) -> list[str]:
     most = max(gone, key=lambda title: gone[title])
     return [
         *lines,
-        f"Gaps are filled with the middle of a public range. {most} lacks {100 * gone[most]:.0f} % of its values; who lacks "
-        "which is no accident, and another way to fill them would give other figures.",
-        "Four hospitals are four: the mean of the four says nothing about a fifth. The intervals are about patients and "
-        "splits of these hospitals, not about other hospitals.",
+        f"Gaps are filled with the middle of a public range. {most} lacks {100 * gone[most]:.0f} % of its values; who "
+        "lacks which is no accident, and another way to fill them would give other figures.",
+        "Four hospitals are four: their mean says nothing about a fifth. The intervals are about patients and splits "
+        "of these hospitals, not about other hospitals.",
         "Many figures stand beside each other. Of twenty intervals of 95 % about one misses.",
-        "The calibration error of few patients is too large even where a model is perfectly calibrated; compare it between "
-        "methods, and not with zero.",
+        "The calibration error of few patients is too large even where a model is perfectly calibrated; compare it "
+        "between methods, and not with zero.",
         "The simulation has no clipping and no rounding of updates. A federation on the ledger has both.",
     ]
 

@@ -17,6 +17,9 @@ BINS = 10
 
 LEVEL = 0.95
 
+DASH = "\N{EN DASH}"
+"""What is shown in the place of a figure that is not defined."""
+
 
 class Interval(NamedTuple):
     """A figure and its interval; NaN where it is not defined."""
@@ -27,12 +30,12 @@ class Interval(NamedTuple):
 
 
 def figures(p: np.ndarray, y: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each figure of one set of predictions, for each row of weights: float64 of shape [rows], NaN where undefined.
+    """Return each figure of one set of predictions, for each row of weights, float64 of shape [rows].
 
     Accuracy and balanced accuracy are those of the more probable class. AUROC counts pairs of an ill and a healthy
-    patient, a tie as half; it is undefined, as balanced accuracy is, where all patients are of one class. The
-    calibration error is the mean distance, over `BINS` bins of the predicted probability, of its mean from the share that
-    is ill (Naeini, Cooper and Hauskrecht, AAAI 2015).
+    patient, a tie as half; it is NaN, as balanced accuracy is, where all patients are of one class. The calibration
+    error is the mean distance, over `BINS` bins of the predicted probability, of its mean from the share that is ill
+    (Naeini, Cooper and Hauskrecht, AAAI 2015).
 
     Args:
         p: the probability of being ill, shape [patients].

@@ -3,7 +3,7 @@
 The draws are those of `fm.train`, so a run comes out as there, but for the order in which floats are added.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,18 @@ from fedmeta import _keys, random
 from fedmeta._engine.cohort import client_key
 from fedmeta.data import FederatedDataset
 from fedmeta.federation import Federation, ServerState
+from fedmeta.model import Model
 from fedmeta.task import Batch, Task
+
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+"""Programs this small run for less time than their compilation takes."""
+
+GROUP = 128
+"""Clients that adapt side by side."""
 
 
 class Run(NamedTuple):
@@ -70,8 +81,8 @@ def draw(runs: Sequence[Run], y: np.ndarray, rounds: int, support: float, max_ex
                     side.append(kept[place][rows - data.starts[place]])
                 keys.append(client_key(run.seed, "client batches", round, name))
     shape = (len(runs), rounds, len(runs[0].clients))
-    padded = [Rows(*(part.reshape(*shape, -1) for part in Rows.of(side))) for side in sides]
-    return Draws(*padded, np.stack(keys).reshape(*shape, 2))
+    support_rows, query_rows = (Rows(*(part.reshape(*shape, -1) for part in Rows.of(side))) for side in sides)
+    return Draws(support_rows, query_rows, np.stack(keys).reshape(*shape, 2))
 
 
 def _one_by_one(y: np.ndarray, names: list[str], rows: list[np.ndarray]) -> FederatedDataset:
@@ -106,10 +117,8 @@ def _first(federation: Federation, runs: Sequence[Run]) -> ServerState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def adapt(
-    federation: Federation, phi: Any, x: np.ndarray, y: np.ndarray, support: Rows, asked: np.ndarray, which: np.ndarray
-) -> np.ndarray:
-    """Return what clients answer after each step of their adaptation, shape [clients, steps + 1, asked, classes].
+def adapt(federation: Federation, phi: Any, x: np.ndarray, y: np.ndarray, support: Rows, which: np.ndarray) -> Any:
+    """Return each client's parameters after each step of its adaptation, every array [clients, steps + 1, ...].
 
     Args:
         federation: whose algorithm adapts.
@@ -117,11 +126,40 @@ def adapt(
         x: the inputs of all examples.
         y: their targets.
         support: the rows on which each client adapts, [clients, length].
-        asked: the rows that each client is asked for, [clients, asked].
         which: the run from whose phi each client starts, [clients].
     """
-    own = jax.tree.map(lambda leaf: leaf[which], phi)
-    return np.asarray(_adapted(federation)(own, jnp.asarray(x), jnp.asarray(y), support, jnp.asarray(asked)))
+    inputs, targets, program = jnp.asarray(x), jnp.asarray(y), _adapted(federation)
+
+    def some(chosen: np.ndarray) -> Any:
+        own = jax.tree.map(lambda leaf: leaf[which[chosen]], phi)
+        return program(own, inputs, targets, Rows(support.places[chosen], support.mask[chosen]))
+
+    return _in_groups(some, len(which))
+
+
+def predict(federation: Federation, params: Any, x: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Return what clients answer, shape [clients, steps, asked, ...].
+
+    Args:
+        federation: whose model answers.
+        params: every array [clients, steps, ...].
+        x: the inputs of all examples.
+        asked: the rows that each client is asked for, [clients, asked].
+    """
+    inputs, program = jnp.asarray(x), _answers(federation.model)
+    return _in_groups(
+        lambda chosen: program(jax.tree.map(lambda leaf: leaf[chosen], params), inputs, asked[chosen]), len(asked)
+    )
+
+
+def _in_groups(compute: Callable[[np.ndarray], Any], clients: int) -> Any:
+    """Return what is computed for all clients, `GROUP` at a time: programs are compiled for one number of them."""
+    parts = []
+    for first in range(0, clients, GROUP):
+        chosen = np.minimum(np.arange(first, first + GROUP), clients - 1)
+        count = min(GROUP, clients - first)
+        parts.append(jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], compute(chosen)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 @_keys.memoise(64)
@@ -139,21 +177,25 @@ def _trained(federation: Federation) -> Any:
 
         return jax.lax.scan(round, state, draws)[0]
 
-    return jax.jit(jax.vmap(one, (0, 0, None, None)))
+    return jax.jit(jax.vmap(one, (0, 0, None, None)), compiler_options=QUICK)
 
 
 @_keys.memoise(64)
 def _adapted(federation: Federation) -> Any:
     algorithm, model = federation.algorithm, federation.model
 
-    def one(phi: Any, x: Any, y: Any, support: Rows, asked: Any) -> Any:
-        batch = _batch(support, x, y)
-        found = algorithm.descend(
-            model, phi, batch, random.default_key(), probe=lambda params: model.predict(params, x[asked])
-        )
-        return found.probes
+    def one(phi: Any, x: Any, y: Any, support: Rows) -> Any:
+        return algorithm.descend(model, phi, _batch(support, x, y), random.default_key(), probe=lambda p: p).probes
 
-    return jax.jit(jax.vmap(one, (0, None, None, 0, 0)))
+    return jax.jit(jax.vmap(one, (0, None, None, 0)), compiler_options=QUICK)
+
+
+@_keys.memoise(8)
+def _answers(model: Model) -> Any:
+    def one(params: Any, x: Any, asked: Any) -> Any:
+        return jax.vmap(lambda p: model.predict(p, x[asked]))(params)
+
+    return jax.jit(jax.vmap(one, (0, None, 0)), compiler_options=QUICK)
 
 
 def _batch(rows: Rows, x: Any, y: Any) -> Batch:

@@ -122,7 +122,7 @@ def draw(seed: int) -> dict[str, Patients]:
         values = np.concatenate([_group(group, generator) for group in groups])
         ill = np.repeat(np.array([0, 1], np.int32), [group.patients for group in groups])
         order = generator.permutation(len(ill))
-        found[name] = Patients(values, ill, ~np.isnan(values).any(axis=1)).of(order)
+        found[name] = Patients(values, ill, np.asarray(~np.isnan(values).any(axis=1))).of(order)
     return found
 
 

@@ -12,10 +12,7 @@ from fedmeta.consortium import flamby, said
 from fedmeta.consortium.federation import FederationPart
 from fedmeta.consortium.methods import HEADLINE
 from fedmeta.consortium.results import Comparison, Figures, Row, Table
-from fedmeta.consortium.scores import Interval
-
-WIDE = 110
-"""From so many columns on, intervals of each hospital are shown, not only that of the mean."""
+from fedmeta.consortium.scores import DASH, Interval
 
 
 def show(console: Console, found: Comparison, federation: FederationPart | None = None) -> None:
@@ -35,9 +32,13 @@ def show(console: Console, found: Comparison, federation: FederationPart | None 
     _goals(console, found)
     _say(console, said.members(found))
     _by_hospital(console, found.members, titles, "accuracy", "Members: accuracy in %", found)
-    _by_hospital(console, found.members, titles, "auroc", "Members: AUROC")
+    _by_hospital(console, found.members, titles, "auroc", "Members: AUROC in %")
     _say(console, said.newcomer(found))
-    for metric, title in (("accuracy", "accuracy in %"), ("auroc", "AUROC"), ("brier", "Brier score (less is better)")):
+    for metric, title in (
+        ("accuracy", "accuracy in %"),
+        ("auroc", "AUROC in %"),
+        ("brier", "100 times the Brier score (less is better)"),
+    ):
         _by_size(console, found.newcomer, metric, f"Newcomer: {title}, mean of the four")
     _by_hospital(console, found.newcomer[10], titles, "accuracy", "Newcomer with 10 patients: accuracy in %", found)
     if federation is not None:
@@ -89,15 +90,20 @@ def _goals(console: Console, found: Comparison) -> None:
         console.print(goal.found, style="dim", highlight=False, markup=False)
 
 
-def _cell(metric: str, figure: Interval, interval: bool) -> str:
+def _cell(figure: Interval, interval: bool) -> str:
     if figure.value != figure.value:
-        return "–"
-    scale, places = (1, 3) if metric in ("auroc", "brier") else (100, 1)
-    text = f"{scale * figure.value:.{places}f}"
+        return DASH
+    text = f"{100 * figure.value:.1f}"
     if not interval or figure.low != figure.low:
         return text
-    least = max(0, places - 1)
-    return f"{text} ({scale * figure.low:.{least}f}–{scale * figure.high:.{least}f})"
+    return f"{text} ({100 * figure.low:.0f}\N{EN DASH}{100 * figure.high:.0f})"
+
+
+def _print(console: Console, variants: Sequence[Grid]) -> None:
+    """Print the first table that fits, or the last one."""
+    options = console.options.update(width=10_000)
+    fitting = (grid for grid in variants if console.measure(grid, options=options).maximum <= console.width)
+    console.print(next(fitting, variants[-1]))
 
 
 def _by_hospital(
@@ -109,32 +115,36 @@ def _by_hospital(
     shares: Comparison | None = None,
     beside: bool = False,
 ) -> None:
-    wide = console.width >= WIDE
-    grid = _grid(title)
-    grid.add_column("", no_wrap=True)
-    for head in (*titles.values(), "mean"):
-        grid.add_column(escape(head), justify="right", no_wrap=True)
-    if shares is not None:
-        ill = [100 * one.ill / one.patients for one in shares.hospitals]
-        grid.add_row("Share that is ill", *(f"{one:.1f}" for one in (*ill, sum(ill) / len(ill))), style="dim")
-    for row in table.rows:
-        cells = [_cell(metric, row.hospitals[name][metric], wide) for name in titles]
-        grid.add_row(escape(row.title), *cells, _cell(metric, row.mean[metric], True), style=_style(row))
-    for name, some in flamby.PUBLISHED.items() if beside else ():
-        grid.add_row(escape(name), *(f"{some[place]:.1f}" for place in (*titles, "mean")), style="dim")
-    console.print(grid)
+    def grid(every: bool, mean: bool) -> Grid:
+        made = _grid(title)
+        made.add_column("", no_wrap=True)
+        for head in (*titles.values(), "mean"):
+            made.add_column(escape(head if every else head.partition("/")[0]), justify="right", no_wrap=True)
+        if shares is not None:
+            ill = [100 * one.ill / one.patients for one in shares.hospitals]
+            made.add_row("Share that is ill", *(f"{one:.1f}" for one in (*ill, sum(ill) / len(ill))), style="dim")
+        for row in table.rows:
+            cells = [_cell(row.hospitals[name][metric], every) for name in titles]
+            made.add_row(escape(row.title), *cells, _cell(row.mean[metric], mean), style=_style(row))
+        for name, some in flamby.PUBLISHED.items() if beside else ():
+            made.add_row(escape(name), *(f"{some[place]:.1f}" for place in (*titles, "mean")), style="dim")
+        return made
+
+    _print(console, [grid(*intervals) for intervals in ((True, True), (False, True), (False, False))])
 
 
 def _by_size(console: Console, tables: Mapping[int, Table], metric: str, title: str) -> None:
-    grid = _grid(title)
-    grid.add_column("patients", no_wrap=True)
-    for size in tables:
-        grid.add_column(str(size), justify="right", no_wrap=True)
-    first = next(iter(tables.values()))
-    for row in first.rows:
-        figures: Sequence[Figures] = [table[row.name].mean for table in tables.values()]
-        grid.add_row(escape(row.title), *(_cell(metric, one[metric], True) for one in figures), style=_style(row))
-    console.print(grid)
+    def grid(interval: bool) -> Grid:
+        made = _grid(title)
+        made.add_column("patients", no_wrap=True)
+        for size in tables:
+            made.add_column(str(size), justify="right", no_wrap=True)
+        for row in next(iter(tables.values())).rows:
+            figures: Sequence[Figures] = [table[row.name].mean for table in tables.values()]
+            made.add_row(escape(row.title), *(_cell(one[metric], interval) for one in figures), style=_style(row))
+        return made
+
+    _print(console, [grid(interval) for interval in (True, False)])
 
 
 def _style(row: Row) -> str:
@@ -143,7 +153,7 @@ def _style(row: Row) -> str:
 
 def _federation(console: Console, part: FederationPart, titles: Mapping[str, str]) -> None:
     def named(members: Sequence[str]) -> str:
-        return ", ".join(titles.get(one, one) for one in members) or "–"
+        return ", ".join(titles.get(one, one) for one in members) or DASH
 
     _say(console, said.federation(part))
     grid = _grid("Rounds")

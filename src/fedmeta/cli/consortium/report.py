@@ -25,11 +25,14 @@ def report(out: Path | None, as_json: Path | None, splits: int, bootstrap: int, 
     """
     from rich.console import Console
 
+    from fedmeta._extras import need
     from fedmeta._files import write_atomically
     from fedmeta.cli.pages import command
     from fedmeta.consortium import comparison, hospitals, terminal
     from fedmeta.consortium.report import write_report
 
+    if out is not None:
+        need("jinja2", "a report")
     aside = Console(stderr=True)
     found = hospitals.load(seed)
     if found.warning:

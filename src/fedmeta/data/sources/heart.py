@@ -64,8 +64,8 @@ _NEVER_ZERO = ("resting_pressure", "cholesterol")
 class Patients(NamedTuple):
     """A hospital's patients: the ten columns as the files number them, and whether they are ill.
 
-    `values` is float64 of shape [patients, 10], NaN in gaps; `ill` is int32 of shape [patients], 0 or 1; `complete` says
-    of whom the files have all ten values, be they zeros, booleans of shape [patients].
+    `values` is float64 of shape [patients, 10], NaN in gaps; `ill` is int32 of shape [patients], 0 or 1; `complete`
+    says of whom the files have all ten values, be they zeros, booleans of shape [patients].
     """
 
     values: np.ndarray
@@ -155,7 +155,7 @@ def _patients(path: Path) -> Patients:
     if x.ndim != 2 or x.shape[1] != 14 or np.isnan(x[:, -1]).any():
         raise DataError(f"{path} has no 14 columns with a diagnosis in the last, as UCI's processed files have")
     values = x[:, : len(SCHEMA.used)]
-    complete = ~np.isnan(values).any(axis=1)
+    complete = np.asarray(~np.isnan(values).any(axis=1))
     for place, entry in enumerate(SCHEMA.used):
         if entry.name in _NEVER_ZERO:
             values[values[:, place] == 0, place] = np.nan

@@ -20,8 +20,9 @@ types: .venv/ready
 layers: .venv/ready
 	$(BIN)/lint-imports
 
+# Some tests wait for processes of their own: three at a time keep two cores busy.
 unit: .venv/ready
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist worksteal
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
@@ -52,8 +53,8 @@ soak: .venv/ready
 		cli/test_processes.py cli/test_tour.py study/test_report.py study/test_regression.py data/test_real_tables.py \
 		govern/attacks/test_adversary.py govern/attacks/test_every_order.py node/test_aggregation.py \
 		node/simulated/test_federation.py)
-	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py) \
-		tests/consortium/test_processes.py
+	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
+		tests/cli/test_node_page.py tests/consortium/test_processes.py
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from fedmeta.cli import launch
 from fedmeta.errors import RunError
-from tests.examples import TIMES
+from tests.examples import TIMES, in_soak
 from tests.waiting import PATIENCE, until
 
 MEMBER = """
@@ -214,6 +214,7 @@ def test_ctrl_c_stops_all_and_leaves_a_run_that_goes_on(fedmeta, shop, tmp_path)
     assert again.code == 0, again.err
 
 
+@in_soak
 def test_all_processes_test_the_model_of_the_best_round_which_the_leader_alone_has_kept(fedmeta, shop, tmp_path):
     run = tmp_path / "run"
     # So many test clients that each process has some.

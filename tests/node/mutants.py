@@ -68,7 +68,7 @@ MUTANTS = (
     reduced("contributor", "elif view.is_sealed and", "elif", "bytes leave before the header is signed by many"),
     reduced(
         "contributor",
-        "        if approval.contributes:\n",
+        "        elif approval.contributes:\n",
         "        if True:\n",
         "a member that only aggregates trains",
     ),

@@ -34,7 +34,7 @@ from fedmeta.node.wire.chunks import Blob
 from fedmeta.optimisers import OPTIMISERS
 from fedmeta.runs.inputs import Inputs
 from fedmeta.runs.procedure import Procedure
-from tests.examples import TIMES, examples
+from tests.examples import TIMES, cells, examples
 from tests.node import rounded
 
 ROOT = Path(__file__).parents[2]
@@ -390,7 +390,7 @@ def test_with_jaxs_64_bits_there_is_no_exact_path(x64):
         Exact(procedure())
 
 
-@pytest.mark.parametrize("rule", AGGREGATORS)
+@pytest.mark.parametrize("rule", cells(("weighted_mean", "krum"), AGGREGATORS))
 def test_the_memory_is_what_is_said(rule):
     """So that a duty that would not fit is not taken; in blocks it is far less than the messages as floats."""
     size = 2**16

@@ -19,6 +19,8 @@ from fedmeta.node.transport.destinations import Destinations, Place
 from tests.node.member.made import configured, procedure, table
 from tests.node.member.test_folder import VALUES
 
+SUPER = {"role": "super", "listen__address": "0.0.0.0:7979", "listen__public": "https://node.coast.example:7979"}
+
 
 @pytest.fixture
 def node(tmp_path):
@@ -329,6 +331,16 @@ def test_an_approved_procedure_is_checked_with_the_data(tmp_path, node):
     table(node.path / "visits.csv", header="age,smokes,ill")
     wrong = list(checks_of_work.check_work(configured(node.path, data__paths=["visits.csv"])))
     one(wrong, f"data for {name}", "fails", "smoker", "[data]")
+
+
+def test_what_a_super_node_holds_out_to_score_by_stands_behind_no_update(tmp_path, node):
+    table(node.path / "visits.csv", 80)
+    name = approve(node, procedure(tmp_path))
+    config = configured(node.path, data__paths=["visits.csv"], **SUPER)
+    found = list(checks_of_work.check_work(config))
+    one(found, f"data for {name}", "ok", "80 examples, 20 of them held out")
+    node.policy.write_text("smallest_examples = 61\n")
+    one(list(checks_of_work.check_work(config)), f"policy for {name}", "fails", "60 examples stand behind an update")
 
 
 def test_nothing_approved_and_what_has_ended_are_warnings(tmp_path, node):

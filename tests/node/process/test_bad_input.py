@@ -21,10 +21,10 @@ from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.process import own
 from fedmeta.node.reducer.view import Peer
 from tests.cli.serving import run
+from tests.examples import in_soak
 from tests.node.member.made import GENESIS, procedure, table
 from tests.node.process import federations
 from tests.node.process.federations import federation
-from tests.node.process.test_federation import in_soak
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from fedmeta.node.transport.standing import WINDOW
 from fedmeta.node.wire.chunks import CHUNK, Blob
 from fedmeta.runs.saved import load_run
 from tests.cli.serving import run
+from tests.examples import in_soak
 from tests.node.process.played import MEMBERS, examples, following, gate_of, ledger, play
 
 PASSING = ("ledger.state", "node.lock")
@@ -143,6 +144,7 @@ def test_what_needs_the_training_data_says_that_members_keep_them(federation, fi
     assert "pulled from a federation, whose members keep their data" in done.err
 
 
+@in_soak
 def test_beside_a_running_node_its_store_is_read_and_a_folder_can_be_pulled_again(federation, final, tmp_path):
     own_model(federation, "south", final)
     with (
@@ -185,6 +187,7 @@ def test_a_gate_that_gives_another_model_is_not_believed(federation, final, tmp_
     assert "another blob" in done.err
 
 
+@in_soak
 def test_without_one_approved_recipe_it_must_be_named(federation, final, tmp_path):
     folder = folder_of(federation, "west")
     Approvals(folder.approvals).revoke(federation.recipe, "over")
@@ -388,6 +391,7 @@ def test_leave_ends_the_registration_and_what_the_node_would_do_by_itself(federa
     assert Approvals(folder.approvals).latest()[federation.recipe].contributes
 
 
+@in_soak
 def test_a_seat_must_go_on_until_its_term_is_over_also_where_it_stands_for_election_no_more(federation, final):
     config, follower = followed(federation, "east")
     found = leaving.standing(follower.state, "east")
@@ -411,6 +415,7 @@ def test_who_has_no_seat_and_no_update_in_a_live_round_may_shut_down_and_wait_re
     assert len(said) == 1
 
 
+@in_soak
 def test_leave_with_a_wrong_key_changes_nothing(federation):
     folder = folder_of(federation, "south")
     before = contents(folder.path)

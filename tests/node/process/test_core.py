@@ -20,7 +20,7 @@ from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.process import duties, jobs, status
 from fedmeta.node.process.core import Core, lasting, serve
 from fedmeta.node.process.gate import SOCKET
-from fedmeta.node.process.moves import model_name
+from fedmeta.node.process.moves import model_name, scoring_name
 from fedmeta.node.reducer import actions as act
 from fedmeta.node.reducer import events as ev
 from fedmeta.node.reducer import promises_of
@@ -326,3 +326,18 @@ def test_a_damaged_journal_halts(tmp_path, capsys):
     with theirs:
         assert serve({"folder": str(folder), "trainer": ours.detach()}) == jobs.HALTED
     assert "journal" in capsys.readouterr().err
+
+
+def test_what_scoring_keeps_of_others_updates_goes_with_the_approval(tmp_path):
+    async def inside():
+        async with made(tmp_path / "node") as (core, _):
+            known, recipe = approve(tmp_path / "node")
+            for one in (recipe, digest(b"never approved here")):
+                core.store.write(scoring_name(one), b"of others' updates")
+            await core.approving.look()
+            assert core.store.names() == [scoring_name(recipe)]
+            known.revoke(recipe, "study ended")
+            await core.approving.look()
+            assert not core.store.names()
+
+    asyncio.run(inside())

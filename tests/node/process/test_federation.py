@@ -3,12 +3,11 @@
 import pytest
 
 from fedmeta.govern.state.records import Candidate, Fault, Registration
-from tests.examples import TIMES
-from tests.node.process.federations import federation, kill_ledger
+from fedmeta.node.wire.chunks import CHUNK
+from tests.examples import in_soak
+from tests.node.process.federations import federation, kill_ledger, procedure
 
 PHASES = ("commit", "deliver", "compute", "reveal")
-
-in_soak = pytest.mark.skipif(not TIMES, reason="runs for minutes: in `make soak`")
 
 
 def test_with_a_seat_killed_and_started_again_rounds_go_on():
@@ -18,7 +17,7 @@ def test_with_a_seat_killed_and_started_again_rounds_go_on():
         found.more_finals(1)
         found.kill("a")
         found.start("a")
-        found.more_finals(2, includes="a")
+        found.more_finals(1, includes="a")
         found.check()
 
 
@@ -135,6 +134,21 @@ def test_one_of_four_seats_cannot_make_a_wrong_result_final(running, kind):
     running.check(dishonest={"d"} if kind == "lying" else ())
     after = _bonded(running)
     assert {name for name in before if after[name] < before[name]} == ({"d"} if kind == "lying" else set())
+
+
+@in_soak
+def test_updates_of_many_chunks_are_in_and_a_seat_that_was_killed_catches_up():
+    """1.1 million parameters: five chunks an update, thirteen a model."""
+    large = procedure(model="mlp", model_options={"hidden": (1_000, 1_000)})
+    windows = {f"{phase}_blocks": 400 for phase in PHASES[1:]}
+    with federation(seats=4, others=1, procedure=large, parameters=windows, kinds={"b": "recording"}) as found:
+        assert len(found.state) > 12 * CHUNK
+        found.begin()
+        found.more_finals(1, 400)
+        found.kill_in("a", "deliver")
+        found.start("a")
+        found.more_finals(1, 600, includes="a")
+        found.check()
 
 
 def _bonded(found):

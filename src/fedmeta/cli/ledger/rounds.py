@@ -195,7 +195,8 @@ def _scored(found: dict[str, Any]) -> Any:
             if one["member"] in seat["scores"]
         ]
         rows.append((one["member"], one["score"], one["unpaid"], ", ".join(apart)))
-    rows.append(("all", "", "", ", ".join(f"{seat['candidate']} {seat['distance']:,}" for seat in found["scorers"])))
+    apart = [f"{seat['candidate']} {seat['distance']:,}" for seat in found["scorers"]]
+    rows.append(("on average", "", "", ", ".join(apart)))
     return show.table(
         "Scores: the median, and how far each seat is from it", ("update", "median", "unpaid", "seats"), rows
     )

@@ -34,5 +34,5 @@ def node() -> None:
     \b
     Example:
       fedmeta node init coast --member coast --ledger https://ledger.example --genesis genesis.cbor
-      fedmeta node check coast
+      fedmeta node check --folder coast
     """

@@ -190,9 +190,10 @@ def _fields_form(what: str, cls: type, names: tuple[str, ...], hints: dict[str, 
     get = _tuple_getter(names)
     due = tuple(hints[name] for name in names)
     is_scalar = [hint in _SCALARS for hint in due]
+    plain = all(is_scalar)
     scalars = tuple(compress(due, is_scalar))
     fields = [(at, name, _form(hints[name])) for at, name in enumerate(names)]
-    others = [field for field, plain in zip(fields, is_scalar, strict=True) if not plain]
+    others = [field for field, simple in zip(fields, is_scalar, strict=True) if not simple]
 
     def convert(values: Sequence[Any], side: int) -> list:
         result = list(values)
@@ -207,10 +208,10 @@ def _fields_form(what: str, cls: type, names: tuple[str, ...], hints: dict[str, 
 
     def put(value: Any) -> Sequence[Any]:
         values = get(value)
-        return values if tuple(map(type, values)) == due else convert(values, 0)
+        return values if plain and tuple(map(type, values)) == due else convert(values, 0)
 
     def take(values: list) -> Any:
-        return cls(*(values if tuple(map(type, values)) == due else convert(values, 1)))
+        return cls(*(values if plain and tuple(map(type, values)) == due else convert(values, 1)))
 
     return put, take
 

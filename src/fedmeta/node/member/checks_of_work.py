@@ -8,7 +8,7 @@ from fedmeta.node.member import policy as policies
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.checks import Check, fails, ok, warning
 from fedmeta.node.member.config import Config
-from fedmeta.node.member.data import examples
+from fedmeta.node.member.data import split
 from fedmeta.node.member.describing import Described, describe, read_procedure
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.member.settings import said_size
@@ -71,13 +71,14 @@ def _procedure(config: Config, policy: policies.Policy, folder: Folder, digest: 
 
 
 def check_data(config: Config, procedure: Procedure, name: str) -> tuple[Check, int | None]:
-    """Return the row for this member's data, read as the trainer reads them, and the number of examples."""
+    """Return the row for this member's data, read as the trainer reads them, and the number of examples to train on."""
     title = f"data for {name}"
     try:
-        x, _ = examples(config, procedure.inputs)
+        x, _, held = split(config, procedure, config.listens)
     except FedmetaError as error:
         return fails(title, str(error), "correct the files, or [data] in node.toml"), None
-    return ok(title, f"{len(x):,} examples"), len(x)
+    kept = f", {held.sum():,} of them held out to score by" if held.any() else ""
+    return ok(title, f"{len(x):,} examples{kept}"), len(x) - int(held.sum())
 
 
 def available() -> int | None:

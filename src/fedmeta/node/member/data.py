@@ -10,8 +10,10 @@ from fedmeta import data as sets
 from fedmeta.data.kinds_of_files import is_table
 from fedmeta.data.schema import Field
 from fedmeta.errors import DataError, UsageError
+from fedmeta.node import scoring
 from fedmeta.node.member.config import Config
 from fedmeta.runs.inputs import Inputs
+from fedmeta.runs.procedure import Procedure
 
 
 def examples(config: Config, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +34,18 @@ def examples(config: Config, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     parts = [_read(config, path, inputs) for path in config.data.paths]
     x, y = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
     return x, y
+
+
+def split(config: Config, procedure: Procedure, seat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return this member's examples, and which of them are held out to score by: none of one that takes no seat.
+
+    Raises:
+        DataError, UsageError: as `examples` does.
+    """
+    x, y = examples(config, procedure.inputs)
+    if not seat:
+        return x, y, np.zeros(len(x), bool)
+    return x, y, scoring.held_out(y, int(procedure.digest[:16], 16))
 
 
 def _check_target(config: Config, inputs: Inputs) -> None:

@@ -18,7 +18,7 @@ WHAT = {
     "chunks": "a range of chunks of a sealed blob",
     "wraps": "keys of a sealed blob, each sealed to a seat",
     "model": "a chunk of a model, sealed to who asks for it",
-    "card": "the node's signed address, certificates and public keys",
+    "card": "the signed public key to which this node has blobs sealed",
     "request": "a signed question without anything of the member's",
     "answer": "an answer of the gate's, without anything of the member's",
 }

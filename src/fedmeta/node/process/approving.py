@@ -13,6 +13,8 @@ from fedmeta.node.member import approvals, policy
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.process.desk import Desk
 from fedmeta.node.process.jobs import Jobs
+from fedmeta.node.process.moves import SCORING, scoring_name
+from fedmeta.node.process.shared import SharedStore
 from fedmeta.node.reducer.events import Approval, Approved, Revoked
 
 log = logging.getLogger("fedmeta.node")
@@ -30,11 +32,13 @@ class Approving:
     Args:
         desk: The core's.
         jobs: Where procedures are looked at.
+        store: The core's own blobs.
     """
 
-    def __init__(self, desk: Desk, jobs: Jobs):
-        self._desk, self._jobs = desk, jobs
+    def __init__(self, desk: Desk, jobs: Jobs, store: SharedStore):
+        self._desk, self._jobs, self._store = desk, jobs, store
         self._approved: dict[bytes, Approval] = {}
+        self._held: set[bytes] | None = None
         self._examined: dict[bytes, asyncio.Task] = {}
         self._later: dict[tuple[bytes, str], tuple[float, float]] = {}
         """When a procedure is looked at again, and the wait after that, by the approval that it was looked at for."""
@@ -61,6 +65,9 @@ class Approving:
         self._desk.warn(
             "approvals", "" if holding else "no procedure is approved: `fedmeta node approve`; without, no duty"
         )
+        if set(holding) != self._held:
+            self._held = set(holding)
+            await asyncio.to_thread(self._forget)
         for recipe in [one for one in self._examined if one not in holding]:
             self._examined.pop(recipe).cancel()
         for recipe in [one for one in self._approved if one not in holding]:
@@ -75,6 +82,14 @@ class Approving:
                 self._desk.tell(Approved(now))
         for recipe in sorted(set(holding) - set(self._approved)):
             self._begin(recipe, holding[recipe])
+
+    def _forget(self) -> None:
+        """Delete what scoring has kept of others' updates for recipes that are approved no more."""
+        assert self._held is not None
+        kept = {scoring_name(one) for one in self._held}
+        for name in self._store.names():
+            if name.startswith(SCORING) and name not in kept:
+                self._store.delete(name)
 
     def _contributes(self, approved: approvals.Approval) -> bool:
         return approved.contributes and bool(self._desk.config.data.paths)

@@ -131,7 +131,7 @@ class Core:
         )
         self.jobs = Jobs(trainer, self._without_trainer)
         self.duties = Duties(desk, secret, self.journal, self.store, moves, self.jobs)
-        self.approving = Approving(desk, self.jobs)
+        self.approving = Approving(desk, self.jobs, self.store)
         self.gatekeeping = Gatekeeping(desk, moves)
         self.status = Status(desk, self.ledger)
         self._tasks: dict[int, asyncio.Task] = {}

@@ -33,6 +33,9 @@ from fedmeta.node.wire.sealing import SealKey, rewrap, seal, unseal
 SALT = 32
 """Bytes of the salt before an update's bytes, in the store and under the seal."""
 
+SCORING = "scoring/"
+"""What begins the store's names of what scoring keeps."""
+
 ASKED = 10.0
 """Seconds in which the seats' cards are asked for before an update is sealed to those who have answered."""
 
@@ -52,7 +55,7 @@ def model_name(model: bytes) -> str:
 
 def scoring_name(recipe: bytes) -> str:
     """Return the store's name of what the scoring of a recipe's rounds keeps for the next."""
-    return f"scoring/{recipe.hex()}"
+    return f"{SCORING}{recipe.hex()}"
 
 
 def context(genesis: bytes, round: int, member: str) -> bytes:

@@ -20,7 +20,7 @@ from fedmeta.node.aggregation import Exact
 from fedmeta.node.errors import BadMemory, MessageRefused, WrongArithmetic
 from fedmeta.node.member import config as configs
 from fedmeta.node.member.config import Config
-from fedmeta.node.member.data import examples
+from fedmeta.node.member.data import split
 from fedmeta.node.member.describing import describe
 from fedmeta.node.member.policy import Policy
 from fedmeta.node.process import jobs
@@ -68,7 +68,7 @@ def _describe(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple
     exact = _exact(blobs[0])
     count = 0
     if head["contributes"]:
-        x, _, held = _examples(config, exact.procedure, head["seat"])
+        x, _, held = split(config, exact.procedure, head["seat"])
         count = len(x) - int(held.sum())
     values: dict[str, Any] = {
         name: tuple(one) if isinstance(one, list) else one for name, one in head["policy"].items()
@@ -91,7 +91,7 @@ def _train(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tuple[di
     done = int(exact.read_state(blobs[1]).round)
     if done >= exact.procedure.rounds:
         raise UsageError(f"the procedure has {exact.procedure.rounds} rounds, and {done} are done: there is no update")
-    x, y, held = _examples(config, exact.procedure, head["seat"])
+    x, y, held = split(config, exact.procedure, head["seat"])
     own = _client(config, exact.procedure, x[~held], y[~held])
     message = training.train(exact.procedure, own, blobs[1], head["round"], blobs[2])
     return {}, [message]
@@ -128,19 +128,11 @@ def _aggregate(config: Config, head: dict[str, Any], blobs: list[bytes]) -> tupl
     return {"scores": list(scores), "unscored": ""}, [after, kept]
 
 
-def _examples(config: Config, procedure: Procedure, seat: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return this member's examples, and which of them are held out to score by: none of one that takes no seat."""
-    x, y = examples(config, procedure.inputs)
-    if not seat:
-        return x, y, np.zeros(len(x), bool)
-    return x, y, scoring.held_out(y, int(procedure.digest[:16], 16))
-
-
 def _held_out(config: Config, procedure: Procedure) -> FederatedDataset:
     """Return the held-out examples as one client; raises `DataError` where there are too few."""
     if not config.data.paths:
         raise DataError("this member has no examples to score by")
-    x, y, held = _examples(config, procedure, seat=True)
+    x, y, held = split(config, procedure, seat=True)
     if not held.any():
         raise DataError(f"of {len(x)} examples too few can be held out to score by: it takes {scoring.SMALLEST}")
     return _client(config, procedure, x[held], y[held])

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+import fedmeta
 from fedmeta.consortium import hospitals
 from fedmeta.consortium.hospitals import Hospitals
 from fedmeta.consortium.wire import Counter
@@ -240,11 +243,11 @@ def own_users(names: Iterable[str]) -> tuple[dict[str, tuple[int, int, int]], st
     free = (number for number in itertools.count(USERS) if number not in taken)
     found = {name: (next(free), next(free), next(free)) for name in names}
     first = next(iter(found.values()))[2]
-    python = Path(os.__file__)
-    # Whoever may not read Python's files could import nothing more.
-    said = apart.try_wall(walls.Wall("a trial", str(first), network=False), [python])
+    # Whoever may not read these could import nothing more.
+    needed = [Path(one) for one in (os.__file__, np.__file__, fedmeta.__file__)]
+    said = apart.try_wall(walls.Wall("a trial", str(first), network=False), needed)
     if isinstance(said, str):
         return {}, said
-    if str(python) not in said["opened"]:
-        return {}, f"{python.parent} cannot be read by other users"
+    if closed := [one.parent for one in needed if str(one) not in said["opened"]]:
+        return {}, f"{closed[0]} cannot be read by other users"
     return found, ""

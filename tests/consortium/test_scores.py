@@ -99,6 +99,15 @@ def test_intervals_of_a_share_are_about_as_wide_as_theory_says():
     assert (found.high - found.low) / 2 == pytest.approx(width, rel=0.08)
 
 
+def test_draws_that_are_centred_have_the_estimate_in_their_middle(answered):
+    p, y = answered
+    found = Replicates(scores.figures(p, y, scores.draws(400, 40, 1, "centre"))["calibration_error"])
+    assert found.values[1:].mean() > found.values[0] + 0.01
+    assert found.centred.values[0] == found.values[0]
+    assert found.centred.values[1:].mean() == pytest.approx(found.values[0])
+    assert found.centred.values[1:].std() == pytest.approx(found.values[1:].std())
+
+
 def test_differences_are_of_the_same_draws(answered):
     p, y = answered
     weights = scores.draws(50, 40, 1, "pairs")

@@ -15,7 +15,7 @@ from fedmeta.consortium.goals import goals
 from fedmeta.consortium.hospitals import Hospitals
 from fedmeta.consortium.methods import ALONE, MEMBER, NEWCOMER, TITLES, Setting, Trained, own_steps
 from fedmeta.consortium.results import Comparison, Described, Kind, Row, Table
-from fedmeta.consortium.scores import METRICS, Replicates, draws, figures
+from fedmeta.consortium.scores import CENTRED, METRICS, Replicates, draws, figures
 from fedmeta.consortium.side_by_side import Run
 from fedmeta.errors import UsageError
 
@@ -365,9 +365,10 @@ def _table(patients: Patients, answered: Tested, bootstrap: int, seed: int, refe
                 figures(answers[place], patients.y[test], weights[:, test - rows[0]])
                 for place, test in zip(places, tests, strict=True)
             ]
-            found[name][hospital] = {
+            own = {
                 metric: Replicates.over(np.stack([part[metric] for part in parts], axis=1), times) for metric in METRICS
             }
+            found[name][hospital] = own | {metric: own[metric].centred for metric in CENTRED}
     for own in found.values():
         own["mean"] = {metric: Replicates.mean([own[place][metric] for place in patients.rows]) for metric in METRICS}
     if reference is None:

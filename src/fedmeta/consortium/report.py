@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fedmeta._extras import need
 from fedmeta._files import write_atomically
 from fedmeta.consortium import flamby, pictures, said
-from fedmeta.consortium.federation import FederationPart
+from fedmeta.consortium.federation import FederationPart, Round
 from fedmeta.consortium.methods import HEADLINE
 from fedmeta.consortium.results import Comparison, Figures, Row, Table
 from fedmeta.consortium.scores import DASH, Interval
@@ -97,19 +97,17 @@ def _hospitals(found: Comparison) -> Shown:
     rows = [
         Line(
             one.title,
-            "",
+            f"no value: {said.gaps(one)}",
             [
                 (str(one.patients), ""),
                 (str(one.ill), ""),
                 (str(one.patients - one.ill), ""),
                 (f"{100 * one.ill / one.patients:.0f} %", ""),
-                (said.gaps(one), ""),
             ],
         )
         for one in found.hospitals
     ]
-    heads = ("", "patients", "ill", "healthy", "share ill", "no value")
-    return Shown("The hospitals and their patients", heads, rows, words=True)
+    return Shown("The hospitals and their patients", ("", "patients", "ill", "healthy", "share ill"), rows)
 
 
 def cell(metric: str, figure: Interval) -> tuple[str, str]:
@@ -231,7 +229,7 @@ def _federation(part: FederationPart, titles: Mapping[str, str]) -> dict[str, An
             one.note,
             [
                 (one.outcome, f"{one.attempts} attempts" if one.attempts > 1 else ""),
-                (", ".join(f"{phase.name} {phase.seconds:.1f} s" for phase in one.phases) or DASH, ""),
+                _seconds(one),
                 (named(one.included), ""),
                 (named(one.late), ""),
                 (named(one.faulty), ""),
@@ -265,7 +263,7 @@ def _federation(part: FederationPart, titles: Mapping[str, str]) -> dict[str, An
         Line(f"Round {one.round}", "", [(titles.get(one.member, one.member), ""), (one.played, ""), (one.outcome, "")])
         for one in part.faults
     ]
-    heads = ("", "outcome", "phases", "in", "late or not in", "faulty", "next model")
+    heads = ("", "outcome", "seconds", "in", "late or not in", "faulty", "next model")
     return {
         "text": said.federation(part),
         "rounds": Shown("Rounds", heads, rounds, words=True),
@@ -288,3 +286,11 @@ def _federation(part: FederationPart, titles: Mapping[str, str]) -> dict[str, An
             words=True,
         ),
     }
+
+
+def _seconds(one: Round) -> tuple[str, str]:
+    """Return how long a round took, and each of its phases."""
+    if not one.phases:
+        return DASH, ""
+    whole = sum(phase.seconds for phase in one.phases)
+    return f"{whole:.1f}", ", ".join(f"{phase.name} {phase.seconds:.1f}" for phase in one.phases)

@@ -10,7 +10,8 @@ from fedmeta import random
 METRICS = ("accuracy", "balanced_accuracy", "auroc", "brier", "calibration_error")
 """The last two are better where they are smaller; all are shares from 0 to 1."""
 
-SMALLER_IS_BETTER = ("brier", "calibration_error")
+CENTRED = ("calibration_error",)
+"""Figures that are larger in a draw, as it repeats patients: the draws are moved until their mean is the estimate."""
 
 BINS = 10
 """Of equal width, in which the calibration error compares what was predicted with the share that is ill."""
@@ -102,6 +103,11 @@ class Replicates:
         """Return the mean of several, each counting the same, of those that are defined at all."""
         rows = [one.values for one in some if not np.isnan(one.values[0])]
         return cls(np.mean(rows, axis=0) if rows else np.full_like(some[0].values, np.nan))
+
+    @property
+    def centred(self) -> "Replicates":
+        """The same, with draws whose mean is the estimate."""
+        return Replicates(np.append(self.values[:1], self.values[1:] - np.nanmean(self.values[1:]) + self.values[0]))
 
     def __sub__(self, other: "Replicates") -> "Replicates":
         return Replicates(self.values - other.values)

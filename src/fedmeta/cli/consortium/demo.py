@@ -14,7 +14,7 @@ from fedmeta.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fedmeta.consortium.beside import Comparing
+    from fedmeta.consortium.processes.beside import Comparing
 
 OUT = "consortium-demo"
 
@@ -55,8 +55,9 @@ def demo(rounds: int, out: Path, no_faults: bool) -> None:
     start()
     from fedmeta._files import write_atomically
     from fedmeta.cli.pages import command
-    from fedmeta.consortium import demonstration, hospitals, terminal
-    from fedmeta.consortium.beside import comparing
+    from fedmeta.consortium import hospitals, terminal
+    from fedmeta.consortium.processes import demonstration
+    from fedmeta.consortium.processes.beside import comparing
     from fedmeta.consortium.report import write_report
 
     console = Console()

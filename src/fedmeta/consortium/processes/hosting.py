@@ -16,7 +16,7 @@ import numpy as np
 import fedmeta
 from fedmeta.consortium import hospitals
 from fedmeta.consortium.hospitals import Hospitals
-from fedmeta.consortium.wire import Counter
+from fedmeta.consortium.processes.wire import Counter
 from fedmeta.govern.machine.genesis import FirstCandidate, FirstMember, Genesis
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key
@@ -68,7 +68,7 @@ class Consortium(LocalFederation):
         patients: The hospitals' patients.
         counter: What counts; running.
         users: Of each hospital, its gate's, core's and trainer's user; empty where there are no users of their own.
-        dishonest: Which hospital's node runs `fedmeta.consortium.dishonest`; "" for none.
+        dishonest: Which hospital's node runs `fedmeta.consortium.processes.dishonest`; "" for none.
     """
 
     patients: Hospitals = field(default_factory=hospitals.load)
@@ -131,7 +131,7 @@ class Consortium(LocalFederation):
         """Return what starts a hospital's node, or the ledger."""
         *before, program = super().program(name)
         if name and name == self.dishonest:
-            program = f"from fedmeta.consortium import dishonest; dishonest.arrange()\n{program}"
+            program = f"from fedmeta.consortium.processes import dishonest; dishonest.arrange()\n{program}"
         return [*before, program]
 
     def command(self, *arguments: str, log: str) -> subprocess.Popen:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fedmeta.consortium import hospitals, methods
-from fedmeta.consortium.hosting import FREE, OWN, PARAMETERS, Consortium, own_users
-from fedmeta.consortium.wire import Counter
+from fedmeta.consortium.processes.hosting import FREE, OWN, PARAMETERS, Consortium, own_users
+from fedmeta.consortium.processes.wire import Counter
 from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.state.records import Registration, Term
 from fedmeta.govern.views.holdings import holdings

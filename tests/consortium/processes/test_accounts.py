@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from fedmeta.consortium import accounts
-from fedmeta.consortium.accounts import ANSWERING, ASKING, REQUEST, rounds_of, sent_by, to_explain, ways_of
 from fedmeta.consortium.federation import FederationPart
-from fedmeta.consortium.wire import Flow
+from fedmeta.consortium.processes import accounts
+from fedmeta.consortium.processes.accounts import ANSWERING, ASKING, REQUEST, rounds_of, sent_by, to_explain, ways_of
+from fedmeta.consortium.processes.wire import Flow
 from fedmeta.node.member.outbox import Sent
-from tests.consortium.played import TITLES, board_after
+from tests.consortium.processes.played import TITLES, board_after
 
 LEDGER, GATES = "127.0.0.1:1", {"127.0.0.1:2": "coast", "127.0.0.1:3": "hill"}
 

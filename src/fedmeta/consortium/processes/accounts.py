@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from fedmeta.consortium.board import Board, Seen
 from fedmeta.consortium.federation import Payment, Phase, Round, Sent
-from fedmeta.consortium.hosting import Consortium
-from fedmeta.consortium.wire import Flow
+from fedmeta.consortium.processes.board import Board, Seen
+from fedmeta.consortium.processes.hosting import Consortium
+from fedmeta.consortium.processes.wire import Flow
 from fedmeta.node.member import outbox
 from fedmeta.node.member.folder import Folder
 from fedmeta.node.member.outbox import Outbox

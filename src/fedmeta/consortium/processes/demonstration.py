@@ -11,15 +11,16 @@ from typing import Any
 
 from rich.console import Console
 
-from fedmeta.consortium import accounts, methods
-from fedmeta.consortium.accounts import Way
-from fedmeta.consortium.board import Board
-from fedmeta.consortium.course import LIES, Course
+from fedmeta.consortium import methods
 from fedmeta.consortium.federation import FederationPart
 from fedmeta.consortium.hospitals import TITLES, Hospitals
-from fedmeta.consortium.hosting import PARAMETERS, Consortium, Readable, own_users, try_walls
-from fedmeta.consortium.live import View
-from fedmeta.consortium.wire import Counter
+from fedmeta.consortium.processes import accounts
+from fedmeta.consortium.processes.accounts import Way
+from fedmeta.consortium.processes.board import Board
+from fedmeta.consortium.processes.course import LIES, Course
+from fedmeta.consortium.processes.hosting import PARAMETERS, Consortium, Readable, own_users, try_walls
+from fedmeta.consortium.processes.live import View
+from fedmeta.consortium.processes.wire import Counter
 from fedmeta.node.aggregation import Exact
 
 ROUNDS = 1_000

@@ -1,6 +1,6 @@
 """Rounds on the real ledger's rules, played by a simulated federation, as events that a client gives."""
 
-from fedmeta.consortium.board import Board
+from fedmeta.consortium.processes.board import Board
 from fedmeta.govern.client.client import LedgerEvent
 from fedmeta.govern.machine.genesis import start
 from fedmeta.node.simulated.world import World

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fedmeta import data as sets
-from fedmeta.consortium import dishonest, hospitals, methods
+from fedmeta.consortium import hospitals, methods
+from fedmeta.consortium.processes import dishonest
 from fedmeta.node import training
 from fedmeta.node.aggregation import Exact
 from fedmeta.node.member import config
@@ -19,8 +20,8 @@ def test_it_is_started_in_place_of_the_honest_ones(monkeypatch):
     monkeypatch.setattr(supervisor, "TRAINER", supervisor.TRAINER)
     dishonest.arrange()
     assert (supervisor.CORE, supervisor.TRAINER) == (
-        "fedmeta.consortium.dishonest:core",
-        "fedmeta.consortium.dishonest:trainer",
+        "fedmeta.consortium.processes.dishonest:core",
+        "fedmeta.consortium.processes.dishonest:trainer",
     )
 
 

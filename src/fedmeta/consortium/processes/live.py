@@ -6,7 +6,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedmeta.consortium.board import PHASES, PLAYED, Board, Row
+from fedmeta.consortium.processes.board import PHASES, PLAYED, Board, Row
 
 WIDE = 100
 """Columns from which on the last round's pay stands beside that of all rounds."""

@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from fedmeta.consortium import demonstration, hospitals, methods
+from fedmeta.consortium import hospitals, methods
+from fedmeta.consortium.processes import demonstration
 from fedmeta.errors import DataError
 from fedmeta.govern.state.records import Registration, Round, Update
 from fedmeta.govern.wire import transactions as tx
@@ -17,7 +18,7 @@ from fedmeta.node.process.trainer import JOBS
 from fedmeta.node.reducer.events import Approved, Revoked
 from fedmeta.node.simulated.ledger import RECIPE
 from fedmeta.node.simulated.world import World
-from tests.consortium.played import events, of_four
+from tests.consortium.processes.played import events, of_four
 
 PEOPLE = hospitals.drawn()["budapest"]
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import fedmeta as fm
-from fedmeta.consortium import demonstration, hospitals, methods
-from fedmeta.consortium.board import PLAYED, Board
-from fedmeta.consortium.course import KILLED, LIES, Course
+from fedmeta.consortium import hospitals, methods
 from fedmeta.consortium.federation import FederationPart
-from fedmeta.consortium.hosting import PARAMETERS, Consortium
-from fedmeta.consortium.wire import Counter
+from fedmeta.consortium.processes import demonstration
+from fedmeta.consortium.processes.board import PLAYED, Board
+from fedmeta.consortium.processes.course import KILLED, LIES, Course
+from fedmeta.consortium.processes.hosting import PARAMETERS, Consortium
+from fedmeta.consortium.processes.wire import Counter
 from fedmeta.data.sources.heart import Patients
 from fedmeta.node.aggregation import Exact
 from fedmeta.node.member.outbox import Outbox
@@ -161,7 +162,7 @@ def with_people(name, change):
 
 def few(one):
     kept = np.arange(15)
-    return replace(one, patients=Patients(one.patients.values[kept], one.patients.ill[kept]))
+    return replace(one, patients=Patients(*(part[kept] for part in one.patients)))
 
 
 def coded_otherwise(found):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from fedmeta.consortium import dishonest
-from fedmeta.consortium.board import Board
 from fedmeta.consortium.federation import Fault
+from fedmeta.consortium.processes import dishonest
+from fedmeta.consortium.processes.board import Board
 from fedmeta.govern.errors import GovernError
 from fedmeta.node.errors import MemberError
 from fedmeta.node.member.folder import Folder

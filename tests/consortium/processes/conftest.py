@@ -3,7 +3,7 @@
 import pytest
 
 from fedmeta.govern.state.records import Fault
-from tests.consortium.played import finals, of_four
+from tests.consortium.processes.played import finals, of_four
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.consortium.wire import HEAD, Counter, Flow, Requests
+from fedmeta.consortium.processes.wire import HEAD, Counter, Flow, Requests
 from tests.examples import examples
 
 

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from fedmeta.consortium import beside
-from fedmeta.consortium.beside import Comparing, comparing
-from fedmeta.consortium.demonstration import walls_said
 from fedmeta.consortium.hospitals import TITLES
-from fedmeta.consortium.hosting import Readable
+from fedmeta.consortium.processes import beside
+from fedmeta.consortium.processes.beside import Comparing, comparing
+from fedmeta.consortium.processes.demonstration import walls_said
+from fedmeta.consortium.processes.hosting import Readable
 from fedmeta.errors import RunError
 from tests.cli.serving import run
 

@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from fedmeta.consortium.board import PLAYED, Board
-from fedmeta.consortium.live import View, board_of, picture
+from fedmeta.consortium.processes.board import PLAYED, Board
+from fedmeta.consortium.processes.live import View, board_of, picture
 from fedmeta.govern.state.records import Attestation, Candidate, Fault, Hold, Round, Update
 from fedmeta.govern.views.holdings import holdings
-from tests.consortium.played import TITLES, board_after, events, finals, of_four
+from tests.consortium.processes.played import TITLES, board_after, events, finals, of_four
 
 
 def test_rounds_are_those_of_the_ledger(lied):

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedmeta.consortium import course as courses
-from fedmeta.consortium import dishonest
-from fedmeta.consortium.accounts import rounds_of
-from fedmeta.consortium.board import Board
-from fedmeta.consortium.course import Course
+from fedmeta.consortium.processes import course as courses
+from fedmeta.consortium.processes import dishonest
+from fedmeta.consortium.processes.accounts import rounds_of
+from fedmeta.consortium.processes.board import Board
+from fedmeta.consortium.processes.course import Course
 from fedmeta.govern.errors import NodeError
 from fedmeta.govern.state.records import Fault
 from fedmeta.node.errors import MemberError
 from fedmeta.node.reducer import seat
-from tests.consortium.played import TITLES, events, of_four
+from tests.consortium.processes.played import TITLES, events, of_four
 
 
 @dataclass

@@ -78,7 +78,11 @@ def demo(rounds: int, out: Path, no_faults: bool) -> None:
         found = compared.result()
     terminal.show(console, found, shown.part)
     write_report(out / "report.html", found, shown.part, command())
-    say(f"\nReport  {out / 'report.html'}; beside it the figures, the outboxes and the logs")
+    say(
+        f"\nReport  {out / 'report.html'}\n"
+        f"Wire    {out / 'wire.csv'}: each way, by the outbox and as it was counted, and whether they agree\n"
+        f"Beside  the figures, the outboxes and the logs, in {out}"
+    )
     sys.exit(0)
 
 

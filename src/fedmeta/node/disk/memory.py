@@ -70,8 +70,9 @@ class MemoryDisk:
         return sum(_blocks(len(node.content)) for folder in self._folders.values() for node in folder.names.values())
 
     def sizes(self, folder: Path) -> dict[str, int]:
-        """Return the length of each file in a folder, by name."""
-        return {name: len(node.content) for name, node in self._folders[folder].names.items()}
+        """Return the length of each file in a folder, by name; none where there is no such folder."""
+        found = self._folders.get(folder)
+        return {name: len(node.content) for name, node in found.names.items()} if found else {}
 
     def crash(self, random: Random) -> None:
         """Let the machine lose its power: of what was not flushed, only some is there afterwards."""

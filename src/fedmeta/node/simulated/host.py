@@ -377,7 +377,7 @@ class Host:
         return None
 
     def _pull(self, duty: Pull, answer: Callable[[Any], None]) -> None:
-        other, found = self.world.hosts[duty.source], []
+        other, found, start = self.world.hosts[duty.source], [], self.memory.start
 
         def fetch() -> Any:
             parcel = other.gate.get((duty.origin, duty.member))
@@ -388,7 +388,8 @@ class Host:
             return None
 
         def take(result: Any) -> None:
-            if isinstance(result, Exception) or not found or not self.running:
+            # What was fetched by a process that has ended nobody keeps.
+            if isinstance(result, Exception) or not found or not self.running or self.memory.start != start:
                 answer(result if isinstance(result, Exception) else DiskError("nothing came"))
                 return
             try:
@@ -411,6 +412,7 @@ class Host:
         tries = self.memory.later.get(("model", 0, duty.model))
         other = self.world.hosts[sources[(tries.tries if tries else 0) % len(sources)]]
         found: list[bytes] = []
+        start = self.memory.start
 
         def fetch() -> Any:
             try:
@@ -420,7 +422,7 @@ class Host:
             return None
 
         def keep(result: Any) -> None:
-            if isinstance(result, Exception) or not found or not self.running:
+            if isinstance(result, Exception) or not found or not self.running or self.memory.start != start:
                 answer(result if isinstance(result, Exception) else DiskError("nothing came"))
             elif Blob.of(found[0]).id != duty.model:
                 answer(BlobCorrupt("what came is not the model"))

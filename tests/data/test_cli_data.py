@@ -28,6 +28,7 @@ def test_list_names_every_data_set_and_what_to_do(run, empty_cache):
     entries = json.loads(run("list", "--json"))
     assert {entry["name"]: entry["present"] for entry in entries} == {
         "digits": True,
+        "heart": False,
         "mnist": False,
         "shakespeare": False,
         "synthetic": True,

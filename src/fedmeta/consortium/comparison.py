@@ -268,7 +268,7 @@ def compare(
         of_members: the methods for members, of `METHODS`; "alone" and "meta-sgd" among them.
         of_newcomers: those for newcomers; "alone", "others" and "meta-sgd" among them.
     """
-    begun = time.monotonic()
+    begun = time.process_time()
     four = members(found, splits, seed, bootstrap, of_members, TEST, lambda text: progress(f"members: {text}"))
     joining = newcomers(found, 2 * splits, seed, bootstrap, of_newcomers, lambda text: progress(f"newcomer: {text}"))
     flamby = None
@@ -285,7 +285,7 @@ def compare(
         goals=goals({one.name: one.title for one in found}, four, joining[10]),
         settings={"splits": splits, "draws": 2 * splits, "bootstrap": bootstrap, "seed": seed},
         flamby=flamby,
-        seconds=time.monotonic() - begun,
+        seconds=time.process_time() - begun,
     )
 
 

@@ -102,7 +102,7 @@ class Comparison:
         goals: what was to be shown.
         settings: splits, seeds and draws, by name.
         flamby: the members on the patients of FLamby's protocol, if they are real.
-        seconds: how long it took.
+        seconds: of processor time that it took.
     """
 
     hospitals: tuple[Described, ...]

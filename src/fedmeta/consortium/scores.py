@@ -106,8 +106,9 @@ class Replicates:
 
     @property
     def centred(self) -> "Replicates":
-        """The same, with draws whose mean is the estimate."""
-        return Replicates(np.append(self.values[:1], self.values[1:] - np.nanmean(self.values[1:]) + self.values[0]))
+        """The same, with draws that are moved until their mean is the estimate; none falls below 0."""
+        moved = self.values[1:] - np.nanmean(self.values[1:]) + self.values[0]
+        return Replicates(np.append(self.values[:1], np.maximum(moved, 0)))
 
     def __sub__(self, other: "Replicates") -> "Replicates":
         return Replicates(self.values - other.values)

@@ -126,7 +126,8 @@ def repeat(found: Comparison) -> str:
     settings = found.settings
     return (
         f"{settings['splits']} splits of each member, {settings['draws']} orders of each newcomer's patients, "
-        f"{settings['bootstrap']} bootstrap draws, seed {settings['seed']}; {found.seconds:.0f} seconds of processor time."
+        f"{settings['bootstrap']} bootstrap draws, seed {settings['seed']}; "
+        f"{found.seconds:.0f} seconds of processor time."
     )
 
 

@@ -96,11 +96,14 @@ def spread(found: Found) -> str:
     parts = []
     for data in RULES:
         runs = {cell: values for cell, values in found.items() if cell[0] == data}
-        apart = np.median([np.std(values, ddof=1) for values in runs.values() if len(values) > 1])
+        apart = [np.std(values, ddof=1) for values in runs.values() if len(values) > 1]
         count = sum(map(len, runs.values()))
+        if not apart:
+            parts.append(f"{PLACES[data]}: {count:,} runs of one seed")
+            continue
         parts.append(
-            f"{PLACES[data]}: {count:,} runs of {SEEDS[data]} seeds, a standard deviation of {apart:.1f} "
-            "points apart (median over the cells)"
+            f"{PLACES[data]}: {count:,} runs of {SEEDS[data]} seeds, a standard deviation of "
+            f"{np.median(apart):.1f} points apart (median over the cells)"
         )
     return ". ".join(parts) + "."
 

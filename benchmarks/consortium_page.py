@@ -96,7 +96,7 @@ def calibration(found: Comparison) -> str:
 
 
 PARTS: Mapping[str, Callable[[Comparison], str]] = {
-    "setting": said.repeat,
+    "setting": lambda found: f"{said.settings(found)}.",
     "goals": goals,
     "members": lambda found: by_hospital(found, found.members, "accuracy", share=True),
     "membersauroc": lambda found: by_hospital(found, found.members, "auroc", share=False),

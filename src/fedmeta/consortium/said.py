@@ -121,14 +121,18 @@ def _round_third(count: int) -> int:
     return round(count / 3)
 
 
-def repeat(found: Comparison) -> str:
-    """Return by what the figures were made."""
-    settings = found.settings
+def settings(found: Comparison) -> str:
+    """Return by which settings the figures were made."""
+    given = found.settings
     return (
-        f"{settings['splits']} splits of each member, {settings['draws']} orders of each newcomer's patients, "
-        f"{settings['bootstrap']} bootstrap draws, seed {settings['seed']}; "
-        f"{found.seconds:.0f} seconds of processor time."
+        f"{given['splits']} splits of each member, {given['draws']} orders of each newcomer's patients, "
+        f"{given['bootstrap']} bootstrap draws, seed {given['seed']}"
     )
+
+
+def repeat(found: Comparison) -> str:
+    """Return by which settings the figures were made, and how long it took."""
+    return f"{settings(found)}; {found.seconds:.0f} seconds of processor time."
 
 
 def federation(part: FederationPart) -> str:

@@ -1,6 +1,7 @@
 """A schema is kept with what is learned, can be edited, and is applied to whatever comes later."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -190,6 +191,21 @@ def test_a_gap_where_training_had_none_is_the_training_mean_aloud(write, caplog)
         x, _ = fm.data.read_examples(write(text.replace("b,1,", "b,,"), "gap.csv"), learned)
     assert x[1, 0] == np.float32(11.5)
     assert "column 'x' has 1 gap, filled with the training mean 11.5" in caplog.text
+
+
+def test_a_gap_in_a_column_with_a_public_range_is_its_middle_aloud(write, caplog):
+    text = table(["site", "x", "ill"], lambda i: (SITES[i % 3], i, ILL[i % 2]))
+    learned = Inputs.of(fm.data.from_table(write(text), **USES)).schema
+    ranged = replace(
+        learned,
+        columns=tuple(
+            replace(one, minimum=0.0, maximum=30.0, mean=15.0, std=15.0) if one.name == "x" else one
+            for one in learned.columns
+        ),
+    )
+    with caplog.at_level(logging.WARNING, "fedmeta.data"):
+        fm.data.read_examples(write(text.replace("b,1,", "b,,"), "gap.csv"), ranged)
+    assert "column 'x' has 1 gap, filled with the middle of its public range, 15" in caplog.text
 
 
 def grades(values, kind):

@@ -105,9 +105,9 @@ def _feature(raw: RawTable, held: Field, strict: bool) -> np.ndarray:
                 f"column {held.name!r} has gaps in {raw.where(gaps)}, and the schema says that it has none"
             )
         else:
+            what = "the training mean" if held.minimum is None else "the middle of its public range,"
             raw.findings.note(
-                f"column {held.name!r} has {counted(int(gaps.sum()), 'gap')}, filled with the training mean "
-                f"{held.mean:.4g}"
+                f"column {held.name!r} has {counted(int(gaps.sum()), 'gap')}, filled with {what} {held.mean:.4g}"
             )
             columns[0] = np.where(gaps, held.mean, values)
     with np.errstate(over="ignore"):

@@ -105,7 +105,7 @@ def test_a_proxy_does_nothing_but_connect(counter):
 
 
 def test_a_relay_tells_the_bodies_apart(counter):
-    heard = []
+    heard, ended = [], threading.Event()
 
     async def answer(reader, writer):
         while True:
@@ -113,6 +113,8 @@ def test_a_relay_tells_the_bodies_apart(counter):
                 head = await reader.readuntil(b"\r\n\r\n")
             except asyncio.IncompleteReadError:
                 writer.close()
+                await writer.wait_closed()
+                ended.set()
                 return
             length = int(
                 next((line[16:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: ")), 0)
@@ -130,6 +132,7 @@ def test_a_relay_tells_the_bodies_apart(counter):
             for body in (b"one", b"", bytes(100_000), b"one"):
                 assert client.post("/transactions", content=body).text == "ok"
                 assert client.get("/blocks/7").text == "ok"
+        assert ended.wait(10)
         loop.call_soon_threadsafe(server.close)
     finally:
         loop.call_soon_threadsafe(loop.stop)

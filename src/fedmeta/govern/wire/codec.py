@@ -78,7 +78,7 @@ def _dump(value: Any, ordered: bool) -> bytes:
         raise Malformed(f"text must be valid UTF-8 without surrogates: {error.object!a:.60}") from error
 
 
-def _check(value: Any, depth: int, room: list[int]) -> bool:
+def _check(value: Any, depth: int, room: list[Any]) -> bool:
     """Raise unless the library will encode `value` as the profile says; return whether all keys are seen in order.
 
     `depth` is how deep it may still nest, and `room`, of one number, how many items it may still have.

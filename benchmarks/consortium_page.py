@@ -1,6 +1,7 @@
 """Write what `fedmeta consortium report` found into docs/consortium.md, between its markers.
 
     FEDMETA_DATA=... fedmeta consortium report --json build/bench/consortium.json
+    FEDMETA_DATA=... python benchmarks/contribution.py
     python benchmarks/consortium_page.py
 
 So no figure in a table there is typed by hand. How settings were chosen is in build/bench/consortium-settings.json, by
@@ -12,8 +13,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import fmean
 
-from fedmeta.consortium import flamby, said
+from fedmeta.consortium import flamby, methods, said
 from fedmeta.consortium.results import Comparison, Figures, Row, Table
 from fedmeta.consortium.scores import DASH, Interval
 
@@ -95,6 +97,35 @@ def calibration(found: Comparison) -> str:
     return rows(["", *(WORDS[one] for one in metrics)], lines)
 
 
+RULES = {
+    "leave-one-out": "leave-one-out",
+    "exact Shapley": "exact Shapley",
+    "news of those that do no harm": "what a node does",
+}
+"""Of `benchmarks/contribution.py`, those of which the page tells, and their names there."""
+
+
+def contribution(file: Path) -> str:
+    """Return what a fifth contributor is paid in each planted case, in per cent of the pool: mean (most) over seeds."""
+    found = json.loads(file.read_text())["results"]
+    tables = []
+    for algorithm, rules in found.items():
+        shown = {rule: rules[rule] for rule in RULES}
+        lines = []
+        for case in next(iter(shown.values()))["cases"]:
+            cells = [one["cases"][case] for one in shown.values()]
+            lines.append([case, *(f"{one['planted']:.1f} ({one['planted_most']:.1f})" for one in cells)])
+        spread = [list(one["cases"].values()) for one in shown.values()]
+        lines += [
+            ["*a hospital beside them*", *(f"{fmean(one['honest'] for one in some):.1f}" for some in spread)],
+            ["*the least that one got*", *(f"{min(one['honest_least'] for one in some):.1f}" for some in spread)],
+            ["*rounds in which nobody is paid*", *(f"{one['rounds_unpaid']:.1f}" for one in shown.values())],
+            ["*a seat's mean distance from the median*", *(f"{one['distance']:.1f}" for one in shown.values())],
+        ]
+        tables.append(rows([methods.TITLES[algorithm], *RULES.values()], lines))
+    return "\n\n".join(tables)
+
+
 PARTS: Mapping[str, Callable[[Comparison], str]] = {
     "setting": lambda found: f"{said.settings(found)}.",
     "goals": goals,
@@ -113,6 +144,9 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figures", type=Path, default=ROOT / "build" / "bench" / "consortium.json")
+    parser.add_argument(
+        "--contribution", type=Path, default=ROOT / "build" / "bench" / "contribution.json", help="what is paid"
+    )
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     found = Comparison.from_dict(json.loads(arguments.figures.read_text()))
@@ -120,6 +154,8 @@ def main() -> None:
         raise SystemExit(found.warning)
 
     def fill(match: re.Match[str]) -> str:
+        if match[2] == "contribution":
+            return f"{match[1]}\n{contribution(arguments.contribution)}\n\n{match[3]}"
         return f"{match[1]}\n{PARTS[match[2]](found)}\n\n{match[3]}"
 
     arguments.page.write_text(BLOCK.sub(fill, arguments.page.read_text("utf-8")), "utf-8")

@@ -22,7 +22,7 @@ layers: .venv/ready
 
 # Some tests wait for processes of their own: three at a time keep two cores busy.
 unit: .venv/ready
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 3 --dist loadfile
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs

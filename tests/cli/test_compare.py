@@ -10,7 +10,7 @@ import fedmeta as fm
 from fedmeta.cli import tables
 from fedmeta.study.baselines import TITLES
 from fedmeta.study.compare import Repeats, compare
-from tests.examples import cells
+from tests.examples import cells, in_soak
 from tests.study.test_compare import classified, finished, predicted
 
 QUICK = ("--rounds", 12, "--validate-every", 4)
@@ -139,6 +139,7 @@ def test_the_report_has_the_command_that_repeats_it(fedmeta, tmp_path):
     assert shlex.join(["fedmeta", *map(str, words)]) in page
 
 
+@in_soak
 def test_the_report_of_several_seeds_has_their_intervals(fedmeta, tmp_path):
     some = ("--algorithms", "fedavg,maml", "--seeds", 2, "--baselines", "free")
     done = fedmeta("compare", "--data", "digits", *some, *QUICK, "--out", tmp_path)

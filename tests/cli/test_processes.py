@@ -184,6 +184,7 @@ def children(pid):
     return [int(line.split()[0]) for line in listed.splitlines() if line.split()[1] == str(pid)]
 
 
+@in_soak
 def test_two_processes_give_what_one_gives(fedmeta, shop, tmp_path):
     alone = fedmeta(*train(shop, tmp_path / "one", 3), "--processes", 1)
     process = start(*train(shop, tmp_path / "two", 3), "--processes", "2")

@@ -28,7 +28,7 @@ from fedmeta.runs import loop
 from tests import toys
 from tests.engine import planned
 from tests.engine.test_devices import LOOPBACK, ROOT, finish, free_port
-from tests.examples import cells
+from tests.examples import cells, in_soak
 from tests.oracles import rounds
 
 PLANS = [
@@ -206,6 +206,7 @@ def together(part, out):
     return finish(*(start(part, out, address, 2, place) for place in range(2)))
 
 
+@in_soak
 def test_two_processes_go_on_with_a_run_to_what_one_gives(tmp_path):
     for _, err, code in together("resumed", tmp_path):
         assert code == 0, err

@@ -17,7 +17,7 @@ from fedmeta.study.formatting import counted, duration, interval, listed, short
 from fedmeta.study.recipe import Recipe
 from fedmeta.study.report import panels, tables, write_report
 from fedmeta.study.verdict import result
-from tests.examples import cells
+from tests.examples import cells, in_soak
 from tests.study.test_compare import classified, finished, predicted
 
 VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
@@ -149,6 +149,7 @@ def test_figures_that_are_not_finite_are_shown_as_such(tmp_path, numbers):
         assert "Without a finite answer, and so in no column: 40 examples." in seen
 
 
+@in_soak
 @pytest.mark.parametrize("numbers", cells([False], [False, True]))
 def test_many_clients_many_rounds_and_every_algorithm_are_a_small_file(tmp_path, numbers):
     draw = np.random.default_rng(0)

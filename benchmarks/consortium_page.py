@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 
+from page import BLOCK
+
 from fedmeta.consortium import flamby, methods, said
 from fedmeta.consortium.results import Comparison, Figures, Row, Table
 from fedmeta.consortium.scores import DASH, Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "consortium.md"
-BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WORDS = {
     "accuracy": "accuracy in %",
     "balanced_accuracy": "balanced accuracy in %",

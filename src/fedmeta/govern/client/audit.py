@@ -35,6 +35,7 @@ from fedmeta.govern.machine.header import SignedHeader, decode_signed, encode_si
 from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest, restore
 from fedmeta.govern.views.invariants import check_invariants
 from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 
 
@@ -146,14 +147,15 @@ class _Auditor:
         found, leaves = self.replay.step(signed, raws)
         if self.store.events(height) != leaves:
             raise Damaged("the events that are stored are not those that the block gives")
-        for position, (raw, code) in enumerate(zip(raws, found.codes, strict=True)):
+        block = Block.of(height, signed.header.time, raws)
+        for position, (raw, code) in enumerate(zip(block.transactions, found.codes, strict=True), block.first):
             due, place = Place(height, position, code), self.store.place(digest(raw))
             self.places += place == due
             # What was refused may have been applied in another block.
             if place != due and not (code and place):
                 raise Damaged(f"transaction {digest(raw).hex()} is at {_told(due)}: the index has it at {_told(place)}")
         check_invariants(self.replay.application.state)
-        self.transactions += len(raws)
+        self.transactions += len(block.transactions)
         self.refused += sum(map(bool, found.codes))
 
     def _state(self) -> None:
@@ -165,10 +167,10 @@ class _Auditor:
 
     def _snapshots(self) -> None:
         for one in self.store.manifests():
-            due = needed(self.store, one.height).header.app_hash if one.height else self._begun
-            if one.app_hash != due:
+            header = needed(self.store, one.height).header if one.height else None
+            if one.app_hash != (header.app_hash if header else self._begun):
                 raise Damaged(f"the snapshot of height {one.height} is not of the state that its header names")
-            restore(one, self.store.chunks(one))
+            restore(one, header.time if header else self.replay.genesis.time, self.store.chunks(one))
 
     def _counts(self) -> None:
         kept = self.tip - self.start
@@ -272,9 +274,10 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
 
 
 def _append(
-    store: Store, signed: SignedHeader, transactions: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
+    store: Store, signed: SignedHeader, items: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
 ) -> None:
-    store.append(signed, transactions, leaves, found.codes, commit.changes)
+    block = Block.of(signed.header.height, signed.header.time, items)
+    store.append(signed, block, leaves, found.codes, commit.changes)
 
 
 class _Frames:

@@ -76,8 +76,8 @@ class Follower:
         if any(type(raw) is not bytes for raw in transactions):
             raise ProofError(f"a transaction of block {header.height} is no byte string")
         try:
-            done = self._application.finalize(Block(header.height, header.time, tuple(transactions)))
-        except InvalidBlock as error:
+            done = self._application.finalize(Block.of(header.height, header.time, transactions))
+        except (InvalidBlock, Malformed) as error:
             raise ProofError(f"block {header.height} does not follow: {error}") from error
         check_roots(header, transactions, event_leaves(done.events))
         if done.app_hash != header.app_hash:
@@ -115,7 +115,11 @@ class Follower:
             parts = list(_parts(data))
             signed = decode_signed(parts[0])
             signed.check(follower._genesis, follower._sequencer)
-            state = State.load((row[0], row[1]) for part in parts[2:] for row in codec.decode(part, limit=_LARGEST))
+            state = State.load(
+                ((row[0], row[1]) for part in parts[2:] for row in codec.decode(part, limit=_LARGEST)),
+                signed.header.height,
+                signed.header.time,
+            )
             if state.root != signed.header.app_hash:
                 raise ProofError("the state that was saved is not that of its header")
             follower._application = Application(state)

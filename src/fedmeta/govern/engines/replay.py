@@ -19,7 +19,6 @@ from fedmeta.govern.machine.application import Application, Commit, Finalized
 from fedmeta.govern.machine.execute import Execution
 from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link, check_roots, event_leaves
-from fedmeta.govern.state.records import Chain
 from fedmeta.govern.state.snapshot import Manifest, restore
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire.block import Block
@@ -47,14 +46,13 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
     # A genesis may be large: it is not kept.
     origin, tip = origin_of(read_genesis(store, chain_id)), store.tip
     try:
-        state = State.load(store.rows())
         if not tip:
+            state = State.load(store.rows(), 0, origin.time)
             _agree(store, "state", state.root, "genesis", begun(store, read_genesis(store)).app_hash)
             return Resumed(origin, state, None)
         head = _check_tip(store, origin, tip)
+        state = State.load(store.rows(), tip, head.time)
         _agree(store, "state", state.root, f"header of block {tip}", head.app_hash)
-        chain = state.need(Chain)
-        _agree(store, "state's height", chain.height, "height of its last header", tip)
     except (Malformed, StateError, ProofError) as error:
         raise Damaged(f"{store.path} is damaged: {error}") from error
     return Resumed(origin, state, head)
@@ -105,10 +103,15 @@ class Replay:
         """
         for signed in headers:
             self.check_header(signed)
-        named = (self.head.height, self.head.app_hash) if self.head else (0, self.application.app_hash)
+        before = self.application
+        named, time = (
+            ((self.head.height, self.head.app_hash), self.head.time)
+            if self.head
+            else ((0, before.app_hash), before.time)
+        )
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
-        self.application = Application(restore(snapshot, chunks))
+        self.application = Application(restore(snapshot, time, chunks))
 
     def check_header(self, signed: SignedHeader) -> None:
         """Accept the next header; raises `ProofError` unless it is signed and follows the one before."""
@@ -131,7 +134,7 @@ class Replay:
         header, before = signed.header, self.head
         self.check_header(signed)
         try:
-            found = self.application.finalize(Block(header.height, header.time, tuple(transactions)))
+            found = self.application.finalize(Block.of(header.height, header.time, transactions))
             leaves = event_leaves(found.events)
             check_roots(header, transactions, leaves)
             if found.app_hash != header.app_hash:

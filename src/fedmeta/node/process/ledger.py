@@ -15,7 +15,6 @@ from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.errors import GovernError, Malformed, NodeBusy, NodeError, ProofError, Refused
 from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.machine.header import decode_signed
-from fedmeta.govern.state.records import Chain
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
@@ -267,4 +266,4 @@ class Ledger:
 
 
 def _time(follower: Follower) -> int:
-    return follower.state.need(Chain).time
+    return follower.state.time

@@ -82,7 +82,7 @@ def test_a_header_that_was_changed_or_signed_by_another_is_not_believed(engine):
     client = LightClient.of(engine.genesis)
     signed = engine.header(1)
     for bad in (
-        SignedHeader(replace(signed.header, app_hash=b"\0" * 32), signed.signature),
+        SignedHeader(replace(signed.header, app_hash=b"\0" * 32), signed.certificate),
         sign_header(key("hal"), signed.header),
         SignedHeader(signed.header, bytes(64)),
     ):

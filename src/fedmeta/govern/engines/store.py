@@ -226,7 +226,7 @@ class Store:
         with self._writing() as database:
             database.execute(
                 "INSERT INTO blocks VALUES (?, ?, ?, ?)",
-                (header.height, encode_header(header), signed.signature, codec.encode(list(transactions))),
+                (header.height, encode_header(header), signed.certificate, codec.encode(list(transactions))),
             )
             database.execute("INSERT INTO events VALUES (?, ?)", (header.height, codec.encode(list(events))))
             database.executemany(
@@ -250,7 +250,7 @@ class Store:
         with self._writing() as database:
             database.executemany(
                 "INSERT INTO blocks VALUES (?, ?, ?, NULL)",
-                ((one.header.height, encode_header(one.header), one.signature) for one in headers),
+                ((one.header.height, encode_header(one.header), one.certificate) for one in headers),
             )
             self._keep(manifest, chunks)
             database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))

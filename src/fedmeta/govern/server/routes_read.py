@@ -327,7 +327,7 @@ async def events(
 
 
 def _header(signed: SignedHeader) -> dict[str, Any]:
-    return {**json_form(signed.header), "hash": signed.header.hash.hex(), "signature": signed.signature.hex()}
+    return {**json_form(signed.header), "hash": signed.header.hash.hex(), "certificate": signed.certificate.hex()}
 
 
 def _absent(node: Node, height: int) -> Response:

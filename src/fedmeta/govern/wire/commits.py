@@ -4,7 +4,7 @@ CometBFT hashes and signs protocol buffers. The few messages that this takes are
 the order of its number and left out where it is zero or empty, as proto3 does; nothing has to be read in that form.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -24,6 +24,9 @@ MAX_POWER = (2**63 - 1) // 8
 
 MAX_CERTIFICATE = 1 << 16
 """The most bytes of a certificate."""
+
+SMALLEST_CERTIFICATE = 128
+"""The fewest bytes of one that can hold: the hashes of its header and its sets alone have as many."""
 
 BLOCK_PROTOCOL = 11
 """The version of CometBFT's blocks: that of its 0.34 to 1.0 lines."""
@@ -313,6 +316,17 @@ def vote_sign_bytes(
 def validators_hash(validators: Sequence[Validator]) -> bytes:
     """Return the hash of a set, 32 bytes: the Merkle root over keys and powers, in the order of the set."""
     return merkle.root([_message(1, _octets(1, one.public)) + _number(2, one.power) for one in validators])
+
+
+def validator_set(powers: Mapping[bytes, int]) -> tuple[Validator, ...]:
+    """Return the set of these powers by key, in CometBFT's order: the most power first, and then by address."""
+    made = [Validator(public, power) for public, power in powers.items()]
+    return tuple(sorted(made, key=lambda one: (-one.power, one.address)))
+
+
+def chain_id_of(genesis: bytes) -> str:
+    """Return the name that a ledger's chain has in CometBFT, of the digest of its genesis; it fits in 50 characters."""
+    return f"fedmeta-{genesis.hex()[:40]}"
 
 
 def data_hash(transactions: Sequence[bytes]) -> bytes:

@@ -154,6 +154,11 @@ class Store:
         """The height of the last block; 0 if there is none."""
         return self._one("SELECT max(height) FROM blocks")[0] or 0
 
+    @property
+    def certified(self) -> int:
+        """The height of the last header that has a certificate; 0 if there is none."""
+        return self._one("SELECT max(height) FROM blocks WHERE length(signature) > 0")[0] or 0
+
     def rows(self) -> Iterator[tuple[int, bytes]]:
         """Yield every slot of the state and its data, by slot."""
         self.check_pages("state")
@@ -171,6 +176,21 @@ class Store:
             return None
         with self._sound(f"the header of block {height}"):
             return SignedHeader(decode_header(_octets(row[0])), _octets(row[1]))
+
+    def first_from(self, height: int) -> int | None:
+        """Return the first height from this one on that has a header, or None if there is none yet."""
+        return self._one("SELECT min(height) FROM blocks WHERE height >= ?", height)[0]
+
+    def last_before(self, height: int) -> int:
+        """Return the last height before this one that has a header, or 0 if there is none."""
+        return self._one("SELECT max(height) FROM blocks WHERE height < ?", height)[0] or 0
+
+    def heights(self, low: int, high: int) -> list[int]:
+        """Return the heights that have a header, in order, both ends included."""
+        return [
+            one
+            for (one,) in self._all("SELECT height FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", low, high)
+        ]
 
     def transactions(self, height: int) -> list[bytes] | None:
         """Return the transactions of a block, or None if there is none or it was pruned."""
@@ -238,6 +258,11 @@ class Store:
             database.executemany(
                 "INSERT OR REPLACE INTO state VALUES (?, ?)", ((one.slot, one.data or b"") for one in changes)
             )
+
+    def certify(self, height: int, certificate: bytes) -> None:
+        """Write what certifies a header that was appended without."""
+        with self._writing() as database:
+            database.execute("UPDATE blocks SET signature = ? WHERE height = ?", (certificate, height))
 
     def replace_state(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Write the state anew."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fedmeta.govern.errors import Malformed, ProofError, TooFar
-from fedmeta.govern.machine.genesis import Genesis
+from fedmeta.govern.machine.genesis import Genesis, Origin
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link
 from fedmeta.govern.state.parameters import check_parameters
 from fedmeta.govern.wire.commits import (
@@ -40,6 +40,8 @@ class Trust(abc.ABC):
 
     genesis: bytes
     """The digest of the genesis."""
+    who: ClassVar[str]
+    """Who certifies headers, as messages say it."""
     gaps: ClassVar[bool]
     """Whether headers that follow one another may leave heights out."""
 
@@ -78,6 +80,7 @@ class SequencerTrust(Trust):
 
     genesis: bytes
     sequencer: bytes
+    who: ClassVar[str] = "the sequencer"
     gaps: ClassVar[bool] = False
 
     def jump(self, signed: SignedHeader, now: int | None = None) -> "SequencerTrust":
@@ -129,6 +132,7 @@ class ValidatorsTrust(Trust):
     """The set that it named for the next block."""
     checkpoint: Checkpoint | None = None
     """A header to begin from, where nothing that is trusted is young enough; None once it was accepted."""
+    who: ClassVar[str] = "the validators"
     gaps: ClassVar[bool] = True
 
     def jump(self, signed: SignedHeader, now: int | None = None) -> "ValidatorsTrust":
@@ -241,6 +245,13 @@ def trust_of(genesis: Genesis, validators: Sequence[Validator] = (), checkpoint:
         return SequencerTrust(genesis.digest, genesis.sequencer)
     seconds = check_parameters(genesis.parameters, genesis.supply).unbonding_seconds
     return ValidatorsTrust(genesis.digest, trust_period(seconds), 0, genesis.time, tuple(validators), checkpoint)
+
+
+def checker_of(origin: Origin) -> Trust:
+    """Return what headers of a ledger can be checked by alone, where none is to be accepted."""
+    if origin.sequencer:
+        return SequencerTrust(origin.digest, origin.sequencer)
+    return ValidatorsTrust(origin.digest, 0, 0, origin.time, ())
 
 
 def trust_period(unbonding_seconds: int) -> int:

@@ -1620,7 +1620,7 @@ MUTANTS = (
     ),
     mutant(
         "machine/header.py",
-        "if not verify(sequencer, _message(self.header), self.signature):",
+        "if not verify(sequencer, _message(self.header), self.certificate):",
         "if False:",
         "anyone signs headers",
         "machine/test_header.py",

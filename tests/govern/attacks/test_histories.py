@@ -10,6 +10,7 @@ from fedmeta.govern.errors import ProofError
 from fedmeta.govern.machine.execute import execute
 from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.machine.header import Header, event_leaves, sign_header
+from fedmeta.govern.machine.trust import SequencerTrust
 from fedmeta.govern.state.records import Round, Update
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire import transactions as tx
@@ -206,7 +207,7 @@ def test_a_header_of_one_ledger_is_none_of_another():
     play.wait()
     signed = sign_header(key("sequencer"), header(play, play.log[-1]))
     with pytest.raises(ProofError, match="genesis"):
-        LightClient(first.sequencer, second.digest).jump(signed)
+        LightClient(SequencerTrust(second.digest, first.sequencer)).jump(signed)
 
 
 # A machine's key

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from fedmeta.govern.engines.disk import open_file
 from fedmeta.govern.engines.files import new_file
-from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, needed, read_genesis, whole
+from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, heights, needed, read_genesis, whole
 from fedmeta.govern.engines.store import Counts, Place, Store
 from fedmeta.govern.errors import (
     Damaged,
@@ -102,6 +102,7 @@ class _Auditor:
         self.tip = tip
         self._begun = replay.application.app_hash
         self.start = self.height = self.transactions = self.refused = self.places = 0
+        self.headers = self.blocks = 0
         self._at = "genesis"
         """What is being checked."""
 
@@ -111,7 +112,7 @@ class _Auditor:
             self._genesis(events)
             if (snapshot := choose(self.store)) is not None:
                 self._skip(snapshot)
-            for height in range(self.start + 1, self.tip + 1):
+            for height in self.replay.heights(self.store, self.start + 1, self.tip):
                 self._at = f"block {height}"
                 self._block(height)
                 self.height = height
@@ -133,8 +134,9 @@ class _Auditor:
 
     def _skip(self, snapshot: Manifest) -> None:
         def headers() -> Iterator[SignedHeader]:
-            for height in range(1, snapshot.height + 1):
+            for height in self.replay.heights(self.store, 1, snapshot.height):
                 self._at = f"block {height}"
+                self.headers += 1
                 yield needed(self.store, height)
             self._at = f"after block {snapshot.height}"
 
@@ -155,6 +157,8 @@ class _Auditor:
             if place != due and not (code and place):
                 raise Damaged(f"transaction {digest(raw).hex()} is at {_told(due)}: the index has it at {_told(place)}")
         check_invariants(self.replay.application.state)
+        self.headers += 1
+        self.blocks += 1
         self.transactions += len(block.transactions)
         self.refused += sum(map(bool, found.codes))
 
@@ -173,9 +177,10 @@ class _Auditor:
             restore(one, header.time if header else self.replay.genesis.time, self.store.chunks(one))
 
     def _counts(self) -> None:
-        kept = self.tip - self.start
         chunks = sum(len(one.chunks) for one in self.store.manifests())
-        due = Counts(headers=self.tip, blocks=kept, events=kept + 1, places=self.places, chunks=chunks)
+        due = Counts(
+            headers=self.headers, blocks=self.blocks, events=self.blocks + 1, places=self.places, chunks=chunks
+        )
         for what, count, checked in zip(Counts._fields, self.store.counts(), due, strict=True):
             if count != checked:
                 raise Damaged(f"the database has {count} {what}: what was checked are {checked}")
@@ -202,20 +207,23 @@ _SHAPES: dict[str, tuple[type, ...]] = {
 def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
     """Write a ledger to a new file, and return the height of its last block.
 
+    Where validators certify headers later than they decide blocks, it ends at the last one that is certified.
+
     Raises:
         StoreError: the ledger cannot be read, or the file exists or cannot be written.
     """
     with Store.read(path) as store, new_file(Path(out)) as aside:
-        tip, snapshot = store.tip, choose(store)
+        gaps = not decode_genesis(store.genesis).sequencer
+        tip, snapshot = (store.certified if gaps else store.tip), choose(store)
         with open(aside, "xb") as file:
             _write(file, _FORMAT, _VERSION, store.genesis)
             if snapshot is not None:
-                for height in range(1, snapshot.height + 1):
+                for height in heights(store, gaps, 1, snapshot.height):
                     _write(file, "header", encode_signed(needed(store, height)))
                 _write(file, "snapshot", encode_manifest(snapshot))
                 for chunk in store.chunks(snapshot):
                     _write(file, "chunk", chunk)
-            for height in range(store.first, tip + 1):
+            for height in heights(store, gaps, store.first, tip):
                 _write(file, "block", encode_signed(needed(store, height)), whole(store, height))
             _write(file, "end", tip)
     return tip

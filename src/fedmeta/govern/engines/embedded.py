@@ -216,6 +216,11 @@ class EmbeddedEngine:
         with self._lock:
             return self._store.header(height)
 
+    def first_from(self, height: int) -> int | None:
+        """Return the first height from this one on that has a header, or None if there is none yet."""
+        with self._lock:
+            return self._store.first_from(height)
+
     def events(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, list[tuple[str, dict[str, Any]]]]]:
         """Yield the height and the events, kind and fields, of the blocks from `first` to `last`; 0 is genesis.
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak cometbft lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -61,6 +61,17 @@ build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt
 build/peers-venv/ready build/fedjax-venv/ready:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# The engine for organisations that do not trust one another. Its version stands in tools/cometbft/go.mod alone.
+cometbft: build/bin/cometbft
+
+build/bin/cometbft: tools/cometbft/go.mod tools/cometbft/go.sum
+	@command -v go >/dev/null || { echo "make cometbft needs Go 1.22 or newer on the PATH; without it," \
+		"\`fedmeta ledger\` has its embedded engine, and a built cometbft can be named by FEDMETA_COMETBFT" >&2; exit 1; }
+	mkdir -p $(@D)
+	cd tools/cometbft && CGO_ENABLED=0 GOWORK=off go build -mod=readonly -trimpath \
+		-o $(abspath $@) github.com/cometbft/cometbft/cmd/cometbft
 	touch $@
 
 format: .venv/ready

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak cometbft lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak cometbft proto lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -46,7 +46,7 @@ mutants: .venv/ready
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak
 	$(BIN)/python -m tests.govern.adversary --games 10000
-	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py)
+	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py cometbft/test_protocol.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py engine/test_dealt.py \
 		algorithms/test_algorithms.py algorithms/test_finite_differences.py test_round_table.py test_transforms.py test_resume.py \
 		test_optimisers.py test_model.py test_seen_from_outside.py cli/test_runs.py cli/test_compare.py cli/test_predict.py \
@@ -73,6 +73,9 @@ build/bin/cometbft: tools/cometbft/go.mod tools/cometbft/go.sum
 	cd tools/cometbft && CGO_ENABLED=0 GOWORK=off go build -mod=readonly -trimpath \
 		-o $(abspath $@) github.com/cometbft/cometbft/cmd/cometbft
 	touch $@
+
+proto: .venv/ready
+	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/fedmeta/govern/engines/cometbft/schema.proto
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

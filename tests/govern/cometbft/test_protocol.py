@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta.govern.engines.cometbft import abci, protocol
-from fedmeta.govern.errors import NodeError
+from fedmeta.govern.errors import EngineError
 from tests.examples import examples
 from tests.govern.cometbft.protobuf import decode, encode, framed, unframed
 from tests.govern.cometbft.recorder import Recorder
@@ -299,5 +299,5 @@ def test_a_socket_that_cannot_be_is_named(tmp_path, name, words):
         async with protocol.listening(Recorder(), tmp_path / name):
             pass
 
-    with pytest.raises(NodeError, match=words):
+    with pytest.raises(EngineError, match=words):
         asyncio.run(run())

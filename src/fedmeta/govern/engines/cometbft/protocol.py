@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
 from fedmeta.govern.engines.cometbft.abci import Handler
+from fedmeta.govern.engines.cometbft.config import check_socket
 from fedmeta.govern.engines.cometbft.conversion import answer, exception, read_request
-from fedmeta.govern.errors import Malformed, NodeError
+from fedmeta.govern.errors import EngineError, Malformed
 
 MAX_MESSAGE = 1 << 27
 """Bytes of a message. CometBFT's largest block is 100 MiB."""
@@ -20,9 +20,6 @@ TURN = 64
 """Messages of a connection that are answered before another one has its turn: some 10 ms of checks of transactions."""
 BATCH = 1 << 16
 """Bytes of answers that are sent at once."""
-MAX_PATH = 107
-"""Bytes of a socket's path, on Linux."""
-
 log = logging.getLogger("fedmeta.ledger")
 
 
@@ -160,13 +157,9 @@ async def listening(handler: Handler, path: Path, max_message: int = MAX_MESSAGE
     The socket is for this user alone. One that a process before left behind is taken away.
 
     Raises:
-        NodeError: there can be no socket at `path`.
+        EngineError: there can be no socket at `path`.
     """
-    if len(os.fsencode(path)) > MAX_PATH:
-        raise NodeError(
-            f"the path {path} has {len(os.fsencode(path))} bytes, but that of a socket has at most {MAX_PATH}: "
-            "take a shorter folder"
-        )
+    check_socket(path)
     opened: set[Connection] = set()
 
     def connect() -> Connection:
@@ -178,7 +171,7 @@ async def listening(handler: Handler, path: Path, max_message: int = MAX_MESSAGE
         server = await asyncio.get_running_loop().create_unix_server(connect, path)
         path.chmod(0o600)
     except OSError as error:
-        raise NodeError(f"no socket can be made at {path}: {error.strerror or error}") from error
+        raise EngineError(f"no socket can be made at {path}: {error.strerror or error}") from error
     try:
         yield
     finally:

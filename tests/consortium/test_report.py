@@ -149,7 +149,7 @@ def test_a_federation_is_shown_where_there_was_one():
     assert "Who was paid" not in html(made.comparison())
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_nothing_is_cut_off_in_a_terminal(width):
     lines = shown(made.comparison(), made.federation(), width).splitlines()
     assert max(map(len, lines)) <= width

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float64
@@ -67,7 +68,8 @@ class Scene:
         self.procedure, self.federation, self.seed = procedure, procedure.federation, seed
         self.names = found.names
         self.longest, self._grid = _limits(procedure)
-        self.train, self._held = {}, []
+        self.train: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._held = []
         for one in found:
             held = scoring.held_out(one.y, seed)
             if not held.any():
@@ -89,6 +91,10 @@ class Scene:
         task = data.task(data.client_ids[0], support, 1000 * self.seed + sender, max_examples=most, round=round)
         key = random.as_key(random.key_data(self.seed, f"client {sender} {round}"))
         return np.asarray(_training(self.federation)(phi, _padded(task, self._longest), key), np.float64)
+
+    def updates(self, phi: Any, round: int) -> Updates:
+        """Return the hospitals' honest updates."""
+        return np.array([self.update(phi, *self.train[name], at, round) for at, name in enumerate(self.names)])
 
     def rounded(self, update: np.ndarray) -> np.ndarray:
         """Return an update on the procedure's grid."""
@@ -122,7 +128,7 @@ def play(scene: Scene, case: str, rounds: int, games: Games = SENT | GAMES) -> l
     state, past, others, own, found = scene.state, Past([], []), [], [], []
     for round in range(1, rounds + 1):
         phi = state.phi
-        now = np.array([scene.update(phi, *scene.train[name], at, round) for at, name in enumerate(scene.names)])
+        now = scene.updates(phi, round)
 
         def honest(y: np.ndarray = labels, phi: Any = phi, round: int = round) -> np.ndarray:
             return scene.update(phi, x, y, len(scene.names), round)
@@ -134,7 +140,7 @@ def play(scene: Scene, case: str, rounds: int, games: Games = SENT | GAMES) -> l
         past.steps.append(updates.mean(0))
         past.updates.append(updates.astype(np.float32))
         others.append(now)
-        state = _step(scene.federation)(state, scene.tree_of(past.steps[-1].astype(np.float32)))
+        state = _step(scene.federation)(state, scene.tree_of(jnp.asarray(past.steps[-1], np.float32)))
     return found
 
 

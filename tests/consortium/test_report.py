@@ -193,3 +193,16 @@ def test_an_axis_holds_what_is_drawn_with_few_ticks(low, high):
 def test_figures_have_their_intervals_in_words():
     assert goals.points(Interval(0.024, -0.001, 0.05)) == "+2.4 (-0.1 to +5.0)"
     assert goals.hundredths(made.NONE) == "\N{EN DASH}"
+
+
+def test_what_planted_contributors_are_paid_is_shown_with_its_intervals():
+    page, lines = text_of(html(made.comparison())), shown(made.comparison(), width=120)
+    for words in ("What a free-rider still earns: at most 6.0 % (4.0 to 8.0) of the pool", "None of the planted ones"):
+        assert words in page, words
+        assert words in " ".join(lines.split()), words
+    assert "last step again free-rider 6.0 4.0 to 8.0 16.0 13.0 to 19.0 21.0 19.0 to 23.0 15.0" in page
+    assert "15.0 (Zurich/Basel) 12.0 to 18.0" in page
+    assert re.search(r"last step again +6.0 \(4–8\) +16.0 \(13–19\) +21.0 \(19–23\) +15.0 +15.0 Zurich/Basel", lines)
+    without = replace(made.comparison(), planted=None)
+    assert "free-rider" not in html(without)
+    assert "free-rider" not in shown(without)

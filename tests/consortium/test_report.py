@@ -204,5 +204,7 @@ def test_what_planted_contributors_are_paid_is_shown_with_its_intervals():
     assert "15.0 (Zurich/Basel) 12.0 to 18.0" in page
     assert re.search(r"last step again +6.0 \(4.8\) +16.0 \(13.19\) +21.0 \(19.23\) +15.0 +15.0 Zurich/Basel", lines)
     without = replace(made.comparison(), planted=None)
+    assert "Planted contributors are those" in page
     assert "free-rider" not in html(without)
+    assert "lanted" not in text_of(html(without))
     assert "free-rider" not in shown(without)

@@ -104,6 +104,10 @@ def limits(found: Comparison) -> list[str]:
                 )
     gone = {one.title: sum(one.gaps.values()) / (one.patients * len(SCHEMA.used)) for one in found.hospitals}
     most = max(gone, key=lambda title: gone[title])
+    planted = (
+        "Planted contributors are those that somebody thought of, one at a time and without a seat, in few rounds: "
+        "another one may earn more."
+    )
     return [
         *lines,
         f"Gaps are filled with the middle of a public range. {most} lacks {100 * gone[most]:.0f} % of its values; who "
@@ -114,6 +118,7 @@ def limits(found: Comparison) -> list[str]:
         "The calibration error of few patients is too large even where a model is perfectly calibrated; compare it "
         "between methods, and not with zero.",
         "The methods are compared without clipping and rounding of updates. A federation on the ledger has both.",
+        *([] if found.planted is None else [planted]),
     ]
 
 

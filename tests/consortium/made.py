@@ -54,7 +54,7 @@ def comparison(warning="", titles=TITLES, ahead=0.05, below=0.0, flamby=True):
     )
 
 
-def planted(titles=TITLES, ahead=-0.05, than_honest=-0.01):
+def planted(titles=TITLES, ahead=-0.05, than_honest=-0.01, ahead_in=0):
     """Return what planted contributors are paid, all of them alike, and so far ahead."""
 
     def case(name):
@@ -69,10 +69,11 @@ def planted(titles=TITLES, ahead=-0.05, than_honest=-0.01):
             hospitals={one: Interval(0.15, 0.12, 0.18) for one in titles},
             least="zurich",
             ahead=Interval(ahead, ahead - 0.02, ahead + 0.02),
+            ahead_in=ahead_in,
             than_honest=Interval(than_honest, than_honest - 0.02, than_honest + 0.02),
         )
 
-    return Planted("Meta-SGD", 12, 4, tuple(case(name) for name in REPORTED), 0.045)
+    return Planted("Meta-SGD", 12, 4, tuple(case(name) for name in REPORTED), 0.045, 0.011)
 
 
 def _tested(titles):

@@ -207,6 +207,8 @@ def test_what_is_measured_comes_back_through_json(drawn):
     assert told == ["seed 1 of 2", "seed 2 of 2"]
     assert (found.rounds, found.seeds) == (2, 2)
     honest, zeros = found["honest"], found["zeros"]
+    assert zeros.ahead_in == 0
+    assert found.smallest <= min(share.value for one in found.cases for share in one.hospitals.values())
     assert honest.than_honest == Interval(0, 0, 0)
     assert zeros.paid == zeros.shapley == zeros.left_out == Interval(0, 0, 0)
     for one in found.cases:
@@ -219,9 +221,10 @@ def test_what_is_measured_comes_back_through_json(drawn):
             assert 0 <= share.low <= share.value <= share.high <= 1
     whole = replace(made.comparison(), planted=found)
     content = json.loads(json.dumps(whole.to_dict()))
-    assert set(content["planted"]) == {"algorithm", "rounds", "seeds", "cases", "unpaid"}
+    assert set(content["planted"]) == {"algorithm", "rounds", "seeds", "cases", "unpaid", "smallest"}
     assert set(content["planted"]["cases"][0]) == {
-        "name", "title", "kind", "paid", "shapley", "left_out", "hospitals", "least", "ahead", "than_honest",
+        "name", "title", "kind", "paid", "shapley", "left_out", "hospitals", "least", "ahead", "ahead_in",
+        "than_honest",
     }  # fmt: skip
     assert Comparison.from_dict(content).planted == found
 
@@ -245,13 +248,18 @@ def test_updates_that_are_not_clipped_and_rounded_are_refused(drawn):
 
 def test_what_came_out_ahead_is_said_and_what_the_interval_leaves_open():
     none = " ".join(said.earned(made.planted(ahead=-0.05, than_honest=-0.01)))
-    assert "None of the planted ones came out ahead of an honest hospital" in none
+    assert "none of the planted ones came out ahead of an honest hospital" in none
     assert "rule it out" not in none
     assert "More than that is paid for: none of the others." in none
     unsure = " ".join(said.earned(made.planted(ahead=-0.01)))
-    assert "None of the planted ones came out ahead" in unsure
+    assert "none of the planted ones came out ahead" in unsure
     assert "The interval does not rule it out for: zeros; noise; " in unsure
-    some = " ".join(said.earned(made.planted(ahead=0.03, than_honest=0.02)))
-    assert "None of the planted ones" not in some
-    assert "Ahead of the hospital that was paid least beside it came: zeros (by 3.0 points, 1.0 to 5.0); " in some
+    assert "paid least in that seed: none. The least that a hospital was paid in a seed: 1.1 %." in unsure
+    some = " ".join(said.earned(made.planted(ahead=0.03, than_honest=0.02, ahead_in=3)))
+    assert "paid least in that seed: zeros (3 of 4); noise (3 of 4); " in some
+    assert "none of the planted ones" not in some
+    assert (
+        "these came out ahead of the hospital that was paid least beside them: zeros (by 3.0 points, 1.0 to 5.0); "
+        in some
+    )
     assert "More than that is paid for: zeros (by 2.0 points, 0.0 to 4.0); " in some

@@ -197,7 +197,7 @@ def test_figures_have_their_intervals_in_words():
 
 def test_what_planted_contributors_are_paid_is_shown_with_its_intervals():
     page, lines = text_of(html(made.comparison())), shown(made.comparison(), width=120)
-    for words in ("What a free-rider still earns: at most 6.0 % (4.0 to 8.0) of the pool", "None of the planted ones"):
+    for words in ("What a free-rider still earns: at most 6.0 % (4.0 to 8.0) of the pool", "none of the planted ones"):
         assert words in page, words
         assert words in " ".join(lines.split()), words
     assert "last step again free-rider 6.0 4.0 to 8.0 16.0 13.0 to 19.0 21.0 19.0 to 23.0 15.0" in page

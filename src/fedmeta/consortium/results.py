@@ -103,6 +103,7 @@ class PlantedCase:
         hospitals: each hospital's share in the same rounds.
         least: the hospital with the smallest one.
         ahead: the contributor's share above that hospital's.
+        ahead_in: in how many seeds its share was above that of the hospital that was paid least in that seed.
         than_honest: its share above what it has if it is honest, on the same patients and by the same seeds.
     """
 
@@ -115,6 +116,7 @@ class PlantedCase:
     hospitals: Mapping[str, Interval]
     least: str
     ahead: Interval
+    ahead_in: int
     than_honest: Interval
 
     @property
@@ -133,6 +135,7 @@ class Planted:
         seeds: how many; each has another initial model, other patients held out, and other draws.
         cases: the contributors.
         unpaid: the share of all rounds in which nobody was paid for an update.
+        smallest: the smallest share that a hospital had over the rounds of a seed.
     """
 
     algorithm: str
@@ -140,6 +143,7 @@ class Planted:
     seeds: int
     cases: tuple[PlantedCase, ...]
     unpaid: float
+    smallest: float
 
     def __getitem__(self, name: str) -> PlantedCase:
         return next(one for one in self.cases if one.name == name)

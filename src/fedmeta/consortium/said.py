@@ -164,7 +164,7 @@ def earned(found: Planted) -> list[str]:
     """Return what the figures of planted contributors say: what a free-rider earns, and whether one came out ahead."""
     cases = [one for one in found.cases if one.kind != "honest"]
     riders = [one for one in cases if one.kind == "free-rider"]
-    lines = [_free_riders(riders), _ahead(cases), _than_honest(found["honest"], cases)]
+    lines = [_free_riders(riders), _ahead(cases), _in_single_seeds(found, cases), _than_honest(found["honest"], cases)]
     for rule, of in (
         ("Leave-one-out", lambda one: one.left_out),
         ("Exact Shapley values of whole updates", lambda one: one.shapley),
@@ -187,12 +187,20 @@ def _ahead(cases: Sequence[PlantedCase]) -> str:
     """Return in words which came out ahead of the hospital that was paid least beside them."""
     ahead = [f"{one.title} (by {_points(one.ahead)})" for one in cases if one.ahead.value > 0]
     unsure = [one.title for one in cases if one.ahead.value <= 0 and not one.ahead.high < 0]
-    words = (
-        f"Ahead of the hospital that was paid least beside it came: {'; '.join(ahead)}."
-        if ahead
-        else "None of the planted ones came out ahead of an honest hospital, not even of the one that was paid least."
-    )
+    words = "In the mean over seeds"
+    if ahead:
+        words += f" these came out ahead of the hospital that was paid least beside them: {'; '.join(ahead)}."
+    else:
+        words += " none of the planted ones came out ahead of an honest hospital, not even of the one paid least."
     return f"{words} The interval does not rule it out for: {'; '.join(unsure)}." if unsure else words
+
+
+def _in_single_seeds(found: Planted, cases: Sequence[PlantedCase]) -> str:
+    some = [f"{one.title} ({one.ahead_in} of {found.seeds})" for one in cases if one.ahead_in]
+    return (
+        "In single seeds these came out ahead of the hospital that was paid least in that seed: "
+        f"{'; '.join(some) or 'none'}. The least that a hospital was paid in a seed: {100 * found.smallest:.1f} %."
+    )
 
 
 def _than_honest(honest: PlantedCase, cases: Sequence[PlantedCase]) -> str:

@@ -81,6 +81,7 @@ def measure(
             for case, of in shares.items()
         ),
         unpaid=float((by_node.sum(-1) == 0).mean()),
+        smallest=float(by_node.mean(2)[..., :-1].min()),
     )
 
 
@@ -106,6 +107,7 @@ def _case(name: str, hospitals: Sequence[str], shares: dict[str, np.ndarray], ho
         hospitals={one: _share(some) for one, some in each.items()},
         least=least,
         ahead=_interval(own - each[least]),
+        ahead_in=int((own > shares["node"][:, :-1].min(1)).sum()),
         than_honest=_interval(own - honest),
     )
 

@@ -60,7 +60,7 @@ def sight(seed=0, count=6, **changed):
 
 
 def test_zeros_are_paid_exactly_nothing_by_every_rule(scene):
-    found = play(scene, "zeros", 3)
+    found = play(scene, "zeros", 2)
     for seats in found:
         for one in seats:
             assert {name: values[-1] for name, values in one.items()} == dict.fromkeys(one, 0.0)
@@ -69,7 +69,7 @@ def test_zeros_are_paid_exactly_nothing_by_every_rule(scene):
 
 
 def test_a_duplicate_pair_is_paid_alike_by_whoever_owns_neither(scene):
-    found = play(scene, "duplicate", 3)
+    found = play(scene, "duplicate", 2)
     copied = scene.seed % 4
     for number in range(1, len(found) + 1):
         for seat in set(range(4)) - {copied}:
@@ -82,12 +82,12 @@ def test_a_duplicate_pair_is_paid_alike_by_whoever_owns_neither(scene):
 
 
 def test_a_replay_is_paid_nothing_and_would_be_if_the_rule_took_no_account_of_news(scene, monkeypatch):
-    found = play(scene, "last-step", 4)
+    found = play(scene, "last-step", 3)
     shares = {name: paid(found, rule).shares[:, -1] for name, rule in RULES.items()}
     np.testing.assert_array_equal(shares["node"], 0.0)
     assert shares["exact Shapley"][1:].mean() > 0.1
     monkeypatch.setattr(scoring, "news", lambda updates, before: updates)
-    sabotaged = paid(play(scene, "last-step", 4), RULES["node"]).shares[:, -1]
+    sabotaged = paid(play(scene, "last-step", 3), RULES["node"]).shares[:, -1]
     assert sabotaged[1:].mean() > 0.1
 
 
@@ -133,7 +133,7 @@ def test_a_seat_comes_to_the_points_that_a_node_does(scene):
     """By `scoring.score`, from the messages' bytes and its memory, in place of the updates and what was found."""
     sent = []
     spy = {"spied": lambda updates, past: sent.append(updates) or updates}
-    found = play(scene, "noise", 3, spy | GAMES)
+    found = play(scene, "noise", 2, spy | GAMES)
     exact, names = Exact(scene.procedure), ("a", "b", "c", "d", "e")
     state, memory, seat = scene.state, b"", 2
     own, given = tuple(at == seat for at in range(5)), 0

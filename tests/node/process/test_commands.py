@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from fedmeta.govern.client import keyfile
+from fedmeta.govern.client.client import Client
 from fedmeta.govern.errors import NodeError, Unacknowledged
+from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from fedmeta.node.disk.journal import Journal
 from fedmeta.node.disk.peek import peek
 from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.errors import ConfigError, DiskError, MemberError
 from fedmeta.node.member import config as configs
+from fedmeta.node.member import folder as folders
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.folder import Folder, public_keys
 from fedmeta.node.member.outbox import Outbox
@@ -177,6 +180,23 @@ def test_a_model_and_a_procedure_come_from_a_gate_and_what_left_is_in_the_outbox
     assert folder.procedure(federation.recipe).read_bytes() == content
     asked = {(one.to, one.detail.split()[0]) for one in Outbox(folder.outbox).read() if one.what == "request"}
     assert {("east", "model"), ("east", "procedure")} <= asked
+
+
+def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, tmp_path):
+    """As a newcomer that listens nowhere and has told the ledger its machine's key alone."""
+    folder, content = folder_of(federation, "coast"), federation.procedure.to_bytes()
+    folder.procedure(federation.recipe).unlink()
+    blobs = {model_name(Blob.of(final).id): final, procedure_name(federation.recipe.hex()): content}
+    with Client(federation.address, keyfile.load(account_of(federation, "coast")), "coast") as client:
+        client.send(tx.SetProfile("", "", b""))
+        try:
+            with gate_of(federation, "east", blobs):
+                done = pull(federation, "coast", tmp_path / "run", "--json")
+        finally:
+            client.send(tx.SetProfile("", "", public_keys(folder)[1]))
+            folders.keep_procedure(folder, federation.recipe, content)
+    assert done.code == 0, done.err
+    assert done.json["source"] == "east"
 
 
 def test_a_gate_that_gives_another_model_is_not_believed(federation, final, tmp_path):

@@ -34,11 +34,15 @@ class Step(NamedTuple):
 
 
 def steps(page):
-    """Return the steps of a page. A block of `text` is what comes out of the one before."""
+    """Return the steps of a page.
+
+    A block of `text` is what comes out of the one before; a line indented by four continues the one before.
+    """
     found = []
     for match in BLOCK.finditer(page.read_text("utf-8")):
         if match[1] == "text":
-            found[-1].due.extend(line for line in map(plain, match[2].splitlines()) if line != "...")
+            lines = re.sub(r"\n {4,}", " ", match[2]).splitlines()
+            found[-1].due.extend(line for line in map(plain, lines) if line != "...")
         else:
             found.append(Step(match[1], match[2], []))
     return found
@@ -135,8 +139,8 @@ class Hosts:
         return log.read_text()
 
     def check(self, due, said, script):
-        """Check that what is due by the page came out."""
-        check(due, self.there(said), script)
+        """Check that what is due by the page came out; a terminal shows what is typed, too."""
+        check(due, self.there(said).replace("[y/N]: ", "[y/N]: y\n"), script)
 
     def stop(self, name, how=signal.SIGTERM):
         process = self.running.pop(name)

@@ -25,8 +25,9 @@ from fedmeta.node.member import folder as folders
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.folder import Folder, public_keys
 from fedmeta.node.member.outbox import Outbox
+from fedmeta.node.process import following as commands_following
 from fedmeta.node.process import leaving, recovering, supervisor
-from fedmeta.node.process.core import JOURNAL_BYTES
+from fedmeta.node.process.core import JOURNAL_BYTES, open_journal
 from fedmeta.node.process.following import catch_up
 from fedmeta.node.process.moves import model_name
 from fedmeta.node.process.recovering import SILENCE
@@ -197,6 +198,22 @@ def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, t
             folders.keep_procedure(folder, federation.recipe, content)
     assert done.code == 0, done.err
     assert done.json["source"] == "east"
+
+
+def test_who_pulls_before_its_node_has_ever_run_can_start_it_afterwards(federation, final, tmp_path, monkeypatch):
+    """What a pull keeps of a long ledger must not look like what is left where a journal was lost."""
+    monkeypatch.setattr(commands_following, "SAVED", 1)
+    own = Folder(shutil.copytree(federation.hosts["coast"].folder, tmp_path / "coast"))
+    for name in ("journal", "ledger.state"):
+        (own.core / name).unlink(missing_ok=True)
+    with BlobStore(own.core / "blobs", 10**8) as store:
+        store.write(model_name(Blob.of(final).id), final)
+    done = run("node", "pull", "--folder", own.path, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert (own.core / commands_following.FOLLOWED).exists()
+    journal, entries = open_journal(own.core)
+    journal.close()
+    assert not entries
 
 
 def test_a_gate_that_gives_another_model_is_not_believed(federation, final, tmp_path):

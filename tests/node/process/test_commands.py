@@ -183,39 +183,6 @@ def test_a_model_and_a_procedure_come_from_a_gate_and_what_left_is_in_the_outbox
     assert {("east", "model"), ("east", "procedure")} <= asked
 
 
-def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, tmp_path):
-    """As a newcomer that listens nowhere and has told the ledger its machine's key alone."""
-    folder, content = folder_of(federation, "coast"), federation.procedure.to_bytes()
-    folder.procedure(federation.recipe).unlink()
-    blobs = {model_name(Blob.of(final).id): final, procedure_name(federation.recipe.hex()): content}
-    with Client(federation.address, keyfile.load(account_of(federation, "coast")), "coast") as client:
-        client.send(tx.SetProfile("", "", b""))
-        try:
-            with gate_of(federation, "east", blobs):
-                done = pull(federation, "coast", tmp_path / "run", "--json")
-        finally:
-            client.send(tx.SetProfile("", "", public_keys(folder)[1]))
-            folders.keep_procedure(folder, federation.recipe, content)
-    assert done.code == 0, done.err
-    assert done.json["source"] == "east"
-
-
-def test_who_pulls_before_its_node_has_ever_run_can_start_it_afterwards(federation, final, tmp_path, monkeypatch):
-    """What a pull keeps of a long ledger must not look like what is left where a journal was lost."""
-    monkeypatch.setattr(commands_following, "SAVED", 1)
-    own = Folder(shutil.copytree(federation.hosts["coast"].folder, tmp_path / "coast"))
-    for name in ("journal", "ledger.state"):
-        (own.core / name).unlink(missing_ok=True)
-    with BlobStore(own.core / "blobs", 10**8) as store:
-        store.write(model_name(Blob.of(final).id), final)
-    done = run("node", "pull", "--folder", own.path, "--out", tmp_path / "run")
-    assert done.code == 0, done.err
-    assert (own.core / commands_following.FOLLOWED).exists()
-    journal, entries = open_journal(own.core)
-    journal.close()
-    assert not entries
-
-
 def test_a_gate_that_gives_another_model_is_not_believed(federation, final, tmp_path):
     with gate_of(federation, "west", {model_name(Blob.of(final).id): following(final, 9)}):
         done = pull(federation, "coast", tmp_path / "run")
@@ -468,3 +435,39 @@ def test_no_member_of_the_ledger_is_said(federation):
     key = keyfile.load(account_of(federation, "south"))
     with pytest.raises(MemberError, match="nobody is no member of the ledger"):
         leaving.leave(replace(config, member="nobody"), key, "left")
+
+
+# A newcomer, whose node has never run.
+
+
+def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, tmp_path):
+    """As a newcomer that listens nowhere and has told the ledger its machine's key alone."""
+    folder, content = folder_of(federation, "coast"), federation.procedure.to_bytes()
+    folder.procedure(federation.recipe).unlink()
+    blobs = {model_name(Blob.of(final).id): final, procedure_name(federation.recipe.hex()): content}
+    with Client(federation.address, keyfile.load(account_of(federation, "coast")), "coast") as client:
+        client.send(tx.SetProfile("", "", b""))
+        try:
+            with gate_of(federation, "east", blobs):
+                done = pull(federation, "coast", tmp_path / "run", "--json")
+        finally:
+            client.send(tx.SetProfile("", "", public_keys(folder)[1]))
+            folders.keep_procedure(folder, federation.recipe, content)
+    assert done.code == 0, done.err
+    assert done.json["source"] == "east"
+
+
+def test_who_pulls_before_its_node_has_ever_run_can_start_it_afterwards(federation, final, tmp_path, monkeypatch):
+    """What a pull keeps of a long ledger must not look like what is left where a journal was lost."""
+    monkeypatch.setattr(commands_following, "SAVED", 1)
+    own = Folder(shutil.copytree(federation.hosts["coast"].folder, tmp_path / "coast"))
+    for name in ("journal", "ledger.state"):
+        (own.core / name).unlink(missing_ok=True)
+    with BlobStore(own.core / "blobs", 10**8) as store:
+        store.write(model_name(Blob.of(final).id), final)
+    done = run("node", "pull", "--folder", own.path, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert (own.core / commands_following.FOLLOWED).exists()
+    journal, entries = open_journal(own.core)
+    journal.close()
+    assert not entries

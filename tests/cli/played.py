@@ -1,5 +1,6 @@
 """A page on nodes, played as it stands: its commands in real processes, with a loopback address for each host."""
 
+import contextlib
 import getpass
 import os
 import re
@@ -149,7 +150,9 @@ class Hosts:
 
     def close(self):
         for process in self.running.values():
-            process.kill()
+            # A node is several processes, of one session.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     # What the page says that people must do by hand.

@@ -79,7 +79,7 @@ MUTANTS = (
         FORGERY,
         "state/test_state.py",
     ),
-    never("machine/execute.py", "time < chain.time", "block time can go back", "machine/test_application.py"),
+    never("machine/execute.py", "time < state.time", "block time can go back", "machine/test_application.py"),
     never("machine/execute.py", "len(raw) > largest", "a transaction may be of any size", FORGERY),
     mutant(
         "wire/transactions.py",
@@ -1175,8 +1175,8 @@ MUTANTS = (
     ),
     mutant(
         "rules/pruning.py",
-        "chain.height - parameters.unbonding_blocks",
-        "chain.height - parameters.term_length",
+        "state.height - parameters.unbonding_blocks",
+        "state.height - parameters.term_length",
         "what stake answers for is forgotten",
         PRUNING,
     ),

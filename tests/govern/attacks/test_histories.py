@@ -287,7 +287,7 @@ def test_parts_of_a_round_cannot_be_repeated_although_they_carry_no_sequence_num
         assert {tx.decode(raw).sequence for raw in signed} == {0}
         for raw in signed:
             # In its block, and right after it.
-            done = codes(execute(play.state, Block(play.height + 1, play.chain.time, (raw, raw))).events)
+            done = codes(execute(play.state, Block(play.height + 1, play.state.time, (raw, raw))).events)
             assert done in (["already-done"], ["wrong-phase"])
         assert not codes(play.run(*signed))
         raws += signed

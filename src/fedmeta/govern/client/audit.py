@@ -35,6 +35,7 @@ from fedmeta.govern.machine.header import SignedHeader, decode_signed, encode_si
 from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest, restore
 from fedmeta.govern.views.invariants import check_invariants
 from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 
 
@@ -148,7 +149,8 @@ class _Auditor:
         found, leaves = self.replay.step(signed, raws)
         if self.store.events(height) != leaves:
             raise Damaged("the events that are stored are not those that the block gives")
-        for position, (raw, code) in enumerate(zip(raws, found.codes, strict=True)):
+        block = Block.of(height, signed.header.time, raws)
+        for position, (raw, code) in enumerate(zip(block.transactions, found.codes, strict=True), block.first):
             due, place = Place(height, position, code), self.store.place(digest(raw))
             self.places += place == due
             # What was refused may have been applied in another block.
@@ -157,7 +159,7 @@ class _Auditor:
         check_invariants(self.replay.application.state)
         self.headers += 1
         self.blocks += 1
-        self.transactions += len(raws)
+        self.transactions += len(block.transactions)
         self.refused += sum(map(bool, found.codes))
 
     def _state(self) -> None:
@@ -169,10 +171,11 @@ class _Auditor:
 
     def _snapshots(self) -> None:
         for one in self.store.manifests():
-            due = needed(self.store, one.height).header.app_hash if one.height else self._begun
-            if one.app_hash != due:
+            height = self.store.last_before(one.height + 1) if self.replay.gaps else one.height
+            header = needed(self.store, height).header if height else None
+            if one.app_hash != (header.app_hash if header else self._begun):
                 raise Damaged(f"the snapshot of height {one.height} is not of the state that its header names")
-            restore(one, self.store.chunks(one))
+            restore(one, header.time if header else self.replay.genesis.time, self.store.chunks(one))
 
     def _counts(self) -> None:
         chunks = sum(len(one.chunks) for one in self.store.manifests())
@@ -211,7 +214,7 @@ def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
         StoreError: the ledger cannot be read, or the file exists or cannot be written.
     """
     with Store.read(path) as store, new_file(Path(out)) as aside:
-        gaps = not decode_genesis(store.genesis).sequencer
+        gaps = decode_genesis(store.genesis).validators
         tip, snapshot = (store.certified if gaps else store.tip), choose(store)
         with open(aside, "xb") as file:
             _write(file, _FORMAT, _VERSION, store.genesis)
@@ -280,9 +283,10 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
 
 
 def _append(
-    store: Store, signed: SignedHeader, transactions: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
+    store: Store, signed: SignedHeader, items: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
 ) -> None:
-    store.append(signed, transactions, leaves, found.codes, commit.changes)
+    block = Block.of(signed.header.height, signed.header.time, items)
+    store.append(signed, block, leaves, found.codes, commit.changes)
 
 
 class _Frames:

@@ -36,9 +36,10 @@ class Follower:
     """
 
     def __init__(self, genesis: Genesis, checkpoint: Checkpoint | None = None):
-        self._trust = trust_of(genesis, checkpoint=checkpoint)
+        state = start(genesis).state
+        self._trust = trust_of(genesis, state, checkpoint)
         self._checkpoint = checkpoint
-        self._application = Application(start(genesis).state)
+        self._application = Application(state)
         self._head: SignedHeader | None = None
         self._hashes: dict[int, bytes] = {}
 
@@ -100,8 +101,8 @@ class Follower:
     def _execute(self, signed: SignedHeader, transactions: Sequence[bytes], after: Trust) -> None:
         header = signed.header
         try:
-            done = self._application.finalize(Block(header.height, header.time, tuple(transactions)))
-        except InvalidBlock as error:
+            done = self._application.finalize(Block.of(header.height, header.time, transactions))
+        except (InvalidBlock, Malformed) as error:
             raise ProofError(f"block {header.height} does not follow: {error}") from error
         check_roots(header, transactions, event_leaves(done.events))
         if done.app_hash != header.app_hash:
@@ -145,7 +146,11 @@ class Follower:
             signed = decode_signed(parts[0])
             follower._trust.check(signed)
             trust = follower._trust.load(parts[1])
-            state = State.load((row[0], row[1]) for part in parts[3:] for row in codec.decode(part, limit=_LARGEST))
+            state = State.load(
+                ((row[0], row[1]) for part in parts[3:] for row in codec.decode(part, limit=_LARGEST)),
+                signed.header.height,
+                signed.header.time,
+            )
             if state.root != signed.header.app_hash:
                 raise ProofError("the state that was saved is not that of its header")
             follower._application = Application(state)

@@ -20,7 +20,6 @@ from fedmeta.govern.machine.execute import Execution
 from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link, check_roots, event_leaves
 from fedmeta.govern.machine.trust import checker_of, trust_of
-from fedmeta.govern.state.records import Chain
 from fedmeta.govern.state.snapshot import Manifest, restore
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire.block import Block
@@ -48,14 +47,13 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
     # A genesis may be large: it is not kept.
     origin, tip = origin_of(read_genesis(store, chain_id)), store.tip
     try:
-        state = State.load(store.rows())
         if not tip:
+            state = State.load(store.rows(), 0, origin.time)
             _agree(store, "state", state.root, "genesis", begun(store, read_genesis(store)).app_hash)
             return Resumed(origin, state, None)
         head = _check_tip(store, origin, tip)
+        state = State.load(store.rows(), tip, head.time)
         _agree(store, "state", state.root, f"header of block {tip}", head.app_hash)
-        chain = state.need(Chain)
-        _agree(store, "state's height", chain.height, "height of its last header", tip)
     except (Malformed, StateError, ProofError) as error:
         raise Damaged(f"{store.path} is damaged: {error}") from error
     return Resumed(origin, state, head)
@@ -93,15 +91,20 @@ class Replay:
 
     def __init__(self, genesis: Genesis, state: State, head: Header | None):
         self.genesis = genesis
+        self._trust = trust_of(genesis, state)
         self.application = Application(state)
         self.head = head
         self.certified = True
         """Whether all headers so far are certified."""
-        self._trust = trust_of(genesis)
+
+    @property
+    def gaps(self) -> bool:
+        """Whether heights may have no header: where validators decide blocks, and nothing happened in one."""
+        return self._trust.gaps
 
     def heights(self, store: Store, low: int, high: int) -> Sequence[int]:
         """Return the heights from `low` to `high` at which a header is to be."""
-        return heights(store, self._trust.gaps, low, high)
+        return heights(store, self.gaps, low, high)
 
     def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
         """Go on to a snapshot by the headers alone, the last of which is of its height.
@@ -112,10 +115,18 @@ class Replay:
         """
         for signed in headers:
             self.check_header(signed)
-        named = (self.head.height, self.head.app_hash) if self.head else (0, self.application.app_hash)
+        before = self.application
+        named, time = (
+            ((self.head.height, self.head.app_hash), self.head.time)
+            if self.head
+            else ((0, before.app_hash), before.time)
+        )
+        if self.gaps and named[0] <= snapshot.height:
+            # Nothing happened from that header on.
+            named = snapshot.height, named[1]
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
-        self.application = Application(restore(snapshot, chunks))
+        self.application = Application(restore(snapshot, time, chunks))
 
     def check_header(self, signed: SignedHeader) -> None:
         """Accept the next header; raises `ProofError` unless it is certified and follows the one before.
@@ -123,7 +134,7 @@ class Replay:
         It may be old: what is kept is looked through, and nobody is believed anew. Validators certify a header some
         blocks later: the last ones need no certificate yet, but nothing that is certified comes after such a one.
         """
-        if self._trust.gaps and not signed.certificate:
+        if self.gaps and not signed.certificate:
             check_link(signed.header, self.head, signed.header.genesis, gaps=True)
             self.certified = False
         elif self.certified:
@@ -147,7 +158,7 @@ class Replay:
         header, before = signed.header, (self.head, self.certified, self._trust)
         self.check_header(signed)
         try:
-            found = self.application.finalize(Block(header.height, header.time, tuple(transactions)))
+            found = self.application.finalize(Block.of(header.height, header.time, transactions))
             leaves = event_leaves(found.events)
             check_roots(header, transactions, leaves)
             if found.app_hash != header.app_hash:

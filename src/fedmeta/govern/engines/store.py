@@ -19,6 +19,7 @@ from fedmeta.govern.machine.header import SignedHeader, decode_header, encode_he
 from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest
 from fedmeta.govern.state.state import Change
 from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 
 CHECKPOINT_PAGES = 8192
@@ -193,7 +194,7 @@ class Store:
         ]
 
     def transactions(self, height: int) -> list[bytes] | None:
-        """Return the transactions of a block, or None if there is none or it was pruned."""
+        """Return the items of a block, or None if there is none or it was pruned."""
         row = self._one("SELECT transactions FROM blocks WHERE height = ?", height)
         return None if row is None or row[0] is None else self._list(row[0], f"the transactions of block {height}")
 
@@ -232,7 +233,7 @@ class Store:
     def append(
         self,
         signed: SignedHeader,
-        transactions: Sequence[bytes],
+        block: Block,
         events: Sequence[bytes],
         codes: Sequence[str],
         changes: Iterable[Change],
@@ -241,12 +242,12 @@ class Store:
         header = signed.header
         places = [
             (digest(raw), header.height, at, code)
-            for at, (raw, code) in enumerate(zip(transactions, codes, strict=True))
+            for at, (raw, code) in enumerate(zip(block.transactions, codes, strict=True), block.first)
         ]
         with self._writing() as database:
             database.execute(
                 "INSERT INTO blocks VALUES (?, ?, ?, ?)",
-                (header.height, encode_header(header), signed.certificate, codec.encode(list(transactions))),
+                (header.height, encode_header(header), signed.certificate, codec.encode(list(block.items))),
             )
             database.execute("INSERT INTO events VALUES (?, ?)", (header.height, codec.encode(list(events))))
             database.executemany(

@@ -26,6 +26,7 @@ from fedmeta.govern.server.models import (
 from fedmeta.govern.server.node import Node
 from fedmeta.govern.server.problems import no_answer, problem
 from fedmeta.govern.server.stream import EventStream, disconnected
+from fedmeta.govern.state.records import Chain
 from fedmeta.govern.views import queries
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
@@ -58,12 +59,13 @@ async def status(request: Request) -> Response:
 
 def _status(node: Node) -> dict[str, Any]:
     engine = node.engine
-    chain, app_hash = engine.read(lambda application: (application.chain, application.app_hash))
+    state = engine.read(lambda application: application.state)
+    chain = state.need(Chain)
     return {
         "chain_id": chain.chain_id,
-        "height": chain.height,
-        "time": chain.time,
-        "app_hash": app_hash,
+        "height": state.height,
+        "time": state.time,
+        "app_hash": state.root,
         "genesis": engine.origin.digest,
         "sequencer": engine.origin.sequencer,
         "term": chain.term,
@@ -123,7 +125,7 @@ def _block(node: Node, height: int, first: bool, request: Request) -> Response:
         return _pruned(engine.first, height)
     return _either(
         request,
-        lambda: codec.encode([encode_signed(signed), list(found.transactions)]),
+        lambda: codec.encode([encode_signed(signed), list(found.items)]),
         lambda: {
             "header": _header(signed),
             "transactions": list(found.transactions),

@@ -14,7 +14,6 @@ from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.errors import GovernError, NodeBusy, NodeError, ProofError, Refused
 from fedmeta.govern.machine.genesis import Genesis
-from fedmeta.govern.state.records import Chain
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import reaching
@@ -264,4 +263,4 @@ def _now() -> int:
 
 
 def _time(follower: Follower) -> int:
-    return follower.state.need(Chain).time
+    return follower.state.time

@@ -15,6 +15,7 @@ GovernError                 the root; a FedmetaError
 │   ├── WrongChain          it holds another chain
 │   ├── NewerSchema         a newer version wrote it
 │   └── Damaged             what it holds does not fit together
+├── EngineError             CometBFT cannot be set up, started or asked
 ├── ProofError              a proof, a header or a signature that does not convince a light client
 │   └── TooFar              a later header of which too little is known yet: those between may lead there
 └── NodeError               a node cannot be reached, or its answer cannot be used
@@ -116,6 +117,10 @@ class NewerSchema(StoreError):
 
 class Damaged(StoreError):
     """What the database holds does not fit together."""
+
+
+class EngineError(GovernError):
+    """CometBFT cannot be set up, started or asked."""
 
 
 class ProofError(GovernError):

@@ -4,20 +4,26 @@ import contextlib
 import sqlite3
 from dataclasses import replace
 
+import httpx
 import pytest
 
+from fedmeta.govern.client import client as clients
 from fedmeta.govern.client.audit import export, load, verify_ledger
+from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.client.light import LightClient
 from fedmeta.govern.engines.replay import rebuild, resume
 from fedmeta.govern.engines.store import Store
-from fedmeta.govern.errors import Damaged, ProofError
+from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused
+from fedmeta.govern.machine.application import Application
+from fedmeta.govern.machine.genesis import encode_genesis, start
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
 from fedmeta.govern.machine.trust import Checkpoint, trust_of
 from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.commits import decode_certificate, encode_certificate
-from tests.govern.certified import PERIOD, chain, keep, story
-from tests.govern.playing import TIME
+from tests.govern.certified import OPTIONS, PERIOD, chain, keep, story
+from tests.govern.playing import TIME, Play
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +201,104 @@ def test_what_is_missing_or_not_certified_is_found_at_its_height(links, path):
         assert verify_ledger(path).problem.startswith(match)
         with pytest.raises(Damaged):
             rebuild(path)
+
+
+# Over HTTP
+
+
+class Server(httpx.BaseTransport):
+    """Answers as a ledger's node does, of a chain's blocks, headers and last state."""
+
+    def __init__(self, play, links):
+        self.play, self.links = play, {one.block.height: one for one in links}
+        self.state = Application(start(play.genesis).state)
+        for block in play.blocks:
+            self.state.finalize(block)
+            self.state.commit()
+        self.asked = []
+
+    def handle_request(self, request):
+        _, kind, *rest = request.url.path.split("/")
+        self.asked.append(request.url.path)
+        if kind == "genesis":
+            return httpx.Response(200, content=encode_genesis(self.play.genesis))
+        if kind == "proof":
+            _, proof, _ = self.state.prove(rest[0], *request.url.params.get_list("key"))
+            last = self.links[max(self.links)].signed
+            return httpx.Response(200, content=codec.encode([encode_signed(last), proof.to_value()]))
+        height, first = int(rest[0]), request.url.params.get("first") == "true"
+        found = next((one for at, one in self.links.items() if at == height or (first and at > height)), None)
+        if found is None:
+            return httpx.Response(404, json={"code": "not-found", "message": "there is none"})
+        return httpx.Response(200, content=found.encoded if kind == "blocks" else encode_signed(found.signed))
+
+
+@pytest.fixture
+def ask(play, links, monkeypatch):
+    """Give a function that makes a client of a node, at a time after the chain's last block."""
+
+    def made(links=links, later=1_000, **options):
+        monkeypatch.setattr(clients, "_now", lambda: play.blocks[-1].time + later)
+        return Client("http://ledger.test", transport=Server(play, links), genesis=play.genesis, **options)
+
+    return made
+
+
+def test_a_client_believes_a_proof_under_what_validators_certify(ask, play):
+    with ask() as client:
+        assert client.proof("member", "hal") == play.member("hal")
+        assert client.checkpoint().height == play_tip(play)
+        assert client.proof("chain") == play.chain
+
+
+def play_tip(play):
+    return max(height for height, events in enumerate(play.log) if len(events) > 1)
+
+
+def test_a_client_is_given_headers_and_blocks_of_the_heights_that_there_are(ask, links):
+    with ask() as client:
+        for one in (links[0], links[-1], links[2]):
+            assert client.checked_header(one.block.height) == one.signed.header
+        with pytest.raises(Refused, match="not-found"):
+            client.checked_header(links[0].block.height - 1)
+        assert client.encoded_block(1) == links[0].encoded
+        assert client.encoded_block(links[0].block.height + 1) == links[1].encoded
+        assert client.encoded_block(links[-1].block.height + 1) is None
+
+
+def test_a_client_for_which_genesis_is_too_long_ago_begins_from_a_checkpoint(ask, play, links):
+    later = PERIOD
+    with ask(later=later) as client, pytest.raises(ProofError, match="late checkpoint"):
+        client.proof("member", "hal")
+    point = Checkpoint.of(links[-2].signed)
+    # The checkpoint itself must be young enough.
+    with ask(later=later, checkpoint=point) as client, pytest.raises(ProofError, match="late checkpoint"):
+        client.proof("member", "hal")
+    later = PERIOD - (play.blocks[-1].time - links[-2].block.time)
+    with ask(later=later) as client, pytest.raises(ProofError, match="late checkpoint"):
+        client.proof("member", "hal")
+    with ask(later=later, checkpoint=point) as client:
+        assert client.proof("member", "hal") == play.member("hal")
+        assert client.checked_header(links[-1].block.height) == links[-1].signed.header
+        with pytest.raises(ProofError, match="goes back"):
+            client.checked_header(links[0].block.height)
+    with (
+        ask(later=later, checkpoint=replace(point, hash=bytes(32))) as client,
+        pytest.raises(ProofError, match="the checkpoint is"),
+    ):
+        client.proof("member", "hal")
+
+
+def test_a_client_is_not_convinced_by_the_chain_of_another_ledger(ask, play):
+    foreign = Play(**{**OPTIONS, "unbonding_seconds": 3_001})
+    foreign.must(("hal", tx.Delegate("eve", 5)))
+    with ask(links=chain(foreign)) as client, pytest.raises(ProofError, match="of the ledger of genesis"):
+        client.proof("member", "hal")
+
+
+@pytest.mark.parametrize("text", ["", "5", "5:", "0:" + 64 * "a", "5:" + 63 * "a", "-5:" + 64 * "a", "5 :" + 64 * "a"])
+def test_a_checkpoint_is_spelled_by_its_height_and_its_hash(text):
+    point = Checkpoint(500, bytes(range(32)))
+    assert Checkpoint.read(str(point)) == point
+    with pytest.raises(Malformed, match="a checkpoint is a height, a colon and 64 hexadecimal digits"):
+        Checkpoint.read(text)

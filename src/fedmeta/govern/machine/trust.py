@@ -1,6 +1,7 @@
 """Whom one who checks headers believes: a sequencer's key, or the validators of CometBFT that the last header named."""
 
 import abc
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -25,16 +26,35 @@ from fedmeta.govern.wire.layout import decode_part, encode_part, part
 MAX_DRIFT = 600_000
 """How far, in milliseconds, a header may be ahead of the clock of who checks it."""
 
+_SPELLED = re.compile("([1-9][0-9]{0,15}):([0-9a-fA-F]{64})")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A late block as told by somebody that one trusts.
 
-    `height` is that of its header here, `hash` that of the block of CometBFT that certifies the header, 32 bytes.
+    `height` is that of its header here, `hash` that of the block of CometBFT that certifies the header, 32 bytes. As
+    text it is both in decimal and in hex, with a colon between.
     """
 
     height: int
     hash: bytes
+
+    @staticmethod
+    def of(signed: SignedHeader) -> "Checkpoint":
+        """Return the checkpoint at a header; raises `Malformed` if no validators certify it."""
+        return Checkpoint(signed.header.height, decode_certificate(signed.certificate).header.hash)
+
+    @staticmethod
+    def read(text: str) -> "Checkpoint":
+        """Return the checkpoint that a text spells; raises `Malformed`."""
+        found = _SPELLED.fullmatch(text)
+        if found is None:
+            raise Malformed(f"a checkpoint is a height, a colon and 64 hexadecimal digits: {text[:100]!r}")
+        return Checkpoint(int(found[1]), bytes.fromhex(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.height}:{self.hash.hex()}"
 
 
 class Trust(abc.ABC):

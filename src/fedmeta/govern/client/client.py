@@ -321,6 +321,22 @@ class Client:
             ProofError: the proof or the header does not convince.
             Refused: `not-found` if there is no such record; `bad-value` for a key that cannot be.
         """
+        return self._proven(kind, key)[0]
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the latest header, checked, for others to begin from who trust whoever tells them.
+
+        Raises:
+            ProofError: it does not convince, or a sequencer signs headers: these need no checkpoint.
+        """
+        signed = self._proven("chain", ())[1]
+        try:
+            return Checkpoint.of(signed)
+        except Malformed as error:
+            raise ProofError(f"header {signed.header.height} is not certified by validators: {error}") from error
+
+    def _proven(self, kind: str, key: tuple[str | int | bytes, ...]) -> tuple[Any, SignedHeader]:
+        """Return a record that is proven to be in the ledger, and the header that says so."""
         raw = self._raw(f"/proof/{_quoted(kind)}", [("key", _text(one)) for one in key])
         try:
             value = codec.decode(raw, limit=_LARGEST)
@@ -334,7 +350,7 @@ class Client:
         record = verify_record(proof, self._light.reach(signed, self._first_header, _now()))
         if layout(type(record)).kind != kind or key_of(record) != key:
             raise ProofError(f"the proof is of another record: {layout(type(record)).kind} {key_of(record)}")
-        return record
+        return record, signed
 
     def events(
         self, from_height: int | None = None, until: int | None = None, *, patience: int = 60

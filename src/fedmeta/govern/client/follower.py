@@ -36,9 +36,10 @@ class Follower:
     """
 
     def __init__(self, genesis: Genesis, checkpoint: Checkpoint | None = None):
-        self._trust = trust_of(genesis, checkpoint=checkpoint)
+        state = start(genesis).state
+        self._trust = trust_of(genesis, state, checkpoint)
         self._checkpoint = checkpoint
-        self._application = Application(start(genesis).state)
+        self._application = Application(state)
         self._head: SignedHeader | None = None
         self._hashes: dict[int, bytes] = {}
 

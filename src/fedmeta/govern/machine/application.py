@@ -129,7 +129,7 @@ class Application:
     @property
     def seats(self) -> tuple[SeatUpdate, ...]:
         """The voting powers that the next block is decided by."""
-        return tuple(SeatUpdate(name, public, power) for public, (name, power) in _powers(self._state).items())
+        return seats_of(self._state)
 
     def check_tx(self, raw: bytes) -> Refused | None:
         """Return why a transaction cannot enter the pool, or None, and count it as pending.
@@ -321,6 +321,11 @@ class Application:
         eventful = bool(block.items) or len(events) > 1 or app_hash != self._state.root
         self._executed = _Executed(block, state, Finalized(app_hash, events, tuple(codes), updates, eventful))
         return self._executed
+
+
+def seats_of(state: State) -> tuple[SeatUpdate, ...]:
+    """Return the voting powers that the block after a state is decided by."""
+    return tuple(SeatUpdate(name, public, power) for public, (name, power) in _powers(state).items())
 
 
 def _retain(state: State) -> int:

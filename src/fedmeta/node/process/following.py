@@ -13,7 +13,7 @@ from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.errors import NodeError, ProofError, Refused
 from fedmeta.govern.state.records import Member
 from fedmeta.node.errors import MemberError
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.config import Config, told
 from fedmeta.node.member.folder import Folder, owned_as_folder
 from fedmeta.node.process.ledger import SAVED, STATE
 
@@ -83,10 +83,10 @@ def _file(config: Config) -> Path:
 def _kept(config: Config, client: Client) -> Follower:
     genesis = client.genesis()
     try:
-        return Follower.load(genesis, _file(config).read_bytes())
+        return Follower.load(genesis, _file(config).read_bytes(), told(config))
     except (OSError, ProofError):
         # It is executed anew: what was kept is only a shorter way.
-        return Follower(genesis)
+        return Follower(genesis, told(config))
 
 
 def _patiently(ask: Callable[[], T]) -> T:

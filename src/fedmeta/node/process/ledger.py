@@ -17,7 +17,7 @@ from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import reaching
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.config import Config, told
 from fedmeta.node.reducer import View, look
 
 log = logging.getLogger("fedmeta.node")
@@ -186,13 +186,13 @@ class Ledger:
         file = self._folder / STATE
         if file.exists():
             try:
-                follower = Follower.load(genesis, file.read_bytes())
+                follower = Follower.load(genesis, file.read_bytes(), told(self.config))
                 self._saved = follower.height
                 return follower
             except ProofError:
                 # It is executed anew: what was kept is only a shorter way.
                 file.unlink()
-        return Follower(genesis)
+        return Follower(genesis, told(self.config))
 
     def _read(self, client: Client, follower: Follower) -> None:
         shown, poll, behind, at_once = 0, POLL, 0, IN_A_ROW

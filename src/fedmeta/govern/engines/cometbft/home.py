@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from fedmeta.govern.engines import disk
 from fedmeta.govern.engines.cometbft.abci import BlockParameters, ConsensusParameters, EvidenceParameters
 from fedmeta.govern.engines.cometbft.config import Settings, config_toml
-from fedmeta.govern.errors import EngineError, KeyFileError
+from fedmeta.govern.errors import BadSignature, EngineError, KeyFileError
 from fedmeta.govern.wire.signatures import Key
 
 MAX_CHAIN_ID = 50
@@ -176,7 +176,7 @@ def consensus_key(home: Home) -> bytes:
     try:
         public = base64.b64decode(found["pub_key"]["value"], validate=True)
         key = Key.from_seed(base64.b64decode(found["priv_key"]["value"], validate=True)[:32])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, BadSignature) as error:
         raise KeyFileError(f"{home.consensus_key} is no consensus key of CometBFT's: {error!r}") from error
     if key.public != public:
         raise KeyFileError(f"{home.consensus_key} is damaged: its private key is not that of its public key")

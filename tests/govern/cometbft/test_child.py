@@ -228,6 +228,17 @@ def test_a_validator_that_must_not_start_does_not(home, program):
         played(home, program.with_name("none"), forever)
 
 
+def test_it_does_not_run_twice_in_one_folder(home, program):
+    async def play(child, news):
+        await reached(home.rpc.exists)
+        with pytest.raises(EngineError, match="another process runs CometBFT"):
+            await Child(program, home, settings_of(home), news.append).run()
+        assert home.rpc.exists()
+
+    assert [type(one) for one in played(home, program, play)] == [Started]
+    played(home, program, lambda child, news: reached(lambda: of(news, Started)))
+
+
 def test_it_waits_for_the_application(home, program):
     async def play(child, news):
         await asyncio.sleep(0.3)

@@ -4,6 +4,7 @@ import itertools
 import signal
 from datetime import datetime
 
+from fedmeta.govern.engines.cometbft.config import StateSync
 from tests.examples import in_soak
 from tests.govern.cometbft.network import Network, alive, needs_cometbft
 from tests.waiting import until
@@ -110,3 +111,38 @@ def test_blocks_come_at_the_interval_where_nothing_happens_and_at_once_where_som
     gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(times)]
     assert gaps[changed] < 1
     assert min(gaps[changed + 1 :]) > 1.9
+
+
+@in_soak
+def test_an_application_that_fails_ends_its_cometbft_which_asks_again():
+    with Network(1) as network:
+        network.start()
+        network.wait(2)
+        node = network[0]
+        (node.folder / "fail").touch()
+        until(lambda: any(name == "Ended" for name, *_ in node.news()))
+        until(lambda: node.height > 0)
+        add(node, "5")
+        counted(network, 5)
+        assert [one[1] for one in node.news() if one[0] == "Ended"] == [0]
+        assert "RuntimeError: the counter was told to fail" in node.log
+
+
+@in_soak
+def test_a_node_that_comes_later_begins_with_a_snapshot_of_its_peers():
+    with Network(3, validators=2) as network:
+        for number in range(2):
+            network.change(number, rpc_listen=f"tcp://{network[number].host}:26657")
+        network.start([0, 1])
+        network.wait(2, [0, 1])
+        add(network[0], "123456")
+        network.wait(12, [0, 1])
+        with network[0].rpc() as rpc:
+            trusted = rpc.commit(1)["signed_header"]["commit"]["block_id"]["hash"]
+        servers = tuple(f"{network[number].host}:26657" for number in range(2))
+        network.change(2, state_sync=StateSync(servers, 1, bytes.fromhex(trusted), 100 * 365 * 86_400))
+        network.start([2])
+        network.wait_further(2)
+        counted(network, 123456)
+        with network[2].rpc() as rpc:
+            assert rpc.status().first_height >= 6

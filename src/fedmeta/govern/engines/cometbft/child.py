@@ -128,10 +128,16 @@ class Child:
     async def run(self) -> None:
         """Run CometBFT, again and again, until this is cancelled; then it is ended.
 
+        Linux kills it should the thread end that this runs in.
+
         Raises:
             KeyFileError: it must not start: see `home.check`.
-            EngineError: it cannot start.
+            EngineError: it cannot start, or another process runs it in this folder.
         """
+        with homes.held(self._home):
+            await self._again_and_again()
+
+    async def _again_and_again(self) -> None:
         pause = self._patience.first_pause
         while True:
             homes.configure(self._home, self._settings)

@@ -5,14 +5,18 @@ sign two blocks of one height, for which it is slashed: it does not start.
 """
 
 import base64
+import contextlib
 import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from fedmeta.govern.engines import disk
 from fedmeta.govern.engines.cometbft.abci import BlockParameters, ConsensusParameters, EvidenceParameters
@@ -158,6 +162,22 @@ def renew(home: Home, consensus: Key) -> None:
     # In this order: a crash between the two leaves the new key with a state that lets it sign too little.
     _replace(home.consensus_key, _key_file(consensus))
     _replace(home.signing_state, _text(_FRESH))
+
+
+@contextlib.contextmanager
+def held(home: Home) -> Iterator[None]:
+    """Hold the folder, so that no other process starts CometBFT in it; raises `EngineError` where one has."""
+    lock = FileLock(home.folder / "lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise EngineError(f"another process runs CometBFT in {home.folder}: end that one first") from error
+    except OSError as error:
+        raise EngineError(f"cannot lock {home.folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def configure(home: Home, settings: Settings) -> None:

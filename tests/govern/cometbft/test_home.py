@@ -143,6 +143,13 @@ def test_by_default_nothing_listens_but_a_socket_and_the_port_for_peers():
     assert found["p2p"]["pex"] is False
 
 
+@pytest.mark.parametrize(("count", "pause"), [(3, "10ms"), (63, "63ms")])
+def test_who_has_many_peers_looks_at_each_less_often(count, pause):
+    peers = tuple(Peer(f"{number:040x}", "a:1") for number in range(count))
+    found = tomllib.loads(config_toml(dataclasses.replace(SETTINGS, peers=peers)))
+    assert found["consensus"]["peer_gossip_sleep_duration"] == pause
+
+
 @given(st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), max_size=30))
 def test_any_name_is_a_name_in_the_file(name):
     assert tomllib.loads(config_toml(dataclasses.replace(SETTINGS, name=name)))["moniker"] == name

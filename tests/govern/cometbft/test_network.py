@@ -4,7 +4,11 @@ import itertools
 import signal
 from datetime import datetime
 
+import pytest
+
 from fedmeta.govern.engines.cometbft.config import StateSync
+from fedmeta.govern.engines.cometbft.home import address_of
+from fedmeta.govern.errors import EngineError
 from tests.examples import in_soak
 from tests.govern.cometbft.network import Network, alive, needs_cometbft
 from tests.waiting import until
@@ -43,6 +47,13 @@ def test_one_validator_makes_blocks_takes_transactions_and_survives_kills():
         with node.rpc() as rpc:
             refused = rpc.broadcast_tx_sync(b"nonsense")
             again = rpc.broadcast_tx_sync(b"7")
+            assert [one["voting_power"] for one in rpc.validators(2)["validators"]] == ["10"]
+            assert rpc.block(1)["block"]["header"]["chain_id"] == "counter"
+            assert (rpc.status().address, rpc.status().power) == (address_of(node.consensus.public), 10)
+            with pytest.raises(EngineError, match="refuses block_results"):
+                rpc.block_results(1)
+            with pytest.raises(EngineError, match="refuses commit"):
+                rpc.commit(1_000)
         assert (refused.code, refused.log) == (1, "b'nonsense' is no number")
         assert again.known
         engine = node.kill_engine()
@@ -69,6 +80,9 @@ def test_four_validators_agree_whatever_part_of_one_is_killed():
         add(network[0], "1")
         add(network[3], "2")
         counted(network, 3)
+        with network[0].rpc() as rpc:
+            until(lambda: {one.name for one in rpc.net_info()} == {"node1", "node2", "node3"})
+            assert rpc.validators(1)["total"] == "4"
 
         network[1].kill_engine()
         network.wait_further(2, [0, 2, 3])

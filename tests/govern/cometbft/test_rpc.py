@@ -6,6 +6,8 @@ import json
 import socket
 import socketserver
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -29,8 +31,11 @@ ACCEPTED = {"code": 0, "data": "", "log": "", "codespace": "", "hash": "AB"}
 
 
 @contextlib.contextmanager
-def answering(path, answer):
-    """Listen on a socket; `answer(method, parameters)` gives bytes, or parts of an answer, or None to hang up."""
+def answering(path, answer, hurried=False):
+    """Listen on a socket; `answer(method, parameters)` gives bytes, or parts of an answer, or None to hang up.
+
+    Who is `hurried` closes each connection after an answer, without a word.
+    """
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,6 +55,7 @@ def answering(path, answer):
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+            self.close_connection = hurried
 
         def log_message(self, *_):
             pass
@@ -188,6 +194,22 @@ def changed(place, value):
 def test_an_answer_of_another_form_is_an_error_and_no_other(tmp_path, said):
     with answering(tmp_path / "s", lambda *_: said) as (rpc, _), pytest.raises(EngineError):
         rpc.status()
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_used_again(tmp_path):
+    with answering(tmp_path / "s", result(STATUS), hurried=True) as (rpc, asked):
+        for _ in range(5):
+            assert rpc.status().height == 12
+            time.sleep(0.02)
+    assert len(asked) == 5
+
+
+def test_threads_may_share_it(tmp_path):
+    def answer(method, parameters):
+        return {"result": {"height": parameters["height"]}}
+
+    with answering(tmp_path / "s", answer) as (rpc, _), ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(rpc.commit, range(400))) == [{"height": str(number)} for number in range(400)]
 
 
 def test_a_node_that_hangs_up_is_an_error_and_one_that_is_back_is_asked(tmp_path):

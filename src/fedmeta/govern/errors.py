@@ -17,6 +17,7 @@ GovernError                 the root; a FedmetaError
 │   └── Damaged             what it holds does not fit together
 ├── EngineError             CometBFT cannot be set up, started or asked
 ├── ProofError              a proof, a header or a signature that does not convince a light client
+│   └── TooFar              a later header of which too little is known yet: those between may lead there
 └── NodeError               a node cannot be reached, or its answer cannot be used
     ├── NodeBusy            it says when to come again
     └── Unacknowledged      a transaction was sent, and nothing is known of it
@@ -124,6 +125,10 @@ class EngineError(GovernError):
 
 class ProofError(GovernError):
     """A proof, a header or a signature that does not convince a light client."""
+
+
+class TooFar(ProofError):
+    """A header whose validators have too little to do with those that are trusted: headers between may lead there."""
 
 
 class NodeError(GovernError):

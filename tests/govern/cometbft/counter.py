@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.wire.signatures import digest
+from tests.waiting import until
 
 SNAPSHOT_EVERY = 5
 """Blocks."""
@@ -47,6 +48,10 @@ class Counter(abci.Handler):
         if (fail := self.file.with_name("fail")).exists():
             fail.unlink()
             raise RuntimeError("the counter was told to fail")
+        with self.file.with_name("faults.jsonl").open("a") as file:
+            for one in request.misbehaviour:
+                who = [one.validator.address.hex(), one.validator.power]
+                print(json.dumps([one.kind, who, one.height, one.time, one.total_power]), file=file)
         total = self.total + sum(map(int, request.transactions))
         self.next = request.height, total
         return abci.BlockAnswer(self.app_hash(total), tuple(abci.TxResult() for _ in request.transactions))
@@ -85,3 +90,29 @@ class Counter(abci.Handler):
             self.next = snapshot.height, total
             self.commit()
         return abci.ChunkAnswer(abci.Applied.ACCEPT)
+
+
+def add(node, *numbers):
+    """Hand transactions over to a node; each is another one, for a number may have zeros before it."""
+    with node.rpc() as rpc:
+        for number in numbers:
+            assert rpc.broadcast_tx_sync(number.encode()).code == 0
+
+
+def total(node):
+    """What the application of a node has on its disk: the sum, once it is the one of a block."""
+    return node.folder.joinpath("total.json").read_text()
+
+
+def header(node, height):
+    with node.rpc() as rpc:
+        return rpc.commit(height)["signed_header"]["header"]
+
+
+def counted(nodes, value):
+    until(lambda: all(total(node).endswith(f" {value}]") for node in nodes))
+
+
+def faults(node):
+    """The misbehaviour of which the application of a node was told, as lists."""
+    return [json.loads(line) for line in node.folder.joinpath("faults.jsonl").read_text().splitlines()]

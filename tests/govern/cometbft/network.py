@@ -94,13 +94,21 @@ def read_plan(folder):
     )
 
 
+class Place(NamedTuple):
+    """Where a node runs: the address at which it listens, and what comes before its command."""
+
+    host: str
+    prefix: tuple[str, ...] = ()
+
+
 class Node:
     """One node: `process` is the application's, and CometBFT is its child, or None where it runs not."""
 
-    def __init__(self, number, folder, host, consensus, command):
+    def __init__(self, number, folder, place, consensus, command):
         self.number = number
         self.folder = folder
-        self.host = host
+        self.host = place.host
+        self._prefix = place.prefix
         self.consensus = consensus
         self.key = Key.from_seed(bytes([number + 1, 2]) * 16)
         self.home = homes.Home(folder / "cometbft")
@@ -128,7 +136,12 @@ class Node:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self._command(self), cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._prefix, *self._command(self)],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def stop(self):
@@ -210,23 +223,36 @@ class Node:
 class Network:
     """Nodes that are each other's peers, in a folder of their own that is removed at the end."""
 
-    def __init__(self, count, *, command=None, genesis=None, keys=None, validators=None, patience=None, **settings):
+    def __init__(
+        self,
+        count,
+        *,
+        command=None,
+        genesis=None,
+        keys=None,
+        validators=None,
+        patience=None,
+        places=None,
+        **settings,
+    ):
         """Make the folders of `count` nodes.
 
         `keys` are the consensus keys (Key), of which the counter takes as many first ones as `validators` says, or all;
         `genesis` is the text of CometBFT's genesis.json, `settings` are those of `config.Settings` for all: blocks come
-        every 0.2 s and empty ones every second unless they say otherwise.
+        every 0.2 s and empty ones every second unless they say otherwise. `places` are those of `partitions.parted`, if
+        the network is to be cut.
         """
         self.folder = Path(tempfile.mkdtemp(prefix="comet-"))
         # Every network has addresses of its own, so that tests may run beside each other.
         net = f"127.{1 + os.getpid() % 250}.{next(_networks) % 250}"
+        places = places or [Place(f"{net}.{number + 1}") for number in range(count)]
         keys = keys or [Key.from_seed(bytes([number + 1]) * 32) for number in range(count)]
         genesis = genesis or homes.genesis_json("counter", 1_700_000_000_000, PARAMETERS)
         self.nodes = []
         for number in range(count):
             folder = self.folder / str(number)
             folder.mkdir()
-            node = Node(number, folder, f"{net}.{number + 1}", keys[number], command or _counter)
+            node = Node(number, folder, places[number], keys[number], command or _counter)
             homes.create(node.home.folder, genesis, node.key, node.consensus)
             self.nodes.append(node)
         for node in self.nodes:

@@ -6,35 +6,17 @@ from datetime import datetime
 
 import pytest
 
+from fedmeta.govern.engines.cometbft.abci import Fault
 from fedmeta.govern.engines.cometbft.config import StateSync
 from fedmeta.govern.engines.cometbft.home import address_of
 from fedmeta.govern.errors import EngineError
+from fedmeta.govern.wire.signatures import Key
 from tests.examples import in_soak
+from tests.govern.cometbft.counter import add, counted, faults, header, total
 from tests.govern.cometbft.network import Network, alive, needs_cometbft
 from tests.waiting import until
 
 pytestmark = needs_cometbft
-
-
-def add(node, *numbers):
-    """Hand transactions over to a node; each is another one, for a number may have zeros before it."""
-    with node.rpc() as rpc:
-        for number in numbers:
-            assert rpc.broadcast_tx_sync(number.encode()).code == 0
-
-
-def total(node):
-    """What the application of a node has on its disk: the sum, once it is the one of a block."""
-    return node.folder.joinpath("total.json").read_text()
-
-
-def header(node, height):
-    with node.rpc() as rpc:
-        return rpc.commit(height)["signed_header"]["header"]
-
-
-def counted(nodes, value):
-    until(lambda: all(total(node).endswith(f" {value}]") for node in nodes))
 
 
 def test_one_validator_makes_blocks_takes_transactions_and_survives_kills():
@@ -160,3 +142,19 @@ def test_a_node_that_comes_later_begins_with_a_snapshot_of_its_peers():
         counted(network, 123456)
         with network[2].rpc() as rpc:
             assert rpc.status().first_height >= 6
+
+
+@in_soak
+def test_a_validator_that_runs_twice_signs_twice_and_every_application_is_told():
+    keys = [Key.from_seed(bytes([number + 1]) * 32) for number in (0, 1, 2, 3, 3)]
+    with Network(5, keys=keys, validators=4) as network:
+        network.start()
+        network.wait(2, [0, 1, 2])
+        network.wait_further(1, [0, 1, 2])
+        until(lambda: all(faults(node) for node in network[:3]))
+        seen = [faults(node) for node in network[:3]]
+        assert seen[0] == seen[1] == seen[2]
+        for kind, (address, power), height, _, total_power in seen[0]:
+            assert (kind, address) == (Fault.DUPLICATE_VOTE, address_of(keys[3].public).hex())
+            assert (power, total_power) == (10, 40)
+            assert 0 < height <= network[0].height

@@ -54,7 +54,7 @@ soak: .venv/ready
 		govern/attacks/test_adversary.py govern/attacks/test_every_order.py govern/cometbft/test_network.py node/test_aggregation.py \
 		node/simulated/test_federation.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
-		tests/cli/test_node_page.py tests/consortium/processes/test_processes.py
+		tests/cli/test_node_page.py tests/cli/test_four_hospitals_played.py tests/consortium/processes/test_processes.py
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

@@ -13,7 +13,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from tables import literal, literals, prose, table
 
-from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.execute import RULES, authenticate, begin
@@ -165,7 +164,8 @@ class Routes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         # Nothing is asked of the engine: the application is only described.
-        paths = create_app(object.__new__(EmbeddedEngine)).openapi()["paths"]
+        engine = object.__new__(EmbeddedEngine)
+        paths = create_app(engine, Sequencing(engine)).openapi()["paths"]
         return [_route(method.upper(), path, said) for path, one in paths.items() for method, said in one.items()]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
+from fedmeta.govern.engines.engine import Applied, Engine
 from fedmeta.govern.errors import Refused, StateError
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
 from fedmeta.govern.server.json import json_form, to_json
@@ -333,7 +333,7 @@ async def events(
     return EventStream(node, height, request.state.peer)
 
 
-def _signed(engine: EmbeddedEngine, height: int, first: bool) -> SignedHeader | None:
+def _signed(engine: Engine, height: int, first: bool) -> SignedHeader | None:
     return engine.header((engine.first_from(height) or height) if first else height)
 
 
@@ -345,7 +345,7 @@ def _absent(node: Node, height: int) -> Response:
     return problem(404, "not-found", f"there is no block {height} yet: the last one is {node.engine.height}")
 
 
-def _first(engine: EmbeddedEngine) -> int:
+def _first(engine: Engine) -> int:
     return engine.first
 
 

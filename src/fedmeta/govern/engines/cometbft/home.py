@@ -5,19 +5,23 @@ sign two blocks of one height, for which it is slashed: it does not start.
 """
 
 import base64
+import contextlib
 import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from fedmeta.govern.engines import disk
 from fedmeta.govern.engines.cometbft.abci import BlockParameters, ConsensusParameters, EvidenceParameters
 from fedmeta.govern.engines.cometbft.config import Settings, config_toml
-from fedmeta.govern.errors import EngineError, KeyFileError
+from fedmeta.govern.errors import BadSignature, EngineError, KeyFileError
 from fedmeta.govern.wire.signatures import Key
 
 MAX_CHAIN_ID = 50
@@ -160,6 +164,22 @@ def renew(home: Home, consensus: Key) -> None:
     _replace(home.signing_state, _text(_FRESH))
 
 
+@contextlib.contextmanager
+def held(home: Home) -> Iterator[None]:
+    """Hold the folder, so that no other process starts CometBFT in it; raises `EngineError` where one has."""
+    lock = FileLock(home.folder / "lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise EngineError(f"another process runs CometBFT in {home.folder}: end that one first") from error
+    except OSError as error:
+        raise EngineError(f"cannot lock {home.folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def configure(home: Home, settings: Settings) -> None:
     """Write config.toml anew, and take away sockets that a killed process left; raises `EngineError`."""
     text = config_toml(settings).encode()
@@ -176,7 +196,7 @@ def consensus_key(home: Home) -> bytes:
     try:
         public = base64.b64decode(found["pub_key"]["value"], validate=True)
         key = Key.from_seed(base64.b64decode(found["priv_key"]["value"], validate=True)[:32])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, BadSignature) as error:
         raise KeyFileError(f"{home.consensus_key} is no consensus key of CometBFT's: {error!r}") from error
     if key.public != public:
         raise KeyFileError(f"{home.consensus_key} is damaged: its private key is not that of its public key")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from fedmeta.govern.client import client as clients
+from fedmeta.govern.client import proving
 from fedmeta.govern.client.audit import export, load, verify_ledger
 from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
@@ -240,7 +240,7 @@ def ask(play, links, monkeypatch):
     """Give a function that makes a client of a node, at a time after the chain's last block."""
 
     def made(links=links, later=1_000, **options):
-        monkeypatch.setattr(clients, "_now", lambda: play.blocks[-1].time + later)
+        monkeypatch.setattr(proving, "_now", lambda: play.blocks[-1].time + later)
         return Client("http://ledger.test", transport=Server(play, links), genesis=play.genesis, **options)
 
     return made
@@ -299,7 +299,7 @@ def test_a_client_is_not_convinced_by_the_chain_of_another_ledger(ask, play):
 
 
 def test_a_node_serves_a_chain_with_gaps_and_counts_every_height(play, links, path, monkeypatch):
-    monkeypatch.setattr(clients, "_now", lambda: play.blocks[-1].time)
+    monkeypatch.setattr(proving, "_now", lambda: play.blocks[-1].time)
     last = links[-1].block.height
     with live(path, engine=EmbeddedEngine.open(path)) as node:
         transport = httpx.HTTPTransport(verify=False)

@@ -13,7 +13,7 @@ from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.client.light import LightClient
 from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.engines.replay import rebuild, resume
+from fedmeta.govern.engines.replay import Replay, rebuild, resume
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused
 from fedmeta.govern.machine.application import Application
@@ -156,6 +156,15 @@ def test_a_ledger_with_gaps_is_sound_and_can_be_executed_again(play, links, path
         assert store.first_from(heights(links)[-1] + 1) is None
 
 
+def test_after_a_block_that_does_not_hold_the_right_one_can_still_be_executed(play, links):
+    replay = Replay(play.genesis, start(play.genesis).state, None)
+    for one in links[:3]:
+        with pytest.raises(ProofError, match="the root of the transactions"):
+            replay.step(one.signed, [*one.block.items, b"x"])
+        replay.step(one.signed, one.block.items)
+    assert replay.application.app_hash == links[2].signed.header.app_hash
+
+
 def test_a_ledger_with_gaps_goes_out_and_in(links, path, tmp_path):
     assert export(path, tmp_path / "out") == heights(links)[-1]
     assert load(tmp_path / "out", tmp_path / "again.db") == heights(links)[-1]
@@ -272,6 +281,8 @@ def test_a_client_for_which_genesis_is_too_long_ago_begins_from_a_checkpoint(ask
     later = PERIOD
     with ask(later=later) as client, pytest.raises(ProofError, match="late checkpoint"):
         client.proof("member", "hal")
+    with ask(later=later) as client, pytest.raises(ProofError, match="late checkpoint"):
+        client.checked_header(links[-1].block.height)
     point = Checkpoint.of(links[-2].signed)
     # The checkpoint itself must be young enough.
     with ask(later=later, checkpoint=point) as client, pytest.raises(ProofError, match="late checkpoint"):

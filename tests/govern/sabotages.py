@@ -39,6 +39,7 @@ REWARDS, STAKE, SLASHING = "rules/test_rewards.py", "rules/test_stake.py", "rule
 FAULTS, PROPOSALS, PRUNING = "rules/test_faults.py", "rules/test_proposals.py", "rules/test_pruning.py"
 CANDIDATES, MEMBERS, REGISTRATIONS = "rules/test_candidates.py", "rules/test_members.py", "rules/test_registrations.py"
 COMMITS, TRUST, LIGHT = "wire/test_commits.py", "machine/test_trust.py", "client/test_light.py"
+CERTIFIED = "client/test_certified.py"
 
 MUTANTS = (
     # Transactions
@@ -1711,13 +1712,51 @@ MUTANTS = (
         "headers need not follow",
         TRUST,
     ),
+    gone(
+        "machine/trust.py", "            after = replace(after, checkpoint=None)\n", "a checkpoint is for ever", TRUST
+    ),
+    mutant(
+        "client/follower.py",
+        "return None if self._checkpoint and header.height < self._checkpoint.height else now",
+        "return None",
+        "a follower trusts for ever",
+        CERTIFIED,
+    ),
+    mutant(
+        "engines/replay.py",
+        "        elif self.certified:\n",
+        "        elif True:\n",
+        "a header in the midst is kept without a certificate",
+        CERTIFIED,
+    ),
+    mutant(
+        "engines/replay.py",
+        "self.head, self.certified, self._trust = before",
+        "self.head, self.certified, _ = before",
+        "trust goes on over a block that does not hold",
+        CERTIFIED,
+    ),
+    mutant(
+        "client/audit.py",
+        "store.certified if gaps else store.tip",
+        "store.tip",
+        "what nobody has certified is carried on",
+        CERTIFIED,
+    ),
+    mutant(
+        "client/proving.py",
+        "return LightClient(self._begin().trust).reach(signed, self._from, _now())",
+        "return LightClient(self._begin().trust).reach(signed, self._from)",
+        "an old header convinces a client",
+        CERTIFIED,
+    ),
     never("client/light.py", "header.height == head.height", "two headers of a height are taken", LIGHT),
     mutant(
         "client/follower.py",
         "check_link(header, self._before, header.genesis, gaps=True)",
         "pass",
         "whoever hides a block ends a node",
-        "client/test_follower.py",
+        CERTIFIED,
     ),
     never("state/snapshot.py", "state.root != manifest.app_hash", "any state is restored", "state/test_snapshot.py"),
     never(

@@ -7,12 +7,13 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from fedmeta.govern.client import client as clients
+from fedmeta.govern.client import proving
 from fedmeta.govern.client.audit import export, load, verify_ledger
 from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.client.light import LightClient
-from fedmeta.govern.engines.replay import rebuild, resume
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.engines.replay import Replay, rebuild, resume
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused
 from fedmeta.govern.machine.application import Application
@@ -24,6 +25,7 @@ from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.commits import decode_certificate, encode_certificate
 from tests.govern.certified import OPTIONS, PERIOD, chain, keep, story
 from tests.govern.playing import TIME, Play
+from tests.govern.server.nodes import live
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,15 @@ def test_a_ledger_with_gaps_is_sound_and_can_be_executed_again(play, links, path
         assert store.first_from(heights(links)[-1] + 1) is None
 
 
+def test_after_a_block_that_does_not_hold_the_right_one_can_still_be_executed(play, links):
+    replay = Replay(play.genesis, start(play.genesis).state, None)
+    for one in links[:3]:
+        with pytest.raises(ProofError, match="the root of the transactions"):
+            replay.step(one.signed, [*one.block.items, b"x"])
+        replay.step(one.signed, one.block.items)
+    assert replay.application.app_hash == links[2].signed.header.app_hash
+
+
 def test_a_ledger_with_gaps_goes_out_and_in(links, path, tmp_path):
     assert export(path, tmp_path / "out") == heights(links)[-1]
     assert load(tmp_path / "out", tmp_path / "again.db") == heights(links)[-1]
@@ -238,7 +249,7 @@ def ask(play, links, monkeypatch):
     """Give a function that makes a client of a node, at a time after the chain's last block."""
 
     def made(links=links, later=1_000, **options):
-        monkeypatch.setattr(clients, "_now", lambda: play.blocks[-1].time + later)
+        monkeypatch.setattr(proving, "_now", lambda: play.blocks[-1].time + later)
         return Client("http://ledger.test", transport=Server(play, links), genesis=play.genesis, **options)
 
     return made
@@ -270,6 +281,8 @@ def test_a_client_for_which_genesis_is_too_long_ago_begins_from_a_checkpoint(ask
     later = PERIOD
     with ask(later=later) as client, pytest.raises(ProofError, match="late checkpoint"):
         client.proof("member", "hal")
+    with ask(later=later) as client, pytest.raises(ProofError, match="late checkpoint"):
+        client.checked_header(links[-1].block.height)
     point = Checkpoint.of(links[-2].signed)
     # The checkpoint itself must be young enough.
     with ask(later=later, checkpoint=point) as client, pytest.raises(ProofError, match="late checkpoint"):
@@ -294,6 +307,34 @@ def test_a_client_is_not_convinced_by_the_chain_of_another_ledger(ask, play):
     foreign.must(("hal", tx.Delegate("eve", 5)))
     with ask(links=chain(foreign)) as client, pytest.raises(ProofError, match="of the ledger of genesis"):
         client.proof("member", "hal")
+
+
+def test_a_node_serves_a_chain_with_gaps_and_counts_every_height(play, links, path, monkeypatch):
+    monkeypatch.setattr(proving, "_now", lambda: play.blocks[-1].time)
+    last = links[-1].block.height
+    with live(path, engine=EmbeddedEngine.open(path)) as node:
+        transport = httpx.HTTPTransport(verify=False)
+        with Client(node.url, transport=transport, genesis=play.genesis) as client:
+            told = list(client.events(0, last))
+            assert [one.height for one in told] == [at for at, events in enumerate(play.log) for _ in due(at, events)]
+            gap = next(at for at in range(1, last) if at not in heights(links))
+            assert list(client.events(gap, gap)) == []
+            follower = Follower(play.genesis)
+            while (block := client.encoded_block(follower.height + 1)) is not None:
+                follower.apply(block, play.blocks[-1].time)
+            assert follower.state.root == play.hashes[-1]
+            assert client.proof("member", "hal") == play.member("hal")
+            assert client.header(last)["certificate"] == links[-1].signed.certificate.hex()
+            for ask in (client.header, client.block):
+                with pytest.raises(Refused, match=f"not-found: nothing happened in block {gap}: it has no header"):
+                    ask(gap)
+                with pytest.raises(Refused, match=f"not-found: there is no block {last + 1} yet"):
+                    ask(last + 1)
+
+
+def due(height, events):
+    """Return the events of a height that has any besides its end, or none."""
+    return events if len(events) > 1 or not height else ()
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:", "0:" + 64 * "a", "5:" + 63 * "a", "-5:" + 64 * "a", "5 :" + 64 * "a"])

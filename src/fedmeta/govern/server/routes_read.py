@@ -342,6 +342,8 @@ def _header(signed: SignedHeader) -> dict[str, Any]:
 
 
 def _absent(node: Node, height: int) -> Response:
+    if height <= node.engine.height:
+        return problem(404, "not-found", f"nothing happened in block {height}: it has no header")
     return problem(404, "not-found", f"there is no block {height} yet: the last one is {node.engine.height}")
 
 

@@ -114,7 +114,10 @@ class Replay:
             StateError: the snapshot does not give its root.
         """
         for signed in headers:
-            self.check_header(signed)
+            if self.head is None and self.gaps and signed.header.previous != self.genesis.digest:
+                self._begin(signed)
+            else:
+                self.check_header(signed)
         before = self.application
         named, time = (
             ((self.head.height, self.head.app_hash), self.head.time)
@@ -127,6 +130,17 @@ class Replay:
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
         self.application = Application(restore(snapshot, time, chunks))
+
+    def _begin(self, signed: SignedHeader) -> None:
+        """Begin at the first header that there is, as a node does that began by a snapshot of others.
+
+        It was checked then, by headers that are not kept, and is taken as it is.
+        """
+        if signed.certificate:
+            self._trust = self._trust.resting(signed)
+        else:
+            self.certified = False
+        self.head = signed.header
 
     def check_header(self, signed: SignedHeader) -> None:
         """Accept the next header; raises `ProofError` unless it is certified and follows the one before.
@@ -250,6 +264,9 @@ def _check_tip(store: Store, origin: Origin, tip: int) -> Header:
     if signed.certificate or not trust.gaps:
         trust.check(signed)
     last = store.last_before(tip) if trust.gaps else tip - 1
+    if trust.gaps and not last and tip < store.first:
+        # It began by this header, and a snapshot of the state that it names.
+        return signed.header
     check_link(signed.header, needed(store, last).header if last else None, origin.digest, gaps=trust.gaps)
     if tip >= store.first:
         check_roots(signed.header, whole(store, tip), store.events(tip) or [])

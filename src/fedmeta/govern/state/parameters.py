@@ -135,8 +135,8 @@ def check_parameters(values: Mapping[str, Any], supply: int, validators: bool = 
     if validators and whole.unbonding_seconds < SHORTEST_UNBONDING:
         raise Refused(
             "bad-value",
-            f"unbonding_seconds is {whole.unbonding_seconds}: it must be at least {SHORTEST_UNBONDING} where super nodes "
-            "decide the blocks: so long evidence against them counts, and for two thirds of it light clients trust them",
+            f"unbonding_seconds is {whole.unbonding_seconds}: it must be at least {SHORTEST_UNBONDING} where super "
+            "nodes decide blocks: so long evidence counts, and for two thirds of it light clients trust them",
         )
     return whole
 

@@ -31,7 +31,7 @@ from tests.govern.cometbft.network import PARAMETERS, ROOT, alive
 from tests.waiting import until
 
 SECONDS = 30
-QUICK = Patience(first_pause=0.05, longest_pause=0.2, look=0.05, still=0.5, restart=1_000, end=5)
+QUICK = Patience(first_pause=0.05, longest_pause=0.2, soon=30, look=0.05, still=0.5, restart=1_000, end=5)
 
 
 @pytest.fixture
@@ -105,11 +105,11 @@ def test_who_ran_long_is_started_again_soon(home, program):
     async def play(child, news):
         for times in range(1, 3):
             await reached(lambda times=times: len(of(news, Started)) == times)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.1)
             os.kill(child.pid, signal.SIGKILL)
         await reached(lambda: len(of(news, Ended)) == 2)
 
-    news = played(home, program, play)
+    news = played(home, program, play, QUICK._replace(soon=0.1))
     assert [(one.code, one.pause) for one in of(news, Ended)] == [(-signal.SIGKILL, 0.05)] * 2
 
 

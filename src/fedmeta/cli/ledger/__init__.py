@@ -27,6 +27,7 @@ COMMANDS = {
     "transaction": "ask:transaction",
     "events": "ask:events",
     "proof": "ask:proof",
+    "checkpoint": "ask:checkpoint",
     "send": "sending:send_signed",
     "verify": "files:verify",
     "export": "files:export_",

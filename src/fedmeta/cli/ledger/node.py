@@ -77,6 +77,7 @@ def serve(folder: Path, host: str, port: int, proxy: str, key: Path | None, prun
         raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     from fedmeta.govern.engines.embedded import EmbeddedEngine
     from fedmeta.govern.server.app import create_app
+    from fedmeta.govern.server.making import Sequencing
     from fedmeta.govern.server.serve import listen
     from fedmeta.govern.server.serve import serve as run
 
@@ -90,5 +91,5 @@ def serve(folder: Path, host: str, port: int, proxy: str, key: Path | None, prun
             click.echo(f"{engine.chain_id} is at {address}, block {engine.height:,}; Ctrl-C ends it")
             sys.stdout.flush()
             with _log():
-                run(create_app(engine, prune=prune, **options), listener, proxy)
+                run(create_app(engine, Sequencing(engine, prune=prune, **options)), listener, proxy)
     click.echo(f"stopped after block {engine.height:,}")

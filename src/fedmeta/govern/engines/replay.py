@@ -91,15 +91,20 @@ class Replay:
 
     def __init__(self, genesis: Genesis, state: State, head: Header | None):
         self.genesis = genesis
+        self._trust = trust_of(genesis, state)
         self.application = Application(state)
         self.head = head
         self.certified = True
         """Whether all headers so far are certified."""
-        self._trust = trust_of(genesis)
+
+    @property
+    def gaps(self) -> bool:
+        """Whether heights may have no header: where validators decide blocks, and nothing happened in one."""
+        return self._trust.gaps
 
     def heights(self, store: Store, low: int, high: int) -> Sequence[int]:
         """Return the heights from `low` to `high` at which a header is to be."""
-        return heights(store, self._trust.gaps, low, high)
+        return heights(store, self.gaps, low, high)
 
     def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
         """Go on to a snapshot by the headers alone, the last of which is of its height.
@@ -116,6 +121,9 @@ class Replay:
             if self.head
             else ((0, before.app_hash), before.time)
         )
+        if self.gaps and named[0] <= snapshot.height:
+            # Nothing happened from that header on.
+            named = snapshot.height, named[1]
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
         self.application = Application(restore(snapshot, time, chunks))
@@ -126,7 +134,7 @@ class Replay:
         It may be old: what is kept is looked through, and nobody is believed anew. Validators certify a header some
         blocks later: the last ones need no certificate yet, but nothing that is certified comes after such a one.
         """
-        if self._trust.gaps and not signed.certificate:
+        if self.gaps and not signed.certificate:
             check_link(signed.header, self.head, signed.header.genesis, gaps=True)
             self.certified = False
         elif self.certified:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,15 @@ def test_it_does_not_run_twice_in_one_folder(home, program):
 
     assert [type(one) for one in played(home, program, play)] == [Started]
     played(home, program, lambda child, news: reached(lambda: of(news, Started)))
+
+
+def test_it_may_run_in_a_thread_of_its_own(home, program):
+    def play(child, news):
+        return reached(home.rpc.exists)
+
+    with ThreadPoolExecutor(1) as pool:
+        (started,) = pool.submit(played, home, program, play).result(SECONDS)
+    assert not alive(started.pid)
 
 
 def test_it_waits_for_the_application(home, program):

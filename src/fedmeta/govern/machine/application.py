@@ -47,6 +47,8 @@ class Finalized(NamedTuple):
     codes: tuple[str, ...]
     """For each transaction its refusal code, or nothing if it was applied."""
     seat_updates: tuple[SeatUpdate, ...]
+    parameters: Parameters
+    """As they are from the next block on."""
     eventful: bool
     """Whether anything happened. Otherwise the state is the same but for its height and its time, and whoever leaves
     the block out comes to the same."""
@@ -319,7 +321,9 @@ class Application:
                 codes[event.index - block.first] = event.code
         updates = _updates(_powers(self._state), _powers(state))
         eventful = bool(block.items) or len(events) > 1 or app_hash != self._state.root
-        self._executed = _Executed(block, state, Finalized(app_hash, events, tuple(codes), updates, eventful))
+        self._executed = _Executed(
+            block, state, Finalized(app_hash, events, tuple(codes), updates, state.need(Parameters), eventful)
+        )
         return self._executed
 
 

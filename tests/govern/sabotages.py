@@ -1737,6 +1737,13 @@ MUTANTS = (
         CERTIFIED,
     ),
     mutant(
+        "engines/replay.py",
+        "if own and self._is_late(signed.header, snapshot):",
+        "if self._is_late(signed.header, snapshot):",
+        "a late beginning convinces others",
+        CERTIFIED,
+    ),
+    mutant(
         "client/audit.py",
         "store.certified if gaps else store.tip",
         "store.tip",

@@ -15,11 +15,12 @@ from fedmeta.govern.client.light import LightClient
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import Replay, rebuild, resume
 from fedmeta.govern.engines.store import Store
-from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused
+from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused, StoreError
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.genesis import encode_genesis, start
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
 from fedmeta.govern.machine.trust import Checkpoint, trust_of
+from fedmeta.govern.state.snapshot import take
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.commits import decode_certificate, encode_certificate
@@ -188,6 +189,73 @@ def test_the_last_headers_need_no_certificate_yet_but_are_not_carried_on(play, l
         store.certify(one.block.height, one.signed.certificate)
     store.close()
     assert export(path, tmp_path / "more") == heights(links)[-1]
+
+
+@pytest.fixture
+def late(play, links, tmp_path):
+    """A ledger that began at the snapshot of its fourth header, as by state sync, and where that is."""
+    application, at = Application(start(play.genesis).state), links[3].block.height
+    for block in play.blocks[:at]:
+        application.finalize(block)
+        application.commit()
+    manifest, chunks = take(application.state)
+    path = tmp_path / "late.db"
+    keep(path, play.genesis, [])
+    with Store.probe(path) as (_, lock):
+        store = Store.open(path, lock)
+    store.begin_with(links[3].signed, manifest, chunks, application.state.dump())
+    store.close()
+    return path, at
+
+
+def grow(path, links):
+    with Store.probe(path) as (_, lock):
+        store = Store.open(path, lock)
+    for one in links:
+        store.append(one.signed, one.block, one.leaves, one.codes, one.changes)
+    store.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_ledger_that_began_at_a_snapshot_goes_on_and_is_sound_but_convinces_nobody_else(links, late, tmp_path, count):
+    path, at = late
+    grow(path, links[4 : 4 + count])
+    last = links[3 + count].signed.header
+    with Store.probe(path) as (store, _):
+        resumed = resume(store)
+        assert (resumed.head, resumed.state.root) == (last, last.app_hash)
+    audit = verify_ledger(path)
+    assert (audit.problem, audit.start, audit.tip, audit.app_hash) == ("", at, last.height, last.app_hash)
+    assert rebuild(path) == last.height
+    with pytest.raises(StoreError, match=f"began at the snapshot of block {at}"):
+        export(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_late_beginning_is_certified_by_validators_of_its_own_and_its_blocks_still_follow(links, late):
+    path, at = late
+    grow(path, links[4:7])
+    sound = path.read_bytes()
+    for statement, match in (
+        (f"UPDATE blocks SET signature = zeroblob(400) WHERE height = {at}", f"block {at}: "),
+        (f"UPDATE blocks SET signature = x'' WHERE height = {at}", f"block {links[4].block.height}: header"),
+        (f"DELETE FROM blocks WHERE height = {links[4].block.height}", f"block {links[5].block.height}: header"),
+    ):
+        path.write_bytes(sound)
+        change(path, statement)
+        assert verify_ledger(path).problem.startswith(match)
+
+
+def test_nobody_is_made_to_import_what_begins_at_a_snapshot(play, links, late):
+    path, at = late
+    with Store.read(path) as store:
+        (manifest,) = store.manifests()
+        chunks = list(store.chunks(manifest))
+    replay = Replay(play.genesis, start(play.genesis).state, None)
+    with pytest.raises(ProofError, match="the genesis is"):
+        replay.skip([links[3].signed], manifest, chunks)
+    replay.skip([one.signed for one in links[:4]], manifest, chunks)
+    assert replay.application.height == at
 
 
 def change(path, statement, *values):

@@ -72,6 +72,7 @@ class CometEngine(Engine, Told):
         self._waiting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look: asyncio.Event | None = None
+        self._ending = threading.Event()
         self._announce: Callable[[], None] = lambda: None
         self.fault = ""
         """Why no blocks are decided lately, as far as is known; empty if all is well."""
@@ -194,11 +195,17 @@ class CometEngine(Engine, Told):
 
     def stop(self) -> None:
         """Let `run` end, from any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._ending.set()
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._stopped.set)
 
     async def _run(self, program: Path, home: Home, settings: Settings, patience: Patience | None) -> None:
         self._loop, self._look, self._stopped = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        if self._ending.is_set():
+            return
+        if self._due:
+            self._look.set()
         try:
             async with listening(self._bridge, settings.application):
                 child = Child(program, home, settings, self._hear, patience)

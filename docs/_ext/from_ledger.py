@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from tables import literal, literals, prose, table
 
+from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.execute import RULES, authenticate, begin
@@ -29,6 +30,7 @@ from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.faults import KINDS
 from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.server import Limits, create_app
+from fedmeta.govern.server.making import Sequencing
 from fedmeta.govern.state.parameters import TABLE
 from fedmeta.govern.state.records import KeyPeriod
 from fedmeta.govern.views.queries import QUERIES, Query

@@ -19,7 +19,7 @@ from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import lie, rotate
-from tests.govern.playing import Play, federation, key
+from tests.govern.playing import Play, consensus_key, federation, key
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
@@ -41,6 +41,7 @@ def played() -> Play:
     play.must(("hal", tx.Delegate("eve", 4_000)), ("ivy", tx.Redelegate("bob", "cat", 200)))
     play.round()
     rotate(play, "ann")
+    play.must(("ann", consensus_key("ann", play.genesis)))
     play.must(("hal", tx.Undelegate("ann", 300)), ("joy", tx.Claim()))
     lie(play, "bob")
     play.round()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from fedmeta.govern.client import client as client_module
 from fedmeta.govern.client import proving
 from fedmeta.govern.client.audit import export, load, verify_ledger
 from fedmeta.govern.client.client import Client
@@ -15,7 +16,7 @@ from fedmeta.govern.client.light import LightClient
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import Replay, rebuild, resume
 from fedmeta.govern.engines.store import Store
-from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused, StoreError
+from fedmeta.govern.errors import Damaged, Malformed, NodeBusy, ProofError, Refused, StoreError
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.genesis import encode_genesis, start
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
@@ -294,13 +295,17 @@ class Server(httpx.BaseTransport):
         for block in play.blocks:
             self.state.finalize(block)
             self.state.commit()
-        self.asked = []
+        self.busy = 0
+        """How often a proof cannot be given yet."""
 
     def handle_request(self, request):
         _, kind, *rest = request.url.path.split("/")
-        self.asked.append(request.url.path)
         if kind == "genesis":
             return httpx.Response(200, content=encode_genesis(self.play.genesis))
+        if kind == "proof" and self.busy:
+            self.busy -= 1
+            body = {"code": "busy", "message": "not certified yet"}
+            return httpx.Response(503, headers={"retry-after": "1"}, json=body)
         if kind == "proof":
             _, proof, _ = self.state.prove(rest[0], *request.url.params.get_list("key"))
             last = self.links[max(self.links)].signed
@@ -328,6 +333,21 @@ def test_a_client_believes_a_proof_under_what_validators_certify(ask, play):
         assert client.proof("member", "hal") == play.member("hal")
         assert client.checkpoint().height == play_tip(play)
         assert client.proof("chain") == play.chain
+
+
+def test_a_client_waits_for_a_header_that_is_to_be_certified_but_not_for_ever(ask, play, monkeypatch):
+    slept = []
+    monkeypatch.setattr(client_module.time, "sleep", slept.append)
+    with ask() as client:
+        server = client._http._transport
+        for busy, waits in ((0, 0), (3, 3), (10**6, 9)):
+            server.busy, slept[:] = busy, []
+            if busy < 10:
+                assert client.proof("member", "hal") == play.member("hal")
+            else:
+                with pytest.raises(NodeBusy, match="not certified yet"):
+                    client.proof("member", "hal")
+            assert slept == [1] * waits
 
 
 def play_tip(play):

@@ -49,6 +49,11 @@ class Follower:
         return self._application.height
 
     @property
+    def gaps(self) -> bool:
+        """Whether blocks in which nothing happens leave no header, so that heights and time go on unseen."""
+        return self._trust.gaps
+
+    @property
     def state(self) -> State:
         """The state after that block; it can be read until the next one is applied."""
         return self._application.state

@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from fedmeta.govern.engines.engine import Applied, Engine
 from fedmeta.govern.errors import NotCertified, Refused, StateError
+from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
 from fedmeta.govern.server.json import json_form, to_json
 from fedmeta.govern.server.models import (
@@ -57,15 +58,19 @@ async def status(request: Request) -> Response:
     return _json(await node.read(_status, node))
 
 
+def _now(application: Application) -> tuple[Chain, int, int]:
+    return application.chain, application.height, application.time
+
+
 def _status(node: Node) -> dict[str, Any]:
     engine = node.engine
-    state = engine.read(lambda application: application.state)
-    chain = state.need(Chain)
+    chain, height, time = engine.read(_now)
     return {
         "chain_id": chain.chain_id,
-        "height": state.height,
-        "time": state.time,
-        "app_hash": state.root,
+        "height": engine.height,
+        "time": engine.time,
+        "decided": {"height": height, "time": time},
+        "app_hash": engine.app_hash,
         "genesis": engine.origin.digest,
         "sequencer": engine.origin.sequencer,
         "term": chain.term,

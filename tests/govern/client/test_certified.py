@@ -19,7 +19,7 @@ from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import Damaged, Malformed, NodeBusy, ProofError, Refused, StoreError
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.genesis import encode_genesis, start
-from fedmeta.govern.machine.header import SignedHeader, encode_signed
+from fedmeta.govern.machine.header import SignedHeader, encode_signed, event_leaves
 from fedmeta.govern.machine.trust import Checkpoint, trust_of
 from fedmeta.govern.state.snapshot import take
 from fedmeta.govern.wire import codec
@@ -390,6 +390,19 @@ def test_a_client_for_which_genesis_is_too_long_ago_begins_from_a_checkpoint(ask
         client.proof("member", "hal")
 
 
+def test_the_checkpoint_s_certificate_convinces_of_its_own_header_only(ask, play, links):
+    point = Checkpoint.of(links[-2].signed)
+    with ask(checkpoint=point) as client:
+        assert client.signed_header(point.height) == links[-2].signed
+        forged = replace(links[-2].signed.header, app_hash=bytes(32))
+        client._http._transport.links[point.height] = links[-2]._replace(
+            signed=SignedHeader(forged, links[-2].signed.certificate)
+        )
+        for header in (client.checked_header, client.signed_header):
+            with pytest.raises(ProofError, match="of CometBFT certifies"):
+                header(point.height)
+
+
 def test_a_client_is_not_convinced_by_the_chain_of_another_ledger(ask, play):
     foreign = Play(**{**OPTIONS, "unbonding_seconds": 3_001})
     foreign.must(("hal", tx.Delegate("eve", 5)))
@@ -431,3 +444,54 @@ def test_a_checkpoint_is_spelled_by_its_height_and_its_hash(text):
     assert Checkpoint.read(str(point)) == point
     with pytest.raises(Malformed, match="a checkpoint is a height, a colon and 64 hexadecimal digits"):
         Checkpoint.read(text)
+
+
+# A node that began by a snapshot
+
+
+def begun(path, play, links, at, certified=True):
+    """Make a database as state sync does, at a header, and go on from it."""
+    application = Application(start(play.genesis).state)
+    beginning = start(play.genesis)
+    Store.create(path, encode_genesis(play.genesis), beginning.state.dump(), event_leaves(beginning.events))
+    for block in play.blocks[: links[at].signed.header.height]:
+        application.finalize(block)
+        application.commit()
+    manifest, chunks = take(application.state)
+    first = links[at].signed if certified else SignedHeader(links[at].signed.header, b"")
+    with Store.probe(path) as (_, lock):
+        store = Store.open(path, lock, durable=None)
+    store.begin_with(first, manifest, chunks, application.state.dump())
+    for one in links[at + 1 :] if certified else ():
+        store.append(one.signed, one.block, one.leaves, one.codes, one.changes)
+    store.close()
+    return path
+
+
+@pytest.mark.parametrize("at", [1, -1])
+def test_a_ledger_that_began_by_a_snapshot_opens_is_sound_and_is_executed_again(play, links, tmp_path, at):
+    at %= len(links)
+    path = begun(tmp_path / "ledger.db", play, links, at)
+    with Store.read(path) as store:
+        found = resume(store)
+    assert found.state.root == play.state.root
+    assert found.head == links[-1].signed.header
+    audit = verify_ledger(path)
+    assert (audit.problem, audit.start, audit.tip) == ("", links[at].signed.header.height, heights(links)[-1])
+    assert rebuild(path) == heights(links)[-1]
+    assert verify_ledger(path).problem == ""
+
+
+def test_it_opens_before_its_first_header_was_certified(play, links, tmp_path):
+    path = begun(tmp_path / "ledger.db", play, links, 2, certified=False)
+    with Store.read(path) as store:
+        found = resume(store)
+    assert found.head == links[2].signed.header
+    assert verify_ledger(path).problem == ""
+
+
+def test_a_header_after_the_beginning_must_follow_it(play, links, tmp_path):
+    path = begun(tmp_path / "ledger.db", play, links, 1)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM blocks WHERE height = ?", (heights(links)[2],))
+    assert "names" in verify_ledger(path).problem

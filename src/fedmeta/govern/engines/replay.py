@@ -19,7 +19,7 @@ from fedmeta.govern.machine.application import Application, Commit, Finalized
 from fedmeta.govern.machine.execute import Execution
 from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link, check_roots, event_leaves
-from fedmeta.govern.machine.trust import Checkpoint, checker_of, trust_of
+from fedmeta.govern.machine.trust import checker_of, trust_of
 from fedmeta.govern.state.snapshot import Manifest, restore
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire.block import Block
@@ -143,8 +143,7 @@ class Replay:
     def _begin_at(self, signed: SignedHeader) -> None:
         """Accept a late header with none before it."""
         if signed.certificate:
-            point = Checkpoint.of(signed)
-            self._trust = trust_of(self.genesis, checkpoint=point).jump(signed)
+            self._trust = self._trust.resting(signed)
         self.certified = bool(signed.certificate)
         self.head = signed.header
 

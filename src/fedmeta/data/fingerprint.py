@@ -27,7 +27,9 @@ class Digest(Protocol):
         ...
 
 
-def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
+def fingerprint(
+    x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any, *more: Column
+) -> str:
     """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets changes.
 
     Only the rows of these clients count. A column in a file counts by the file's name, size and modification
@@ -40,6 +42,7 @@ def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: n
         sizes: the number of examples of each client, shape [clients].
         ids: the clients' names, shape [clients].
         meaning: what the numbers stand for, such as the names of the classes, as values for JSON.
+        more: further columns that count, shape [examples, ...].
 
     Raises:
         DataError: a file is gone.
@@ -51,7 +54,7 @@ def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: n
     inputs, structure = jax.tree_util.tree_flatten_with_path(x)
     if not jax.tree_util.treedef_is_leaf(structure):
         _say(digest, "inputs", [jax.tree_util.keystr(path) for path, _ in inputs])
-    for column in (*(column for _, column in inputs), y):
+    for column in (*(column for _, column in inputs), y, *more):
         _rows(digest, column, starts, sizes)
     return digest.hexdigest()[:16]
 

@@ -17,10 +17,12 @@ from fedmeta.data.columns import Column, Scaled, Stored, Windows, native_type, r
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.files import ArrayFile, map_array, new_folder
 from fedmeta.data.plain import to_array
+from fedmeta.data.splits import AtRandom, ByGroup, InTime, Split
 from fedmeta.errors import DataError, UsageError
 
-VERSION, SEVERAL = 1, 2
-"""The version of the format, and its version for several inputs, which an older fedmeta cannot read."""
+VERSION, SEVERAL, SPLIT = 1, 2, 3
+"""The version of the format, and its versions for several inputs and for a split that is not at random, which an older
+fedmeta cannot read."""
 MANIFEST = "dataset.json"
 
 
@@ -59,7 +61,8 @@ def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
         written: dict[tuple[int, int], str] = {}
         stored = [_store(column, file, data, work, written) for file, _, column in _inputs(data.x)]
         columns = {"x": _described(data.x, iter(stored)), "y": _store(data.y, "y", data, work, written)}
-        _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info)
+        split = _split(data, work, written)
+        _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info, split)
 
 
 def write(
@@ -136,10 +139,8 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
     manifest = path / MANIFEST
     try:
         content = json.loads(manifest.read_text("utf-8"))
-        if content["version"] not in (VERSION, SEVERAL):
-            raise DataError(
-                f"{manifest} has version {content['version']!r}; this fedmeta reads {VERSION} and {SEVERAL}"
-            )
+        if content["version"] not in (VERSION, SEVERAL, SPLIT):
+            raise DataError(f"{manifest} has version {content['version']!r}; this fedmeta reads {VERSION} to {SPLIT}")
         sizes, ids = map_array(path / "sizes.npy"), map_array(path / "ids.npy")
         if sizes.ndim != 1 or sizes.dtype != np.int64 or ids.dtype.kind != "U" or ids.shape != sizes.shape:
             raise DataError(f"{path}: sizes.npy and ids.npy do not hold one size and one name per client")
@@ -151,22 +152,48 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
             key: tuple(value) if isinstance(value, list) else value for key, value in content["info"].items()
         }
         info = Info(**said)
+        split = _opened_split(content.get("split"), path, offsets)
     except FileNotFoundError:
         raise DataError(f"{path} holds no {MANIFEST}, so it is not a stored data set") from None
     except NotADirectoryError:
         raise DataError(f"{path} is no folder") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest} is damaged ({type(error).__name__}: {error})") from error
-    for _, what, column in (*_inputs(x), ("y", "y", y)):
+    grouped = [("groups", "groups", split.groups)] if isinstance(split, ByGroup) else []
+    for _, what, column in (*_inputs(x), ("y", "y", y), *grouped):
         if column.shape[0] != offsets[-1]:
             raise DataError(f"{path}: {what} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}")
-    return FederatedDataset(x, y, offsets[:-1], sizes, ids, info)
+    return FederatedDataset(x, y, offsets[:-1], sizes, ids, info, split)
 
 
-def _finish(work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.ndarray, info: Info) -> None:
+def _split(data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]) -> dict | None:
+    """Return the manifest's entry for how clients are split; None for what is usual."""
+    if isinstance(data.split, InTime):
+        return {"kind": "in time", "gap": data.split.gap, "support": data.split.support}
+    if isinstance(data.split, ByGroup):
+        return {"kind": "by group", "groups": _store(data.split.groups, "groups", data, work, written)}
+    return None
+
+
+def _opened_split(spec: dict | None, folder: Path, offsets: np.ndarray) -> Split:
+    if spec is None:
+        return AtRandom()
+    if spec["kind"] == "in time":
+        return InTime(spec["gap"], spec["support"])
+    if spec["kind"] == "by group":
+        return ByGroup(_column(spec["groups"], folder, offsets))
+    raise DataError(f"{folder / MANIFEST} holds a split of the unknown kind {spec['kind']!r}")
+
+
+def _finish(
+    work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.ndarray, info: Info, split: dict | None = None
+) -> None:
     np.save(work / "sizes.npy", sizes, allow_pickle=False)
     np.save(work / "ids.npy", ids, allow_pickle=False)
-    content = {"version": SEVERAL if "inputs" in columns["x"] else VERSION, "info": asdict(info), **columns}
+    version = SEVERAL if "inputs" in columns["x"] else VERSION
+    content = {"version": version, "info": asdict(info), **columns}
+    if split is not None:
+        content |= {"version": SPLIT, "split": split}
     (work / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
 
 

@@ -167,7 +167,7 @@ def _answered(experiment: Experiment, answer: Constant) -> Report:
     procedure, test = experiment.procedure, experiment.test
     model = procedure.network
     targets, answers, supports, values = [], [], [], {}
-    usable = np.flatnonzero(test.sizes >= 2)
+    usable = np.flatnonzero(test.drawable >= 2)
     for place in usable:
         support, query = test.split_at(
             int(place), procedure.support, procedure.seed, max_examples=procedure.max_examples

@@ -53,7 +53,7 @@ def test_a_fraction_that_would_cut_a_group_is_refused():
 
 def test_a_client_without_room_for_the_gap_is_named_and_left_out():
     data = ordered(6, InTime(5))
-    with pytest.raises(DataError, match="'b' has 6 examples; .* beside a gap of 5"):
+    with pytest.raises(DataError, match=r"'b' has 6 examples; .* beside a gap of 5"):
         data.task("b")
     assert ordered(7, InTime(5)).drawable.tolist() == [0, 2]
     with pytest.raises(DataError, match="'b' has 1 group"):

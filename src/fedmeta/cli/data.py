@@ -140,7 +140,7 @@ def get(name: str) -> None:
     if entry.folder is not None:
         click.echo(f"{name} is there already: {entry.folder}")
         return
-    folder = locate.cache() / name
+    folder = locate.cache() / (entry.place or name)
     with _bars() as bars:
         tasks: dict[str, Any] = {}
 

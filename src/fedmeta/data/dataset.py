@@ -32,6 +32,8 @@ class Info:
         features: the names of the input columns, if they have names.
         characters: the characters in the order of their codes, if the inputs are text.
         schema: what the columns of the table are that it was read from, if it was one.
+        misses: whether the last class is no answer, but stands for all items that are none of the classes: whatever
+            is answered there is a miss.
     """
 
     name: str = "arrays"
@@ -41,6 +43,7 @@ class Info:
     features: tuple[str, ...] | None = None
     characters: str | None = None
     schema: Schema | None = None
+    misses: bool = False
 
     def __post_init__(self):
         for name in ("classes", "features"):
@@ -67,7 +70,7 @@ class FederatedDataset:
     sizes: np.ndarray
     ids: np.ndarray
     info: Info = Info()
-    split: Split = AtRandom()
+    split: Split = AtRandom()  # noqa: RUF009 (a value)
 
     def __repr__(self) -> str:
         return f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
@@ -125,6 +128,8 @@ class FederatedDataset:
             DataError: a file is gone.
         """
         meaning: list[Any] = [self.info.classes, self.info.features, self.info.characters]
+        if self.info.misses:
+            meaning.append("misses")
         more: tuple[Column, ...] = ()
         if isinstance(self.split, InTime):
             meaning += ["in time", self.split.gap, self.split.support]

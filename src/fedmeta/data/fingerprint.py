@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Stored, Taken, Windows
+from fedmeta.data.columns import Column, OneHots, Scaled, Stored, Taken, Windows
 from fedmeta.errors import DataError
 
 BLOCK = 1 << 22
@@ -73,6 +73,10 @@ def _rows(digest: Digest, column: Column, starts: np.ndarray, sizes: np.ndarray)
         first, last = (_code(column, rows) for rows in (starts, starts + sizes - 1))
         _take(digest, last - first)
         _rows(digest, column.codes, first, last - first + column.length + 1)
+    elif isinstance(column, OneHots):
+        _say(digest, "one-hots", column.size)
+        for part in (column.codes, *([] if column.rest is None else [column.rest])):
+            _rows(digest, part, starts, sizes)
     elif isinstance(column, np.ndarray) and _mapped(column) is None:
         _say(digest, "array", column.dtype.str, column.shape[1:])
         for begin, end in _runs(starts, sizes):
@@ -89,6 +93,10 @@ def _listed(digest: Digest, column: Column, rows: np.ndarray) -> None:
         _listed(digest, column.base, rows)
     elif isinstance(column, Taken):
         _listed(digest, column.base, column.rows[rows])
+    elif isinstance(column, OneHots):
+        _say(digest, "one-hots", column.size)
+        for part in (column.codes, *([] if column.rest is None else [column.rest])):
+            _listed(digest, part, rows)
     elif isinstance(column, np.ndarray) and _mapped(column) is None:
         _say(digest, "array", column.dtype.str, column.shape[1:])
         step = max(1, BLOCK // max(1, column[:1].nbytes))

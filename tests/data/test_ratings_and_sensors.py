@@ -284,7 +284,7 @@ def framed(pd, columns):
 
 def test_a_frame_is_read_as_its_columns():
     pd = pytest.importorskip("pandas")
-    frame = framed(pd, {"n": [3, 1], "text": np.array(["a", None], object), "r": [0.5, np.nan], "m": [7, 8]})
+    frame = framed(pd, {"n": [3, 1], "text": np.array(["a", "b"], object), "r": [0.5, np.nan], "m": [7, 8]})
     found = loads(pickle.dumps(frame, 5))
     assert list(found) == ["n", "text", "r", "m"]
     for name, column in found.items():

@@ -6,7 +6,9 @@ from fedmeta.data.leaf import from_leaf
 from fedmeta.data.partition import keep_classes
 from fedmeta.data.resolve import resolve
 from fedmeta.data.schema import Field, Schema
+from fedmeta.data.sequences import candidates, next_items
 from fedmeta.data.sources import Source, load, names, source
+from fedmeta.data.splits import AtRandom, ByGroup, InTime, Split
 from fedmeta.data.storage import open_dataset as open
 from fedmeta.data.storage import save, write
 from fedmeta.data.table import from_table, read_examples
@@ -27,6 +29,12 @@ __all__ = [
     "Field",
     "Reading",
     "keep_classes",
+    "next_items",
+    "candidates",
+    "Split",
+    "AtRandom",
+    "InTime",
+    "ByGroup",
     "Source",
     "source",
     "read_examples",

@@ -49,8 +49,8 @@ def load(
         support: the fraction that is support, from which candidates are taken.
 
     Returns:
-        x is float32 of shape [departures, history * classes], and 12 more with the context; y is the destination. Support
-        comes first in time, the query after it.
+        x is float32 of shape [departures, history * classes], and 12 more with the context; y is the destination.
+        Support comes first in time, the query after it.
 
     Raises:
         DataError: the files are absent or damaged, or no aircraft has so many departures.

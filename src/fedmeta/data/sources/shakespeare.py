@@ -4,7 +4,6 @@ import os
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,11 +22,11 @@ LARGEST = 1 << 20
 CLIENTS = 629
 
 
-Order = Literal["time", "random"]
+SPLITS = ("time", "random")
 """How a role is split: what it says first is support, or windows are drawn at random."""
 
 
-def load(context: int = 80, min_characters: int = MIN_CHARACTERS, split: Order = "time") -> FederatedDataset:
+def load(context: int = 80, min_characters: int = MIN_CHARACTERS, split: str = "time") -> FederatedDataset:
     """Return the roles of 37 plays, each with the next character after every run of characters.
 
     In time, support is what a role says first and the query what it says later, as LEAF splits (arXiv:1812.01097), and
@@ -46,7 +45,7 @@ def load(context: int = 80, min_characters: int = MIN_CHARACTERS, split: Order =
         DataError: the files are absent or damaged.
         UsageError: `context` is not in 1..min_characters - 1, or there is no such split.
     """
-    if split not in get_args(Order):
+    if split not in SPLITS:
         raise UsageError(f"split must be time or random, not {split!r}")
     if not 1 <= context < min_characters:
         raise UsageError(f"context must lie in 1..{min_characters - 1}, below min_characters, not {context}")

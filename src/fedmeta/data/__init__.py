@@ -4,6 +4,15 @@ from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.leaf import from_leaf
 from fedmeta.data.partition import keep_classes
+from fedmeta.data.partitioners import (
+    Partitioner,
+    by_classes,
+    by_column,
+    by_quantity,
+    concept_shift,
+    dirichlet,
+    partition,
+)
 from fedmeta.data.resolve import resolve
 from fedmeta.data.schema import Field, Schema
 from fedmeta.data.sequences import candidates, next_items
@@ -29,6 +38,13 @@ __all__ = [
     "Field",
     "Reading",
     "keep_classes",
+    "Partitioner",
+    "partition",
+    "by_classes",
+    "dirichlet",
+    "by_quantity",
+    "by_column",
+    "concept_shift",
     "next_items",
     "candidates",
     "Split",

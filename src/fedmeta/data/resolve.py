@@ -8,6 +8,7 @@ from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.kinds_of_files import KINDS, is_table
 from fedmeta.data.leaf import from_leaf
 from fedmeta.data.partition import keep_classes
+from fedmeta.data.partitioners import make, partition
 from fedmeta.data.sources import load, names
 from fedmeta.data.storage import open_dataset
 from fedmeta.data.table import from_table
@@ -17,7 +18,7 @@ from fedmeta.errors import UnknownName, UsageError
 def resolve(
     data: str,
     *,
-    classes_per_client: int | None = None,
+    options: Mapping[str, Any] | None = None,
     **table: Any,
 ) -> FederatedDataset:
     """Return the data set of a name or a path.
@@ -25,19 +26,29 @@ def resolve(
     Args:
         data: a name that `names()` lists, a table, or a folder (of Parquet files, stored by `save`, or LEAF's JSON
             files).
-        classes_per_client: let each client keep this many of its classes.
+        options: those of the data set that `fm.data.load` takes. And of any: `classes_per_client`, to let each client
+            keep this many of its classes; and `partition`, how its examples are spread over clients anew: for each
+            step its name and its fields, as {"name": "dirichlet", "clients": 50, "alpha": 0.3}.
         table: what is told of a table, as for `from_table`; None and empty values say nothing.
 
     Raises:
         UsageError: no such data set, or columns are given for something that is no table, or not given for a table.
         DataError: the data are absent or damaged.
     """
+    given = dict(options or {})
+    steps = [make(**step) for step in given.pop("partition", ())]
     if data in names():
         _refuse_columns(data, table)
-        source_options = {} if classes_per_client is None else {"classes_per_client": classes_per_client}
-        return load(data, **source_options)
-    opened = _open(data, table)
-    return opened if classes_per_client is None else keep_classes(opened, classes_per_client)
+        opened = load(data, **given)
+    else:
+        kept = given.pop("classes_per_client", None)
+        if given:
+            raise UsageError(f"{data} is no data set with a name, and has no option {min(given)!r}")
+        opened = _open(data, table)
+        opened = opened if kept is None else keep_classes(opened, kept)
+    for step in steps:
+        opened = partition(opened, step)
+    return opened
 
 
 def _open(data: str, table: Mapping[str, Any]) -> FederatedDataset:

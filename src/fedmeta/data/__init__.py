@@ -2,6 +2,7 @@
 
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset, Info
+from fedmeta.data.image_table import from_images
 from fedmeta.data.leaf import from_leaf
 from fedmeta.data.partition import keep_classes
 from fedmeta.data.partitioners import (
@@ -29,6 +30,7 @@ __all__ = [
     "from_arrays",
     "from_table",
     "from_leaf",
+    "from_images",
     "open",
     "save",
     "write",

@@ -164,6 +164,23 @@ class OneHots:
         return ones if self.rest is None else np.concatenate([ones, self.rest[rows]], axis=-1)
 
 
+class LookedUp:
+    """A column of numbers of rows, each read as that row of a table: words as their vectors.
+
+    Args:
+        codes: shape [examples, ...], places in the table.
+        table: shape [rows, numbers].
+    """
+
+    def __init__(self, codes: Column, table: np.ndarray):
+        self.codes, self.table = codes, table
+        self.shape = (*codes.shape, table.shape[1])
+        self.dtype = np.dtype(table.dtype)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.table[np.asarray(self.codes[rows])]
+
+
 def read(columns: Any, rows: Any) -> Any:
     """Read rows of a column, or of each column of a pytree of them, as arrays in the machine's byte order.
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from fedmeta.data.columns import Column, OneHots, Scaled, Stored, Taken, Windows
+from fedmeta.data.columns import Column, LookedUp, OneHots, Scaled, Stored, Taken, Windows
 from fedmeta.errors import DataError
 
 BLOCK = 1 << 22
@@ -77,6 +77,10 @@ def _rows(digest: Digest, column: Column, starts: np.ndarray, sizes: np.ndarray)
         _say(digest, "one-hots", column.size)
         for part in (column.codes, *([] if column.rest is None else [column.rest])):
             _rows(digest, part, starts, sizes)
+    elif isinstance(column, LookedUp):
+        _say(digest, "looked up", column.table.dtype.str, column.table.shape)
+        _take(digest, column.table)
+        _rows(digest, column.codes, starts, sizes)
     elif isinstance(column, np.ndarray) and _mapped(column) is None:
         _say(digest, "array", column.dtype.str, column.shape[1:])
         for begin, end in _runs(starts, sizes):
@@ -97,6 +101,10 @@ def _listed(digest: Digest, column: Column, rows: np.ndarray) -> None:
         _say(digest, "one-hots", column.size)
         for part in (column.codes, *([] if column.rest is None else [column.rest])):
             _listed(digest, part, rows)
+    elif isinstance(column, LookedUp):
+        _say(digest, "looked up", column.table.dtype.str, column.table.shape)
+        _take(digest, column.table)
+        _listed(digest, column.codes, rows)
     elif isinstance(column, np.ndarray) and _mapped(column) is None:
         _say(digest, "array", column.dtype.str, column.shape[1:])
         step = max(1, BLOCK // max(1, column[:1].nbytes))

@@ -242,7 +242,8 @@ def make(name: str, **options: Any) -> Partitioner:
     Raises:
         UsageError: no such one, no such field, or a value out of range.
     """
-    for field in fields(PARTITIONERS[name]) if name in PARTITIONERS else ():
+    known: Any = PARTITIONERS.get(name)
+    for field in fields(known) if known is not None else ():
         # A whole number may stand where any number may.
         if field.type is float and type(options.get(field.name)) is int:
             options[field.name] = float(options[field.name])

@@ -112,6 +112,7 @@ class _Stack:
         self.memo: dict[int, Any] = {}
 
     def run(self, content: bytes) -> Any:
+        argument: Any
         for opcode, argument, _ in pickletools.genops(content):
             name = opcode.name
             if name in _VALUES or name in _BYTES:

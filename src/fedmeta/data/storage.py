@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Stored, Windows, native_type, read
+from fedmeta.data.columns import Column, LookedUp, Scaled, Stored, Windows, native_type, read
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.files import ArrayFile, map_array, new_folder
 from fedmeta.data.plain import to_array
@@ -236,6 +236,15 @@ def _store(column: Column, name: str, data: FederatedDataset, work: Path, writte
             "scale": column.scale,
             "base": _store(column.base, name, data, work, written),
         }
+    if isinstance(column, LookedUp):
+        table = f"{name}_table"
+        with ArrayFile(work / f"{table}.npy", native_type(column.dtype), column.table.shape[1:]) as file:
+            file.append(column.table)
+        return {
+            "kind": "looked up",
+            "table": f"{table}.npy",
+            "base": _store(column.codes, name, data, work, written),
+        }
     if isinstance(column, Windows) and (sequences := _sequences(column, data)) is not None:
         key = (id(column.codes), column.length)
         if key not in written:
@@ -282,9 +291,13 @@ def _opened(spec: dict, folder: Path, offsets: np.ndarray) -> Any:
 def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
     if spec["kind"] == "scaled":
         return Scaled(_column(spec["base"], folder, offsets), spec["scale"])
-    if Path(spec["file"]).name != spec["file"]:
-        raise DataError(f"{folder / MANIFEST} names the file {spec['file']!r}, which is not in its folder")
-    array = Stored(folder / spec["file"])
+    if spec["kind"] == "looked up":
+        table = map_array(_inside(folder, spec["table"]))
+        codes = _column(spec["base"], folder, offsets)
+        if table.ndim != 2 or codes.dtype.kind not in "iu":
+            raise DataError(f"{folder / MANIFEST} is damaged: {spec['table']} is no table that could be looked up")
+        return LookedUp(codes, np.asarray(table))
+    array = Stored(_inside(folder, spec["file"]))
     if spec["kind"] == "array":
         return array
     if spec["kind"] == "windows":
@@ -293,6 +306,12 @@ def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
             raise DataError(f"{folder / spec['file']} holds {codes} codes, which do not fit the clients' sizes")
         return Windows(array, offsets, spec["length"], spec["successor"])
     raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise DataError(f"{folder / MANIFEST} names the file {name!r}, which is not in its folder")
+    return folder / name
 
 
 def _add_names(ids: dict[str, None], given: Sequence[Any]) -> list[str]:

@@ -54,7 +54,7 @@ def load(min_ratings: int = 20) -> FederatedDataset:
         raise DataError(f"{path} is not the table InstEval of lme4 ({type(error).__name__}: {error})") from error
     if not rows:
         raise DataError(f"{path} holds no rows")
-    table = dict(zip(COLUMNS, np.array(rows).T, strict=True))
+    table: dict[str, np.ndarray] = dict(zip(COLUMNS, np.array(rows).T, strict=True))
     x = []
     for entry in SCHEMA.used:
         codes = np.array([int(value) for value in entry.categories or ("1",)])

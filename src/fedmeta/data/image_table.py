@@ -38,9 +38,8 @@ def image_column(path: str | os.PathLike[str]) -> str | None:
     for entry in _opened(files[0]).schema_arrow:
         kind = entry.type
         if kinds.is_struct(kind):
-            kind = next(
-                (kind.field(place).type for place in range(kind.num_fields) if kind.field(place).name == "bytes"), kind
-            )
+            inside = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
+            kind = inside.get("bytes", kind)
         if kinds.is_binary(kind) or kinds.is_large_binary(kind):
             return str(entry.name)
     return None

@@ -1,6 +1,7 @@
 """What answers without training: against plain loops, and on the real flights."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fedmeta.data import Info
 from fedmeta.errors import DataError, UsageError
 from fedmeta.study import untrained
 from fedmeta.study.answers import NEVER, Sides
+from tests.examples import in_soak
 
 CLASSES = 4
 logs = st.lists(st.lists(st.integers(0, CLASSES - 1), min_size=2, max_size=25), min_size=1, max_size=4)
@@ -45,9 +47,9 @@ def test_the_most_recent_is_the_item_before(clients, support):
     )
     assert report.support_examples.tolist() == [first(items, support) for items in clients]
     for items, logits in zip(clients, report.predictions.after, strict=True):
-        for row, given in enumerate(logits, first(items, support)):
+        for row, answer in enumerate(logits, first(items, support)):
             seen = list(dict.fromkeys(reversed(items[:row])))
-            assert np.argsort(-given, kind="stable")[: len(seen)].tolist() == seen
+            assert np.argsort(-answer, kind="stable")[: len(seen)].tolist() == seen
 
 
 @given(logs, supports)
@@ -75,11 +77,11 @@ def chain(train, items, head, last, backoff):
     """The shares of the next item, spelled out."""
     everyone = [item for client in train for item in client]
     overall = [(everyone.count(i) + 1 / CLASSES) / (len(everyone) + 1) for i in range(CLASSES)]
-    pairs = [pair for client in train for pair in zip(client[:-1], client[1:], strict=True)]
+    pairs = [pair for client in train for pair in pairwise(client)]
     after = [second for one, second in pairs if one == last]
     wide = [(after.count(i) + backoff * overall[i]) / (len(after) + backoff) for i in range(CLASSES)]
     own = [(items.count(i) + backoff * wide[i]) / (len(items) + backoff) for i in range(CLASSES)]
-    near = [b for a, b in zip(head[:-1], head[1:], strict=True) if a == last]
+    near = [b for a, b in pairwise(head) if a == last]
     return [(near.count(i) + backoff * own[i]) / (len(near) + backoff) for i in range(CLASSES)]
 
 
@@ -105,14 +107,13 @@ def test_naive_bayes_is_that_of_its_counts(seed, prior):
     data = fm.data.from_arrays(x, y, owner, classes=3)
     train, test = data.select([0, 1]), data.select([2, 3])
     report = untrained.naive_bayes(test, train, Sides(support=0.5, seed=seed), prior=prior)
-    tx, ty = (
-        np.concatenate([part(train[name]) for name in train.client_ids]) for part in (lambda b: b.x, lambda b: b.y)
-    )
+    batches = [train[name] for name in train.client_ids]
+    tx, ty = np.concatenate([batch.x for batch in batches]), np.concatenate([batch.y for batch in batches])
     overall = [(np.sum(ty == c) + 1 / 3) / (len(ty) + 1) for c in range(3)]
     for name, logits in zip(test.client_ids, report.predictions.after, strict=True):
         task = test.task(name, 0.5, seed)
         n = len(task.support.y)
-        for row, given in zip(task.query.x, logits, strict=True):
+        for row, answer in zip(task.query.x, logits, strict=True):
             expected = []
             for c in range(3):
                 mine = task.support.x[task.support.y == c]
@@ -122,7 +123,7 @@ def test_naive_bayes_is_that_of_its_counts(seed, prior):
                     share = (mine[:, j].sum() + prior * wide) / (len(mine) + prior)
                     total += math.log(share if row[j] else 1 - share)
                 expected.append(total)
-            np.testing.assert_allclose(given, np.array(expected) - max(expected), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(answer, np.array(expected) - max(expected), rtol=1e-4, atol=1e-5)
     own = untrained.naive_bayes(test, train, Sides(support=0.5, seed=seed), prior=prior, own_only=True)
     for name, logits in zip(test.client_ids, own.predictions.after, strict=True):
         held = set(test.task(name, 0.5, seed).support.y.tolist())
@@ -157,6 +158,7 @@ def small():
     return fm.data.from_arrays(np.zeros((6, 1)), [0, 1, 2, 0, 1, 2], ["a"] * 6)
 
 
+@in_soak
 def test_the_flights_are_as_often_right_as_was_measured(real_data):
     """Another program, by hand and over all aircraft: 23.7 % with the item before, 22.9 with the commonest."""
     real_data("flights")

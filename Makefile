@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak cometbft proto lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -46,12 +46,12 @@ mutants: .venv/ready
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak
 	$(BIN)/python -m tests.govern.adversary --games 10000
-	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py)
+	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py cometbft/test_protocol.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py engine/test_dealt.py \
 		algorithms/test_algorithms.py algorithms/test_finite_differences.py test_round_table.py test_transforms.py test_resume.py \
 		test_optimisers.py test_model.py test_seen_from_outside.py cli/test_runs.py cli/test_compare.py cli/test_predict.py \
 		cli/test_processes.py cli/test_tour.py study/test_report.py study/test_regression.py study/test_untrained.py data/test_real_tables.py \
-		govern/attacks/test_adversary.py govern/attacks/test_every_order.py node/test_aggregation.py \
+		govern/attacks/test_adversary.py govern/attacks/test_every_order.py govern/cometbft/test_network.py node/test_aggregation.py \
 		node/simulated/test_federation.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
 		tests/cli/test_node_page.py tests/consortium/processes/test_processes.py
@@ -62,6 +62,20 @@ build/peers-venv/ready build/fedjax-venv/ready:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+# The engine for organisations that do not trust one another. Its version stands in tools/cometbft/go.mod alone.
+cometbft: build/bin/cometbft
+
+build/bin/cometbft: tools/cometbft/go.mod tools/cometbft/go.sum
+	@command -v go >/dev/null || { echo "make cometbft needs Go 1.22 or newer on the PATH; without it," \
+		"\`fedmeta ledger\` has its embedded engine, and a built cometbft can be named by FEDMETA_COMETBFT" >&2; exit 1; }
+	mkdir -p $(@D)
+	cd tools/cometbft && CGO_ENABLED=0 GOWORK=off go build -mod=readonly -trimpath \
+		-o $(abspath $@) github.com/cometbft/cometbft/cmd/cometbft
+	touch $@
+
+proto: .venv/ready
+	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src --pyi_out=src src/fedmeta/govern/engines/cometbft/schema.proto
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ class _NotInstalled:
     """Stands first among the finders, and finds that there is no such package."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in EXTRAS:
+        if any(f"{name}.".startswith(f"{package}.") for package in EXTRAS):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 

@@ -19,6 +19,7 @@ EXTRAS = {
     "h11": "ledger",
     "OpenSSL": "ledger",
     "httpx": "ledger",
+    "google.protobuf": "cometbft",
     "flax": "flax",
     "equinox": "equinox",
     "tensorboardX": "tensorboard",
@@ -36,11 +37,11 @@ def need(module: str, what: str) -> Any:
     Raises:
         MissingPackage: the package is not installed; the message names the extra that brings it.
     """
-    package = module.partition(".")[0]
+    package = next(one for one in EXTRAS if _within(module, one))
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != package:
+        if not error.name or not (_within(error.name, package) or _within(package, error.name)):
             raise
         raise _missing(package, what) from None
 
@@ -58,6 +59,10 @@ def need_extra(extra: str, what: str) -> None:
     for package, bringer in EXTRAS.items():
         if bringer == extra and not _is_there(package):
             raise _missing(package, what)
+
+
+def _within(module: str, package: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
 
 
 def _missing(package: str, what: str) -> MissingPackage:

@@ -428,7 +428,7 @@ def test_a_ledger_with_a_leader_in_each_round_is_one_line_that_says_what_reads_i
         ("import", exported, tmp_path / "copy"),
         ("proof", "member", "north", "--genesis", made / "genesis.cbor", *NOWHERE),
     ):
-        refused(fedmeta("ledger", *words), 1, "protocol 1, with a leader in each round", "executes protocol 2")
+        refused(fedmeta("ledger", *words), 1, "protocol 1, with a leader in each round", "executes protocol 3")
     assert {path: data for path, data in contents(tmp_path).items() if path in before} == before
     assert not (tmp_path / "copy").exists()
 

@@ -225,9 +225,8 @@ class Game:
         return any(self.does(strategy) and isinstance(body, kind) for strategy, kind in kinds.items())
 
     def block(self):
-        chain, proposer = self.chain, self.proposer()
-        context = Context(self.state, chain.height + 1, chain.time + 1_000)
-        context.change_chain(height=context.height, time=context.time)
+        proposer = self.proposer()
+        context = Context(self.state, self.state.height + 1, self.state.time + 1_000)
         waiting = []
         for due, name, body in self.pool:
             if due > context.height or (self.is_bad(proposer) and self.omitted(name, body)):
@@ -251,7 +250,7 @@ class Game:
         """Send a transaction, the first time that it is asked for."""
         if once not in self.sent:
             self.sent.add(once)
-            self.pool.append((self.chain.height + 1 + self.delay(once), name, body))
+            self.pool.append((self.state.height + 1 + self.delay(once), name, body))
 
     # What contributors do.
 
@@ -303,7 +302,7 @@ class Game:
                 if held * 3 <= self.total:
                     held += self.seats[seat]
                     targets.append(seat)
-        due = self.chain.height + 1
+        due = self.state.height + 1
         if bad and self.does("late"):
             due = max(due, round.opened + (round.windows[1].blocks << round.stretch) - 3)
         for seat in targets:
@@ -314,7 +313,7 @@ class Game:
 
     def held(self, round, seat):
         """Return whose updates a seat has."""
-        height, found = self.chain.height, []
+        height, found = self.state.height, []
         for name, update in self.updates(round.number).items():
             if self.delivered.get((update.origin, name, seat), height + 1) <= height:
                 found.append(name)
@@ -365,12 +364,12 @@ class Game:
                 for one in self.seats
                 if one != self.setting.crashed
                 and not self.is_bad(one)
-                and self.delivered.get((origin, name, one), self.chain.height + 1) <= self.chain.height
+                and self.delivered.get((origin, name, one), self.state.height + 1) <= self.state.height
             ]
             if not givers:
                 self.flaws.append(f"round {round.number}: no honest seat has the update of {name}, which is in")
                 return False
-            self.delivered[origin, name, seat] = self.chain.height + 1 + self.delay("fetch", origin, name, seat)
+            self.delivered[origin, name, seat] = self.state.height + 1 + self.delay("fetch", origin, name, seat)
             held.add(name)
         return set(round.members) <= set(self.held(round, seat))
 
@@ -440,7 +439,7 @@ class Game:
         before = {one.candidate: one.shares for one in self.state.all(Delegation)}
         patience = 10 * 8 * (2 * len(self.seats) + 10)
         outcomes: dict[int, str] = {}
-        while len(outcomes) < self.ROUNDS and self.chain.height < patience * self.ROUNDS:
+        while len(outcomes) < self.ROUNDS and self.state.height < patience * self.ROUNDS:
             self.block()
             round = self.latest()
             for number in range(len(outcomes) + 1, self.chain.round + 1):
@@ -452,7 +451,7 @@ class Game:
             if round is not None and not round.settled:
                 self.contribute(round)
                 self.serve(round)
-                if self.chain.height - round.scheduled > patience:
+                if self.state.height - round.scheduled > patience:
                     self.flaws.append(f"round {round.number} does not end")
                     break
         offenders = [one.offender for one in self.state.all(Fault)]
@@ -462,7 +461,7 @@ class Game:
         earned = {one.name: one.earned for one in self.state.all(Member)}
         for name in self.seats:
             earned[name] = earned.get(name, 0) + self.voters_share(name)
-        return Outcome(earned, list(outcomes.values()), self.chain.height, offenders, self.flaws)
+        return Outcome(earned, list(outcomes.values()), self.state.height, offenders, self.flaws)
 
     def voters_share(self, name):
         held = self.state.need(Delegation, name, name)

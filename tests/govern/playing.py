@@ -74,9 +74,13 @@ def federation(
     free=10_000,
     contributors=CONTRIBUTORS,
     interval=1,
+    validators=False,
     **parameters,
 ) -> Genesis:
-    """Return the genesis of a small federation; everyone is its own organisation unless `organisations` says else."""
+    """Return the genesis of a small federation; everyone is its own organisation unless `organisations` says else.
+
+    With `validators` the super nodes decide the blocks, each by the key of `first_consensus_key`.
+    """
     stakes = STAKES if stakes is None else stakes
     delegations = DELEGATIONS if delegations is None else delegations
     organisations = organisations or {}
@@ -84,18 +88,32 @@ def federation(
     return Genesis(
         chain_id=CHAIN,
         time=TIME,
-        sequencer=key("sequencer").public,
+        sequencer=b"" if validators else key("sequencer").public,
         treasury=treasury,
         parameters={**PARAMETERS, **parameters},
         members=tuple(
             FirstMember(name, organisations.get(name, f"org-{name}"), key(name).public, free, name.title(), "")
             for name in names
         ),
-        candidates=tuple(FirstCandidate(name, 100_000, stake) for name, stake in stakes.items()),
+        candidates=tuple(
+            FirstCandidate(name, 100_000, stake, first_consensus_key(name).public if validators else b"")
+            for name, stake in stakes.items()
+        ),
         delegations=tuple(FirstDelegation(*one) for one in delegations),
         recipes=(FirstRecipe(RECIPE, "digits", MODEL, interval),),
         registrations=tuple(FirstRegistration(name, RECIPE) for name in contributors if name in names),
     )
+
+
+def first_consensus_key(name: str) -> Key:
+    """Return the key by which a candidate of the genesis decides blocks."""
+    return key(f"{name}'s consensus 0")
+
+
+def consensus_key(name: str, genesis: Genesis, number: int = 1) -> tx.SetConsensusKey:
+    """Return the transaction by which a candidate decides blocks by another key, always the same for the number."""
+    new = key(f"{name}'s consensus {number}")
+    return tx.SetConsensusKey(new.public, new.sign(tx.possession(genesis.digest, name, new.public)))
 
 
 class Play:
@@ -127,7 +145,7 @@ class Play:
 
     @property
     def height(self) -> int:
-        return self.chain.height
+        return self.state.height
 
     @property
     def parameters(self) -> Parameters:
@@ -165,7 +183,7 @@ class Play:
         return tx.sign(signer or self.key(name), self.genesis.digest, name, sequence, body)
 
     def next_block(self, raws=(), time: int = 1_000) -> Block:
-        return Block(self.height + 1, self.chain.time + time, tuple(raws))
+        return Block(self.height + 1, self.state.time + time, tuple(raws))
 
     def run(self, *raws: bytes, time: int = 1_000) -> tuple[Event, ...]:
         """Execute one block of signed transactions; return its events."""
@@ -217,8 +235,7 @@ class Play:
 
     def by_hand(self, *steps) -> tuple[Event, ...]:
         """Execute a block in which `step(context)` is called for each step, in the place of transactions."""
-        context = Context(self.state, self.height + 1, self.chain.time + 1_000)
-        context.change_chain(height=context.height, time=context.time)
+        context = Context(self.state, self.height + 1, self.state.time + 1_000)
         for step in (*steps, *ENDINGS):
             step(context)
         after = context.draft.finish()

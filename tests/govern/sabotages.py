@@ -78,7 +78,7 @@ MUTANTS = (
         FORGERY,
         "state/test_state.py",
     ),
-    never("machine/execute.py", "time < chain.time", "block time can go back", "machine/test_application.py"),
+    never("machine/execute.py", "time < state.time", "block time can go back", "machine/test_application.py"),
     never("machine/execute.py", "len(raw) > largest", "a transaction may be of any size", FORGERY),
     mutant(
         "wire/transactions.py",
@@ -1174,8 +1174,8 @@ MUTANTS = (
     ),
     mutant(
         "rules/pruning.py",
-        "chain.height - parameters.unbonding_blocks",
-        "chain.height - parameters.term_length",
+        "state.height - parameters.unbonding_blocks",
+        "state.height - parameters.term_length",
         "what stake answers for is forgotten",
         PRUNING,
     ),
@@ -1620,7 +1620,7 @@ MUTANTS = (
     ),
     mutant(
         "machine/header.py",
-        "if not verify(sequencer, _message(self.header), self.signature):",
+        "if not verify(sequencer, _message(self.header), self.certificate):",
         "if False:",
         "anyone signs headers",
         "machine/test_header.py",

@@ -30,17 +30,13 @@ def genesis(**options) -> Genesis:
 
 def context(height=1, time=playing.TIME, **options):
     """Return the context of a block at a height of the small ledger."""
-    made = Context(start(genesis(**options)).state, height, time)
-    made.change_chain(height=height, time=time)
-    return made
+    return Context(start(genesis(**options)).state, height, time)
 
 
 def later(context, blocks=1, time=0):
     """Return the context of a later block, upon what one has written."""
     state = context.draft.finish()
-    made = Context(state, context.height + blocks, context.time + time)
-    made.change_chain(height=made.height, time=made.time)
-    return made
+    return Context(state, context.height + blocks, context.time + time)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def exported(chunk: bytes) -> bytes:
 def apply(folder: Path) -> None:
     for chunk in lies():
         application = Application(start(federation()).state)
-        assert application.offer(manifest(chunk), b"\x01" * 32)
+        assert application.offer(manifest(chunk), b"\x01" * 32, 0)
         with pytest.raises(StateError):
             application.apply(0, chunk)
 

@@ -47,7 +47,7 @@ from tests.govern.attacks.means import LIE, rotation, signed
 from tests.govern.engines.keeping import short_memory
 from tests.govern.engines.story import story
 from tests.govern.mutation import damaged, mutated, odd, rngs
-from tests.govern.playing import MODEL, RECIPE, TIME, Play, federation, key
+from tests.govern.playing import MODEL, RECIPE, TIME, Play, consensus_key, federation, key
 
 many, some = examples(150), examples(60)
 
@@ -66,7 +66,7 @@ ACTIONS = [
         "active": True,
         "interval": 1,
     },
-    {"kind": "upgrade", "protocol": 3, "height": 10**6},
+    {"kind": "upgrade", "protocol": 4, "height": 10**6},
 ]
 
 
@@ -91,6 +91,7 @@ def stages():
         ("ivy", tx.SetProfile("Ivy", "https://ivy.example", bytes(32))),
         ("gil", tx.Register(100_000)),
         ("ann", tx.SetCommission(90_000)),
+        ("ann", consensus_key("ann", play.genesis)),
         ("bob", tx.Retire()),
         ("ann", tx.Bond(50)),
         ("hal", tx.Delegate("bob", 70)),
@@ -121,8 +122,7 @@ def stages():
 
 
 def block(state, *raws):
-    chain = state.need(Chain)
-    return execute(state, Block(chain.height + 1, chain.time, raws))
+    return execute(state, Block(state.height + 1, state.time, raws))
 
 
 @lru_cache(maxsize=1)
@@ -252,12 +252,11 @@ def test_the_pool_and_a_proposed_block_say_the_same_as_the_rules(rng):
     content = codec.decode(raw)[:5]
     other = [*content[:4], mutated(rng, content[4])]
     bad = rng.choice((raw, damaged(rng, raw), signed(other, key(content[1])), signed(other, key(content[1]))))
-    application = Application(State.load(state.dump()))
-    chain = state.need(Chain)
+    application = Application(State.load(state.dump(), state.height, state.time))
     refused = isinstance(one(state, bad)[1], TransactionRefused)
     assert (application.check_tx(bad) is not None) is refused
-    assert application.process(Block(chain.height + 1, chain.time, (bad,))) is not refused
-    chosen, why = application.prepare(chain.height + 1, chain.time, [bad])
+    assert application.process(Block(state.height + 1, state.time, (bad,))) is not refused
+    chosen, why = application.prepare(Block(state.height + 1, state.time), [bad])
     assert (chosen, set(why)) == (((), {digest(bad)}) if refused else ((bad,), set()))
     assert application.app_hash == state.root
 
@@ -362,7 +361,7 @@ def test_a_snapshot_of_mutated_records_gives_no_state(rng):
     # The hashes of the chunks are right: whoever made this snapshot made its manifest as well.
     manifest = replace(take(state)[0], chunks=tuple(map(digest, chunks)))
     with pytest.raises(StateError):
-        restore(manifest, chunks)
+        restore(manifest, 0, chunks)
 
 
 @pytest.fixture(scope="module")

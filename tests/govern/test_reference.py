@@ -237,7 +237,7 @@ def test_what_is_signed_is_what_the_page_says():
     assert tx.decode(raw).digest == sha256(raw).digest()
     header = Header(genesis, 1, 2, *(bytes([one]) * 32 for one in range(4)))
     assert encode_header(header) == cbor([genesis, 1, 2, *(bytes([one]) * 32 for one in range(4))])
-    assert verify(key.public, b"fedmeta header\0" + encode_header(header), sign_header(key, header).signature)
+    assert verify(key.public, b"fedmeta header\0" + encode_header(header), sign_header(key, header).certificate)
     assert header.hash == sha256(encode_header(header)).digest()
     assert '`"fedmeta transaction\\0"`' in PAGE
     assert '`"fedmeta header\\0"`' in PAGE

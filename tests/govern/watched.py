@@ -64,7 +64,7 @@ class Watched(Play):
         self.agrees = False
         before = self.state if self.log else None
         events = super()._take(done)
-        self.reference.height, self.reference.time = self.height, self.chain.time
+        self.reference.height, self.reference.time = self.height, self.state.time
         self.forgot, self.term_before = None, self.chain.term if before is None else before.need(Chain).term
         said = before is not None and self.blocks and self.blocks[-1].height == self.height
         self.due = self.punishable(before) if said else []

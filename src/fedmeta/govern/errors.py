@@ -15,7 +15,9 @@ GovernError                 the root; a FedmetaError
 │   ├── WrongChain          it holds another chain
 │   ├── NewerSchema         a newer version wrote it
 │   └── Damaged             what it holds does not fit together
+├── EngineError             CometBFT cannot be set up, started or asked
 ├── ProofError              a proof, a header or a signature that does not convince a light client
+│   └── TooFar              a later header of which too little is known yet: those between may lead there
 └── NodeError               a node cannot be reached, or its answer cannot be used
     ├── NodeBusy            it says when to come again
     └── Unacknowledged      a transaction was sent, and nothing is known of it
@@ -117,8 +119,16 @@ class Damaged(StoreError):
     """What the database holds does not fit together."""
 
 
+class EngineError(GovernError):
+    """CometBFT cannot be set up, started or asked."""
+
+
 class ProofError(GovernError):
     """A proof, a header or a signature that does not convince a light client."""
+
+
+class TooFar(ProofError):
+    """A header whose validators have too little to do with those that are trusted: headers between may lead there."""
 
 
 class NodeError(GovernError):

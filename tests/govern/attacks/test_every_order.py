@@ -86,7 +86,7 @@ def moves(state):
 
 def sent(state, name, body):
     """Return the state with a transaction, or None if it is refused; nothing else of the block happens."""
-    context = Context(state, state_height(state), PLAY.chain.time)
+    context = Context(state, state_height(state), PLAY.state.time)
     try:
         RULES[type(body)](context, name, body)
     except Refused:
@@ -103,8 +103,7 @@ def closed(state):
     """Return the state at the end of the block with which the phase's window closes."""
     round = round_of(state)
     height = round.opened + window(round).blocks
-    context = Context(state, height, PLAY.chain.time)
-    context.change_chain(height=height)
+    context = Context(state, height, PLAY.state.time)
     rounds.end_block(context)
     return context.draft.finish()
 

@@ -10,6 +10,7 @@ from fedmeta.govern.errors import ProofError
 from fedmeta.govern.machine.execute import execute
 from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.machine.header import Header, event_leaves, sign_header
+from fedmeta.govern.machine.trust import SequencerTrust
 from fedmeta.govern.state.records import Round, Update
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire import transactions as tx
@@ -206,7 +207,7 @@ def test_a_header_of_one_ledger_is_none_of_another():
     play.wait()
     signed = sign_header(key("sequencer"), header(play, play.log[-1]))
     with pytest.raises(ProofError, match="genesis"):
-        LightClient(first.sequencer, second.digest).jump(signed)
+        LightClient(SequencerTrust(second.digest, first.sequencer)).jump(signed)
 
 
 # A machine's key
@@ -286,7 +287,7 @@ def test_parts_of_a_round_cannot_be_repeated_although_they_carry_no_sequence_num
         assert {tx.decode(raw).sequence for raw in signed} == {0}
         for raw in signed:
             # In its block, and right after it.
-            done = codes(execute(play.state, Block(play.height + 1, play.chain.time, (raw, raw))).events)
+            done = codes(execute(play.state, Block(play.height + 1, play.state.time, (raw, raw))).events)
             assert done in (["already-done"], ["wrong-phase"])
         assert not codes(play.run(*signed))
         raws += signed

@@ -129,7 +129,7 @@ def test_many_small_pieces_save_less_than_a_unit_each():
 
 def signs_twice(play, public, height):
     """Execute a block whose engine shows two signatures of a height."""
-    block = Block(play.height + 1, play.chain.time + 1_000, (), (DoubleSignature(public, height),))
+    block = Block(play.height + 1, play.state.time + 1_000, (), (DoubleSignature(public, height),))
     play.blocks.append(block)
     play._take(execute(play.state, block))
 

@@ -4,12 +4,15 @@ import pytest
 
 from fedmeta.govern.client.light import LightClient, is_sealed, verify_event, verify_record, verify_transaction
 from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.errors import ProofError
+from fedmeta.govern.errors import ProofError, TooFar
 from fedmeta.govern.machine.header import Header, SignedHeader, sign_header
+from fedmeta.govern.machine.trust import SequencerTrust, ValidatorsTrust
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.commits import chain_id_of, encode_certificate
 from fedmeta.govern.wire.signatures import digest
+from tests.govern.committee import certify, comet_header, committee
 from tests.govern.playing import TIME, Play, federation, key
 
 SEQUENCER = key("sequencer")
@@ -40,12 +43,12 @@ def test_a_light_client_follows_a_chain_from_its_genesis_to_any_record(engine):
 
 
 def test_a_light_client_needs_but_the_key_of_its_sequencer_and_the_digest_of_its_genesis(engine):
-    client = LightClient(SEQUENCER.public, engine.genesis.digest)
+    client = LightClient(SequencerTrust(engine.genesis.digest, SEQUENCER.public))
     assert client.follow(engine.header(1)).height == 1
     for wrong in (
-        LightClient(key("hal").public, engine.genesis.digest),
-        LightClient(SEQUENCER.public, b"\0" * 32),
-        LightClient(SEQUENCER.public, federation(free=1).digest),
+        LightClient(SequencerTrust(engine.genesis.digest, key("hal").public)),
+        LightClient(SequencerTrust(b"\0" * 32, SEQUENCER.public)),
+        LightClient(SequencerTrust(federation(free=1).digest, SEQUENCER.public)),
     ):
         for accept in (wrong.follow, wrong.jump):
             with pytest.raises(ProofError):
@@ -82,7 +85,7 @@ def test_a_header_that_was_changed_or_signed_by_another_is_not_believed(engine):
     client = LightClient.of(engine.genesis)
     signed = engine.header(1)
     for bad in (
-        SignedHeader(replace(signed.header, app_hash=b"\0" * 32), signed.signature),
+        SignedHeader(replace(signed.header, app_hash=b"\0" * 32), signed.certificate),
         sign_header(key("hal"), signed.header),
         SignedHeader(signed.header, bytes(64)),
     ):
@@ -138,6 +141,81 @@ def test_transactions_and_events_have_proofs_under_their_block_s_header(engine):
     assert engine.prove_event(2, len(events)) is None
     assert engine.prove_event(9, 0) is None
     assert engine.prove_transaction(bytes(32)) is None
+
+
+# Validators
+
+
+def changing(length):
+    """Return a light client and headers of a chain with gaps, of whose four validators one changes with each."""
+    names = [f"v{at}" for at in range(length + 4)]
+    sets = [committee(dict.fromkeys(names[at : at + 4], 1)) for at in range(length + 1)]
+    chain, previous = {}, GENESIS
+    for at in range(length):
+        height = 3 * at + 1
+        header = Header(GENESIS, height, TIME + height, previous, bytes(32), bytes(32), bytes(32))
+        block = comet_header(sets[at], sets[at + 1], height + 1, TIME + height, header.hash, chain_id_of(GENESIS))
+        certificate = certify(block, sets[at], sets[at + 1], names[at : at + 4])
+        chain[height] = SignedHeader(header, encode_certificate(certificate))
+        previous = header.hash
+    return LightClient(ValidatorsTrust(GENESIS, 10**6, 0, TIME, sets[0])), chain
+
+
+def asking(chain, asked):
+    def ask(height):
+        asked.append(height)
+        return next((one for at, one in chain.items() if at >= height), None)
+
+    return ask
+
+
+def test_a_light_client_follows_validators_over_the_heights_that_have_a_header():
+    client, chain = changing(5)
+    for signed in chain.values():
+        assert client.follow(signed) == signed.header
+    client, chain = changing(5)
+    client.follow(chain[1])
+    with pytest.raises(ProofError, match="as the one before: block 1 is"):
+        client.follow(chain[7])
+    assert client.head == chain[1].header
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 9, 40])
+def test_a_light_client_reaches_a_late_header_over_those_that_it_takes(length):
+    client, chain = changing(length)
+    last, asked = list(chain.values())[-1], []
+    assert client.reach(last, asking(chain, asked)) == last.header
+    assert client.trust.height == last.header.height + 1
+    # Two of four validators stay over two headers, so a few are enough.
+    assert len(asked) <= 2 * length
+    assert (length <= 3) == (not asked)
+
+
+def test_a_light_client_that_is_shown_no_way_goes_nowhere_wrong():
+    client, chain = changing(9)
+    last = list(chain.values())[-1]
+    for ask in (lambda height: None, lambda height: last, lambda height: chain[1]):
+        client, _ = changing(9)
+        with pytest.raises(TooFar, match="headers between them may lead there"):
+            client.reach(last, ask)
+        assert client.head in (None, chain[1].header)
+    strangers, foreign = changing(9)
+    lying = {at: SignedHeader(one.header, one.certificate[:-1] + b"\0") for at, one in foreign.items()}
+    with pytest.raises(ProofError):
+        strangers.reach(last, asking(lying, []))
+    assert strangers.head is None
+
+
+def test_validators_that_certify_two_headers_of_one_height_are_caught():
+    client, chain = changing(2)
+    client.jump(chain[1])
+    assert client.jump(chain[1]) == chain[1].header
+    names = [f"v{at}" for at in range(1, 5)]
+    header = replace(chain[1].header, app_hash=b"\1" * 32)
+    block = comet_header(committee(dict.fromkeys(names, 1)), (), 3, TIME + 9, header.hash, chain_id_of(GENESIS))
+    certificate = encode_certificate(certify(block, committee(dict.fromkeys(names, 1)), signers=names))
+    with pytest.raises(ProofError, match="the validators signed two headers of height 1"):
+        client.jump(SignedHeader(header, certificate))
 
 
 # Seals

@@ -209,7 +209,7 @@ class Witness:
                 must(needed(store, len(self.headers)).header.hash == self.headers[-1], "a block was replaced")
             for height in range(len(self.blocks) + 1, store.tip + 1):
                 self._follow(store, height)
-            state = State.load(store.rows())
+            state = State.load(store.rows(), store.tip)
             for one, place in self.found.items():
                 if place.height >= store.first:
                     must(store.place(one) == place, f"the index does not say {place} of {one.hex()}")

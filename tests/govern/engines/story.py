@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.playing import Play, key
+from tests.govern.playing import Play, consensus_key, key
 
 LIE = digest(b"a lie")
 
@@ -17,6 +17,7 @@ def story() -> Play:
     play.round()
     rotate(play, "ann")
     set_machine_key(play, "cat")
+    play.must(("ann", consensus_key("ann", play.genesis)))
     play.must(("hal", tx.Undelegate("ann", 300)), ("joy", tx.Claim()))
     lie(play, "bob")
     play.round()

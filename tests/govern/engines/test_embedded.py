@@ -93,7 +93,7 @@ def test_what_the_rules_refuse_is_refused_at_once_and_waits_for_no_block(engine)
 
 
 def test_what_was_overtaken_while_it_waited_is_answered_and_waits_no_more(path):
-    genesis = federation(max_block_bytes=65_536)
+    genesis = federation(max_block_bytes=65_536, member_transactions=300)
     with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
         new, name = key("new").public, genesis.digest
         rotated = tx.RotateKey(new, key("new").sign(tx.possession(name, "hal", new)))
@@ -174,7 +174,7 @@ def test_a_part_of_a_round_that_came_too_early_can_come_again(engine):
 
 
 def test_what_does_not_fit_waits_for_the_next_block(path):
-    genesis = federation(max_block_bytes=65_536)
+    genesis = federation(max_block_bytes=65_536, member_transactions=300)
     with EmbeddedEngine.create(path, genesis, SEQUENCER) as engine:
         body = tx.SetProfile("x" * 200, "y" * 200, b"")
         raws = [sign("hal", at, body, genesis.digest) for at in range(300)]

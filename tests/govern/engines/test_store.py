@@ -141,7 +141,6 @@ def test_another_key_is_refused(path):
         "UPDATE state SET slot = 500 WHERE slot = 2",
         "DELETE FROM state WHERE slot = 2",
         "DELETE FROM state",
-        "DELETE FROM blocks WHERE height = 3",
         "DELETE FROM blocks WHERE height = 2",
         "DELETE FROM blocks",
         "DELETE FROM events WHERE height = 3",

@@ -1,5 +1,4 @@
 import importlib
-from dataclasses import replace
 
 import pytest
 
@@ -9,11 +8,11 @@ from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.execute import execute
 from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.rules.members import key_at, machine_key_at
-from fedmeta.govern.state.records import Chain, Member, Term
+from fedmeta.govern.state.records import Member, Term
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import merkle
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.block import Block, DoubleSignature
 from fedmeta.govern.wire.events import ProtocolChanged, TermElected
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import set_machine_key, story
@@ -36,7 +35,7 @@ def sign(name, sequence, body=None, genesis=GENESIS, by=None):
 
 def of(play):
     """Return an application with a copy of a chain's state."""
-    return Application(State.load(play.state.dump()))
+    return Application(State.load(play.state.dump(), play.height, play.state.time))
 
 
 def held(app):
@@ -93,7 +92,7 @@ def test_what_waits_is_judged_after_what_waited_before():
     assert app.check_tx(sign("hal", 1, tx.Delegate("dan", 6_000))).code == "insufficient-funds"
     assert app.check_tx(sign("hal", 1, back)) is None
     raws = [sign("hal", 0, tx.Delegate("dan", 6_000)), sign("hal", 1, back)]
-    assert app.prepare(1, TIME, raws) == (tuple(raws), {})
+    assert app.prepare(Block(1, TIME), raws) == (tuple(raws), {})
     assert app.recheck(raws) == {}
     assert {refusal.code for refusal in app.recheck(raws[1:]).values()} == {"future-sequence"}
 
@@ -159,7 +158,7 @@ def test_nothing_but_a_commit_changes_what_is_committed():
     app = begin()
     before = held(app)
     raws = [sign("hal", 0), sign("hal", 1, tx.Delegate("ann", 10**9)), sign("ivy", 0)]
-    prepared = app.prepare(1, TIME, raws)
+    prepared = app.prepare(Block(1, TIME), raws)
     assert held(app) == before
     assert app.process(Block(1, TIME, (raws[2],)))
     assert held(app) == before
@@ -175,7 +174,7 @@ def test_a_refused_transaction_is_left_out_of_the_block_and_leaves_no_trace_in_i
     app, other = begin(), begin()
     good = [sign("hal", 0), sign("ivy", 0), sign("hal", 1)]
     poor = sign("joy", 0, tx.Delegate("ann", 10**9))
-    prepared = app.prepare(1, TIME, [good[0], poor, b"junk", good[1], good[0], good[2]])
+    prepared = app.prepare(Block(1, TIME), [good[0], poor, b"junk", good[1], good[0], good[2]])
     assert prepared.transactions == tuple(good)
     assert {one: refusal.code for one, refusal in prepared.refused.items()} == {
         digest(poor): "insufficient-funds",
@@ -194,7 +193,7 @@ def test_proposing_or_judging_a_block_and_deciding_it_take_one_execution(monkeyp
     monkeypatch.setattr(application, "attempt", lambda *values: calls.append(values) or whole(*values))
     app = begin()
     raws = tuple(sign("hal", at) for at in range(4))
-    block = Block(1, TIME, app.prepare(1, TIME, raws).transactions)
+    block = Block(1, TIME, app.prepare(Block(1, TIME), raws).transactions)
     app.finalize(block)
     app.finalize(block)
     app.commit()
@@ -211,13 +210,13 @@ def test_a_block_is_filled_in_order_up_to_its_size():
     app = begin()
     raws = [sign("hal", at) for at in range(6)]
     size = len(raws[0])
-    assert app.prepare(1, TIME, raws, max_bytes=3 * size).transactions == tuple(raws[:3])
-    assert app.prepare(1, TIME, raws, max_bytes=3 * size - 1).transactions == tuple(raws[:2])
-    assert app.prepare(1, TIME, raws).transactions == tuple(raws)
+    assert app.prepare(Block(1, TIME), raws, max_bytes=3 * size).transactions == tuple(raws[:3])
+    assert app.prepare(Block(1, TIME), raws, max_bytes=3 * size - 1).transactions == tuple(raws[:2])
+    assert app.prepare(Block(1, TIME), raws).transactions == tuple(raws)
     small = begin(max_block_bytes=65_536)
     whose = federation(max_block_bytes=65_536).digest
     many = [sign("hal", at, tx.SetProfile("x" * 200, "y" * 200, b""), whose) for at in range(200)]
-    chosen = small.prepare(1, TIME, many).transactions
+    chosen = small.prepare(Block(1, TIME), many).transactions
     assert chosen == tuple(many[: 65_536 // len(many[-1])])
     assert not small.process(Block(1, TIME, tuple(many)))
 
@@ -236,7 +235,7 @@ def test_a_block_is_not_accepted_with_a_refused_transaction_or_at_a_wrong_height
         assert not app.process(block), block
     for height, time in ((2, TIME), (1, TIME - 1)):
         with pytest.raises(InvalidBlock):
-            app.prepare(height, time, [])
+            app.prepare(Block(height, time), [])
         with pytest.raises(InvalidBlock):
             app.finalize(Block(height, time))
 
@@ -279,12 +278,58 @@ def test_the_changes_of_a_commit_turn_the_rows_before_into_the_rows_after():
 
 
 def test_blocks_are_retained_for_the_unbonding_period():
-    draft = start(federation(**SHORT)).state.draft()
-    draft.put(replace(draft.need(Chain), height=1_447))
-    app = Application(draft.finish())
+    app = Application(start(federation(**SHORT)).state.draft(1_447, TIME).finish())
     for height in range(1_448, 1_455):
         app.finalize(Block(height, TIME))
         assert app.commit().retain_height == app.retain_height == max(1, height - 1_450)
+
+
+# Limits of a block
+
+
+def test_a_member_has_so_many_transactions_in_a_block_and_no_more_wait():
+    genesis = federation(member_transactions=3)
+    app = Application(start(genesis).state)
+    raws = [tx.sign(key("hal"), genesis.digest, "hal", at, tx.Delegate("ann", 1)) for at in range(5)]
+    other = tx.sign(key("ivy"), genesis.digest, "ivy", 0, tx.Delegate("ann", 1))
+    assert [app.check_tx(raw) for raw in raws[:3]] == [None] * 3
+    assert app.check_tx(raws[3]).code == "limit-reached"
+    assert app.check_tx(other) is None
+    prepared = app.prepare(Block(1, TIME), [*raws, other])
+    assert prepared == ((*raws[:3], other), {})
+    assert app.process(Block(1, TIME, prepared.transactions))
+    assert not app.process(Block(1, TIME, tuple(raws[:4])))
+    app.finalize(Block(1, TIME, prepared.transactions))
+    app.commit()
+    assert app.recheck(raws[3:]) == {}
+    assert app.check_tx(tx.sign(key("hal"), genesis.digest, "hal", 5, tx.Delegate("ann", 1))) is None
+
+
+def test_parts_of_rounds_do_not_count_as_a_member_s_transactions():
+    play = Play(federation(member_transactions=1))
+    play.to_commit()
+    app = of(play)
+    name = play.latest.cohort[0].member
+    part, more = play.sign(*play.update(name)), play.sign(name, tx.SetProfile("x", "", b""))
+    assert app.check_tx(part) is app.check_tx(more) is None
+    block = Block(play.height + 1, play.state.time)
+    assert app.prepare(block, [more, part]).transactions == (part, more)
+
+
+@pytest.mark.parametrize("more", [0, -1])
+def test_a_block_is_filled_to_the_byte_by_the_engine_s_own_count(more):
+    play = Play()
+    app = of(play)
+    raws = [play.sign("hal", tx.Delegate("bob", 1), ahead=at) for at in range(9)]
+    twice = (DoubleSignature(key("ann").public, 1),)
+    empty = Block(1, TIME, double_signatures=twice)
+
+    def size(item):
+        return len(item) + 7
+
+    room = sum(map(size, (*empty.items, *raws[:5])))
+    chosen = app.prepare(empty, raws, max_bytes=room + more, size=size).transactions
+    assert len(chosen) == (5 if more == 0 else 4)
 
 
 # Voting powers
@@ -357,7 +402,7 @@ def test_parts_of_rounds_are_put_first_in_a_block_and_otherwise_the_order_is_kep
     parts = [play.sign(*play.update(name)) for name in ("joy", "ann", "hal")]
     others = [sign("hal", 0), sign("ivy", 0), sign("hal", 1)]
     mixed = [others[0], parts[0], others[1], b"junk", parts[1], others[2], parts[2]]
-    prepared = app.prepare(2, play.chain.time, mixed)
+    prepared = app.prepare(Block(2, play.state.time), mixed)
     assert prepared.transactions == (*parts, *others)
     assert list(prepared.refused) == [digest(b"junk")]
 
@@ -366,7 +411,7 @@ def test_parts_of_rounds_have_room_in_a_block_whatever_else_waits():
     play, app = in_a_round()
     others = [sign("hal", at) for at in range(20)]
     part = play.sign(*play.update("joy"))
-    chosen = app.prepare(2, play.chain.time, [*others, part], max_bytes=len(part) + len(others[0]))
+    chosen = app.prepare(Block(2, play.state.time), [*others, part], max_bytes=len(part) + len(others[0]))
     assert chosen.transactions == (part, others[0])
 
 
@@ -382,7 +427,7 @@ def test_a_block_with_a_part_of_a_round_after_another_transaction_is_not_accepte
         ((parts[0], other), True),
         ((parts[0], b"junk"), False),
     ):
-        assert app.process(Block(2, play.chain.time, order)) == accepted
+        assert app.process(Block(2, play.state.time, order)) == accepted
 
 
 def test_a_part_of_a_round_passes_the_pool_s_check_in_any_order_with_the_member_s_own_transactions():
@@ -425,8 +470,8 @@ def test_an_upgrade_stops_this_version_at_its_height_in_one_line_that_says_what_
     last = Block(19, TIME + 10**6)
     app.finalize(last)
     app.commit()
-    for ask in (app.finalize, lambda block: app.prepare(block.height, block.time, [])):
-        with pytest.raises(WrongProtocol, match=r"from height 20 on .* protocol 3: .* install one that .* 3") as one:
+    for ask in (app.finalize, lambda block: app.prepare(block, [])):
+        with pytest.raises(WrongProtocol, match=r"from height 20 on .* protocol 4: .* install one that .* 4") as one:
             ask(Block(20, TIME + 10**6))
         assert "\n" not in str(one.value)
     assert not app.process(Block(20, TIME + 10**6))
@@ -446,7 +491,7 @@ def test_a_version_that_executes_the_next_protocol_goes_on_from_there(monkeypatc
     play.wait()
     assert (play.height, play.chain.protocol, play.chain.upgrade_to) == (20, EXECUTE.PROTOCOL, 0)
     earlier = start(federation()).state
-    with pytest.raises(WrongProtocol, match="protocol 2"):
+    with pytest.raises(WrongProtocol, match="protocol 3"):
         execute(earlier, Block(1, TIME))
 
 
@@ -494,7 +539,7 @@ def behind():
 def test_a_snapshot_restores_the_state_and_the_chain_goes_on_from_it():
     source, target = behind()
     (manifest,) = source.snapshots()
-    assert target.offer(manifest, source.app_hash)
+    assert target.offer(manifest, source.app_hash, source.time)
     for number in range(len(manifest.chunks)):
         assert target.apply(number, source.chunk(manifest.height, number))
     assert held(target) == held(source)
@@ -502,16 +547,16 @@ def test_a_snapshot_restores_the_state_and_the_chain_goes_on_from_it():
         app.finalize(Block(2, TIME + 9_000, (sign("hal", 1),)))
         app.commit()
     assert held(target) == held(source)
-    assert target.state.need(Chain).height == 2
+    assert target.state.height == 2
 
 
 def test_an_offer_is_declined_unless_it_is_later_and_of_this_chain_and_of_the_trusted_app_hash():
     source, target = behind()
     (manifest,) = source.snapshots()
-    assert not target.offer(manifest, b"\x01" * 32)
-    assert not source.offer(manifest, source.app_hash)
+    assert not target.offer(manifest, b"\x01" * 32, source.time)
+    assert not source.offer(manifest, source.app_hash, source.time)
     other = Application(start(federation(free=1)).state)
-    assert other.offer(manifest, source.app_hash)
+    assert other.offer(manifest, source.app_hash, source.time)
     with pytest.raises(StateError, match="no snapshot was offered"):
         target.apply(0, b"")
 
@@ -521,7 +566,7 @@ def test_a_damaged_chunk_is_not_taken_and_changes_nothing():
     (manifest,) = source.snapshots()
     before = held(target)
     chunk = source.chunk(1, 0)
-    assert target.offer(manifest, source.app_hash)
+    assert target.offer(manifest, source.app_hash, source.time)
     for bad in (b"", chunk[:-1], chunk + b"\0", bytes([chunk[0] ^ 1]) + chunk[1:]):
         assert not target.apply(0, bad)
     assert not target.apply(1, chunk)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmeta.govern.errors import InvalidGenesis
+from fedmeta.govern.errors import InvalidGenesis, OlderProtocol
 from fedmeta.govern.machine.execute import PROTOCOL, execute
 from fedmeta.govern.machine.genesis import (
     FirstCandidate,
@@ -31,7 +31,7 @@ def test_a_ledger_starts_with_what_its_genesis_says():
     genesis = federation()
     state = start(genesis).state
     chain = state.need(Chain)
-    assert (chain.chain_id, chain.height, chain.time, chain.genesis) == ("play", 0, TIME, genesis.digest)
+    assert (chain.chain_id, state.height, state.time, chain.genesis) == ("play", 0, TIME, genesis.digest)
     assert (chain.protocol, chain.upgrade_to, chain.upgrade_at, chain.round) == (PROTOCOL, 0, 0, 0)
     assert chain.supply == genesis.supply == 1_000_000 + 10 * 10_000 + sum(STAKES.values()) + 2_700
     assert supply_parts(state) == {
@@ -161,7 +161,7 @@ def parameter(**values):
         (changed(recipes=(FirstRecipe(RECIPE, "a", MODEL, -1),)), "interval"),
         (changed(recipes=()), "no recipe"),
         (changed(protocol=1), "protocol is 1"),
-        (changed(protocol=3), "protocol is 3"),
+        (changed(protocol=4), "protocol is 4"),
         (changed(protocol=-1), "protocol"),
         (registration("nobody", RECIPE), "unknown-member"),
         (registration("cat", MODEL), "no recipe"),
@@ -206,6 +206,17 @@ def test_a_genesis_of_the_protocol_with_a_leader_is_refused_in_one_clear_line():
         decode_genesis(codec.encode(old))
     assert "\n" not in str(caught.value)
     assert f"executes protocol {PROTOCOL}" in str(caught.value)
+
+
+def test_a_genesis_whose_root_covered_height_and_time_is_refused_in_one_clear_line():
+    values = codec.decode(encode_genesis(federation()))
+    old = {**values, "protocol": 2}
+    old["candidates"] = [{field: one[field] for field in one if field != "consensus"} for one in values["candidates"]]
+    with pytest.raises(
+        OlderProtocol, match=r"it is of protocol 2, .* the version that made the ledger reads it"
+    ) as caught:
+        decode_genesis(codec.encode(old))
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_and_missing_fields_are_refused():

@@ -45,7 +45,7 @@ def test_a_signature_covers_every_field_and_serves_as_no_other_signature():
     signed = sign_header(SEQUENCER, header())
     signed.check(GENESIS, SEQUENCER.public)
     with pytest.raises(ProofError, match="is not by the sequencer"):
-        SignedHeader(replace(signed.header, genesis=OTHER), signed.signature).check(OTHER, SEQUENCER.public)
+        SignedHeader(replace(signed.header, genesis=OTHER), signed.certificate).check(OTHER, SEQUENCER.public)
     others = {
         "height": 2,
         "time": 6,
@@ -55,7 +55,7 @@ def test_a_signature_covers_every_field_and_serves_as_no_other_signature():
     }
     for name, value in {**others, "app_hash": b"\0" * 32}.items():
         with pytest.raises(ProofError, match="is not by the sequencer"):
-            SignedHeader(replace(signed.header, **{name: value}), signed.signature).check(GENESIS, SEQUENCER.public)
+            SignedHeader(replace(signed.header, **{name: value}), signed.certificate).check(GENESIS, SEQUENCER.public)
     with pytest.raises(ProofError, match=f"is of the ledger of genesis {GENESIS.hex()}: it must be {OTHER.hex()}"):
         signed.check(OTHER, SEQUENCER.public)
     with pytest.raises(ProofError, match="is not by the sequencer"):

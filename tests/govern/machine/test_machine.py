@@ -24,7 +24,7 @@ from fedmeta.govern.wire.block import DoubleSignature
 from fedmeta.govern.wire.round_events import FaultProven
 from fedmeta.govern.wire.signatures import digest
 from tests.examples import examples
-from tests.govern.playing import DELEGATIONS, MODEL, RECIPE, SHORT, STAKES, federation, key
+from tests.govern.playing import DELEGATIONS, MODEL, RECIPE, SHORT, STAKES, consensus_key, federation, key
 from tests.govern.recorded import record
 from tests.govern.watched import Watched
 
@@ -211,6 +211,11 @@ class Ledger(RuleBasedStateMachine):
             play.machines.pop(name, None)
         elif machine.public == new.public:
             play.machines[name] = new
+
+    @rule(name=st.sampled_from(CANDIDATES), number=st.integers(1, 3))
+    def consensus(self, name, number):
+        """Let a candidate name a key for blocks, perhaps one that it has or had."""
+        self.play.block((name, consensus_key(name, self.play.genesis, number)))
 
     @rule(joining=some, leaving=some)
     def register(self, joining, leaving):

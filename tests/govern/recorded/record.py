@@ -16,7 +16,7 @@ from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import LIE, rotate, set_machine_key
-from tests.govern.playing import MODEL, RECIPE, STAKES, Play, federation, key
+from tests.govern.playing import MODEL, RECIPE, STAKES, Play, consensus_key, federation, key
 
 PATH = Path(__file__).parent / "chain.cbor"
 
@@ -69,6 +69,7 @@ def stakes(play: Play) -> None:
         ("ivy", tx.Redelegate("bob", "cat", 123)),
         ("joy", tx.Undelegate("dan", 321)),
         ("eve", tx.SetCommission(50_001)),
+        ("cat", consensus_key("cat", play.genesis)),
         ("kim", tx.Register(150_000)),
         ("kim", tx.Bond(2_000)),
         ("kim", tx.JoinRecipe(RECIPE)),
@@ -188,19 +189,13 @@ def farewell(play: Play) -> None:
 def read() -> Recorded:
     """Return the chain as it was recorded."""
     genesis, blocks, hashes = codec.decode(PATH.read_bytes(), limit=1 << 20)
-    made = [
-        Block(height, time, tuple(raws), tuple(DoubleSignature(*one) for one in twice))
-        for height, (time, raws, twice) in enumerate(blocks, 1)
-    ]
+    made = [Block.of(height, time, items) for height, (time, items) in enumerate(blocks, 1)]
     return Recorded(decode_genesis(genesis), made, hashes)
 
 
 def main() -> None:
     made = play()
-    blocks = [
-        [block.time, list(block.transactions), [[one.public, one.height] for one in block.double_signatures]]
-        for block in made.blocks
-    ]
+    blocks = [[block.time, list(block.items)] for block in made.blocks]
     PATH.write_bytes(codec.encode([encode_genesis(made.genesis), blocks, made.hashes]))
 
 

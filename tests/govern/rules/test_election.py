@@ -30,7 +30,7 @@ def world(people, term=0, height=10, **parameters):
     now = Context(State.empty(), height, 0)
     defaults = {"min_self_stake": 10, "standbys": 2, "super_nodes": 4, **PERIODS}
     now.draft.put(check_parameters({**defaults, **parameters}, 10**15))
-    now.draft.put(Chain("small", bytes(32), 2, 0, 0, height, 0, 10**15, 0, term, 0, 0, 0, 0, 0, 0, 0))
+    now.draft.put(Chain("small", bytes(32), 2, 0, 0, 10**15, 0, term, 0, 0, 0, 0, 0, 0, 0))
     for name, given_ in people.items():
         add(now, name, **given_)
     return now
@@ -559,9 +559,7 @@ def small(**options):
 
 
 def at_height(now, height):
-    made = Context(now.draft.finish(), height, now.time)
-    made.change_chain(height=height)
-    return made
+    return Context(now.draft.finish(), height, now.time)
 
 
 def test_terms_follow_one_another_and_are_elected_two_ahead():
@@ -579,7 +577,6 @@ def test_a_term_that_is_over_says_at_what_block_time_it_ended():
     started = now.time
     for height in range(1, 10):
         now = Context(now.draft.finish(), height, started + 1_000 * height)
-        now.change_chain(height=height, time=now.time)
         end(now)
     ended = {one.number: one.ended for one in now.draft.all(Term)}
     assert ended == {1: started + 4_000, 2: started + 8_000, 3: 0, 4: 0}

@@ -41,7 +41,7 @@ def taken(fault):
 
 def shown(play, *found):
     """Execute a block with double signatures that its engine has found."""
-    block = Block(play.height + 1, play.chain.time + 1_000, (), found)
+    block = Block(play.height + 1, play.state.time + 1_000, (), found)
     play.blocks.append(block)
     return play._take(execute(play.state, block))
 

@@ -584,17 +584,17 @@ def test_a_recipe_that_is_set_anew_keeps_its_rounds_and_its_interval_counts_on()
 # An upgrade
 
 
-UPGRADE = {"kind": "upgrade", "protocol": 3, "height": 20}
+UPGRADE = {"kind": "upgrade", "protocol": 4, "height": 20}
 
 
 def test_an_upgrade_is_set_moved_and_taken_back():
     now, _ = carried_out(UPGRADE)
-    assert (now.chain.protocol, now.chain.upgrade_to, now.chain.upgrade_at) == (2, 3, 20)
-    now, _ = carried_out({**UPGRADE, "protocol": 4, "height": 40}, now=now)
-    assert (now.chain.upgrade_to, now.chain.upgrade_at) == (4, 40)
+    assert (now.chain.protocol, now.chain.upgrade_to, now.chain.upgrade_at) == (3, 4, 20)
+    now, _ = carried_out({**UPGRADE, "protocol": 5, "height": 40}, now=now)
+    assert (now.chain.upgrade_to, now.chain.upgrade_at) == (5, 40)
     now, _ = carried_out({**UPGRADE, "height": 0}, now=now)
     assert (now.chain.upgrade_to, now.chain.upgrade_at) == (0, 0)
-    assert [(one.protocol, one.height) for one in said(now, "upgrade-set")] == [(3, 0)]
+    assert [(one.protocol, one.height) for one in said(now, "upgrade-set")] == [(4, 0)]
 
 
 def test_an_upgrade_whose_height_has_passed_meanwhile_fails():
@@ -605,15 +605,15 @@ def test_an_upgrade_whose_height_has_passed_meanwhile_fails():
 
 def test_up_to_the_height_of_an_upgrade_these_rules_execute_and_from_it_on_none_of_these():
     now = context(contributors=())
-    now.change_chain(upgrade_to=3, upgrade_at=5)
+    now.change_chain(upgrade_to=4, upgrade_at=5)
     state = now.draft.finish()
     for height in (2, 3, 4):
         done = end(begin(state, Block(height, now.time)))
         state = done.state
-        assert [one.protocol for one in done.events if one.kind == "protocol-changed"] == [3] * (height == 4)
+        assert [one.protocol for one in done.events if one.kind == "protocol-changed"] == [4] * (height == 4)
     chain = state.need(Chain)
-    assert (chain.protocol, chain.upgrade_to, chain.upgrade_at) == (3, 0, 0)
-    with pytest.raises(WrongProtocol, match=r"from height 5 on .* protocol 3: .* protocol 2"):
+    assert (chain.protocol, chain.upgrade_to, chain.upgrade_at) == (4, 0, 0)
+    with pytest.raises(WrongProtocol, match=r"from height 5 on .* protocol 4: .* protocol 3"):
         begin(state, Block(5, now.time))
 
 

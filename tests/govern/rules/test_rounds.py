@@ -71,7 +71,7 @@ def test_a_round_is_scheduled_by_itself_at_the_end_of_a_block_with_all_that_it_w
     assert found.seats == term.seats
     assert found.windows == (Window(18, 60_000),) * 4
     assert (found.phase, found.attempt, found.stretch, found.scheduled, found.opened) == ("commit", 1, 0, 1, 1)
-    assert (found.pool, found.smallest, found.opened_time) == (1_000, 3, play.chain.time)
+    assert (found.pool, found.smallest, found.opened_time) == (1_000, 3, play.state.time)
     assert (found.members, found.result, found.committed, found.settled) == ((), b"", 0, 0)
     assert play.events(RoundScheduled) == [
         RoundScheduled(1, RECIPE, MODEL, 1, 1_000, found.cohort, found.seats, found.windows)
@@ -571,7 +571,7 @@ def test_after_an_attempt_that_fails_the_next_begins_with_the_same_commitments_a
     now = play.latest
     assert play.events(AttemptFailed) == [AttemptFailed(1, 1, reason)]
     assert (now.attempt, now.phase, now.stretch, now.members) == (2, "deliver", 1, ())
-    assert (now.opened, now.opened_time) == (play.height, play.chain.time)
+    assert (now.opened, now.opened_time) == (play.height, play.state.time)
     assert play.events(PhaseBegan)[-1] == PhaseBegan(1, 2, "deliver", 36, 120_000)
     assert (now.cohort, now.seats, now.windows, now.committed) == (
         before.cohort,

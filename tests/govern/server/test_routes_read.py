@@ -45,7 +45,7 @@ def pruned(tmp_path_factory):
     with short_memory():
         engine.snapshot()
         for _ in range(KEPT + 2):
-            engine.produce(play.chain.time, empty=True)
+            engine.produce(play.state.time, empty=True)
         engine.snapshot()
         assert engine.prune() == play.height + 1
     asked = Asked(engine)
@@ -67,7 +67,7 @@ def fits(model, value):
 
 def test_the_status_is_where_the_chain_stands(node):
     said = fits(models.StatusModel, node.json("/status"))
-    assert (said["chain_id"], said["height"], said["time"]) == (CHAIN, PLAY.height, PLAY.chain.time)
+    assert (said["chain_id"], said["height"], said["time"]) == (CHAIN, PLAY.height, PLAY.state.time)
     assert (said["term"], said["round"]) == (PLAY.chain.term, PLAY.chain.round)
     assert said["app_hash"] == PLAY.hashes[-1].hex()
     assert said["genesis"] == PLAY.genesis.digest.hex()

@@ -19,6 +19,7 @@ BODIES = (
     tx.RotateKey(key("new").public, bytes(64)),
     tx.SetMachineKey(key("new").public, bytes(64)),
     tx.SetMachineKey(b"", b""),
+    tx.SetConsensusKey(key("new").public, bytes(64)),
     tx.SetProfile("Hal", "https://hal.example", b""),
     tx.Leave(),
     tx.Register(1),

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from fedmeta.govern.engines.disk import open_file
 from fedmeta.govern.engines.files import new_file
-from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, needed, read_genesis, whole
+from fedmeta.govern.engines.replay import Progress, Replay, begun, choose, heights, needed, read_genesis, whole
 from fedmeta.govern.engines.store import Counts, Place, Store
 from fedmeta.govern.errors import (
     Damaged,
@@ -35,6 +35,7 @@ from fedmeta.govern.machine.header import SignedHeader, decode_signed, encode_si
 from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest, restore
 from fedmeta.govern.views.invariants import check_invariants
 from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 
 
@@ -101,6 +102,7 @@ class _Auditor:
         self.tip = tip
         self._begun = replay.application.app_hash
         self.start = self.height = self.transactions = self.refused = self.places = 0
+        self.headers = self.blocks = 0
         self._at = "genesis"
         """What is being checked."""
 
@@ -110,7 +112,7 @@ class _Auditor:
             self._genesis(events)
             if (snapshot := choose(self.store)) is not None:
                 self._skip(snapshot)
-            for height in range(self.start + 1, self.tip + 1):
+            for height in self.replay.heights(self.store, self.start + 1, self.tip):
                 self._at = f"block {height}"
                 self._block(height)
                 self.height = height
@@ -132,8 +134,9 @@ class _Auditor:
 
     def _skip(self, snapshot: Manifest) -> None:
         def headers() -> Iterator[SignedHeader]:
-            for height in range(1, snapshot.height + 1):
+            for height in self.replay.heights(self.store, 1, snapshot.height):
                 self._at = f"block {height}"
+                self.headers += 1
                 yield needed(self.store, height)
             self._at = f"after block {snapshot.height}"
 
@@ -146,14 +149,17 @@ class _Auditor:
         found, leaves = self.replay.step(signed, raws)
         if self.store.events(height) != leaves:
             raise Damaged("the events that are stored are not those that the block gives")
-        for position, (raw, code) in enumerate(zip(raws, found.codes, strict=True)):
+        block = Block.of(height, signed.header.time, raws)
+        for position, (raw, code) in enumerate(zip(block.transactions, found.codes, strict=True), block.first):
             due, place = Place(height, position, code), self.store.place(digest(raw))
             self.places += place == due
             # What was refused may have been applied in another block.
             if place != due and not (code and place):
                 raise Damaged(f"transaction {digest(raw).hex()} is at {_told(due)}: the index has it at {_told(place)}")
         check_invariants(self.replay.application.state)
-        self.transactions += len(raws)
+        self.headers += 1
+        self.blocks += 1
+        self.transactions += len(block.transactions)
         self.refused += sum(map(bool, found.codes))
 
     def _state(self) -> None:
@@ -165,15 +171,16 @@ class _Auditor:
 
     def _snapshots(self) -> None:
         for one in self.store.manifests():
-            due = needed(self.store, one.height).header.app_hash if one.height else self._begun
-            if one.app_hash != due:
+            header = needed(self.store, one.height).header if one.height else None
+            if one.app_hash != (header.app_hash if header else self._begun):
                 raise Damaged(f"the snapshot of height {one.height} is not of the state that its header names")
-            restore(one, self.store.chunks(one))
+            restore(one, header.time if header else self.replay.genesis.time, self.store.chunks(one))
 
     def _counts(self) -> None:
-        kept = self.tip - self.start
         chunks = sum(len(one.chunks) for one in self.store.manifests())
-        due = Counts(headers=self.tip, blocks=kept, events=kept + 1, places=self.places, chunks=chunks)
+        due = Counts(
+            headers=self.headers, blocks=self.blocks, events=self.blocks + 1, places=self.places, chunks=chunks
+        )
         for what, count, checked in zip(Counts._fields, self.store.counts(), due, strict=True):
             if count != checked:
                 raise Damaged(f"the database has {count} {what}: what was checked are {checked}")
@@ -200,20 +207,23 @@ _SHAPES: dict[str, tuple[type, ...]] = {
 def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
     """Write a ledger to a new file, and return the height of its last block.
 
+    Where validators certify headers later than they decide blocks, it ends at the last one that is certified.
+
     Raises:
         StoreError: the ledger cannot be read, or the file exists or cannot be written.
     """
     with Store.read(path) as store, new_file(Path(out)) as aside:
-        tip, snapshot = store.tip, choose(store)
+        gaps = not decode_genesis(store.genesis).sequencer
+        tip, snapshot = (store.certified if gaps else store.tip), choose(store)
         with open(aside, "xb") as file:
             _write(file, _FORMAT, _VERSION, store.genesis)
             if snapshot is not None:
-                for height in range(1, snapshot.height + 1):
+                for height in heights(store, gaps, 1, snapshot.height):
                     _write(file, "header", encode_signed(needed(store, height)))
                 _write(file, "snapshot", encode_manifest(snapshot))
                 for chunk in store.chunks(snapshot):
                     _write(file, "chunk", chunk)
-            for height in range(store.first, tip + 1):
+            for height in heights(store, gaps, store.first, tip):
                 _write(file, "block", encode_signed(needed(store, height)), whole(store, height))
             _write(file, "end", tip)
     return tip
@@ -272,9 +282,10 @@ def _load(frames: "_Frames", path: Path, progress: Progress | None) -> int:
 
 
 def _append(
-    store: Store, signed: SignedHeader, transactions: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
+    store: Store, signed: SignedHeader, items: list[bytes], commit: Commit, found: Finalized, leaves: list[bytes]
 ) -> None:
-    store.append(signed, transactions, leaves, found.codes, commit.changes)
+    block = Block.of(signed.header.height, signed.header.time, items)
+    store.append(signed, block, leaves, found.codes, commit.changes)
 
 
 class _Frames:

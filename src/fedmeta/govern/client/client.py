@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from copy import copy
+from time import time_ns
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -20,7 +22,8 @@ from fedmeta.govern.errors import (
     Unacknowledged,
 )
 from fedmeta.govern.machine.genesis import Genesis, decode_genesis
-from fedmeta.govern.machine.header import Header, decode_signed
+from fedmeta.govern.machine.header import Header, SignedHeader, decode_signed
+from fedmeta.govern.machine.trust import Checkpoint
 from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.layout import key_of, layout
 from fedmeta.govern.wire.signatures import Key, digest
@@ -35,6 +38,9 @@ _SENDS = 5
 _REFUSED = (400, 404, 413, 422)
 _NOT_NOW = (429, 502, 503, 504)
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+_FIRST = {"first": "true"}
+"""Asks for the first block or header from a height on: where nothing happened, there is none of a height."""
 
 T = TypeVar("T")
 
@@ -65,6 +71,7 @@ class Client:
         key: What transactions are signed by.
         member: As whom they are signed.
         genesis: What proofs are checked against; the node's own word where it is not given.
+        checkpoint: A late header to begin from, where validators decide the blocks and one was away for long.
         transport: Takes the place of the network, for tests.
         timeout: Seconds that the node has for an answer.
     """
@@ -76,6 +83,7 @@ class Client:
         member: str = "",
         *,
         genesis: Genesis | None = None,
+        checkpoint: Checkpoint | None = None,
         transport: httpx.BaseTransport | None = None,
         timeout: int = 60,
     ):
@@ -97,6 +105,8 @@ class Client:
             raise NodeError(f"{node!r} is not a node's address, such as http://127.0.0.1:7878: {error}") from error
         self._timeout = timeout
         self._genesis = genesis
+        self._checkpoint = checkpoint
+        self._first: LightClient | None = None
         self._light: LightClient | None = None
         self._ledger = b"" if genesis is None else genesis.digest
         self._next: int | None = None
@@ -229,12 +239,14 @@ class Client:
         return self._map(f"/blocks/{height}")
 
     def encoded_block(self, height: int) -> bytes | None:
-        """Return a block as `Follower.apply` takes it, or None if there is none yet; it is not checked here.
+        """Return the first block from a height on as `Follower.apply` takes it, or None if there is none yet.
+
+        It is not checked here.
 
         Raises:
             NodeError: the block was pruned, or the node cannot be asked.
         """
-        answer = self._ask(f"/blocks/{height}", None, CBOR)
+        answer = self._ask(f"/blocks/{height}", _FIRST, CBOR)
         if answer.status_code == 404 and (self._problem(answer) or ("", ""))[0] == "not-found":
             return None
         if answer.status_code != 200:
@@ -247,16 +259,35 @@ class Client:
         return self._map(f"/headers/{height}")
 
     def checked_header(self, height: int) -> Header:
-        """Return the header of a block; raises `ProofError` unless the sequencer of the genesis has signed it."""
-        try:
-            signed = decode_signed(self._raw(f"/headers/{height}"))
-        except Malformed as error:
-            raise ProofError(f"the answer of {self.node} is no header: {error}") from error
-        genesis = self.genesis()
-        signed.check(genesis.digest, genesis.sequencer)
+        """Return the header of a block; raises `ProofError` unless it is certified by whom the genesis has trusted."""
+        signed = self._header(self._raw(f"/headers/{height}"))
         if signed.header.height != height:
             raise ProofError(f"{self.node} gives header {signed.header.height} where header {height} is asked for")
-        return signed.header
+        return LightClient(self._begin().trust).reach(signed, self._first_header, _now())
+
+    def _header(self, raw: bytes) -> SignedHeader:
+        try:
+            return decode_signed(raw)
+        except Malformed as error:
+            raise ProofError(f"the answer of {self.node} is no header: {error}") from error
+
+    def _first_header(self, height: int) -> SignedHeader | None:
+        """Return the first header from a height on, not checked; None if there is none."""
+        try:
+            return self._header(self._raw(f"/headers/{height}", _FIRST))
+        except Refused as refusal:
+            if refusal.code != "not-found":
+                raise
+            return None
+
+    def _begin(self) -> LightClient:
+        """Return a light client that has accepted the checkpoint, if there is one, and nothing else."""
+        if self._first is None:
+            first, point = LightClient.of(self.genesis(), self._checkpoint), self._checkpoint
+            if point is not None and first.trust.gaps:
+                first.jump(self._header(self._raw(f"/headers/{point.height}")), _now())
+            self._first = first
+        return self._first
 
     def transaction(self, digest: bytes) -> dict[str, Any]:
         """Return a transaction that is in a block, and what it did; raises `Refused`, `not-found`, if it is in none."""
@@ -299,8 +330,8 @@ class Client:
         except Malformed as error:
             raise ProofError(f"the answer of {self.node} is no proof: {error}") from error
         if self._light is None:
-            self._light = LightClient.of(self.genesis())
-        record = verify_record(proof, self._light.jump(signed))
+            self._light = copy(self._begin())
+        record = verify_record(proof, self._light.reach(signed, self._first_header, _now()))
         if layout(type(record)).kind != kind or key_of(record) != key:
             raise ProofError(f"the proof is of another record: {layout(type(record)).kind} {key_of(record)}")
         return record
@@ -449,6 +480,10 @@ class Client:
 
 class _Later(Exception):
     """The node has no stream to give now; its message says why."""
+
+
+def _now() -> int:
+    return time_ns() // 1_000_000
 
 
 def _quoted(text: str) -> str:

@@ -1,11 +1,12 @@
-"""A light client: it holds no state, and believes what the sequencer has signed and what a proof shows."""
+"""A light client: it holds no state, and believes what is certified by whom it trusts, and what a proof shows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fedmeta.govern.errors import Malformed, ProofError, Refused
+from fedmeta.govern.errors import Malformed, ProofError, Refused, TooFar
 from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link, decode_leaf
+from fedmeta.govern.machine.trust import Checkpoint, Trust, trust_of
 from fedmeta.govern.wire import merkle
 from fedmeta.govern.wire.layout import decode_record
 from fedmeta.govern.wire.signatures import verify
@@ -13,49 +14,80 @@ from fedmeta.govern.wire.transactions import Seal, decode
 
 
 class LightClient:
-    """Checks headers, records, transactions and events of one ledger, given its sequencer and its genesis."""
+    """Checks headers, records, transactions and events of one ledger, given whom to trust for it.
 
-    def __init__(self, sequencer: bytes, genesis: bytes):
-        self.sequencer = sequencer
-        self.genesis = genesis
-        """The digest of the genesis."""
+    Where a time `now` is asked for, it is this machine's, in milliseconds since 1970: trust in validators grows old by
+    it. Without it, it does not.
+    """
+
+    def __init__(self, trust: Trust):
+        self.trust = trust
+        """What is believed so far."""
         self.head: Header | None = None
         """The latest header that was accepted."""
 
     @staticmethod
-    def of(genesis: Genesis) -> "LightClient":
-        """Return a light client of the chain that begins so."""
-        return LightClient(genesis.sequencer, genesis.digest)
+    def of(genesis: Genesis, checkpoint: Checkpoint | None = None) -> "LightClient":
+        """Return a light client of the chain that begins so; with a checkpoint, that header must come first."""
+        return LightClient(trust_of(genesis, checkpoint=checkpoint))
 
-    def follow(self, signed: SignedHeader) -> Header:
+    def follow(self, signed: SignedHeader, now: int | None = None) -> Header:
         """Accept the header that comes next, and return it; raises `ProofError` for any other."""
-        signed.check(self.genesis, self.sequencer)
-        check_link(signed.header, self.head, self.genesis)
+        self.trust = self.trust.accept(signed, self.head, now)
         self.head = signed.header
         return signed.header
 
-    def jump(self, signed: SignedHeader) -> Header:
-        """Accept a later header on the word of the sequencer alone, and return it.
+    def jump(self, signed: SignedHeader, now: int | None = None) -> Header:
+        """Accept a later header on the word of who certifies it alone, and return it.
 
         Raises:
-            ProofError: it is not signed, goes back, or contradicts the header that was accepted for its height.
+            ProofError: it is not certified, goes back, or contradicts the header that was accepted for its height;
+                `TooFar` if headers between may help.
         """
-        signed.check(self.genesis, self.sequencer)
         header, head = signed.header, self.head
+        if header == head:
+            self.trust.check(signed)
+            return header
+        after = self.trust.jump(signed, now)
         if header.height == 1:
-            check_link(header, None, self.genesis)
+            check_link(header, None, header.genesis)
         if head is not None:
-            if header.height == head.height and header.hash != head.hash:
+            if header.height == head.height:
                 raise ProofError(
-                    f"the sequencer signed two headers of height {head.height}: "
+                    f"{self.trust.who} signed two headers of height {head.height}: "
                     f"{head.hash.hex()} and {header.hash.hex()}"
                 )
             if header.height == head.height + 1:
-                check_link(header, head, self.genesis)
+                check_link(header, head, header.genesis)
             if header.height < head.height or header.time < head.time:
                 raise ProofError(f"header {header.height} goes back: {head.height} was accepted already")
-        self.head = header
+        self.trust, self.head = after, header
         return header
+
+    def reach(self, signed: SignedHeader, ask: Callable[[int], SignedHeader | None], now: int | None = None) -> Header:
+        """Accept a later header as `jump` does, over as many headers between as it takes.
+
+        `ask` is to return the first header from a height on.
+        """
+        try:
+            return self.jump(signed, now)
+        except TooFar:
+            between = self._between(signed.header.height, ask)
+            if between is None:
+                raise
+        self.reach(between, ask, now)
+        return self.reach(signed, ask, now)
+
+    def _between(self, high: int, ask: Callable[[int], SignedHeader | None]) -> SignedHeader | None:
+        """Return a header between the latest and a height, from the middle if there is one there."""
+        low = self.head.height if self.head else 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = ask(middle)
+            if found is not None and middle <= found.header.height < high:
+                return found
+            high = middle
+        return None
 
 
 def verify_record(proof: merkle.Proof, header: Header) -> Any:

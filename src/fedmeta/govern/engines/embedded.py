@@ -188,8 +188,8 @@ class EmbeddedEngine:
         if self._key is None:
             raise KeyFileError(f"{self.path} was opened without the sequencer's key: it makes no blocks")
         with self._lock:
-            height, time = self.height + 1, max(time, self._application.chain.time)
-            prepared = self._application.prepare(height, time, [raw for raw, _ in self._pool.values()])
+            height, time = self.height + 1, max(time, self._application.time)
+            prepared = self._application.prepare(Block(height, time), [raw for raw, _ in self._pool.values()])
             chosen, signed = prepared.transactions, None
             if chosen or empty:
                 signed = self._write(Block(height, time, chosen), self._key)
@@ -209,12 +209,17 @@ class EmbeddedEngine:
             signed, transactions = self._store.header(height), self._store.transactions(height)
         if signed is None or transactions is None:
             return None
-        return Block(height, signed.header.time, tuple(transactions))
+        return Block.of(height, signed.header.time, transactions)
 
     def header(self, height: int) -> SignedHeader | None:
         """Return the signed header of a block, or None if there is none; headers are never pruned."""
         with self._lock:
             return self._store.header(height)
+
+    def first_from(self, height: int) -> int | None:
+        """Return the first height from this one on that has a header, or None if there is none yet."""
+        with self._lock:
+            return self._store.first_from(height)
 
     def events(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, list[tuple[str, dict[str, Any]]]]]:
         """Yield the height and the events, kind and fields, of the blocks from `first` to `last`; 0 is genesis.
@@ -315,14 +320,14 @@ class EmbeddedEngine:
             height=block.height,
             time=block.time,
             previous=self._head.hash if self._head else self.origin.digest,
-            transactions_root=merkle.root(block.transactions),
+            transactions_root=merkle.root(block.items),
             events_root=merkle.root(leaves),
             app_hash=finalized.app_hash,
         )
         signed = sign_header(key, header)
 
         def save(commit: Commit) -> None:
-            self._store.append(signed, block.transactions, leaves, finalized.codes, commit.changes)
+            self._store.append(signed, block, leaves, finalized.codes, commit.changes)
 
         self._application.commit(save)
         self._head = header

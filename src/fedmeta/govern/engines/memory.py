@@ -47,9 +47,9 @@ class MemoryEngine:
 
     def produce(self, time: int, empty: bool = False) -> Block | None:
         """Let the node whose turn it is propose a block, and commit it; None if it would be empty and may not be."""
-        time = max(time, self.nodes[0].chain.time)
+        time = max(time, self.nodes[0].time)
         proposer = self.nodes[self.height % len(self.nodes)]
-        prepared = proposer.prepare(self.height + 1, time, self._pool)
+        prepared = proposer.prepare(Block(self.height + 1, time), self._pool)
         block = Block(self.height + 1, time, prepared.transactions) if prepared.transactions or empty else None
         if block is not None:
             self.decide(block, proposer)
@@ -91,7 +91,7 @@ class MemoryEngine:
         """Let a new node in, from the latest snapshot that a node keeps and the blocks since, and return it."""
         source, node = self.nodes[0], Application(start(self.genesis).state)
         for manifest in source.snapshots()[-1:]:
-            if node.offer(manifest, self.results[manifest.height - 1].app_hash):
+            if node.offer(manifest, self.results[manifest.height - 1].app_hash, self.blocks[manifest.height - 1].time):
                 for number in range(len(manifest.chunks)):
                     node.apply(number, source.chunk(manifest.height, number) or b"")
         for block in self.blocks[node.height :]:

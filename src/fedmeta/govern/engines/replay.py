@@ -19,7 +19,7 @@ from fedmeta.govern.machine.application import Application, Commit, Finalized
 from fedmeta.govern.machine.execute import Execution
 from fedmeta.govern.machine.genesis import Genesis, Origin, decode_genesis, origin_of, start
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link, check_roots, event_leaves
-from fedmeta.govern.state.records import Chain
+from fedmeta.govern.machine.trust import checker_of, trust_of
 from fedmeta.govern.state.snapshot import Manifest, restore
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire.block import Block
@@ -47,14 +47,13 @@ def resume(store: Store, chain_id: str | None = None) -> Resumed:
     # A genesis may be large: it is not kept.
     origin, tip = origin_of(read_genesis(store, chain_id)), store.tip
     try:
-        state = State.load(store.rows())
         if not tip:
+            state = State.load(store.rows(), 0, origin.time)
             _agree(store, "state", state.root, "genesis", begun(store, read_genesis(store)).app_hash)
             return Resumed(origin, state, None)
         head = _check_tip(store, origin, tip)
+        state = State.load(store.rows(), tip, head.time)
         _agree(store, "state", state.root, f"header of block {tip}", head.app_hash)
-        chain = state.need(Chain)
-        _agree(store, "state's height", chain.height, "height of its last header", tip)
     except (Malformed, StateError, ProofError) as error:
         raise Damaged(f"{store.path} is damaged: {error}") from error
     return Resumed(origin, state, head)
@@ -94,7 +93,13 @@ class Replay:
         self.genesis = genesis
         self.application = Application(state)
         self.head = head
-        self._digest = genesis.digest
+        self.certified = True
+        """Whether all headers so far are certified."""
+        self._trust = trust_of(genesis)
+
+    def heights(self, store: Store, low: int, high: int) -> Sequence[int]:
+        """Return the heights from `low` to `high` at which a header is to be."""
+        return heights(store, self._trust.gaps, low, high)
 
     def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
         """Go on to a snapshot by the headers alone, the last of which is of its height.
@@ -105,15 +110,29 @@ class Replay:
         """
         for signed in headers:
             self.check_header(signed)
-        named = (self.head.height, self.head.app_hash) if self.head else (0, self.application.app_hash)
+        before = self.application
+        named, time = (
+            ((self.head.height, self.head.app_hash), self.head.time)
+            if self.head
+            else ((0, before.app_hash), before.time)
+        )
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
-        self.application = Application(restore(snapshot, chunks))
+        self.application = Application(restore(snapshot, time, chunks))
 
     def check_header(self, signed: SignedHeader) -> None:
-        """Accept the next header; raises `ProofError` unless it is signed and follows the one before."""
-        signed.check(self._digest, self.genesis.sequencer)
-        check_link(signed.header, self.head, self._digest)
+        """Accept the next header; raises `ProofError` unless it is certified and follows the one before.
+
+        It may be old: what is kept is looked through, and nobody is believed anew. Validators certify a header some
+        blocks later: the last ones need no certificate yet, but nothing that is certified comes after such a one.
+        """
+        if self._trust.gaps and not signed.certificate:
+            check_link(signed.header, self.head, signed.header.genesis, gaps=True)
+            self.certified = False
+        elif self.certified:
+            self._trust = self._trust.accept(signed, self.head)
+        else:
+            raise ProofError(f"header {signed.header.height} is certified, and one before it is not")
         self.head = signed.header
 
     def step(
@@ -128,10 +147,10 @@ class Replay:
             ProofError: the header is not signed, does not follow, or does not say what the execution gives.
             InvalidBlock: the block does not follow the state.
         """
-        header, before = signed.header, self.head
+        header, before = signed.header, (self.head, self.certified, self._trust)
         self.check_header(signed)
         try:
-            found = self.application.finalize(Block(header.height, header.time, tuple(transactions)))
+            found = self.application.finalize(Block.of(header.height, header.time, transactions))
             leaves = event_leaves(found.events)
             check_roots(header, transactions, leaves)
             if found.app_hash != header.app_hash:
@@ -141,7 +160,7 @@ class Replay:
                 )
             self.application.commit(None if save is None else lambda commit: save(commit, found, leaves))
         except BaseException:
-            self.head = before
+            self.head, self.certified, self._trust = before
             raise
         return found, leaves
 
@@ -160,9 +179,9 @@ def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Prog
         try:
             replay, begin = Replay(genesis, begun(found, genesis).state, None), choose(found, snapshot)
             if begin is not None:
-                headers = (needed(found, height) for height in range(1, begin.height + 1))
+                headers = (needed(found, height) for height in replay.heights(found, 1, begin.height))
                 replay.skip(headers, begin, found.chunks(begin))
-            for height in range(replay.application.height + 1, tip + 1):
+            for height in replay.heights(found, replay.application.height + 1, tip):
                 replay.step(needed(found, height), whole(found, height))
                 if progress is not None:
                     progress(height, tip)
@@ -195,6 +214,11 @@ def choose(store: Store, height: int | None = None) -> Manifest | None:
     raise Damaged(f"{store.path} has no snapshot of height {wanted}: there is {kept}")
 
 
+def heights(store: Store, gaps: bool, low: int, high: int) -> Sequence[int]:
+    """Return the heights from `low` to `high` at which a header is to be: with `gaps` those that have one, or all."""
+    return store.heights(low, high) if gaps else range(low, high + 1)
+
+
 def needed(store: Store, height: int) -> SignedHeader:
     """Return a header; raises `Damaged` if it is missing."""
     found = store.header(height)
@@ -214,9 +238,11 @@ def whole(store: Store, height: int) -> list[bytes]:
 
 
 def _check_tip(store: Store, origin: Origin, tip: int) -> Header:
-    signed = needed(store, tip)
-    signed.check(origin.digest, origin.sequencer)
-    check_link(signed.header, needed(store, tip - 1).header if tip > 1 else None, origin.digest)
+    signed, trust = needed(store, tip), checker_of(origin)
+    if signed.certificate or not trust.gaps:
+        trust.check(signed)
+    last = store.last_before(tip) if trust.gaps else tip - 1
+    check_link(signed.header, needed(store, last).header if last else None, origin.digest, gaps=trust.gaps)
     if tip >= store.first:
         check_roots(signed.header, whole(store, tip), store.events(tip) or [])
     return signed.header

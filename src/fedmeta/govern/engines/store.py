@@ -19,6 +19,7 @@ from fedmeta.govern.machine.header import SignedHeader, decode_header, encode_he
 from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest
 from fedmeta.govern.state.state import Change
 from fedmeta.govern.wire import codec
+from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 
 CHECKPOINT_PAGES = 8192
@@ -154,6 +155,11 @@ class Store:
         """The height of the last block; 0 if there is none."""
         return self._one("SELECT max(height) FROM blocks")[0] or 0
 
+    @property
+    def certified(self) -> int:
+        """The height of the last header that has a certificate; 0 if there is none."""
+        return self._one("SELECT max(height) FROM blocks WHERE length(signature) > 0")[0] or 0
+
     def rows(self) -> Iterator[tuple[int, bytes]]:
         """Yield every slot of the state and its data, by slot."""
         self.check_pages("state")
@@ -172,8 +178,23 @@ class Store:
         with self._sound(f"the header of block {height}"):
             return SignedHeader(decode_header(_octets(row[0])), _octets(row[1]))
 
+    def first_from(self, height: int) -> int | None:
+        """Return the first height from this one on that has a header, or None if there is none yet."""
+        return self._one("SELECT min(height) FROM blocks WHERE height >= ?", height)[0]
+
+    def last_before(self, height: int) -> int:
+        """Return the last height before this one that has a header, or 0 if there is none."""
+        return self._one("SELECT max(height) FROM blocks WHERE height < ?", height)[0] or 0
+
+    def heights(self, low: int, high: int) -> list[int]:
+        """Return the heights that have a header, in order, both ends included."""
+        return [
+            one
+            for (one,) in self._all("SELECT height FROM blocks WHERE height BETWEEN ? AND ? ORDER BY height", low, high)
+        ]
+
     def transactions(self, height: int) -> list[bytes] | None:
-        """Return the transactions of a block, or None if there is none or it was pruned."""
+        """Return the items of a block, or None if there is none or it was pruned."""
         row = self._one("SELECT transactions FROM blocks WHERE height = ?", height)
         return None if row is None or row[0] is None else self._list(row[0], f"the transactions of block {height}")
 
@@ -212,7 +233,7 @@ class Store:
     def append(
         self,
         signed: SignedHeader,
-        transactions: Sequence[bytes],
+        block: Block,
         events: Sequence[bytes],
         codes: Sequence[str],
         changes: Iterable[Change],
@@ -221,12 +242,12 @@ class Store:
         header = signed.header
         places = [
             (digest(raw), header.height, at, code)
-            for at, (raw, code) in enumerate(zip(transactions, codes, strict=True))
+            for at, (raw, code) in enumerate(zip(block.transactions, codes, strict=True), block.first)
         ]
         with self._writing() as database:
             database.execute(
                 "INSERT INTO blocks VALUES (?, ?, ?, ?)",
-                (header.height, encode_header(header), signed.signature, codec.encode(list(transactions))),
+                (header.height, encode_header(header), signed.certificate, codec.encode(list(block.items))),
             )
             database.execute("INSERT INTO events VALUES (?, ?)", (header.height, codec.encode(list(events))))
             database.executemany(
@@ -239,6 +260,11 @@ class Store:
                 "INSERT OR REPLACE INTO state VALUES (?, ?)", ((one.slot, one.data or b"") for one in changes)
             )
 
+    def certify(self, height: int, certificate: bytes) -> None:
+        """Write what certifies a header that was appended without."""
+        with self._writing() as database:
+            database.execute("UPDATE blocks SET signature = ? WHERE height = ?", (certificate, height))
+
     def replace_state(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Write the state anew."""
         with self._writing() as database:
@@ -250,7 +276,7 @@ class Store:
         with self._writing() as database:
             database.executemany(
                 "INSERT INTO blocks VALUES (?, ?, ?, NULL)",
-                ((one.header.height, encode_header(one.header), one.signature) for one in headers),
+                ((one.header.height, encode_header(one.header), one.certificate) for one in headers),
             )
             self._keep(manifest, chunks)
             database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))

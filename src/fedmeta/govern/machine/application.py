@@ -1,15 +1,17 @@
 """The seam between the state machine and whatever orders its blocks, after ABCI 2.0."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fedmeta.govern.errors import InvalidBlock, Refused, StateError, WrongProtocol
-from fedmeta.govern.machine.execute import attempt, begin, end, is_of_round
+from fedmeta.govern.machine.execute import attempt, begin, counted, end, is_of_round
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.members import machine_key_at
 from fedmeta.govern.rules.pruning import horizon
 from fedmeta.govern.state.parameters import Parameters
-from fedmeta.govern.state.records import Chain, Member, Term
+from fedmeta.govern.state.records import Candidate, Chain, Member, Term
 from fedmeta.govern.state.snapshot import Manifest, MemorySnapshotStore, Restore, SnapshotStore, take
 from fedmeta.govern.state.state import Change, State
 from fedmeta.govern.views import queries
@@ -45,6 +47,9 @@ class Finalized(NamedTuple):
     codes: tuple[str, ...]
     """For each transaction its refusal code, or nothing if it was applied."""
     seat_updates: tuple[SeatUpdate, ...]
+    eventful: bool
+    """Whether anything happened. Otherwise the state is the same but for its height and its time, and whoever leaves
+    the block out comes to the same."""
 
 
 class Commit(NamedTuple):
@@ -86,6 +91,8 @@ class Application:
         self._state = state.fold()
         self._shelf = MemorySnapshotStore() if shelf is None else shelf
         self._pending: Context | None = None
+        self._waiting: Counter[str] = Counter()
+        """How many of those that are pending count as each member's."""
         self._executed: _Executed | None = None
         self._restore: Restore | None = None
 
@@ -97,7 +104,12 @@ class Application:
     @property
     def height(self) -> int:
         """The height of the last block; 0 after genesis."""
-        return self.chain.height
+        return self._state.height
+
+    @property
+    def time(self) -> int:
+        """The time of the last block, or of the genesis, in milliseconds since 1970."""
+        return self._state.time
 
     @property
     def app_hash(self) -> bytes:
@@ -128,47 +140,74 @@ class Application:
         """
         if self._pending is None:
             try:
-                self._pending = begin(self._state, Block(self.height + 1, self.chain.time))
+                self._pending = begin(self._state, Block(self.height + 1, self.time))
             except WrongProtocol as error:
                 return Refused("wrong-protocol", str(error))
+        member, most = counted(raw), self._pending.parameters.member_transactions
+        if member and self._waiting[member] >= most:
+            return Refused("limit-reached", f"{most} transactions of {member} wait for a block: no more fit in one")
         refusal = attempt(self._pending, 0, raw)
+        if refusal is None and member:
+            self._waiting[member] += 1
         # Nobody is told what has not happened yet.
         self._pending.events.clear()
         return refusal
 
     def recheck(self, raws: Iterable[bytes]) -> dict[bytes, Refused]:
         """Count only these as pending, if they still pass, in this order; return the refusals by digest."""
-        self._pending = None
+        self._forget_pending()
         found = ((raw, self.check_tx(raw)) for raw in raws)
         return {digest(raw): refusal for raw, refusal in found if refusal is not None}
 
-    def prepare(self, height: int, time: int, raws: Sequence[bytes], max_bytes: int | None = None) -> Prepared:
+    def prepare(
+        self,
+        empty: Block,
+        raws: Sequence[bytes],
+        max_bytes: int | None = None,
+        size: Callable[[bytes], int] = len,
+    ) -> Prepared:
         """Choose the transactions of the next block: those that apply, parts of rounds first, as long as they fit.
+
+        Args:
+            empty: The block without its transactions.
+            raws: What waits, in the order in which it came.
+            max_bytes: What all items of the block may come to by `size`, besides the ledger's own limit.
+            size: The bytes that an item takes in the engine's block.
 
         Raises:
             InvalidBlock: the height is not the next one, or the time goes back.
         """
-        context = begin(self._state, Block(height, time))
+        context = begin(self._state, empty)
         room = context.parameters.max_block_bytes
-        room = room if max_bytes is None else min(room, max_bytes)
+        space = (room if max_bytes is None else max_bytes) - sum(map(size, empty.items))
+        most, taken = context.parameters.member_transactions, Counter[str]()
         chosen: list[bytes] = []
         refused: dict[bytes, Refused] = {}
         for raw in sorted(raws, key=lambda one: not is_of_round(one)):
-            if len(raw) > room:
+            member = counted(raw)
+            if member and taken[member] >= most:
+                continue
+            if len(raw) > room or (max_bytes is not None and size(raw) > space):
                 break
-            refusal = attempt(context, len(chosen), raw)
+            refusal = attempt(context, empty.first + len(chosen), raw)
             if refusal is None:
                 chosen.append(raw)
+                taken[member] += 1
                 room -= len(raw)
+                space -= size(raw)
             else:
                 context.events.pop()
                 refused.setdefault(digest(raw), refusal)
-        self._end(Block(height, time, tuple(chosen)), context)
+        self._end(replace(empty, transactions=tuple(chosen)), context)
         return Prepared(tuple(chosen), refused)
 
     def process(self, block: Block) -> bool:
         """Return whether a block that another proposes is one that `prepare` could have made."""
-        if sum(map(len, block.transactions)) > self._state.need(Parameters).max_block_bytes:
+        parameters = self._state.need(Parameters)
+        if sum(map(len, block.transactions)) > parameters.max_block_bytes:
+            return False
+        members = Counter(filter(None, map(counted, block.transactions)))
+        if max(members.values(), default=0) > parameters.member_transactions:
             return False
         order = [is_of_round(raw) for raw in block.transactions]
         if order != sorted(order, reverse=True):
@@ -228,10 +267,13 @@ class Application:
         """Return a chunk of a snapshot, or None if it is not kept."""
         return self._shelf.chunk(height, number)
 
-    def offer(self, manifest: Manifest, app_hash: bytes) -> bool:
-        """Begin to restore a snapshot; False if it is not of a later state of this chain with this trusted app hash."""
+    def offer(self, manifest: Manifest, app_hash: bytes, time: int) -> bool:
+        """Begin to restore a snapshot; False if it is not of a later state of this chain with this trusted app hash.
+
+        `time` is that of the snapshot's block, trusted as the hash is.
+        """
         wanted = manifest.chain_id == self.chain.chain_id and manifest.height > self.height
-        self._restore = Restore(manifest) if wanted and manifest.app_hash == app_hash else None
+        self._restore = Restore(manifest, time) if wanted and manifest.app_hash == app_hash else None
         return self._restore is not None
 
     def apply(self, number: int, chunk: bytes) -> bool:
@@ -253,12 +295,17 @@ class Application:
 
     def _become(self, state: State) -> None:
         self._state = state
-        self._pending = self._executed = None
+        self._executed = None
+        self._forget_pending()
+
+    def _forget_pending(self) -> None:
+        self._pending = None
+        self._waiting.clear()
 
     def _execute(self, block: Block) -> _Executed:
         if self._executed is None or self._executed.block != block:
             context = begin(self._state, block)
-            for index, raw in enumerate(block.transactions):
+            for index, raw in enumerate(block.transactions, block.first):
                 attempt(context, index, raw)
             return self._end(block, context)
         return self._executed
@@ -269,9 +316,10 @@ class Application:
         codes = [""] * len(block.transactions)
         for event in events:
             if isinstance(event, TransactionRefused):
-                codes[event.index] = event.code
+                codes[event.index - block.first] = event.code
         updates = _updates(_powers(self._state), _powers(state))
-        self._executed = _Executed(block, state, Finalized(app_hash, events, tuple(codes), updates))
+        eventful = bool(block.items) or len(events) > 1 or app_hash != self._state.root
+        self._executed = _Executed(block, state, Finalized(app_hash, events, tuple(codes), updates, eventful))
         return self._executed
 
 
@@ -283,7 +331,11 @@ def _powers(state: State) -> dict[bytes, tuple[str, int]]:
     """Return the super nodes and their power by the keys that are in force at the next height."""
     chain, found = state.need(Chain), {}
     for seat in state.need(Term, chain.term).seats:
-        found[machine_key_at(state.need(Member, seat.candidate), chain.height + 1)] = seat.candidate, seat.power
+        if chain.validators:
+            public = state.need(Candidate, seat.candidate).consensus
+        else:
+            public = machine_key_at(state.need(Member, seat.candidate), state.height + 1)
+        found[public] = seat.candidate, seat.power
     return found
 
 

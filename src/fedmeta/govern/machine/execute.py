@@ -16,12 +16,16 @@ from fedmeta.govern.wire.events import BlockEnding, ProtocolChanged, Transaction
 from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.signatures import digest, verify
 
-PROTOCOL = 2
-"""The version of the rules that this version of fedmeta executes; 1 had a leader in each round."""
+PROTOCOL = 3
+"""The version of the rules that this version of fedmeta executes.
+
+1 had a leader in each round; in 2 the root covered the height and the time, and changed where nothing happened.
+"""
 
 RULES: dict[type, Callable[[Context, str, Any], None]] = {
     tx.RotateKey: members.rotate_key,
     tx.SetMachineKey: members.set_machine_key,
+    tx.SetConsensusKey: candidates.set_consensus_key,
     tx.SetProfile: members.set_profile,
     tx.Leave: members.leave,
     tx.Register: candidates.register,
@@ -76,7 +80,7 @@ def execute(state: State, block: Block) -> Execution:
             the rules of another version.
     """
     context = begin(state, block)
-    for index, raw in enumerate(block.transactions):
+    for index, raw in enumerate(block.transactions, block.first):
         attempt(context, index, raw)
     return end(context)
 
@@ -84,19 +88,21 @@ def execute(state: State, block: Block) -> Execution:
 def begin(state: State, block: Block) -> Context:
     """Return the context of a block before its first transaction; raises `InvalidBlock` as `execute` does."""
     chain, height, time = state.need(Chain), block.height, block.time
-    if height != chain.height + 1:
-        raise InvalidBlock(f"the block's height is {height}: it must be {chain.height + 1}")
-    if time < chain.time:
-        raise InvalidBlock(f"the block's time is {time}: it must not be before {chain.time}, the last block's")
+    due = state.height + 1
+    # Validators leave no header of a block in which nothing happened: whoever goes by headers leaves it out as well.
+    if height < due or (height > due and not chain.validators):
+        raise InvalidBlock(f"the block's height is {height}: it must be {due}")
+    if time < state.time:
+        raise InvalidBlock(f"the block's time is {time}: it must not be before {state.time}, the last block's")
     if chain.protocol != PROTOCOL:
         raise WrongProtocol(
             f"from height {height} on the ledger is executed by protocol {chain.protocol}: this version of fedmeta "
             f"executes protocol {PROTOCOL}; install one that executes {chain.protocol}, and go on"
         )
     context = Context(state, height, time)
-    context.change_chain(height=height, time=time)
     for found in block.double_signatures:
         faults.double_signature(context, found)
+    faults.absences(context, block.absent)
     return context
 
 
@@ -171,6 +177,16 @@ def is_of_round(raw: bytes) -> bool:
     except Refused:
         return False
     return kind in tx.OF_ROUNDS
+
+
+def counted(raw: bytes) -> str:
+    """Return the member among whose transactions of a block these bytes count; nobody's if they are part of a round."""
+    found = _seen.get(raw)
+    try:
+        signed = found[0] if found else tx.decode(raw)
+    except Refused:
+        return ""
+    return "" if signed.kind in tx.OF_ROUNDS else signed.member
 
 
 def check_sequence(signed: tx.Signed, expected: int) -> None:

@@ -13,7 +13,18 @@ from fedmeta.govern.state.records import Candidate, Chain, Recipe
 from fedmeta.govern.state.state import State
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.events import CandidateRegistered, RecipeRegistered, Staked
-from fedmeta.govern.wire.schema import MAX_AMOUNT, Amount, Count, Hash, Name, PublicKey, Share, Text, checker
+from fedmeta.govern.wire.schema import (
+    MAX_AMOUNT,
+    Amount,
+    Count,
+    Fingerprint,
+    Hash,
+    Name,
+    PublicKey,
+    Share,
+    Text,
+    checker,
+)
 from fedmeta.govern.wire.signatures import check_public_key, digest
 from fedmeta.govern.wire.transactions import JoinRecipe, SetProfile
 
@@ -37,6 +48,8 @@ class FirstCandidate:
     member: Name
     commission: Share
     stake: Amount
+    consensus: Fingerprint = b""
+    """The public key by which it decides blocks as a super node; empty on a ledger with a sequencer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class Genesis:
     time: int
     """Milliseconds since 1970; no block is earlier."""
     sequencer: bytes
-    """The public key by which blocks of the embedded engine are signed."""
+    """The public key by which blocks of the embedded engine are signed; empty where the super nodes decide them."""
     treasury: int
     parameters: Mapping[str, int]
     """Those that differ from the defaults."""
@@ -115,7 +128,8 @@ class Genesis:
             raise InvalidGenesis(
                 f"genesis: the protocol is {self.protocol}: this version of fedmeta executes protocol {PROTOCOL}"
             )
-        check_public_key(self.sequencer)
+        if self.sequencer:
+            check_public_key(self.sequencer)
         for name, one in _LISTS.items():
             for entry in getattr(self, name):
                 one(_values(entry))
@@ -124,6 +138,11 @@ class Genesis:
         if self.supply > MAX_AMOUNT:
             raise InvalidGenesis(f"genesis: the supply is {self.supply}: it must be at most {MAX_AMOUNT}")
         check_parameters(self.parameters, self.supply)
+
+    @property
+    def validators(self) -> bool:
+        """Whether the super nodes decide the blocks, and no sequencer does."""
+        return not self.sequencer
 
     @property
     def supply(self) -> int:
@@ -145,7 +164,7 @@ class Genesis:
 class _Head:
     chain_id: Name
     time: Count
-    sequencer: PublicKey
+    sequencer: Fingerprint
     treasury: Count
     protocol: Count
 
@@ -199,6 +218,11 @@ def genesis_of(values: Any) -> Genesis:
             "genesis: it is of protocol 1, with a leader in each round: this version of fedmeta executes protocol "
             f"{PROTOCOL}; the version that made the ledger reads it"
         )
+    if type(values) is dict and values.get("protocol") == 2:
+        raise OlderProtocol(
+            "genesis: it is of protocol 2, whose root changed where nothing happened: this version of fedmeta executes "
+            f"protocol {PROTOCOL}; the version that made the ledger reads it"
+        )
     if type(values) is not dict or set(values) != set(names):
         unknown = sorted(set(values) - set(names)) if type(values) is dict else []
         raise InvalidGenesis(
@@ -237,8 +261,6 @@ def start(genesis: Genesis) -> Execution:
             protocol=genesis.protocol,
             upgrade_to=0,
             upgrade_at=0,
-            height=0,
-            time=genesis.time,
             supply=genesis.supply,
             treasury=genesis.treasury,
             term=1,
@@ -249,6 +271,7 @@ def start(genesis: Genesis) -> Execution:
             voting_seconds=parameters.voting_seconds,
             delay_seconds=parameters.delay_seconds,
             term_length=parameters.term_length,
+            validators=genesis.validators,
         )
     )
     try:
@@ -291,7 +314,11 @@ def _stand(context: Context, one: FirstCandidate) -> None:
     cap = context.parameters.commission_cap
     if one.commission > cap:
         raise Refused("commission-cap", f"the commission of {one.member} is {one.commission} ppm: at most {cap}")
-    context.draft.put(candidates.new(context, member, one.commission))
+    candidate = candidates.new(context, member, one.commission)
+    if one.consensus:
+        members.own_key(context, one.member, one.consensus)
+        candidate = candidates.with_consensus_key(context, candidate, one.consensus)
+    context.draft.put(candidate)
     context.emit(CandidateRegistered(one.member, member.organisation, one.commission))
     _stake(context, one.member, one.member, one.stake)
 

@@ -6,9 +6,13 @@ from typing import Any
 
 from fedmeta.govern.errors import Malformed, ProofError
 from fedmeta.govern.wire import codec, merkle
+from fedmeta.govern.wire.commits import MAX_CERTIFICATE, SMALLEST_CERTIFICATE
 from fedmeta.govern.wire.event import Event, encode_event
 from fedmeta.govern.wire.schema import MAX_COUNT
 from fedmeta.govern.wire.signatures import Key, digest, verify
+
+SIGNATURE = 64
+"""The bytes of a sequencer's signature."""
 
 _DOMAIN = b"fedmeta header\0"
 _SHAPE = (bytes, int, int, bytes, bytes, bytes, bytes)
@@ -39,10 +43,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class SignedHeader:
-    """A header and the sequencer's signature over it."""
+    """A header, and what certifies it."""
 
     header: Header
-    signature: bytes
+    certificate: bytes
+    """64 bytes of a sequencer's signature, or a certificate of CometBFT's validators; nothing where it is to come."""
 
     def check(self, genesis: bytes, sequencer: bytes) -> None:
         """Raise `ProofError` unless the header is of the ledger of this genesis and signed by this public key."""
@@ -50,7 +55,7 @@ class SignedHeader:
             raise ProofError(
                 f"the header is of the ledger of genesis {self.header.genesis.hex()}: it must be {genesis.hex()}"
             )
-        if not verify(sequencer, _message(self.header), self.signature):
+        if not verify(sequencer, _message(self.header), self.certificate):
             raise ProofError(
                 f"the signature on the header of block {self.header.height} is not by the sequencer {sequencer.hex()}"
             )
@@ -74,10 +79,15 @@ def decode_leaf(leaf: bytes) -> tuple[str, dict[str, Any]]:
     return value[0], value[1]
 
 
-def check_link(header: Header, before: Header | None, genesis: bytes) -> None:
-    """Raise `ProofError` unless the header follows the one before, or the genesis of this digest if there is none."""
+def check_link(header: Header, before: Header | None, genesis: bytes, *, gaps: bool = False) -> None:
+    """Raise `ProofError` unless the header follows the one before, or the genesis of this digest if there is none.
+
+    With `gaps` it may be of any later height: blocks in which nothing happened have no header then.
+    """
     height, time, previous = (before.height, before.time, before.hash) if before else (0, 0, genesis)
-    if header.height != height + 1:
+    if header.height <= height and gaps:
+        raise ProofError(f"header {header.height} cannot follow height {height}: it must be later")
+    if header.height != height + 1 and not gaps:
         raise ProofError(f"header {header.height} cannot follow height {height}: {height + 1} is next")
     if header.previous != previous:
         named = f"block {height}" if before else "the genesis"
@@ -114,15 +124,22 @@ def decode_header(data: bytes) -> Header:
 
 def encode_signed(signed: SignedHeader) -> bytes:
     """Return the signed header in its one encoding."""
-    return codec.encode([_values(signed.header), signed.signature])
+    return codec.encode([_values(signed.header), signed.certificate])
 
 
 def decode_signed(data: bytes) -> SignedHeader:
     """Return the signed header that the bytes encode; raises `Malformed` for anything else."""
     value = codec.decode(data)
-    if type(value) is not list or len(value) != 2 or type(value[1]) is not bytes or len(value[1]) != 64:
-        raise Malformed("a signed header is a list of the header and a signature of 64 bytes")
+    if type(value) is not list or len(value) != 2 or type(value[1]) is not bytes or not _certifies(len(value[1])):
+        raise Malformed(
+            f"a signed header is a list of the header and a signature of {SIGNATURE} bytes, or a certificate of "
+            f"{SMALLEST_CERTIFICATE} to {MAX_CERTIFICATE} bytes"
+        )
     return SignedHeader(_header(value[0]), value[1])
+
+
+def _certifies(length: int) -> bool:
+    return length == SIGNATURE or SMALLEST_CERTIFICATE <= length <= MAX_CERTIFICATE
 
 
 def _header(value: Any) -> Header:

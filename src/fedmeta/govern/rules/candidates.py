@@ -1,9 +1,9 @@
 """Candidates: members that stand for election, their commission, and their time in jail."""
 
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.rules import election, stake
+from fedmeta.govern.rules import election, members, stake
 from fedmeta.govern.rules.context import Context
-from fedmeta.govern.state.records import Candidate, Member
+from fedmeta.govern.state.records import Candidate, ConsensusKey, KeyOwner, Member
 from fedmeta.govern.wire.events import (
     CandidateJailed,
     CandidateRegistered,
@@ -11,9 +11,11 @@ from fedmeta.govern.wire.events import (
     CandidateTombstoned,
     CandidateUnjailed,
     CommissionSet,
+    ConsensusKeySet,
 )
 from fedmeta.govern.wire.layout import replace
-from fedmeta.govern.wire.transactions import Register, Retire, SetCommission, Unjail
+from fedmeta.govern.wire.signatures import digest
+from fedmeta.govern.wire.transactions import Register, Retire, SetCommission, SetConsensusKey, Unjail
 
 YEAR = 31_536_000_000
 """365 days in milliseconds, over which a commission may rise by `commission_rise`."""
@@ -72,6 +74,27 @@ def allowed_rise(candidate: Candidate, commission_rise: int, time: int) -> int:
     The rise grows with the time since the last change, for a year at most.
     """
     return commission_rise * min(time - candidate.commission_time, YEAR) // YEAR
+
+
+def set_consensus_key(context: Context, name: str, body: SetConsensusKey) -> None:
+    """Decide blocks by another key, from the second height after this one on if it holds a seat."""
+    candidate = context.candidate(name)
+    if candidate.tombstoned:
+        raise Refused("tombstoned", f"{name} is barred for good")
+    members.check_new_key(context, name, body.public, body.proof)
+    context.draft.put(KeyOwner(body.public, name))
+    context.draft.put(with_consensus_key(context, candidate, body.public))
+    context.emit(ConsensusKeySet(name, body.public))
+
+
+def with_consensus_key(context: Context, candidate: Candidate, public: bytes) -> Candidate:
+    """Return the candidate with a key that is its owner's, and let the key be known by its address."""
+    address = digest(public)[:20]
+    other = context.draft.get(ConsensusKey, address)
+    if other is not None:
+        raise Refused("already-done", f"the address {address.hex()} of the key {public.hex()} is another key's")
+    context.draft.put(ConsensusKey(address, public))
+    return replace(candidate, consensus=public)
 
 
 def retire(context: Context, name: str, body: Retire) -> None:

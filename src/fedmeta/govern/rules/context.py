@@ -14,7 +14,7 @@ class Context:
     """A draft of the next state, the events so far, and the height and time of the block that is being executed."""
 
     def __init__(self, state: State, height: int, time: int):
-        self.draft: Draft = state.draft()
+        self.draft: Draft = state.draft(height, time)
         self.height = height
         self.time = time
         self.events: list[Event] = []

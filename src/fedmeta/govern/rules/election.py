@@ -73,6 +73,8 @@ def _ranked(context: Context, absent: bool) -> list[Seat]:
     for one in draft.all(Candidate):
         if not one.active or (one.jailed, one.absent) != (absent, absent) or one.tokens < parameters.min_self_stake:
             continue
+        if context.chain.validators and not one.consensus:
+            continue
         own = stake.own_stake(context, one)
         if own >= parameters.min_self_stake and draft.need(Member, one.member).active:
             weight = min(one.tokens, parameters.self_stake_factor * own)

@@ -1,5 +1,6 @@
 """Faults: their kinds, what a proven one costs, and how a slash is undone; and duties, whose neglect costs the seat."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmeta.govern.errors import Refused
@@ -39,6 +40,20 @@ def double_signature(context: Context, found: DoubleSignature) -> None:
     recent = found.height >= horizon(context.draft)
     if candidate is not None and not candidate.tombstoned and terms and recent:
         prove(context, candidate.member, "double-signature", terms[0].number, found.height)
+
+
+def absences(context: Context, absent: Sequence[bytes]) -> None:
+    """Note which super nodes have not signed the block before, every so many blocks, as duties that they missed.
+
+    Who has missed none lately is not noted for one more that it did: so nothing changes where all is well.
+    """
+    if not context.chain.validators or context.height % context.parameters.signing_blocks:
+        return
+    for seat in context.term.seats:
+        candidate = context.candidate(seat.candidate)
+        missed = candidate.consensus in absent
+        if missed or candidate.window:
+            record_duty(context, seat.candidate, 0, missed)
 
 
 def prove(context: Context, offender: str, kind: str, term: int, infraction: int, round: int = 0) -> Fault:

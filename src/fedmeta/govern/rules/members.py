@@ -50,7 +50,7 @@ def rotate_key(context: Context, name: str, body: RotateKey) -> None:
     member = context.active_member(name)
     if member.keys[-1].since > context.height:
         raise Refused("limit-reached", f"{name} has a new key already from {member.keys[-1].since} on: one a height")
-    _check_new(context, name, body.public, body.proof)
+    check_new_key(context, name, body.public, body.proof)
     keys = _with_key(context, member, body.public)
     context.draft.put(replace(member, keys=keys))
     context.emit(KeyRotated(name, body.public, keys[-1].since))
@@ -66,13 +66,14 @@ def set_machine_key(context: Context, name: str, body: SetMachineKey) -> None:
             raise Refused("bad-value", f"{name} has no machine key to take back, or a proof is given for none")
         context.draft.put(replace(member, machine=None))
     else:
-        _check_new(context, name, body.public, body.proof)
+        check_new_key(context, name, body.public, body.proof)
         context.draft.put(KeyOwner(body.public, name))
         context.draft.put(replace(member, machine=KeyPeriod(body.public, context.height + 1)))
     context.emit(MachineKeySet(name, body.public, context.height + 1))
 
 
-def _check_new(context: Context, name: str, public: bytes, proof: bytes) -> None:
+def check_new_key(context: Context, name: str, public: bytes, proof: bytes) -> None:
+    """Refuse a key that somebody has or had, or that the member does not show to hold."""
     _check_unowned(context, public)
     if not verify(public, possession(context.chain.genesis, name, public), proof):
         raise Refused("bad-signature", f"the proof is not by the new key over possession(genesis, {name}, public)")
@@ -201,6 +202,12 @@ def _check_unowned(context: Context, public: bytes) -> None:
     owner = context.draft.get(KeyOwner, public)
     if owner is not None:
         raise Refused("already-done", f"the key {public.hex()} is or was {owner.member}'s: a key is used once")
+
+
+def own_key(context: Context, name: str, public: bytes) -> None:
+    """Let a key be a member's for ever; refuses one that somebody has or had."""
+    _check_unowned(context, public)
+    context.draft.put(KeyOwner(public, name))
 
 
 def _first_key(context: Context, name: str, public: bytes) -> tuple[KeyPeriod, ...]:

@@ -4,7 +4,6 @@ from fedmeta.govern.rules.context import Context
 from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.state.records import (
     Attestation,
-    Chain,
     Fault,
     Hold,
     Proposal,
@@ -48,10 +47,10 @@ def horizon(state: State | Draft) -> int:
 
     The time is that of whole terms: what lies in a term that ended later, or has not ended, still counts.
     """
-    chain, parameters = state.need(Chain), state.need(Parameters)
-    before = chain.time - parameters.unbonding_seconds * 1_000
+    parameters = state.need(Parameters)
+    before = state.time - parameters.unbonding_seconds * 1_000
     recent = (one.start for one in state.all(Term) if one.start and (not one.ended or one.ended > before))
-    return min(chain.height - parameters.unbonding_blocks, *recent)
+    return min(state.height - parameters.unbonding_blocks, *recent)
 
 
 def _disputed(context: Context) -> set[int]:

@@ -76,9 +76,8 @@ def explained(
         StateError: blocks or snapshots were deleted while they were read.
         _GivenUp: it is over.
     """
-    after = _state(engine.read(lambda application: _holdings(application.state, member)))
-    last = after.need(Chain).height
-    return explain(_blocks(engine, last, over), member, term, before=_before(engine), after=after)
+    after = _state(*engine.read(lambda application: _holdings(application.state, member)))
+    return explain(_blocks(engine, after.height, over), member, term, before=_before(engine), after=after)
 
 
 def _before(engine: EmbeddedEngine) -> State:
@@ -86,8 +85,12 @@ def _before(engine: EmbeddedEngine) -> State:
     if first == 1:
         return start(engine.genesis).state
     for manifest in engine.snapshots():
-        if manifest.height == first - 1:
-            return restore(manifest, (engine.chunk(manifest.height, at) or b"" for at in range(len(manifest.chunks))))
+        signed = engine.header(manifest.height)
+        if signed is not None and manifest.height == first - 1:
+            time = signed.header.time
+            return restore(
+                manifest, time, (engine.chunk(manifest.height, at) or b"" for at in range(len(manifest.chunks)))
+            )
     raise StateError(f"the snapshot of height {first - 1} is gone: later blocks were pruned as well")
 
 
@@ -100,13 +103,13 @@ def _blocks(engine: EmbeddedEngine, last: int, over: Callable[[], bool]) -> Iter
             yield height, signed.header.time, events
 
 
-def _holdings(state: State, name: str) -> list[Any]:
-    """Return the records that a member's holdings are counted from."""
+def _holdings(state: State, name: str) -> tuple[int, int, list[Any]]:
+    """Return height, time, and the records that a member's holdings are counted from."""
     member = state.get(Member, name)
     if member is None:
         raise Refused("unknown-member", f"nobody named {name!r} is a member")
     delegations = state.where(Delegation, "member", name)
-    return [
+    records = [
         state.need(Chain),
         member,
         *delegations,
@@ -114,11 +117,12 @@ def _holdings(state: State, name: str) -> list[Any]:
         *state.where(Unbonding, "member", name),
         *state.where(Proposal, "status", "voting"),
     ]
+    return state.height, state.time, records
 
 
-def _state(records: list[Any]) -> State:
+def _state(height: int, time: int, records: list[Any]) -> State:
     """Return a state of these records, which outlasts the next block."""
-    draft = State.empty().draft()
+    draft = State.empty().draft(height, time)
     for one in records:
         draft.put(one)
     return draft.finish()

@@ -109,7 +109,7 @@ class ExplanationModel(BaseModel):
 
 
 class HeaderModel(BaseModel):
-    """A block in a few hashes, and the sequencer's signature over it."""
+    """A block in a few hashes, and what certifies it."""
 
     genesis: str = Field(description="SHA-256 of the genesis.")
     height: int
@@ -119,7 +119,7 @@ class HeaderModel(BaseModel):
     events_root: str
     app_hash: str
     hash: str
-    signature: str
+    certificate: str = Field(description="The sequencer's signature, or a certificate of CometBFT's validators.")
 
 
 class BlockModel(BaseModel):

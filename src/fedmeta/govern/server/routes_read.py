@@ -26,6 +26,7 @@ from fedmeta.govern.server.models import (
 from fedmeta.govern.server.node import Node
 from fedmeta.govern.server.problems import no_answer, problem
 from fedmeta.govern.server.stream import EventStream, disconnected
+from fedmeta.govern.state.records import Chain
 from fedmeta.govern.views import queries
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
@@ -44,6 +45,9 @@ _NO: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in
 _OLD: dict[int | str, dict[str, Any]] = {410: {"model": Problem, "description": "It was pruned."}, **_NO}
 _Any = dict[str, Any] | list[Any]
 _Height = Annotated[int, Path(ge=1, le=MAX_COUNT, description="Of the block; the first has 1.")]
+_First = Annotated[
+    bool, Query(description="The first that there is from this height on: blocks in which nothing happened have none.")
+]
 
 
 @router.get("/status", summary="Where the node is", responses={200: {"model": StatusModel}, **_NO})
@@ -55,12 +59,13 @@ async def status(request: Request) -> Response:
 
 def _status(node: Node) -> dict[str, Any]:
     engine = node.engine
-    chain, app_hash = engine.read(lambda application: (application.chain, application.app_hash))
+    state = engine.read(lambda application: application.state)
+    chain = state.need(Chain)
     return {
         "chain_id": chain.chain_id,
-        "height": chain.height,
-        "time": chain.time,
-        "app_hash": app_hash,
+        "height": state.height,
+        "time": state.time,
+        "app_hash": state.root,
         "genesis": engine.origin.digest,
         "sequencer": engine.origin.sequencer,
         "term": chain.term,
@@ -101,14 +106,16 @@ async def _pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 @router.get("/blocks/{height}", summary="A block", responses={200: {"model": BlockModel, **_BINARY}, **_OLD})
-async def block(request: Request, height: _Height) -> Response:
+async def block(request: Request, height: _Height, first: _First = False) -> Response:
     """Return a block whole; in CBOR it is a list of the signed header's bytes and the list of transactions."""
     node: Node = request.app.state.node
-    return await node.read(_block, node, height, request)
+    return await node.read(_block, node, height, first, request)
 
 
-def _block(node: Node, height: int, request: Request) -> Response:
+def _block(node: Node, height: int, first: bool, request: Request) -> Response:
     engine = node.engine
+    if first:
+        height = engine.first_from(height) or height
     # The events first: they are pruned together with the block.
     events = [pair for _, pairs in engine.events(height, height) for pair in pairs]
     signed, found = engine.header(height), engine.block(height)
@@ -118,7 +125,7 @@ def _block(node: Node, height: int, request: Request) -> Response:
         return _pruned(engine.first, height)
     return _either(
         request,
-        lambda: codec.encode([encode_signed(signed), list(found.transactions)]),
+        lambda: codec.encode([encode_signed(signed), list(found.items)]),
         lambda: {
             "header": _header(signed),
             "transactions": list(found.transactions),
@@ -128,10 +135,10 @@ def _block(node: Node, height: int, request: Request) -> Response:
 
 
 @router.get("/headers/{height}", summary="A signed header", responses={200: {"model": HeaderModel, **_BINARY}, **_NO})
-async def header(request: Request, height: _Height) -> Response:
+async def header(request: Request, height: _Height, first: _First = False) -> Response:
     """Return the signed header of a block; headers are never pruned."""
     node: Node = request.app.state.node
-    signed = await node.read(node.engine.header, height)
+    signed = await node.read(_signed, node.engine, height, first)
     if signed is None:
         return _absent(node, height)
     return _either(request, partial(encode_signed, signed), partial(_header, signed))
@@ -326,8 +333,12 @@ async def events(
     return EventStream(node, height, request.state.peer)
 
 
+def _signed(engine: EmbeddedEngine, height: int, first: bool) -> SignedHeader | None:
+    return engine.header((engine.first_from(height) or height) if first else height)
+
+
 def _header(signed: SignedHeader) -> dict[str, Any]:
-    return {**json_form(signed.header), "hash": signed.header.hash.hex(), "signature": signed.signature.hex()}
+    return {**json_form(signed.header), "hash": signed.header.hash.hex(), "certificate": signed.certificate.hex()}
 
 
 def _absent(node: Node, height: int) -> Response:

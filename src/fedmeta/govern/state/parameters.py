@@ -65,6 +65,9 @@ class Parameters:
     reveal_seconds: int = _parameter("s", 0, 10**7, 120, "block time in which they do, at least")
     duty_window: int = _parameter("duties", 1, 64, 20, "the last duties over which misses are counted")
     duty_misses: int = _parameter("duties", 1, 64, 6, "misses in the window that cost the seat")
+    signing_blocks: int = _parameter(
+        "blocks", 10, 10**6, 100, "blocks of which one is looked at for which super nodes signed it"
+    )
     slash_false_result: int = _parameter("ppm", 0, MILLION, 50_000, "slashed for opening another result than the final")
     slash_double_signature: int = _parameter("ppm", 0, MILLION, 100_000, "slashed for signing two blocks of a height")
     jail_blocks: int = _parameter("blocks", 1, 10**8, 1_000, "blocks in jail after a fault or too many absences")
@@ -81,6 +84,9 @@ class Parameters:
     threshold: int = _parameter("ppm", 500_000, 666_667, 500_000, "yes must be above this part of yes, no and veto")
     veto: int = _parameter("ppm", 250_000, 500_000, 333_333, "vetoes above this part of the votes cost the deposit")
     spending: int = _parameter("ppm", 0, 100_000, 10_000, "the part of the supply that proposals may spend in a term")
+    member_transactions: int = _parameter(
+        "transactions", 1, 10**6, 200, "transactions of one member in a block, parts of rounds aside"
+    )
     max_transaction_bytes: int = _parameter("bytes", 40_960, LARGEST_TRANSACTION, 65_536, "the size of a transaction")
     max_block_bytes: int = _parameter("bytes", 65_536, 1 << 26, 1 << 21, "the size of a block's transactions")
 

@@ -21,10 +21,6 @@ class Chain:
     """The protocol that an upgrade will bring; 0 if none is due."""
     upgrade_at: int
     """The first height that the upgrade's protocol executes."""
-    height: int
-    """The last block's height; 0 after genesis."""
-    time: int
-    """The last block's time, in milliseconds since 1970."""
     supply: int
     """All units there are; fixed at genesis."""
     treasury: int
@@ -43,6 +39,8 @@ class Chain:
     """The genesis's: no proposal may take effect sooner."""
     term_length: int
     """The genesis's: no term may be shorter, since limits hold for a term."""
+    validators: bool = False
+    """The super nodes decide the blocks, by their consensus keys; otherwise one sequencer orders them."""
 
 
 @part
@@ -123,6 +121,18 @@ class Candidate:
     tombstoned: bool
     window: int
     """The last duties, the latest in bit 0: 1 is a miss."""
+    consensus: bytes = b""
+    """The public key by which it decides blocks as a super node; empty if it has named none."""
+
+
+@record("consensus", key=("address",))
+@dataclass(frozen=True, slots=True)
+class ConsensusKey:
+    """A key by which blocks are or were decided: an engine names it by its address, also when it has been removed."""
+
+    address: bytes
+    """The first 20 bytes of the key's SHA-256."""
+    public: bytes
 
 
 @record("delegation", key=("member", "candidate"), index=("member",))

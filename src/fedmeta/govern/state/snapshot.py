@@ -72,7 +72,7 @@ class MemorySnapshotStore:
 def take(state: State) -> tuple[Manifest, list[bytes]]:
     """Return the snapshot of a state: its manifest and its chunks."""
     chain, chunks = state.need(Chain), list(cut(state.dump()))
-    manifest = Manifest(chain.chain_id, chain.height, state.root, tuple(map(digest, chunks)))
+    manifest = Manifest(chain.chain_id, state.height, state.root, tuple(map(digest, chunks)))
     return manifest, chunks
 
 
@@ -108,8 +108,10 @@ def rows(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 class Restore:
     """A state being put together from chunks: nothing of it can be used before the root has been checked."""
 
-    def __init__(self, manifest: Manifest):
+    def __init__(self, manifest: Manifest, time: int):
         self.manifest = manifest
+        self.time = time
+        """The time of the snapshot's block, in milliseconds since 1970."""
         self._chunks: list[bytes | None] = [None] * len(manifest.chunks)
 
     @property
@@ -128,11 +130,14 @@ class Restore:
         """Return the state; raises `StateError` if a chunk is missing, or if it is not the one of the manifest."""
         if self.missing:
             raise StateError(f"{len(self.missing)} of {len(self._chunks)} chunks of the snapshot are missing")
-        return restore(self.manifest, (chunk for chunk in self._chunks if chunk is not None))
+        return restore(self.manifest, self.time, (chunk for chunk in self._chunks if chunk is not None))
 
 
-def restore(manifest: Manifest, chunks: Iterable[bytes]) -> State:
-    """Return the state of a snapshot; raises `StateError` unless every chunk, the root, chain and height agree."""
+def restore(manifest: Manifest, time: int, chunks: Iterable[bytes]) -> State:
+    """Return the state of a snapshot; raises `StateError` unless every chunk, the root and the chain agree.
+
+    Whoever has checked the header that names the root knows the height and the time: no chunk says them.
+    """
 
     def checked() -> Iterator[bytes]:
         count = 0
@@ -144,14 +149,14 @@ def restore(manifest: Manifest, chunks: Iterable[bytes]) -> State:
             raise StateError(f"the snapshot of height {manifest.height} has {count} chunks, not {len(manifest.chunks)}")
 
     try:
-        state = State.load(rows(checked()))
+        state = State.load(rows(checked()), manifest.height, time)
     except Malformed as error:
         raise StateError(f"the snapshot of height {manifest.height} is damaged: {error}") from error
     chain = state.get(Chain)
     if state.root != manifest.app_hash:
         raise StateError(f"the snapshot gives the root {state.root.hex()}: it must be {manifest.app_hash.hex()}")
-    if chain is None or (chain.chain_id, chain.height) != (manifest.chain_id, manifest.height):
-        raise StateError(f"the snapshot is not of chain {manifest.chain_id} at height {manifest.height}")
+    if chain is None or chain.chain_id != manifest.chain_id:
+        raise StateError(f"the snapshot is not of chain {manifest.chain_id}")
     return state
 
 

@@ -37,7 +37,19 @@ class Change:
 class State:
     """All records at one height; every method raises `StateError` once a later state of the same base was folded."""
 
-    __slots__ = ("_base", "_changes", "_counts", "_hints", "_taken", "_touched", "_vacated", "_version", "_view")
+    __slots__ = (
+        "_base",
+        "_changes",
+        "_counts",
+        "_hints",
+        "_taken",
+        "_touched",
+        "_vacated",
+        "_version",
+        "_view",
+        "height",
+        "time",
+    )
 
     def __init__(
         self,
@@ -48,7 +60,13 @@ class State:
         changes: Mapping[int, Change],
         taken: int,
         vacated: tuple[int, ...],
+        height: int,
+        time: int,
     ):
+        self.height = height
+        """The height of the block that it is the state after; 0 for genesis. No part of the root."""
+        self.time = time
+        """That block's time, in milliseconds since 1970. No part of the root."""
         self._base = base
         self._version = base.version
         self._view = view
@@ -65,11 +83,13 @@ class State:
     @staticmethod
     def empty() -> "State":
         """Return the state without records."""
-        return _folded(SlotStore())
+        return _folded(SlotStore(), 0, 0)
 
     @staticmethod
-    def load(rows: Iterable[tuple[int, bytes]]) -> "State":
+    def load(rows: Iterable[tuple[int, bytes]], height: int = 0, time: int = 0) -> "State":
         """Return the state whose `dump` gave these rows; what it takes grows with them, whatever they say.
+
+        `height` and `time` are those of the block that it is the state after: the rows do not say them.
 
         Raises `Malformed` for bytes that are no record, and `StateError` for a slot that is not the next one or a key
         that comes twice.
@@ -86,7 +106,7 @@ class State:
         base = SlotStore()
         base.fill(records())
         base.tree = merkle.Tree(hashes)
-        return _folded(base)
+        return _folded(base, height, time)
 
     @property
     def root(self) -> bytes:
@@ -132,10 +152,10 @@ class State:
         data = encode_record(_present(found, cls, key))
         return merkle.Proof(data, slot, self.slots, self._view.path(slot))
 
-    def draft(self) -> "Draft":
-        """Return changes to this state, none as yet."""
+    def draft(self, height: int | None = None, time: int | None = None) -> "Draft":
+        """Return changes to this state, none as yet, by a block of a height and a time; by default its own."""
         self._check()
-        return Draft(self)
+        return Draft(self, self.height if height is None else height, self.time if time is None else time)
 
     def fold(self) -> "State":
         """Merge the changes into the base and return the same state upon it; older states of the base can go."""
@@ -147,7 +167,7 @@ class State:
         base.free = sorted([*base.free[self._taken :], *self._vacated])
         base.tree.merge(self._view)
         base.version += 1
-        return _folded(base)
+        return _folded(base, self.height, self.time)
 
     def dump(self) -> Iterator[tuple[int, bytes]]:
         """Yield every slot and the bytes of its record, none where it is vacant, by slot."""
@@ -216,9 +236,11 @@ class State:
 class Draft:
     """Changes upon a state, which can be undone; the state itself stays as it is."""
 
-    __slots__ = ("_counts", "_hints", "_log", "_mark", "_state", "_written")
+    __slots__ = ("_counts", "_hints", "_log", "_mark", "_state", "_written", "height", "time")
 
-    def __init__(self, state: State):
+    def __init__(self, state: State, height: int, time: int):
+        self.height = height
+        self.time = time
         self._state = state
         self._mark = 0
         self._written: dict[type, dict[tuple, Any]] = {}
@@ -354,7 +376,8 @@ class Draft:
                 slot, size = size, size + 1
             fill(slot, kind, key, record)
         view = state._view.replace(leaves, size)
-        return State(state._base, view, touched, counts, changes, vacant.taken, tuple(sorted(vacant.added)))
+        vacated = tuple(sorted(vacant.added))
+        return State(state._base, view, touched, counts, changes, vacant.taken, vacated, self.height, self.time)
 
 
 class _Vacant:
@@ -376,8 +399,8 @@ class _Vacant:
         return heappop(self.added) if self.added else None
 
 
-def _folded(base: SlotStore) -> State:
-    return State(base, base.tree.view(), {}, {}, {}, 0, ())
+def _folded(base: SlotStore, height: int, time: int) -> State:
+    return State(base, base.tree.view(), {}, {}, {}, 0, (), height, time)
 
 
 def _present(found: R | None, cls: type, key: tuple) -> R:

@@ -58,8 +58,8 @@ def explain(
         book.turn(height, time, events)
     book.close()
     check = None
-    if after is not None and after.need(Chain).height != book.due - 1:
-        raise StateError(f"the state is of height {after.need(Chain).height}: the last block is {book.due - 1}")
+    if after is not None and after.height != book.due - 1:
+        raise StateError(f"the state is of height {after.height}: the last block is {book.due - 1}")
     if before is not None and after is not None:
         change = sum(line.amount for line in book.lines)
         check = Check(holdings(before, member).total, change, holdings(after, member).total)
@@ -125,9 +125,8 @@ class _Book:
 
     def begin(self, state: State) -> None:
         """Take over what there is in a state."""
-        chain = state.need(Chain)
-        self.first = self.due = chain.height + 1
-        self.term = chain.term
+        self.first = self.due = state.height + 1
+        self.term = state.need(Chain).term
         for one in state.all(Candidate):
             self._pools[one.member] = _Pool(one.tokens, one.shares, one.reward_index)
         for held in state.where(Delegation, "member", self.member):

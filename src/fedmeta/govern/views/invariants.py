@@ -65,7 +65,7 @@ def _check_signs(state: State, parts: dict[str, int]) -> None:
         if amount < 0:
             raise StateError(f"{name}: {amount} is negative")
     for one in state.all(Unbonding):
-        if one.amount <= 0 or one.completes <= state.need(Chain).height:
+        if one.amount <= 0 or one.completes <= state.height:
             raise StateError(f"{one.member}'s unbonding of {one.amount} was due at {one.completes}")
 
 

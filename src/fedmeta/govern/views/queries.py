@@ -101,6 +101,8 @@ def ask_status(state: State) -> dict[str, Any]:
     term, round = state.need(Term, chain.term), state.get(Round, chain.round)
     return {
         **plain(chain),
+        "height": state.height,
+        "time": state.time,
         "app_hash": state.root,
         "term_ends": term.ends,
         "super_nodes": [seat.candidate for seat in term.seats],
@@ -123,7 +125,7 @@ def ask_supply(state: State) -> dict[str, int]:
 def ask_member(state: State, name: str) -> dict[str, Any]:
     """A member: its organisation, profile, keys, and whether it is a candidate."""
     member = _need(state, Member, name, "unknown-member", f"nobody named {name!r} is a member")
-    height = state.need(Chain).height
+    height = state.height
     # A member that was admitted in the last block signs from the next one on.
     public = key_at(member, max(height, member.keys[0].since))
     return {**plain(member), "public": public, "candidate": state.get(Candidate, name) is not None}
@@ -169,7 +171,7 @@ def _candidate(state: State, candidate: Candidate) -> dict[str, Any]:
     own = state.get(Delegation, candidate.member, candidate.member)
     own_stake = value_of(candidate, own.shares) if own else 0
     parameters = state.need(Parameters)
-    rise = allowed_rise(candidate, parameters.commission_rise, state.need(Chain).time)
+    rise = allowed_rise(candidate, parameters.commission_rise, state.time)
     return {
         **plain(candidate),
         "own_stake": own_stake,

@@ -69,6 +69,14 @@ class KeyRotated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ConsensusKeySet(Event):
+    """A candidate decides blocks by another key, once the engine has taken it over."""
+
+    member: str
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class MachineKeySet(Event):
     """Another key signs for a member in rounds from `since` on; an empty one: the account's key again."""
 

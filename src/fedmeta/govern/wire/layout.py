@@ -20,6 +20,7 @@ from fedmeta.govern.wire.hints import field_types, taken_apart
 
 C = TypeVar("C", bound=type)
 R = TypeVar("R")
+P = TypeVar("P")
 
 _SCALARS = (str, int, bool, bytes)
 _Convert = Callable[[Any], Any]
@@ -166,6 +167,19 @@ def decode_record(data: bytes) -> Any:
         raise Malformed(f"a record of kind {found.kind!r} has {len(found.names)} fields, not {len(value) - 1}")
     del value[0]
     return found.build(value)
+
+
+def encode_part(value: Any) -> bytes:
+    """Return the canonical bytes of a part that stands alone; raises `Malformed` if a field is not of its type."""
+    return codec.encode(_PARTS[type(value)][0](value))
+
+
+def decode_part(cls: type[P], data: bytes, *, limit: int, items: int) -> P:
+    """Return the part of a class whose canonical bytes are `data`; raises `Malformed` for anything else.
+
+    There may be `limit` bytes at most, and so many items in all lists together.
+    """
+    return _PARTS[cls][1](codec.decode(data, limit=limit, items=items))
 
 
 def plain(value: Any) -> Any:

@@ -79,6 +79,17 @@ class SetMachineKey:
     """The key's signature over `possession(genesis, member, public)`; empty if the key is."""
 
 
+@transaction("set-consensus-key")
+@dataclass(frozen=True, slots=True)
+class SetConsensusKey:
+    """Decide blocks by another key, as a candidate: on a ledger whose super nodes are its validators."""
+
+    public: PublicKey
+    """A key that nobody has or had: it is used for nothing else, and never again."""
+    proof: SignatureBytes
+    """The key's signature over `possession(genesis, member, public)`."""
+
+
 @transaction("set-profile")
 @dataclass(frozen=True, slots=True)
 class SetProfile:

@@ -41,7 +41,7 @@ def catch_up(config: Config, client: Client, follower: Follower | None = None) -
         block = _patiently(lambda: client.encoded_block(follower.height + 1))
         if block is None:
             break
-        follower.apply(block)
+        follower.apply(block, time.time_ns() // 1_000_000)
     if not follower.height:
         raise NodeError(f"{client.node} has no blocks yet: try again in a while")
     if follower.height >= before + SAVED:

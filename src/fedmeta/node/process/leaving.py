@@ -54,7 +54,7 @@ class Standing:
 
 def standing(state: State, name: str) -> Standing:
     """Return what a member still has to do, and has on the ledger, after a block."""
-    return Standing(state.need(Chain).height, tuple(_duties(state, name)), tuple(_stakes(state, name)))
+    return Standing(state.height, tuple(_duties(state, name)), tuple(_stakes(state, name)))
 
 
 def _duties(state: State, name: str) -> list[str]:

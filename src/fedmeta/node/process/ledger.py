@@ -12,11 +12,8 @@ from pathlib import Path
 from fedmeta._files import write_atomically
 from fedmeta.govern.client.client import Client
 from fedmeta.govern.client.follower import Follower
-from fedmeta.govern.errors import GovernError, Malformed, NodeBusy, NodeError, ProofError, Refused
+from fedmeta.govern.errors import GovernError, NodeBusy, NodeError, ProofError, Refused
 from fedmeta.govern.machine.genesis import Genesis
-from fedmeta.govern.machine.header import decode_signed
-from fedmeta.govern.state.records import Chain
-from fedmeta.govern.wire import codec, merkle
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import reaching
@@ -212,8 +209,8 @@ class Ledger:
                 self._ended.wait(busy.seconds)
                 continue
             if block is not None:
-                self._check_signed(client, block, follower.height + 1)
-                follower.apply(block)
+                self._check_signed(client, block, follower)
+                follower.apply(block, _now())
                 heard = time.monotonic()
                 poll = min(LONGEST_POLL, max(POLL, (_time(follower) - before) / 4_000))
                 if follower.height >= self._saved + SAVED:
@@ -234,24 +231,19 @@ class Ledger:
             # One question for each block, where it has come by then: a server bounds them.
             self._ended.wait(poll if block is None else poll / 2)
 
-    def _check_signed(self, client: Client, encoded: bytes, height: int) -> None:
-        """Raise `NodeError` unless the sequencer has signed that these are the transactions of this block.
+    def _check_signed(self, client: Client, encoded: bytes, follower: Follower) -> None:
+        """Raise `NodeError` unless who orders the blocks has signed the next one, with these transactions.
 
         Anyone on the way can give other bytes, and that is no reason to end: only what is signed and cannot be, is.
         """
-        genesis = client.genesis()
         try:
-            value = codec.decode(encoded, limit=LARGEST_BLOCK, items=1 << 22)
-            if type(value) is not list or [type(one) for one in value] != [bytes, list]:
-                raise Malformed("a block is the list of a signed header and its transactions")
-            signed = decode_signed(value[0])
-            signed.check(genesis.digest, genesis.sequencer)
-            if any(type(one) is not bytes for one in value[1]):
-                raise Malformed("a transaction is no byte string")
-            if signed.header.height != height or merkle.root(value[1]) != signed.header.transactions_root:
-                raise Malformed(f"it is block {signed.header.height}, or with other transactions")
-        except (Malformed, ProofError) as error:
-            raise NodeError(f"{client.node} gives for block {height} what nobody has signed: {error}") from error
+            if len(encoded) > LARGEST_BLOCK:
+                raise ProofError(f"{len(encoded)} bytes are too many: at most {LARGEST_BLOCK} are read")
+            follower.check(encoded, _now())
+        except ProofError as error:
+            raise NodeError(
+                f"{client.node} gives for block {follower.height + 1} what nobody has signed: {error}"
+            ) from error
 
     def _show(self, follower: Follower) -> None:
         if follower.height:
@@ -266,5 +258,9 @@ class Ledger:
             write_atomically(self._folder / STATE, follower.save())
 
 
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def _time(follower: Follower) -> int:
-    return follower.state.need(Chain).time
+    return follower.state.time

@@ -128,8 +128,8 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
     seats = (*term.seats, *(round.seats if round else ()))
     return View(
         genesis=chain.genesis,
-        height=chain.height,
-        time=chain.time,
+        height=state.height,
+        time=state.time,
         me=me,
         organisation=organisation,
         round=round,
@@ -146,7 +146,7 @@ def look(state: State, me: str, header_hash: Callable[[int], bytes]) -> View:
         registrations={
             one.recipe: one for one in state.all(Registration) if own and one.organisation == own.organisation
         },
-        peers={one.name: _peer(one, chain.height + 1) for one in state.all(Member) if one.active},
+        peers={one.name: _peer(one, state.height + 1) for one in state.all(Member) if one.active},
         seated=frozenset(seat.candidate for seat in seats),
         left_over=frozenset(_left_over(state)),
     )

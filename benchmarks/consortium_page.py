@@ -101,7 +101,7 @@ def calibration(found: Comparison) -> str:
 RULES = {
     "leave-one-out": "leave-one-out",
     "exact Shapley": "exact Shapley",
-    "news of those that do no harm": "what a node does",
+    "node": "what a node does",
 }
 """Of `benchmarks/contribution.py`, those of which the page tells, and their names there."""
 
@@ -115,7 +115,7 @@ def contribution(file: Path) -> str:
         lines = []
         for case in next(iter(shown.values()))["cases"]:
             cells = [one["cases"][case] for one in shown.values()]
-            lines.append([case, *(f"{one['planted']:.1f} ({one['planted_most']:.1f})" for one in cells)])
+            lines.append([cells[0]["title"], *(f"{one['planted']:.1f} ({one['planted_most']:.1f})" for one in cells)])
         spread = [list(one["cases"].values()) for one in shown.values()]
         lines += [
             ["*a hospital beside them*", *(f"{fmean(one['honest'] for one in some):.1f}" for some in spread)],
@@ -125,6 +125,23 @@ def contribution(file: Path) -> str:
         ]
         tables.append(rows([methods.TITLES[algorithm], *RULES.values()], lines))
     return "\n\n".join(tables)
+
+
+def planted(found: Comparison) -> str:
+    """Return what the report says of planted contributors: a table, and its sentences."""
+    assert found.planted is not None
+    titles = said.titles(found)
+    lines = [
+        [
+            one.title,
+            *(cell("share", share) for share in (one.paid, one.left_out, one.shapley)),
+            f"{100 * one.beside:.1f}",
+            f"{cell('share', one.hospitals[one.least], interval=False)} ({titles[one.least]})",
+        ]
+        for one in found.planted.cases
+    ]
+    heads = ["it sends", "it is paid", "leave-one-out", "Shapley of whole updates", "a hospital", "the least paid one"]
+    return "\n".join([rows(heads, lines), "", *(f"- {one}" for one in said.earned(found.planted))])
 
 
 PARTS: Mapping[str, Callable[[Comparison], str]] = {
@@ -137,6 +154,7 @@ PARTS: Mapping[str, Callable[[Comparison], str]] = {
     "ten": lambda found: by_hospital(found, found.newcomer[10], "accuracy", share=True),
     "calibration": calibration,
     "flamby": beside,
+    "planted": planted,
     "limits": lambda found: "\n".join(f"- {one}" for one in said.limits(found)),
 }
 

@@ -30,6 +30,7 @@ from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.faults import KINDS
 from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.server import Limits, create_app
+from fedmeta.govern.server.making import Sequencing
 from fedmeta.govern.state.parameters import TABLE
 from fedmeta.govern.state.records import KeyPeriod
 from fedmeta.govern.views.queries import QUERIES, Query
@@ -165,7 +166,8 @@ class Routes(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         # Nothing is asked of the engine: the application is only described.
-        paths = create_app(object.__new__(EmbeddedEngine)).openapi()["paths"]
+        engine = object.__new__(EmbeddedEngine)
+        paths = create_app(engine, Sequencing(engine)).openapi()["paths"]
         return [_route(method.upper(), path, said) for path, one in paths.items() for method, said in one.items()]
 
 

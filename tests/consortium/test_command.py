@@ -14,8 +14,8 @@ from tests.consortium import made
 def compared(monkeypatch):
     calls = []
 
-    def compare(found, splits, seed, bootstrap, progress):
-        calls.append((found.stand_in, splits, seed, bootstrap))
+    def compare(found, splits, seed, bootstrap, progress, planted_seeds):
+        calls.append((found.stand_in, splits, seed, bootstrap, planted_seeds))
         progress("members: MAML")
         return made.comparison(found.warning, flamby=False)
 
@@ -27,9 +27,10 @@ def test_it_prints_and_writes_what_was_compared(fedmeta, compared, tmp_path, mon
     monkeypatch.delenv("FEDMETA_DATA", raising=False)
     monkeypatch.setenv("FEDMETA_CACHE", str(tmp_path / "cache"))
     out, figures = tmp_path / "report.html", tmp_path / "report.json"
-    done = fedmeta("consortium", "report", "--out", str(out), "--json", str(figures), "--splits", "3", "--seed", "5")
+    numbers = ("--splits", "3", "--seed", "5", "--planted", "2")
+    done = fedmeta("consortium", "report", "--out", str(out), "--json", str(figures), *numbers)
     assert done.code == 0, done.err
-    assert compared == [(True, 3, 5, 400)]
+    assert compared == [(True, 3, 5, 400, 2)]
     assert "THESE ARE NOT PATIENTS" in done.err
     assert "members: MAML" in done.err
     assert "THESE ARE NOT PATIENTS" in done.out

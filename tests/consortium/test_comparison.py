@@ -108,9 +108,10 @@ def test_a_members_test_patients_change_nothing_that_it_is_answered(drawn, patie
 
 def test_the_whole_comparison_comes_back_through_json(drawn):
     said = []
-    found = comparison.compare(drawn, 2, 1, 30, said.append, OF_MEMBERS, FEW)
+    found = comparison.compare(drawn, 2, 1, 30, said.append, OF_MEMBERS, FEW, planted_seeds=0)
     assert {"members: Meta-SGD", "newcomer: FedAvg"} <= set(said)
     assert found.flamby is None
+    assert found.planted is None
     assert "NOT PATIENTS" in found.warning
     table = found.members
     for row in table.rows:

@@ -149,7 +149,7 @@ def test_a_federation_is_shown_where_there_was_one():
     assert "Who was paid" not in html(made.comparison())
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_nothing_is_cut_off_in_a_terminal(width):
     lines = shown(made.comparison(), made.federation(), width).splitlines()
     assert max(map(len, lines)) <= width
@@ -193,3 +193,18 @@ def test_an_axis_holds_what_is_drawn_with_few_ticks(low, high):
 def test_figures_have_their_intervals_in_words():
     assert goals.points(Interval(0.024, -0.001, 0.05)) == "+2.4 (-0.1 to +5.0)"
     assert goals.hundredths(made.NONE) == "\N{EN DASH}"
+
+
+def test_what_planted_contributors_are_paid_is_shown_with_its_intervals():
+    page, lines = text_of(html(made.comparison())), shown(made.comparison(), width=120)
+    for words in ("What a free-rider still earns: at most 6.0 % (4.0 to 8.0) of the pool", "none of the planted ones"):
+        assert words in page, words
+        assert words in " ".join(lines.split()), words
+    assert "last step again free-rider 6.0 4.0 to 8.0 16.0 13.0 to 19.0 21.0 19.0 to 23.0 15.0" in page
+    assert "15.0 (Zurich/Basel) 12.0 to 18.0" in page
+    assert re.search(r"last step again +6.0 \(4.8\) +16.0 \(13.19\) +21.0 \(19.23\) +15.0 +15.0 Zurich/Basel", lines)
+    without = replace(made.comparison(), planted=None)
+    assert "Planted contributors are those" in page
+    assert "free-rider" not in html(without)
+    assert "lanted" not in text_of(html(without))
+    assert "free-rider" not in shown(without)

@@ -208,6 +208,23 @@ def test_a_gap_in_a_column_with_a_public_range_is_its_middle_aloud(write, caplog
     assert "column 'x' has 1 gap, filled with the middle of its public range, 15" in caplog.text
 
 
+def test_what_fills_a_gap_by_public_ranges_is_never_called_a_mean_of_training(write, caplog):
+    columns = (
+        Field(name="age", minimum=20.0, maximum=90.0, mean=60.0, std=15.0),
+        Field(name="pressure", minimum=80.0, maximum=200.0),
+        Field(name="male", kind="boolean", true="yes", false="no"),
+        Field(name="ill", kind="category", role="target", categories=("no", "yes")),
+    )
+    learned = Inputs.by_ranges(Schema(columns, task="classification")).schema
+    with caplog.at_level(logging.WARNING, "fedmeta.data"):
+        x, _ = fm.data.read_examples(write("age,pressure,male,ill\n,,,no\n50,120,yes,yes\n", "gap.csv"), learned)
+    assert x[0].tolist() == [60, 140, 0.5]
+    assert "column 'age' has 1 gap, filled with the public mean 60" in caplog.text
+    assert "column 'pressure' has 1 gap, filled with the middle of its public range, 140" in caplog.text
+    assert "column 'male' has 1 gap, filled with 0.5, between its two values" in caplog.text
+    assert "training" not in caplog.text
+
+
 def grades(values, kind):
     rows = range(len(values))
     return pa.table({"site": [SITES[i % 3] for i in rows], "x": [i * 1.5 for i in rows], "ill": pa.array(values, kind)})

@@ -90,7 +90,7 @@ def federation(
         time=TIME,
         sequencer=b"" if validators else key("sequencer").public,
         treasury=treasury,
-        parameters={**PARAMETERS, **parameters},
+        parameters={**PARAMETERS, **({"unbonding_seconds": 600} if validators else {}), **parameters},
         members=tuple(
             FirstMember(name, organisations.get(name, f"org-{name}"), key(name).public, free, name.title(), "")
             for name in names

@@ -38,6 +38,8 @@ ELECTION, ROUNDS, SETTLEMENT = "rules/test_election.py", "rules/test_rounds.py",
 REWARDS, STAKE, SLASHING = "rules/test_rewards.py", "rules/test_stake.py", "rules/test_slashing.py"
 FAULTS, PROPOSALS, PRUNING = "rules/test_faults.py", "rules/test_proposals.py", "rules/test_pruning.py"
 CANDIDATES, MEMBERS, REGISTRATIONS = "rules/test_candidates.py", "rules/test_members.py", "rules/test_registrations.py"
+COMMITS, TRUST, LIGHT = "wire/test_commits.py", "machine/test_trust.py", "client/test_light.py"
+CERTIFIED = "client/test_certified.py"
 
 MUTANTS = (
     # Transactions
@@ -1630,6 +1632,131 @@ MUTANTS = (
         "(found := merkle.root(leaves)) != due",
         "a header need not be of its block",
         "machine/test_header.py",
+    ),
+    # CometBFT's commits, and whom to trust
+    never("wire/commits.py", "header.chain_id != chain_id", "another chain's commits are taken", COMMITS),
+    never("wire/commits.py", "header.block_version != BLOCK_PROTOCOL", "other versions' blocks are taken", COMMITS),
+    never(
+        "wire/commits.py",
+        "commit.height != header.height or commit.block_id.hash != header.hash",
+        "a commit serves any header",
+        COMMITS,
+    ),
+    never("wire/commits.py", "validators_hash(found) != due", "any validators commit a block", COMMITS),
+    mutant(
+        "wire/commits.py",
+        "if power * 3 <= total * 2:",
+        "if power * 3 < total * 2:",
+        "exactly two thirds commit a block",
+        COMMITS,
+    ),
+    never("wire/commits.py", "total > MAX_POWER", "powers may overflow", COMMITS),
+    never(
+        "wire/commits.py",
+        "len({one.address for one in validators}) != len(validators)",
+        "a validator is counted twice",
+        COMMITS,
+    ),
+    never("wire/commits.py", "vote.address != validator.address", "a vote stands in another's place", COMMITS),
+    mutant(
+        "wire/commits.py",
+        "if verify(validator.public, message, vote.signature):",
+        "if True:",
+        "anyone votes for a validator",
+        COMMITS,
+    ),
+    mutant(
+        "wire/commits.py",
+        "if vote.flag == ABSENT:",
+        "if vote.flag != COMMIT:",
+        "a vote for no block is by anyone",
+        COMMITS,
+    ),
+    never(
+        "wire/commits.py",
+        "self.next_validators == self.validators",
+        "a certificate has two encodings",
+        COMMITS,
+    ),
+    never("machine/trust.py", "block.app_hash != header.hash", "a block certifies any header", TRUST),
+    never(
+        "machine/trust.py",
+        "block.height <= header.height or block.time.milliseconds < header.time",
+        "a block certifies a header that is later",
+        TRUST,
+    ),
+    never("machine/trust.py", "block.height <= self.height", "trust goes back", TRUST),
+    never("machine/trust.py", "block.time.milliseconds < self.time", "trust goes back in time", TRUST),
+    mutant(
+        "machine/trust.py",
+        "now - self.time >= self.period:",
+        "now - self.time > self.period:",
+        "trust lasts too long",
+        TRUST,
+    ),
+    gone("machine/trust.py", "            after._check_age(now)\n", "a header may be old when it comes", TRUST),
+    never("machine/trust.py", "after.time > now + MAX_DRIFT", "a header may be of the future", TRUST),
+    never(
+        "machine/trust.py",
+        "block.height == self.height + 1 and certificate.validators != self.validators",
+        "the next block's validators are not those that were named",
+        TRUST,
+    ),
+    mutant("machine/trust.py", "if power * 3 <= total:", "if power * 3 < total:", "a third is enough to skip", TRUST),
+    never("machine/trust.py", "found != point.hash", "any header is the checkpoint", TRUST),
+    never("machine/trust.py", "header.height > point.height", "a checkpoint is passed by", TRUST),
+    gone("machine/trust.py", "        total_power(saved.validators)\n", "any set is loaded", TRUST),
+    gone(
+        "machine/trust.py",
+        "        check_link(signed.header, before, self.genesis, gaps=self.gaps)\n",
+        "headers need not follow",
+        TRUST,
+    ),
+    gone(
+        "machine/trust.py", "            after = replace(after, checkpoint=None)\n", "a checkpoint is for ever", TRUST
+    ),
+    mutant(
+        "client/follower.py",
+        "return None if self._checkpoint and header.height < self._checkpoint.height else now",
+        "return None",
+        "a follower trusts for ever",
+        CERTIFIED,
+    ),
+    mutant(
+        "engines/replay.py",
+        "        elif self.certified:\n",
+        "        elif True:\n",
+        "a header in the midst is kept without a certificate",
+        CERTIFIED,
+    ),
+    mutant(
+        "engines/replay.py",
+        "self.head, self.certified, self._trust = before",
+        "self.head, self.certified, _ = before",
+        "trust goes on over a block that does not hold",
+        CERTIFIED,
+    ),
+    mutant(
+        "client/audit.py",
+        "store.certified if gaps else store.tip",
+        "store.tip",
+        "what nobody has certified is carried on",
+        CERTIFIED,
+    ),
+    mutant(
+        "client/proving.py",
+        "return LightClient(self._begin().trust).reach(signed, self._from, _now())",
+        "return LightClient(self._begin().trust).reach(signed, self._from)",
+        "an old header convinces a client",
+        CERTIFIED,
+    ),
+    never("client/light.py", "header.height == head.height", "two headers of a height are taken", LIGHT),
+    mutant(
+        "client/follower.py",
+        "check_link(header, self._before, header.genesis, gaps=True)",
+        "pass",
+        "whoever hides a block ends a node",
+        CERTIFIED,
     ),
     never("state/snapshot.py", "state.root != manifest.app_hash", "any state is restored", "state/test_snapshot.py"),
     never(

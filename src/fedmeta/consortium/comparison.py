@@ -14,6 +14,7 @@ from fedmeta.consortium import logistic
 from fedmeta.consortium.goals import goals
 from fedmeta.consortium.hospitals import Hospitals
 from fedmeta.consortium.methods import ALONE, MEMBER, NEWCOMER, TITLES, Setting, Trained, own_steps
+from fedmeta.consortium.planted import measured
 from fedmeta.consortium.results import Comparison, Described, Kind, Row, Table
 from fedmeta.consortium.scores import CENTRED, METRICS, Replicates, draws, figures
 from fedmeta.consortium.side_by_side import Run
@@ -256,6 +257,7 @@ def compare(
     progress: Progress = lambda text: None,
     of_members: Sequence[str] = OF_MEMBERS,
     of_newcomers: Sequence[str] = OF_NEWCOMERS,
+    planted_seeds: int = measured.SEEDS,
 ) -> Comparison:
     """Return the whole comparison.
 
@@ -267,6 +269,7 @@ def compare(
         progress: is told what is done.
         of_members: the methods for members, of `METHODS`; "alone" and "meta-sgd" among them.
         of_newcomers: those for newcomers; "alone", "others" and "meta-sgd" among them.
+        planted_seeds: by how many seeds planted contributors are paid; 0 leaves them out.
     """
     begun = time.process_time()
     four = members(found, splits, seed, bootstrap, of_members, TEST, lambda text: progress(f"members: {text}"))
@@ -276,6 +279,9 @@ def compare(
         flamby = members(
             found.complete, splits, seed, bootstrap, OF_FLAMBY, FLAMBY_TEST, lambda text: progress(f"FLamby: {text}")
         )
+    planted = None
+    if planted_seeds:
+        planted = measured.measure(found, planted_seeds, seed, lambda text: progress(f"planted: {text}"))
     return Comparison(
         hospitals=tuple(Described(one.name, one.title, len(one), int(one.y.sum()), one.gaps) for one in found),
         source=found.source,
@@ -285,6 +291,7 @@ def compare(
         goals=goals({one.name: one.title for one in found}, four, joining[10]),
         settings={"splits": splits, "draws": 2 * splits, "bootstrap": bootstrap, "seed": seed},
         flamby=flamby,
+        planted=planted,
         seconds=time.process_time() - begun,
     )
 

@@ -10,7 +10,7 @@ from fedmeta._files import write_atomically
 from fedmeta.consortium import flamby, pictures, said
 from fedmeta.consortium.federation import FederationPart, Round
 from fedmeta.consortium.methods import HEADLINE
-from fedmeta.consortium.results import Comparison, Figures, Row, Table
+from fedmeta.consortium.results import Comparison, Figures, Planted, Row, Table
 from fedmeta.consortium.scores import DASH, Interval
 
 AUROC = ("auroc", "AUROC")
@@ -84,6 +84,7 @@ def _content(found: Comparison, federation: FederationPart | None, command: str 
         "members": _members(found, titles),
         "newcomer": _newcomer(found, titles),
         "federation": None if federation is None else _federation(federation, titles),
+        "planted": None if found.planted is None else _planted(found.planted, titles),
         "flamby": None if found.flamby is None else _flamby(found.flamby, titles),
         "limits": said.limits(found),
         "repeat": said.repeat(found),
@@ -207,6 +208,31 @@ def _newcomer(found: Comparison, titles: Mapping[str, str]) -> dict[str, Any]:
         ],
         "more": [by_size(metric, f"{words}, mean of the four") for metric, words in MORE],
     }
+
+
+def _planted(found: Planted, titles: Mapping[str, str]) -> dict[str, Any]:
+    rows = []
+    for one in found.cases:
+        cells = [cell("share", figure) for figure in (one.paid, one.left_out, one.shapley)]
+        least = cell("share", one.hospitals[one.least])
+        rows.append(
+            Line(
+                one.title,
+                one.kind,
+                [*cells, (f"{100 * one.beside:.1f}", ""), (f"{least[0]} ({titles[one.least]})", least[1])],
+                "beside" if one.kind == "honest" else "",
+            )
+        )
+    heads = (
+        "it sends",
+        "it is paid",
+        "by leave-one-out",
+        "by Shapley of whole updates",
+        "a hospital",
+        "the least paid",
+    )
+    shown = Shown("Shares of the contributors' pool in %", heads, rows)
+    return {"text": said.planted(found), "earned": said.earned(found), "table": shown}
 
 
 def _flamby(table: Table, titles: Mapping[str, str]) -> dict[str, Any]:

@@ -90,6 +90,66 @@ class Described:
 
 
 @dataclass(frozen=True)
+class PlantedCase:
+    """What a contributor that is planted beside the hospitals is paid; shares of the contributors' pool, 0 to 1.
+
+    Args:
+        name: of the case, such as "last-step".
+        title: for people: what it sends.
+        kind: "honest", "free-rider", "poisoner" or "copy".
+        paid: its share, by the scores that seats measure.
+        shapley: what it would be by exact Shapley values of the updates as they are.
+        left_out: what it would be by leave-one-out.
+        hospitals: each hospital's share in the same rounds.
+        least: the hospital with the smallest one.
+        ahead: the contributor's share above that hospital's.
+        ahead_in: in how many seeds its share was above that of the hospital that was paid least in that seed.
+        than_honest: its share above what it has if it is honest, on the same patients and by the same seeds.
+    """
+
+    name: str
+    title: str
+    kind: str
+    paid: Interval
+    shapley: Interval
+    left_out: Interval
+    hospitals: Mapping[str, Interval]
+    least: str
+    ahead: Interval
+    ahead_in: int
+    than_honest: Interval
+
+    @property
+    def beside(self) -> float:
+        """What a hospital beside it has, on average."""
+        return sum(one.value for one in self.hospitals.values()) / len(self.hospitals)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What planted contributors are paid, each in rounds of its own, with intervals over seeds.
+
+    Args:
+        algorithm: what was trained, the name for people.
+        rounds: how many, by each seed.
+        seeds: how many; each has another initial model, other patients held out, and other draws.
+        cases: the contributors.
+        unpaid: the share of all rounds in which nobody was paid for an update.
+        smallest: the smallest share that a hospital had over the rounds of a seed.
+    """
+
+    algorithm: str
+    rounds: int
+    seeds: int
+    cases: tuple[PlantedCase, ...]
+    unpaid: float
+    smallest: float
+
+    def __getitem__(self, name: str) -> PlantedCase:
+        return next(one for one in self.cases if one.name == name)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a comparison found.
 
@@ -102,6 +162,7 @@ class Comparison:
         goals: what was to be shown.
         settings: splits, seeds and draws, by name.
         flamby: the members on the patients of FLamby's protocol, if they are real.
+        planted: what contributors are paid that are planted beside the hospitals, if that was measured.
         seconds: of processor time that it took.
     """
 
@@ -113,6 +174,7 @@ class Comparison:
     goals: tuple[Goal, ...]
     settings: Mapping[str, int]
     flamby: Table | None = None
+    planted: Planted | None = None
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,6 +192,7 @@ class Comparison:
                 "newcomer": {int(size): _table(one) for size, one in content["newcomer"].items()},
                 "goals": tuple(Goal(**one) for one in content["goals"]),
                 "flamby": None if content["flamby"] is None else _table(content["flamby"]),
+                "planted": None if content["planted"] is None else _planted(content["planted"]),
             }
         )
 
@@ -151,6 +214,17 @@ def _table(content: Mapping[str, Any]) -> Table:
         hospitals = _by_place(row["hospitals"])
         rows.append(Row(**{**row, "hospitals": hospitals, "ahead": ahead, "mean": _figures(row["mean"])}))
     return Table(tuple(rows), content["reference"], content["tested"])
+
+
+def _planted(content: Mapping[str, Any]) -> Planted:
+    figures = ("paid", "shapley", "left_out", "ahead", "than_honest")
+    cases = [
+        PlantedCase(
+            **{**one, **_figures({name: one[name] for name in figures}), "hospitals": _figures(one["hospitals"])}
+        )
+        for one in content["cases"]
+    ]
+    return Planted(**{**content, "cases": tuple(cases)})
 
 
 def _by_place(content: Mapping[str, Any]) -> dict[str, Figures]:

@@ -1,11 +1,11 @@
 """What a report says in words, from its figures; the page and the terminal say the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedmeta.consortium.federation import FederationPart
 from fedmeta.consortium.hospitals import SCHEMA
 from fedmeta.consortium.methods import HEADLINE
-from fedmeta.consortium.results import Comparison, Described, Table
+from fedmeta.consortium.results import Comparison, Described, Planted, PlantedCase, Table
 from fedmeta.consortium.scores import Interval
 
 ADVICE = (
@@ -104,6 +104,10 @@ def limits(found: Comparison) -> list[str]:
                 )
     gone = {one.title: sum(one.gaps.values()) / (one.patients * len(SCHEMA.used)) for one in found.hospitals}
     most = max(gone, key=lambda title: gone[title])
+    planted = (
+        "Planted contributors are those that somebody thought of, one at a time and without a seat, in few rounds: "
+        "another one may earn more."
+    )
     return [
         *lines,
         f"Gaps are filled with the middle of a public range. {most} lacks {100 * gone[most]:.0f} % of its values; who "
@@ -113,7 +117,8 @@ def limits(found: Comparison) -> list[str]:
         "Many figures stand beside each other. Of twenty intervals of 95 % about one misses.",
         "The calibration error of few patients is too large even where a model is perfectly calibrated; compare it "
         "between methods, and not with zero.",
-        "The simulation has no clipping and no rounding of updates. A federation on the ledger has both.",
+        "The methods are compared without clipping and rounding of updates. A federation on the ledger has both.",
+        *([] if found.planted is None else [planted]),
     ]
 
 
@@ -141,6 +146,79 @@ def federation(part: FederationPart) -> str:
     words = f"{part.algorithm} was trained by processes of their own: {len(part.rounds)} rounds, {final} of them final"
     took = f", in {part.seconds:.0f} seconds" if part.seconds else ""
     return f"{words}{took}. {part.note}".strip()
+
+
+def planted(found: Planted) -> str:
+    """Return how planted contributors were paid."""
+    return (
+        f"Do the scores pay who they should? The four train {found.algorithm} for {found.rounds} rounds, as the "
+        "demonstration does but without its ledger, and score each other's updates. A fifth contributor, without a "
+        f"seat, sends what a row says; {found.seeds} seeds, each with other patients held out. Where it needs some, "
+        "it has the patients of one of the four. Shares are of the contributors' pool, in %; what nobody earns stays "
+        "in the treasury. Beside what the scores pay stands what leave-one-out would, and what exact Shapley values "
+        "of whole updates would. Intervals are Student's, over seeds."
+    )
+
+
+def earned(found: Planted) -> list[str]:
+    """Return what the figures of planted contributors say: what a free-rider earns, and whether one came out ahead."""
+    cases = [one for one in found.cases if one.kind != "honest"]
+    riders = [one for one in cases if one.kind == "free-rider"]
+    lines = [_free_riders(riders), _ahead(cases), _in_single_seeds(found, cases), _than_honest(found["honest"], cases)]
+    for rule, of in (
+        ("Leave-one-out", lambda one: one.left_out),
+        ("Exact Shapley values of whole updates", lambda one: one.shapley),
+    ):
+        most = max(riders, key=lambda one: of(one).value)
+        lines.append(f"{rule} would pay a free-rider up to {_pool(of(most))}, for {most.title}.")
+    return [*lines, f"In {100 * found.unpaid:.1f} % of the rounds nobody was paid for an update."]
+
+
+def _free_riders(cases: Sequence[PlantedCase]) -> str:
+    most = max(cases, key=lambda one: one.paid.value)
+    nothing = [one.title for one in cases if one.paid.value == 0]
+    return (
+        f"What a free-rider still earns: at most {_pool(most.paid)} of the pool, for {most.title}, where a hospital "
+        f"beside it earns {100 * most.beside:.1f} % on average. Nothing at all for: {'; '.join(nothing) or 'none'}."
+    )
+
+
+def _ahead(cases: Sequence[PlantedCase]) -> str:
+    """Return in words which came out ahead of the hospital that was paid least beside them."""
+    ahead = [f"{one.title} (by {_points(one.ahead)})" for one in cases if one.ahead.value > 0]
+    unsure = [one.title for one in cases if one.ahead.value <= 0 and not one.ahead.high < 0]
+    words = "In the mean over seeds"
+    if ahead:
+        words += f" these came out ahead of the hospital that was paid least beside them: {'; '.join(ahead)}."
+    else:
+        words += " none of the planted ones came out ahead of an honest hospital, not even of the one paid least."
+    return f"{words} The interval does not rule it out for: {'; '.join(unsure)}." if unsure else words
+
+
+def _in_single_seeds(found: Planted, cases: Sequence[PlantedCase]) -> str:
+    some = [f"{one.title} ({one.ahead_in} of {found.seeds})" for one in cases if one.ahead_in]
+    return (
+        "In single seeds these came out ahead of the hospital that was paid least in that seed: "
+        f"{'; '.join(some) or 'none'}. The least that a hospital was paid in a seed: {100 * found.smallest:.1f} %."
+    )
+
+
+def _than_honest(honest: PlantedCase, cases: Sequence[PlantedCase]) -> str:
+    """Return in words which earned more than the same contributor does if it is honest."""
+    more = [f"{one.title} (by {_points(one.than_honest)})" for one in cases if one.than_honest.value > 0]
+    words = "Were the fifth one honest, with patients that one of the four has already, it would earn "
+    return f"{words}{_pool(honest.paid)}. More than that is paid for: {'; '.join(more) or 'none of the others'}."
+
+
+def _pool(share: Interval) -> str:
+    """Return a share of the pool with its interval."""
+    value, low, high = (f"{100 * one:.1f}" for one in share)
+    return f"{value} %" if share.low != share.low else f"{value} % ({low} to {high})"
+
+
+def _points(ahead: Interval) -> str:
+    value, low, high = (f"{100 * one:.1f}" for one in ahead)
+    return f"{value} points" if ahead.low != ahead.low else f"{value} points, {low} to {high}"
 
 
 def picture(table: Table, hospital: str | None, title: str, metric: str) -> str:

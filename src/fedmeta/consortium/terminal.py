@@ -1,4 +1,4 @@
-"""The report of a consortium in a terminal: the same figures and words as the page, at 80 columns and more."""
+"""The report of a consortium in a terminal: the same figures and words as the page, at 60 columns and more."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from fedmeta.consortium import flamby, said
 from fedmeta.consortium.federation import FederationPart
 from fedmeta.consortium.methods import HEADLINE
-from fedmeta.consortium.results import Comparison, Figures, Row, Table
+from fedmeta.consortium.results import Comparison, Figures, Planted, Row, Table
 from fedmeta.consortium.scores import DASH, Interval
 
 
@@ -43,6 +43,8 @@ def show(console: Console, found: Comparison, federation: FederationPart | None 
     _by_hospital(console, found.newcomer[10], titles, "accuracy", "Newcomer with 10 patients: accuracy in %", found)
     if federation is not None:
         _federation(console, federation, titles)
+    if found.planted is not None:
+        _planted(console, found.planted, titles)
     if found.flamby is not None:
         _say(console, flamby.PROTOCOL)
         _by_hospital(console, found.flamby, titles, "accuracy", "Beside FLamby's figures: accuracy in %", beside=True)
@@ -72,9 +74,9 @@ def _grid(title: str) -> Grid:
 def _hospitals(console: Console, found: Comparison) -> None:
     grid = _grid("The hospitals")
     grid.add_column("", no_wrap=True)
-    for head in ("patients", "ill", "healthy", "share ill"):
+    for head in ("patients", "ill", "healthy", "share\nill"):
         grid.add_column(head, justify="right", no_wrap=True)
-    grid.add_column("no value")
+    grid.add_column("no value", overflow="fold")
     for one in found.hospitals:
         share = f"{100 * one.ill / one.patients:.0f} %"
         cells = (str(one.patients), str(one.ill), str(one.patients - one.ill), share)
@@ -115,11 +117,13 @@ def _by_hospital(
     shares: Comparison | None = None,
     beside: bool = False,
 ) -> None:
-    def grid(every: bool, mean: bool) -> Grid:
+    def grid(every: bool, mean: bool, wrapped: bool) -> Grid:
         made = _grid(title)
-        made.add_column("", no_wrap=True)
+        made.add_column("", no_wrap=not wrapped)
         for head in (*titles.values(), "mean"):
-            made.add_column(escape(head if every else head.partition("/")[0]), justify="right", no_wrap=True)
+            short = head if every else head.partition("/")[0]
+            text = short.replace(" ", "\n") if wrapped else short
+            made.add_column(escape(text), justify="right", no_wrap=True)
         if shares is not None:
             ill = [100 * one.ill / one.patients for one in shares.hospitals]
             made.add_row("Share that is ill", *(f"{one:.1f}" for one in (*ill, sum(ill) / len(ill))), style="dim")
@@ -130,7 +134,8 @@ def _by_hospital(
             made.add_row(escape(name), *(f"{some[place]:.1f}" for place in (*titles, "mean")), style="dim")
         return made
 
-    _print(console, [grid(*intervals) for intervals in ((True, True), (False, True), (False, False))])
+    variants = ((True, True, False), (False, True, False), (False, False, False), (False, False, True))
+    _print(console, [grid(*variant) for variant in variants])
 
 
 def _by_size(console: Console, tables: Mapping[int, Table], metric: str, title: str) -> None:
@@ -147,6 +152,26 @@ def _by_size(console: Console, tables: Mapping[int, Table], metric: str, title: 
     _print(console, [grid(interval) for interval in (True, False)])
 
 
+def _planted(console: Console, found: Planted, titles: Mapping[str, str]) -> None:
+    _say(console, said.planted(found))
+
+    def grid(interval: bool, named: bool, shapley: bool) -> Grid:
+        made = _grid("A fifth contributor's share of the pool, in %")
+        made.add_column("it sends")
+        for head in ("paid", "leave-\none-out", *(("Shapley",) if shapley else ()), "a\nhospital", "the\nleast"):
+            made.add_column(head, justify="right", no_wrap=True)
+        for one in found.cases:
+            rules = (one.paid, one.left_out, *((one.shapley,) if shapley else ()))
+            least = _cell(one.hospitals[one.least], False) + (f" {titles[one.least]}" if named else "")
+            cells = (*(_cell(share, interval) for share in rules), f"{100 * one.beside:.1f}", escape(least))
+            made.add_row(escape(one.title), *cells, style="dim" if one.kind == "honest" else "")
+        return made
+
+    _print(console, [grid(*variant) for variant in ((True, True, True), (False, False, True), (False, False, False))])
+    for line in said.earned(found):
+        _say(console, f"- {line}")
+
+
 def _style(row: Row) -> str:
     return "bold" if row.name == HEADLINE else ""
 
@@ -158,7 +183,7 @@ def _federation(console: Console, part: FederationPart, titles: Mapping[str, str
     _say(console, said.federation(part))
     grid = _grid("Rounds")
     for head in ("round", "outcome", "seconds", "in", "late or not in", "faulty"):
-        grid.add_column(head)
+        grid.add_column(head, overflow="fold")
     for one in part.rounds:
         seconds = f"{sum(phase.seconds for phase in one.phases):.1f}"
         names = (named(one.included), named(one.late), named(one.faulty))

@@ -36,4 +36,5 @@ async def serve(folder):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(serve(Path(sys.argv[1])))

@@ -4,32 +4,19 @@ import itertools
 import signal
 from datetime import datetime
 
+import pytest
+
+from fedmeta.govern.engines.cometbft.abci import Fault
+from fedmeta.govern.engines.cometbft.config import StateSync
+from fedmeta.govern.engines.cometbft.home import address_of
+from fedmeta.govern.errors import EngineError
+from fedmeta.govern.wire.signatures import Key
 from tests.examples import in_soak
+from tests.govern.cometbft.counter import add, counted, faults, header, total
 from tests.govern.cometbft.network import Network, alive, needs_cometbft
 from tests.waiting import until
 
 pytestmark = needs_cometbft
-
-
-def add(node, *numbers):
-    """Hand transactions over to a node; each is another one, for a number may have zeros before it."""
-    with node.rpc() as rpc:
-        for number in numbers:
-            assert rpc.broadcast_tx_sync(number.encode()).code == 0
-
-
-def total(node):
-    """What the application of a node has on its disk: the sum, once it is the one of a block."""
-    return node.folder.joinpath("total.json").read_text()
-
-
-def header(node, height):
-    with node.rpc() as rpc:
-        return rpc.commit(height)["signed_header"]["header"]
-
-
-def counted(nodes, value):
-    until(lambda: all(total(node).endswith(f" {value}]") for node in nodes))
 
 
 def test_one_validator_makes_blocks_takes_transactions_and_survives_kills():
@@ -42,6 +29,13 @@ def test_one_validator_makes_blocks_takes_transactions_and_survives_kills():
         with node.rpc() as rpc:
             refused = rpc.broadcast_tx_sync(b"nonsense")
             again = rpc.broadcast_tx_sync(b"7")
+            assert [one["voting_power"] for one in rpc.validators(2)["validators"]] == ["10"]
+            assert rpc.block(1)["block"]["header"]["chain_id"] == "counter"
+            assert (rpc.status().address, rpc.status().power) == (address_of(node.consensus.public), 10)
+            with pytest.raises(EngineError, match="refuses block_results"):
+                rpc.block_results(1)
+            with pytest.raises(EngineError, match="refuses commit"):
+                rpc.commit(1_000)
         assert (refused.code, refused.log) == (1, "b'nonsense' is no number")
         assert again.known
         engine = node.kill_engine()
@@ -68,6 +62,9 @@ def test_four_validators_agree_whatever_part_of_one_is_killed():
         add(network[0], "1")
         add(network[3], "2")
         counted(network, 3)
+        with network[0].rpc() as rpc:
+            until(lambda: {one.name for one in rpc.net_info()} == {"node1", "node2", "node3"})
+            assert rpc.validators(1)["total"] == "4"
 
         network[1].kill_engine()
         network.wait_further(2, [0, 2, 3])
@@ -110,3 +107,54 @@ def test_blocks_come_at_the_interval_where_nothing_happens_and_at_once_where_som
     gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(times)]
     assert gaps[changed] < 1
     assert min(gaps[changed + 1 :]) > 1.9
+
+
+@in_soak
+def test_an_application_that_fails_ends_its_cometbft_which_asks_again():
+    with Network(1) as network:
+        network.start()
+        network.wait(2)
+        node = network[0]
+        (node.folder / "fail").touch()
+        until(lambda: any(name == "Ended" for name, *_ in node.news()))
+        until(lambda: node.height > 0)
+        add(node, "5")
+        counted(network, 5)
+        assert [one[1] for one in node.news() if one[0] == "Ended"] == [0]
+        assert "RuntimeError: the counter was told to fail" in node.log
+
+
+@in_soak
+def test_a_node_that_comes_later_begins_with_a_snapshot_of_its_peers():
+    with Network(3, validators=2) as network:
+        for number in range(2):
+            network.change(number, rpc_listen=f"tcp://{network[number].host}:26657")
+        network.start([0, 1])
+        network.wait(2, [0, 1])
+        add(network[0], "123456")
+        network.wait(12, [0, 1])
+        with network[0].rpc() as rpc:
+            trusted = rpc.commit(1)["signed_header"]["commit"]["block_id"]["hash"]
+        servers = tuple(f"{network[number].host}:26657" for number in range(2))
+        network.change(2, state_sync=StateSync(servers, 1, bytes.fromhex(trusted), 100 * 365 * 86_400))
+        network.start([2])
+        network.wait_further(2)
+        counted(network, 123456)
+        with network[2].rpc() as rpc:
+            assert rpc.status().first_height >= 6
+
+
+@in_soak
+def test_a_validator_that_runs_twice_signs_twice_and_every_application_is_told():
+    keys = [Key.from_seed(bytes([number + 1]) * 32) for number in (0, 1, 2, 3, 3)]
+    with Network(5, keys=keys, validators=4) as network:
+        network.start()
+        network.wait(2, [0, 1, 2])
+        network.wait_further(1, [0, 1, 2])
+        until(lambda: all(faults(node) for node in network[:3]))
+        seen = [faults(node) for node in network[:3]]
+        assert seen[0] == seen[1] == seen[2]
+        for kind, (address, power), height, _, total_power in seen[0]:
+            assert (kind, address) == (Fault.DUPLICATE_VOTE, address_of(keys[3].public).hex())
+            assert (power, total_power) == (10, 40)
+            assert 0 < height <= network[0].height

@@ -7,7 +7,8 @@ import pytest
 from fedmeta.govern.client.audit import verify_ledger
 from fedmeta.govern.client.light import LightClient, verify_record
 from fedmeta.govern.engines import embedded
-from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
+from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.engines.engine import Applied
 from fedmeta.govern.engines.replay import rebuild
 from fedmeta.govern.engines.store import Place, Store
 from fedmeta.govern.errors import Damaged, KeyFileError, NodeError, Refused

@@ -14,11 +14,12 @@ import httpx
 import fedmeta
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server import create_app
+from fedmeta.govern.server.making import Sequencing
 from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import lie, rotate
-from tests.govern.playing import Play, federation, key
+from tests.govern.playing import Play, consensus_key, federation, key
 from tests.waiting import PATIENCE
 
 SEQUENCER = key("sequencer")
@@ -40,6 +41,7 @@ def played() -> Play:
     play.must(("hal", tx.Delegate("eve", 4_000)), ("ivy", tx.Redelegate("bob", "cat", 200)))
     play.round()
     rotate(play, "ann")
+    play.must(("ann", consensus_key("ann", play.genesis)))
     play.must(("hal", tx.Undelegate("ann", 300)), ("joy", tx.Claim()))
     lie(play, "bob")
     play.round()
@@ -80,7 +82,7 @@ BEFORE
 try:
     with EmbeddedEngine.open(sys.argv[1], Key.from_seed(digest(b"sequencer"))) as engine:
         listener = listen("127.0.0.1", 0)
-        app = create_app(engine, limits, block_interval=float(sys.argv[2]), empty_interval=3600.0)
+        app = create_app(engine, Sequencing(engine, float(sys.argv[2]), 3600.0), limits)
         serve(app, listener, started=lambda _: print(listener.getsockname()[1], flush=True))
 except GovernError as error:
     sys.exit(f"{type(error).__name__}: {error}")
@@ -114,7 +116,7 @@ class Asked:
     """An application that is asked without a network, and makes no blocks; an error within it is raised here."""
 
     def __init__(self, engine: EmbeddedEngine, limits=None, peer="192.0.2.1"):
-        self.app = create_app(engine, limits)
+        self.app = create_app(engine, Sequencing(engine), limits)
         self.node = self.app.state.node
         self._runner = asyncio.Runner()
         self._peer = peer
@@ -166,7 +168,7 @@ class Live:
         options = {"block_interval": 0.02, "empty_interval": 3600.0, **options}
         self.engine = engine
         self._proxy = proxy
-        self.app = create_app(engine, limits, **options)
+        self.app = create_app(engine, Sequencing(engine, **options), limits)
         self.node = self.app.state.node
         self.listener = listen("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
@@ -204,12 +206,13 @@ class Live:
 
     def hold(self, until) -> None:
         """Let no block be made before a condition holds, in the place of the one before."""
-        produce = type(self.node)._produce
+        maker = self.node.maker
+        produce = type(maker).produce
 
-        async def held(empty: bool) -> bool:
-            return bool(until()) and await produce(self.node, empty)
+        async def held(node, empty: bool) -> bool:
+            return bool(until()) and await produce(maker, node, empty)
 
-        self.node._produce = held
+        maker.produce = held
 
     def http(self, **options) -> httpx.Client:
         # Without TLS no certificates need be read, which takes longer than most of what is asked.

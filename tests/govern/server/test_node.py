@@ -5,6 +5,7 @@ import pytest
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server.limits import Limits
+from fedmeta.govern.server.making import Sequencing
 from fedmeta.govern.server.node import Node
 from tests.govern.playing import TIME, federation, key
 
@@ -35,7 +36,8 @@ def path(tmp_path):
 def running(path, clocks):
     """Open a ledger for a node of these clocks."""
     with EmbeddedEngine.open(path, key("sequencer")) as engine:
-        node = Node(engine, Limits(), wall=lambda: clocks.wall, monotonic=lambda: clocks.monotonic)
+        maker = Sequencing(engine, wall=lambda: clocks.wall, monotonic=lambda: clocks.monotonic)
+        node = Node(engine, Limits(), maker)
         try:
             yield node
         finally:
@@ -49,7 +51,7 @@ def times(path, clocks, jumps):
         for jump in jumps:
             clocks.sleep(1)
             clocks.wall += jump
-            assert asyncio.run(node._produce(True))
+            assert asyncio.run(node.maker.produce(node, True))
             found.append(node.engine.time - TIME)
         return found
 
@@ -71,10 +73,10 @@ def test_a_wall_clock_that_jumps_a_year_back_makes_blocks_a_tenth_slower_also_af
 def test_the_time_until_a_block_is_made_counts_whole(path):
     clocks = Clocks()
     with running(path, clocks) as node:
-        assert asyncio.run(node._produce(True))
+        assert asyncio.run(node.maker.produce(node, True))
         clocks.wall += YEAR
         for _ in range(10):
             clocks.sleep(1)
-            assert node._make(False) is None
-        assert asyncio.run(node._produce(True))
+            assert node.maker._make(False) is None
+        assert asyncio.run(node.maker.produce(node, True))
         assert node.engine.time - TIME == 11_000

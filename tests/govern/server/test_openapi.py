@@ -4,10 +4,12 @@ import pytest
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.server import create_app
+from fedmeta.govern.server.making import Sequencing
 from tests.govern.playing import federation
 from tests.govern.server.nodes import SEQUENCER, Asked
 
-APP = create_app(object.__new__(EmbeddedEngine))
+ENGINE = object.__new__(EmbeddedEngine)
+APP = create_app(ENGINE, Sequencing(ENGINE))
 SAID = APP.openapi()
 ROUTES = {f"{method} {path}": one for path, found in SAID["paths"].items() for method, one in found.items()}
 BINARY = ("application/cbor", "text/event-stream", "text/plain")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from fedmeta.govern.client.light import LightClient, verify_record
-from fedmeta.govern.engines import embedded
+from fedmeta.govern.engines import engine as engines
 from fedmeta.govern.errors import ProofError
 from fedmeta.govern.machine.genesis import decode_genesis
 from fedmeta.govern.machine.header import decode_signed
@@ -237,7 +237,7 @@ def test_no_block_waits_while_a_genesis_is_decoded_or_a_state_is_made_of_records
         monkeypatch.setattr(module, name, outer)
 
     lock = node.node.engine._lock
-    watched(embedded, "decode_genesis")
+    watched(engines, "decode_genesis")
     watched(explaining, "_state")
     assert node.get("/explain/ann").status_code == 200
     assert free == [True, True]

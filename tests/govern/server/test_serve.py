@@ -18,6 +18,7 @@ from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import KeyFileError, NodeError, StoreError, StoreLocked
 from fedmeta.govern.server import Limits, create_app
+from fedmeta.govern.server.making import Sequencing
 from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
@@ -133,7 +134,7 @@ def test_a_node_that_can_make_no_blocks_ends_with_the_reason(path):
         listen("127.0.0.1", 0) as listener,
         pytest.raises(KeyFileError, match=match),
     ):
-        serve(create_app(engine, block_interval=0.01), listener)
+        serve(create_app(engine, Sequencing(engine, block_interval=0.01)), listener)
 
 
 def test_a_fault_in_the_making_of_blocks_ends_the_node_rather_than_let_all_wait(path, monkeypatch):
@@ -363,7 +364,7 @@ def test_a_connection_whose_other_end_takes_nothing_is_dropped_by_the_system():
 @pytest.mark.usefixtures("still")
 def test_only_the_proxy_that_is_trusted_can_say_for_whom_it_asks(path, proxy, due):
     with EmbeddedEngine.open(path, SEQUENCER) as engine:
-        app = create_app(engine, Limits(peer_rate=1, peer_burst=2))
+        app = create_app(engine, Sequencing(engine), Limits(peer_rate=1, peer_burst=2))
         listener, servers = listen("127.0.0.1", 0), []
         port = listener.getsockname()[1]
         thread = threading.Thread(target=serve, args=(app, listener, proxy, servers.append))

@@ -14,6 +14,7 @@ from fedmeta.govern.views.explanation import WHYS, mixed
 from fedmeta.govern.views.holdings import holdings
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.round_events import SuperNodePaid
+from fedmeta.govern.wire.signatures import Key
 from tests.govern.engines.story import LIE
 from tests.govern.playing import CONTRIBUTORS, RECIPE, TIME, Play
 
@@ -263,6 +264,23 @@ def test_a_missing_block_and_a_state_of_another_height_are_errors(play):
 def test_an_unknown_member_is_refused(play):
     with pytest.raises(Refused, match="unknown-member"):
         play.explain("nobody")
+
+
+def test_who_was_admitted_later_began_with_nothing():
+    play = Witness()
+    key = Key.from_seed(bytes([77]) * 32).public
+    admit = {"kind": "admit", "member": "zoe", "title": "", "public": key, "organisation": "zoe-clinic"}
+    play.must(("joy", tx.Propose("a newcomer", admit)))
+    play.must(*((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan")))
+    play.wait(9)
+    told = play.explain("zoe")
+    assert (told.check.before, told.check.after, told.lines) == (0, 0, ())
+    play.must(("joy", tx.Propose("a gift", {"kind": "spend", "member": "zoe", "amount": 5})))
+    play.must(*((name, tx.CastVote(2, "yes")) for name in ("ann", "bob", "cat", "dan")))
+    play.wait(9)
+    told = play.explain("zoe")
+    assert told.check.holds
+    assert (told.check.before, told.check.after, told.total) == (0, 5, 5)
 
 
 def test_the_value_is_json_and_the_text_has_every_amount(play):

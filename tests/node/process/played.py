@@ -114,7 +114,10 @@ def gate_of(federation, name, blobs):
     folder = Folder(host.folder)
     with federation.client() as client:
         height, found = client.status()["height"], client.query("members")
-    peers = {one["name"]: Peer(bytes.fromhex(one["machine"]["public"]), (bytes.fromhex(one["tls"]),)) for one in found}
+    peers = {
+        one["name"]: Peer(bytes.fromhex(one["machine"]["public"]), (bytes.fromhex(one["tls"]),) if one["tls"] else ())
+        for one in found
+    }
 
     async def serve():
         with BlobStore(folder.gate / "blobs", 10**8) as store:

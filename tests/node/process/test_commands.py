@@ -12,18 +12,22 @@ from pathlib import Path
 import pytest
 
 from fedmeta.govern.client import keyfile
+from fedmeta.govern.client.client import Client
 from fedmeta.govern.errors import NodeError, Unacknowledged
+from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from fedmeta.node.disk.journal import Journal
 from fedmeta.node.disk.peek import peek
 from fedmeta.node.disk.store import BlobStore
 from fedmeta.node.errors import ConfigError, DiskError, MemberError
 from fedmeta.node.member import config as configs
+from fedmeta.node.member import folder as folders
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.folder import Folder, public_keys
 from fedmeta.node.member.outbox import Outbox
+from fedmeta.node.process import following as commands_following
 from fedmeta.node.process import leaving, recovering, supervisor
-from fedmeta.node.process.core import JOURNAL_BYTES
+from fedmeta.node.process.core import JOURNAL_BYTES, open_journal
 from fedmeta.node.process.following import catch_up
 from fedmeta.node.process.moves import model_name
 from fedmeta.node.process.recovering import SILENCE
@@ -431,3 +435,39 @@ def test_no_member_of_the_ledger_is_said(federation):
     key = keyfile.load(account_of(federation, "south"))
     with pytest.raises(MemberError, match="nobody is no member of the ledger"):
         leaving.leave(replace(config, member="nobody"), key, "left")
+
+
+# A newcomer, whose node has never run.
+
+
+def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, tmp_path):
+    """As a newcomer that listens nowhere and has told the ledger its machine's key alone."""
+    folder, content = folder_of(federation, "coast"), federation.procedure.to_bytes()
+    folder.procedure(federation.recipe).unlink()
+    blobs = {model_name(Blob.of(final).id): final, procedure_name(federation.recipe.hex()): content}
+    with Client(federation.address, keyfile.load(account_of(federation, "coast")), "coast") as client:
+        client.send(tx.SetProfile("", "", b""))
+        try:
+            with gate_of(federation, "east", blobs):
+                done = pull(federation, "coast", tmp_path / "run", "--json")
+        finally:
+            client.send(tx.SetProfile("", "", public_keys(folder)[1]))
+            folders.keep_procedure(folder, federation.recipe, content)
+    assert done.code == 0, done.err
+    assert done.json["source"] == "east"
+
+
+def test_who_pulls_before_its_node_has_ever_run_can_start_it_afterwards(federation, final, tmp_path, monkeypatch):
+    """What a pull keeps of a long ledger must not look like what is left where a journal was lost."""
+    monkeypatch.setattr(commands_following, "SAVED", 1)
+    own = Folder(shutil.copytree(federation.hosts["coast"].folder, tmp_path / "coast"))
+    for name in ("journal", "ledger.state"):
+        (own.core / name).unlink(missing_ok=True)
+    with BlobStore(own.core / "blobs", 10**8) as store:
+        store.write(model_name(Blob.of(final).id), final)
+    done = run("node", "pull", "--folder", own.path, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert (own.core / commands_following.FOLLOWED).exists()
+    journal, entries = open_journal(own.core)
+    journal.close()
+    assert not entries

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def client(
     authority: Path | None = None,
     height: int = HEIGHT,
     limits: Limits = Limits(),  # noqa: B008
+    known: Callable[[], bool] = lambda: True,
 ) -> Client:
     route = Route(
         Destinations(approved),
@@ -103,7 +105,7 @@ def client(
         inspected=authority is not None,
         authority=authority,
     )
-    return Client(Dialler(route, limits), GENESIS, name, KEYS[name], lambda: height, limits)
+    return Client(Dialler(route, limits, known), GENESIS, name, KEYS[name], lambda: height, limits)
 
 
 def signed(method: str, path: str, body: bytes = b"", name: str = "alice", **changes) -> tuple[str, str]:

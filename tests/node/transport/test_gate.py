@@ -345,6 +345,16 @@ def test_the_next_certificate_is_as_good(tmp_path):
     assert asyncio.run(run()) == b"\x80"
 
 
+def test_who_has_no_certificate_on_the_ledger_shows_none(tmp_path):
+    async def card(**options):
+        async with running(tmp_path) as gate, client(tmp_path, "carol", **options).session(gate.target()) as session:
+            return await session.card()
+
+    assert asyncio.run(card(known=lambda: False)) == b"\x80"
+    with pytest.raises(Unreachable):
+        asyncio.run(card(known=lambda: True))
+
+
 def test_an_address_on_the_ledger_does_not_lead_inside(tmp_path):
     assert "not approved here" in unreachable(tmp_path, ("gate.example.org:*",))
     aimed = ("localhost:PORT",)

@@ -11,11 +11,15 @@ import click
 @click.option("--json", "as_json", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="All figures.")
 @click.option("--splits", default=10, show_default=True, type=click.IntRange(2), help="Splits of each hospital.")
 @click.option("--bootstrap", default=400, show_default=True, type=click.IntRange(20), help="Draws of an interval.")
+@click.option(
+    "--planted", default=4, show_default=True, type=click.IntRange(0), help="Seeds of planted contributors; 0: none."
+)
 @click.option("--seed", default=0, show_default=True, help="Of every draw.")
-def report(out: Path | None, as_json: Path | None, splits: int, bootstrap: int, seed: int) -> None:
+def report(out: Path | None, as_json: Path | None, splits: int, bootstrap: int, planted: int, seed: int) -> None:
     """Set four hospitals beside themselves alone, all pooled, and a federation; and each as one that joins later.
 
-    It trains in one process, without a ledger. The patients are those of the UCI Heart Disease data where their files
+    Beside them, what free-riders and poisoners are paid that are planted in a federation. It trains in one process,
+    without a ledger. The patients are those of the UCI Heart Disease data where their files
     are on this machine (`fedmeta data get heart` fetches them), else a stand-in, and the report says so.
 
     \b
@@ -45,7 +49,7 @@ def report(out: Path | None, as_json: Path | None, splits: int, bootstrap: int, 
             else:
                 aside.print(text, highlight=False, markup=False)
 
-        compared = comparison.compare(found, splits, seed, bootstrap, progress)
+        compared = comparison.compare(found, splits, seed, bootstrap, progress, planted_seeds=planted)
     console = Console()
     terminal.show(console, compared)
     if as_json is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import GENESIS, UNITS, Connection, digest_of, reading, whole
+from fedmeta.cli.ledger.options import CHECKPOINT, GENESIS, UNITS, Connection, digest_of, reading, whole
 from fedmeta.cli.ledger.rounds import closing, going_on, latest
 from fedmeta.errors import UnknownName, UsageError
 
@@ -281,9 +281,10 @@ def events(way: Connection, first: int | None, follow: bool, kinds: tuple[str, .
 @click.argument("kind")
 @click.argument("key", nargs=-1)
 @GENESIS
+@CHECKPOINT
 @reading
-def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None) -> None:
-    """Fetch the record of a KIND and a KEY, and check here that it is in what the sequencer has signed.
+def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None, checkpoint: str | None) -> None:
+    """Fetch the record of a KIND and a KEY, and check here that it is in what those who order the blocks have signed.
 
     \b
     Examples:
@@ -292,7 +293,7 @@ def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None
     """
     from fedmeta.govern.wire.layout import plain
 
-    with way.reader(genesis) as client:
+    with way.reader(genesis, checkpoint) as client:
         record = plain(client.proof(kind, *_typed(kind, key)))
         digest = client.genesis().digest.hex()
     if way.as_json:
@@ -302,6 +303,28 @@ def proof(way: Connection, kind: str, key: tuple[str, ...], genesis: Path | None
     if genesis is None:
         lines.append("That this is the right genesis is the node's word: give your own with --genesis.")
     show.write(show.facts(f"{kind} {' '.join(key)}", record), *lines)
+
+
+@click.command(short_help="A late header, for others to begin from.")
+@GENESIS
+@CHECKPOINT
+@reading
+def checkpoint(way: Connection, genesis: Path | None, checkpoint: str | None) -> None:
+    """Show a checkpoint: the height of the latest header, and the hash of the block that certifies it.
+
+    Whoever was away for longer than validators can be trusted begins from it, with --checkpoint or `ledger.checkpoint`.
+    Ask a node of your own, and tell it over a way that is not the ledger: they take your word for it.
+
+    \b
+    Example:
+      fedmeta ledger checkpoint --genesis fed/genesis.cbor
+    """
+    with way.reader(genesis, checkpoint) as client:
+        found = client.checkpoint()
+    if way.as_json:
+        show.write_json({"height": found.height, "hash": found.hash.hex()})
+    else:
+        click.echo(str(found))
 
 
 def _typed(kind: str, key: tuple[str, ...]) -> list[Any]:

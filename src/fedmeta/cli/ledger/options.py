@@ -13,11 +13,13 @@ import click
 
 from fedmeta.errors import UsageError
 from fedmeta.govern.engines.disk import open_file, read_file
+from fedmeta.govern.errors import Malformed
 from fedmeta.govern.wire.signatures import Key
 
 if TYPE_CHECKING:
     from fedmeta.govern.client.client import Client
     from fedmeta.govern.machine.genesis import Genesis
+    from fedmeta.govern.machine.trust import Checkpoint
 
 HOST, PORT = "127.0.0.1", 7878
 """Where `fedmeta ledger serve` listens."""
@@ -44,17 +46,23 @@ class Connection:
     sign_only: Path | None = None
     """Where the signed transaction goes instead of to the node."""
 
-    def reader(self, genesis: Path | None = None) -> "Client":
+    def reader(self, genesis: Path | None = None, checkpoint: str | None = None) -> "Client":
         """Return a client that asks, and that trusts the genesis in a file, or else what the node says."""
         from fedmeta.govern.client.client import Client
 
-        return Client(self.node, genesis=_trusted(genesis))
+        return Client(self.node, genesis=_trusted(genesis), checkpoint=told(checkpoint))
 
-    def signer(self, genesis: Path | None = None) -> "Client":
+    def signer(self, genesis: Path | None = None, checkpoint: str | None = None) -> "Client":
         """Return a client that signs; raises `UsageError` without a key, and `KeyFileError` for one that is no use."""
         from fedmeta.govern.client.client import Client
 
-        return Client(self.node, load_key(self.key_file), self.name, genesis=_trusted(genesis))
+        return Client(
+            self.node,
+            load_key(self.key_file),
+            self.name,
+            genesis=_trusted(genesis),
+            checkpoint=told(checkpoint),
+        )
 
     @property
     def key_file(self) -> Path:
@@ -73,6 +81,16 @@ def _trusted(path: Path | None) -> "Genesis | None":
     from fedmeta.govern.machine.genesis import decode_genesis
 
     return None if path is None else decode_genesis(read_file(path))
+
+
+def told(text: str | None) -> "Checkpoint | None":
+    """Return the checkpoint that --checkpoint spells; raises `UsageError`."""
+    from fedmeta.govern.machine.trust import Checkpoint
+
+    try:
+        return None if text is None else Checkpoint.read(text)
+    except Malformed as error:
+        raise UsageError(f"--checkpoint: {error}") from error
 
 
 class Shown(click.Group):
@@ -118,6 +136,13 @@ GENESIS = click.option(
     help="The genesis that is trusted.  [default: the node's word]",
 )
 """What a command checks against that trusts no node."""
+
+CHECKPOINT = click.option(
+    "--checkpoint",
+    metavar="HEIGHT:HASH",
+    help="A late header to begin from, where validators decide the blocks and the genesis is long ago.",
+)
+"""What a command begins from for which the genesis is too old to say whom to trust."""
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedmeta.cli.ledger import show
-from fedmeta.cli.ledger.options import GENESIS, HASH, UNITS, Connection, numbers, reading, signing
+from fedmeta.cli.ledger.options import CHECKPOINT, GENESIS, HASH, UNITS, Connection, numbers, reading, signing
 from fedmeta.cli.ledger.rounds import EXPECTED, NONE, latest, round
 from fedmeta.cli.ledger.sending import deliver, write_new
 from fedmeta.errors import DataError
@@ -93,18 +93,19 @@ def commit(way: Connection, update: bytes, opening: Path | None) -> None:
 
 @round.command(short_help="Sign the header that closed the commitments.")
 @GENESIS
+@CHECKPOINT
 @signing
-def seal(way: Connection, genesis: Path | None) -> None:
+def seal(way: Connection, genesis: Path | None, checkpoint: str | None) -> None:
     """Sign the header of the block with which the commitments closed, as a seat.
 
-    The header is fetched from the node, and must be signed by the sequencer. Seal what your own node has executed: with
-    seals of more than two thirds of the power contributors let their updates go.
+    The header is fetched from the node, and must be signed by those who order the blocks. Seal what your own node has
+    executed: with seals of more than two thirds of the power contributors let their updates go.
 
     \b
     Example:
       fedmeta ledger round seal --key fed/keys/north.pem
     """
-    with way.signer(genesis) as client:
+    with way.signer(genesis, checkpoint) as client:
         found = _in_phase(client, "deliver")
         header = client.checked_header(found["committed"])
         deliver(way, client, tx.Seal(found["number"], header.hash))
@@ -113,8 +114,9 @@ def seal(way: Connection, genesis: Path | None) -> None:
 @round.command(short_help="Check that enough seats have signed it.")
 @click.argument("number", required=False, type=UNITS)
 @GENESIS
+@CHECKPOINT
 @reading
-def sealed(way: Connection, number: int | None, genesis: Path | None) -> None:
+def sealed(way: Connection, number: int | None, genesis: Path | None, checkpoint: str | None) -> None:
     """Check that the commitments of round NUMBER, or of the latest one, are closed for good, before bytes are sent.
 
     The header of the block with which they closed is fetched and checked, and so are the seals: how much of the
@@ -129,7 +131,7 @@ def sealed(way: Connection, number: int | None, genesis: Path | None) -> None:
     from fedmeta.govern.client.light import sealed_by
     from fedmeta.govern.rules.members import machine_key_at
 
-    with way.reader(genesis) as client:
+    with way.reader(genesis, checkpoint) as client:
         due = client.status()["round"] if number is None else number
         record = client.proof("round", due)
         if not record.committed:

@@ -57,7 +57,9 @@ def prepare(
                 f"there is no column {entry.name!r}, which the model needs; the columns are {quoted(raw.columns)}"
             )
     findings.check()
-    parts = [_feature(raw, entry, strict) for entry in schema.used]
+    # As `Inputs.of`: where one number has a public range, no statistic of anybody's stands in the schema.
+    public = any(entry.minimum is not None for entry in schema.used)
+    parts = [_feature(raw, entry, strict, public) for entry in schema.used]
     x = np.concatenate(parts, axis=1) if parts else np.zeros((raw.num_rows, 0), np.float32)
     owner, label = schema.role("client"), schema.role("target")
     clients = None if owner is None else owners(raw, owner)
@@ -81,7 +83,7 @@ def prepare(
     return Prepared(x[kept], None if y is None else y[kept], None if clients is None else clients[kept])
 
 
-def _feature(raw: RawTable, held: Field, strict: bool) -> np.ndarray:
+def _feature(raw: RawTable, held: Field, strict: bool, public: bool) -> np.ndarray:
     """Return the columns of x that a column gives, shape [rows, columns]."""
     if held.kind == "category":
         return _categories(raw, held, strict)
@@ -105,9 +107,8 @@ def _feature(raw: RawTable, held: Field, strict: bool) -> np.ndarray:
                 f"column {held.name!r} has gaps in {raw.where(gaps)}, and the schema says that it has none"
             )
         else:
-            what = "the training mean" if held.minimum is None else "the middle of its public range,"
             raw.findings.note(
-                f"column {held.name!r} has {counted(int(gaps.sum()), 'gap')}, filled with {what} {held.mean:.4g}"
+                f"column {held.name!r} has {counted(int(gaps.sum()), 'gap')}, filled with {_fill(held, public)}"
             )
             columns[0] = np.where(gaps, held.mean, values)
     with np.errstate(over="ignore"):
@@ -116,6 +117,17 @@ def _feature(raw: RawTable, held: Field, strict: bool) -> np.ndarray:
     if beyond.any():
         raw.findings.problem(f"column {held.name!r} holds numbers beyond 32 bits in {raw.where(beyond)}")
     return x
+
+
+def _fill(held: Field, public: bool) -> str:
+    """Return what a gap is filled with, in words that never call a public number a statistic of somebody's."""
+    if not public:
+        return f"the training mean {held.mean:.4g}"
+    if held.kind == "boolean":
+        return f"{held.mean:.4g}, between its two values"
+    if held.minimum is not None and held.maximum is not None and held.mean == held.minimum / 2 + held.maximum / 2:
+        return f"the middle of its public range, {held.mean:.4g}"
+    return f"the public mean {held.mean:.4g}"
 
 
 def _check_range(raw: RawTable, held: Field, values: np.ndarray) -> None:

@@ -171,7 +171,8 @@ class _Auditor:
 
     def _snapshots(self) -> None:
         for one in self.store.manifests():
-            header = needed(self.store, one.height).header if one.height else None
+            height = self.store.last_before(one.height + 1) if self.replay.gaps else one.height
+            header = needed(self.store, height).header if height else None
             if one.app_hash != (header.app_hash if header else self._begun):
                 raise Damaged(f"the snapshot of height {one.height} is not of the state that its header names")
             restore(one, header.time if header else self.replay.genesis.time, self.store.chunks(one))
@@ -213,7 +214,7 @@ def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
         StoreError: the ledger cannot be read, or the file exists or cannot be written.
     """
     with Store.read(path) as store, new_file(Path(out)) as aside:
-        gaps = not decode_genesis(store.genesis).sequencer
+        gaps = decode_genesis(store.genesis).validators
         tip, snapshot = (store.certified if gaps else store.tip), choose(store)
         with open(aside, "xb") as file:
             _write(file, _FORMAT, _VERSION, store.genesis)

@@ -3,14 +3,12 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
-from copy import copy
-from time import time_ns
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from fedmeta.govern.client.light import LightClient, verify_record
+from fedmeta.govern.client.proving import FIRST, Prover
 from fedmeta.govern.errors import (
     REFUSALS,
     InvalidGenesis,
@@ -22,10 +20,8 @@ from fedmeta.govern.errors import (
     Unacknowledged,
 )
 from fedmeta.govern.machine.genesis import Genesis, decode_genesis
-from fedmeta.govern.machine.header import Header, SignedHeader, decode_signed
+from fedmeta.govern.machine.header import Header, SignedHeader
 from fedmeta.govern.machine.trust import Checkpoint
-from fedmeta.govern.wire import codec, merkle
-from fedmeta.govern.wire.layout import key_of, layout
 from fedmeta.govern.wire.signatures import Key, digest
 from fedmeta.govern.wire.transactions import OF_ROUNDS, kind_of, sign
 
@@ -33,14 +29,10 @@ CBOR = "application/cbor"
 """The media type of what is signed, hashed or proven."""
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
-_LARGEST = 1 << 28
 _SENDS = 5
 _REFUSED = (400, 404, 413, 422)
 _NOT_NOW = (429, 502, 503, 504)
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-_FIRST = {"first": "true"}
-"""Asks for the first block or header from a height on: where nothing happened, there is none of a height."""
 
 T = TypeVar("T")
 
@@ -105,9 +97,7 @@ class Client:
             raise NodeError(f"{node!r} is not a node's address, such as http://127.0.0.1:7878: {error}") from error
         self._timeout = timeout
         self._genesis = genesis
-        self._checkpoint = checkpoint
-        self._first: LightClient | None = None
-        self._light: LightClient | None = None
+        self._prover = Prover(self.node, self._raw, self.genesis, checkpoint)
         self._ledger = b"" if genesis is None else genesis.digest
         self._next: int | None = None
 
@@ -246,7 +236,7 @@ class Client:
         Raises:
             NodeError: the block was pruned, or the node cannot be asked.
         """
-        answer = self._ask(f"/blocks/{height}", _FIRST, CBOR)
+        answer = self._ask(f"/blocks/{height}", FIRST, CBOR)
         if answer.status_code == 404 and (self._problem(answer) or ("", ""))[0] == "not-found":
             return None
         if answer.status_code != 200:
@@ -260,34 +250,11 @@ class Client:
 
     def checked_header(self, height: int) -> Header:
         """Return the header of a block; raises `ProofError` unless it is certified by whom the genesis has trusted."""
-        signed = self._header(self._raw(f"/headers/{height}"))
-        if signed.header.height != height:
-            raise ProofError(f"{self.node} gives header {signed.header.height} where header {height} is asked for")
-        return LightClient(self._begin().trust).reach(signed, self._first_header, _now())
+        return self._prover.header(height).header
 
-    def _header(self, raw: bytes) -> SignedHeader:
-        try:
-            return decode_signed(raw)
-        except Malformed as error:
-            raise ProofError(f"the answer of {self.node} is no header: {error}") from error
-
-    def _first_header(self, height: int) -> SignedHeader | None:
-        """Return the first header from a height on, not checked; None if there is none."""
-        try:
-            return self._header(self._raw(f"/headers/{height}", _FIRST))
-        except Refused as refusal:
-            if refusal.code != "not-found":
-                raise
-            return None
-
-    def _begin(self) -> LightClient:
-        """Return a light client that has accepted the checkpoint, if there is one, and nothing else."""
-        if self._first is None:
-            first, point = LightClient.of(self.genesis(), self._checkpoint), self._checkpoint
-            if point is not None and first.trust.gaps:
-                first.jump(self._header(self._raw(f"/headers/{point.height}")), _now())
-            self._first = first
-        return self._first
+    def signed_header(self, height: int) -> SignedHeader:
+        """Return the header of a block with what certifies it, checked as by `checked_header`."""
+        return self._prover.header(height)
 
     def transaction(self, digest: bytes) -> dict[str, Any]:
         """Return a transaction that is in a block, and what it did; raises `Refused`, `not-found`, if it is in none."""
@@ -321,20 +288,23 @@ class Client:
             ProofError: the proof or the header does not convince.
             Refused: `not-found` if there is no such record; `bad-value` for a key that cannot be.
         """
-        raw = self._raw(f"/proof/{_quoted(kind)}", [("key", _text(one)) for one in key])
+        return self._proven(kind, key)[0]
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the latest header, checked, for others to begin from who trust whoever tells them.
+
+        Raises:
+            ProofError: it does not convince, or a sequencer signs headers: these need no checkpoint.
+        """
+        signed = self._proven("chain", ())[1]
         try:
-            value = codec.decode(raw, limit=_LARGEST)
-            if type(value) is not list or len(value) != 2 or type(value[0]) is not bytes:
-                raise Malformed("a proof comes as a list of a signed header's bytes and the proof")
-            signed, proof = decode_signed(value[0]), merkle.Proof.from_value(value[1])
+            return Checkpoint.of(signed)
         except Malformed as error:
-            raise ProofError(f"the answer of {self.node} is no proof: {error}") from error
-        if self._light is None:
-            self._light = copy(self._begin())
-        record = verify_record(proof, self._light.reach(signed, self._first_header, _now()))
-        if layout(type(record)).kind != kind or key_of(record) != key:
-            raise ProofError(f"the proof is of another record: {layout(type(record)).kind} {key_of(record)}")
-        return record
+            raise ProofError(f"header {signed.header.height} is not certified by validators: {error}") from error
+
+    def _proven(self, kind: str, key: tuple[str | int | bytes, ...]) -> tuple[Any, SignedHeader]:
+        raw = self._raw(f"/proof/{_quoted(kind)}", [("key", _text(one)) for one in key])
+        return self._prover.record(raw, kind, key)
 
     def events(
         self, from_height: int | None = None, until: int | None = None, *, patience: int = 60
@@ -480,10 +450,6 @@ class Client:
 
 class _Later(Exception):
     """The node has no stream to give now; its message says why."""
-
-
-def _now() -> int:
-    return time_ns() // 1_000_000
 
 
 def _quoted(text: str) -> str:

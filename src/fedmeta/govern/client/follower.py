@@ -36,9 +36,10 @@ class Follower:
     """
 
     def __init__(self, genesis: Genesis, checkpoint: Checkpoint | None = None):
-        self._trust = trust_of(genesis, checkpoint=checkpoint)
+        state = start(genesis).state
+        self._trust = trust_of(genesis, state, checkpoint)
         self._checkpoint = checkpoint
-        self._application = Application(start(genesis).state)
+        self._application = Application(state)
         self._head: SignedHeader | None = None
         self._hashes: dict[int, bytes] = {}
 
@@ -46,6 +47,11 @@ class Follower:
     def height(self) -> int:
         """The height of the last block that was executed; 0 after genesis."""
         return self._application.height
+
+    @property
+    def gaps(self) -> bool:
+        """Whether blocks in which nothing happens leave no header, so that heights and time go on unseen."""
+        return self._trust.gaps
 
     @property
     def state(self) -> State:

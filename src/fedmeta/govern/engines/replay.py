@@ -91,15 +91,20 @@ class Replay:
 
     def __init__(self, genesis: Genesis, state: State, head: Header | None):
         self.genesis = genesis
+        self._trust = trust_of(genesis, state)
         self.application = Application(state)
         self.head = head
         self.certified = True
         """Whether all headers so far are certified."""
-        self._trust = trust_of(genesis)
+
+    @property
+    def gaps(self) -> bool:
+        """Whether heights may have no header: where validators decide blocks, and nothing happened in one."""
+        return self._trust.gaps
 
     def heights(self, store: Store, low: int, high: int) -> Sequence[int]:
         """Return the heights from `low` to `high` at which a header is to be."""
-        return heights(store, self._trust.gaps, low, high)
+        return heights(store, self.gaps, low, high)
 
     def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
         """Go on to a snapshot by the headers alone, the last of which is of its height.
@@ -109,16 +114,33 @@ class Replay:
             StateError: the snapshot does not give its root.
         """
         for signed in headers:
-            self.check_header(signed)
+            if self.head is None and self.gaps and signed.header.previous != self.genesis.digest:
+                self._begin(signed)
+            else:
+                self.check_header(signed)
         before = self.application
         named, time = (
             ((self.head.height, self.head.app_hash), self.head.time)
             if self.head
             else ((0, before.app_hash), before.time)
         )
+        if self.gaps and named[0] <= snapshot.height:
+            # Nothing happened from that header on.
+            named = snapshot.height, named[1]
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
         self.application = Application(restore(snapshot, time, chunks))
+
+    def _begin(self, signed: SignedHeader) -> None:
+        """Begin at the first header that there is, as a node does that began by a snapshot of others.
+
+        It was checked then, by headers that are not kept, and is taken as it is.
+        """
+        if signed.certificate:
+            self._trust = self._trust.resting(signed)
+        else:
+            self.certified = False
+        self.head = signed.header
 
     def check_header(self, signed: SignedHeader) -> None:
         """Accept the next header; raises `ProofError` unless it is certified and follows the one before.
@@ -126,7 +148,7 @@ class Replay:
         It may be old: what is kept is looked through, and nobody is believed anew. Validators certify a header some
         blocks later: the last ones need no certificate yet, but nothing that is certified comes after such a one.
         """
-        if self._trust.gaps and not signed.certificate:
+        if self.gaps and not signed.certificate:
             check_link(signed.header, self.head, signed.header.genesis, gaps=True)
             self.certified = False
         elif self.certified:
@@ -242,6 +264,9 @@ def _check_tip(store: Store, origin: Origin, tip: int) -> Header:
     if signed.certificate or not trust.gaps:
         trust.check(signed)
     last = store.last_before(tip) if trust.gaps else tip - 1
+    if trust.gaps and not last and tip < store.first:
+        # It began by this header, and a snapshot of the state that it names.
+        return signed.header
     check_link(signed.header, needed(store, last).header if last else None, origin.digest, gaps=trust.gaps)
     if tip >= store.first:
         check_roots(signed.header, whole(store, tip), store.events(tip) or [])

@@ -118,15 +118,17 @@ class Store:
             yield Store(path, database, None)._of_our_tables(), lock
 
     @staticmethod
-    def open(path: str | os.PathLike, lock: FileLock, durable: bool = True) -> "Store":
+    def open(path: str | os.PathLike, lock: FileLock, durable: bool | None = True) -> "Store":
         """Open a database for writing, under a lock from `probe`; `close` releases it.
 
-        Without `durable` nothing waits for the disk: for a file that is not in its place yet.
+        Without `durable` nothing waits for the disk: for a file that is not in its place yet. With None it is only kept
+        in order: what was written last may be lost with the machine's power, and comes again from elsewhere.
         """
         path = Path(path)
         with guard(path):
             database = connect(path)
-            database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            waits = {True: "FULL", None: "NORMAL", False: "OFF"}[durable]
+            database.execute(f"PRAGMA synchronous = {waits}")
             database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             database.execute("PRAGMA cache_size = -65536")
             lock.acquire()
@@ -280,6 +282,23 @@ class Store:
             )
             self._keep(manifest, chunks)
             database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))
+
+    def begin_with(
+        self, signed: SignedHeader, manifest: Manifest, chunks: Iterable[bytes], rows: Iterable[tuple[int, bytes]]
+    ) -> None:
+        """Begin at a snapshot, with the header that names it and none before it, in a database without blocks."""
+        with self._writing() as database:
+            header = (signed.header.height, encode_header(signed.header), signed.certificate)
+            database.execute("INSERT INTO blocks VALUES (?, ?, ?, NULL)", header)
+            self._keep(manifest, chunks)
+            database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))
+            database.execute("DELETE FROM state")
+            database.executemany("INSERT INTO state VALUES (?, ?)", rows)
+
+    def uncertified(self) -> list[int]:
+        """Return the heights of the headers without a certificate, in order."""
+        found = self._all("SELECT height FROM blocks WHERE length(signature) = 0 ORDER BY height")
+        return [height for (height,) in found]
 
     def prune(self, before: int) -> None:
         """Delete the transactions and events of the blocks before a height, and the snapshots that none leads on from.

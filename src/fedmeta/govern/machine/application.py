@@ -47,6 +47,8 @@ class Finalized(NamedTuple):
     codes: tuple[str, ...]
     """For each transaction its refusal code, or nothing if it was applied."""
     seat_updates: tuple[SeatUpdate, ...]
+    parameters: Parameters
+    """As they are from the next block on."""
     eventful: bool
     """Whether anything happened. Otherwise the state is the same but for its height and its time, and whoever leaves
     the block out comes to the same."""
@@ -129,7 +131,7 @@ class Application:
     @property
     def seats(self) -> tuple[SeatUpdate, ...]:
         """The voting powers that the next block is decided by."""
-        return tuple(SeatUpdate(name, public, power) for public, (name, power) in _powers(self._state).items())
+        return seats_of(self._state)
 
     def check_tx(self, raw: bytes) -> Refused | None:
         """Return why a transaction cannot enter the pool, or None, and count it as pending.
@@ -319,8 +321,15 @@ class Application:
                 codes[event.index - block.first] = event.code
         updates = _updates(_powers(self._state), _powers(state))
         eventful = bool(block.items) or len(events) > 1 or app_hash != self._state.root
-        self._executed = _Executed(block, state, Finalized(app_hash, events, tuple(codes), updates, eventful))
+        self._executed = _Executed(
+            block, state, Finalized(app_hash, events, tuple(codes), updates, state.need(Parameters), eventful)
+        )
         return self._executed
+
+
+def seats_of(state: State) -> tuple[SeatUpdate, ...]:
+    """Return the voting powers that the block after a state is decided by."""
+    return tuple(SeatUpdate(name, public, power) for public, (name, power) in _powers(state).items())
 
 
 def _retain(state: State) -> int:

@@ -137,7 +137,7 @@ class Genesis:
             raise InvalidGenesis("genesis: candidates is empty: at least one is needed, or nobody can be elected")
         if self.supply > MAX_AMOUNT:
             raise InvalidGenesis(f"genesis: the supply is {self.supply}: it must be at most {MAX_AMOUNT}")
-        check_parameters(self.parameters, self.supply)
+        check_parameters(self.parameters, self.supply, self.validators)
 
     @property
     def validators(self) -> bool:
@@ -252,7 +252,7 @@ def start(genesis: Genesis) -> Execution:
         InvalidGenesis: somebody is listed twice, is unknown, or nobody can be elected.
     """
     context = Context(State.empty(), 0, genesis.time)
-    parameters = check_parameters(genesis.parameters, genesis.supply)
+    parameters = check_parameters(genesis.parameters, genesis.supply, genesis.validators)
     context.draft.put(parameters)
     context.draft.put(
         Chain(

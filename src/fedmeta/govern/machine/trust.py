@@ -1,14 +1,16 @@
 """Whom one who checks headers believes: a sequencer's key, or the validators of CometBFT that the last header named."""
 
 import abc
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fedmeta.govern.errors import Malformed, ProofError, TooFar
-from fedmeta.govern.machine.genesis import Genesis, Origin
+from fedmeta.govern.machine.application import seats_of
+from fedmeta.govern.machine.genesis import Genesis, Origin, start
 from fedmeta.govern.machine.header import Header, SignedHeader, check_link
-from fedmeta.govern.state.parameters import check_parameters
+from fedmeta.govern.state.parameters import Parameters
+from fedmeta.govern.state.state import State
 from fedmeta.govern.wire.commits import (
     MAX_CERTIFICATE,
     Certificate,
@@ -17,22 +19,42 @@ from fedmeta.govern.wire.commits import (
     check_commit,
     decode_certificate,
     total_power,
+    validator_set,
 )
 from fedmeta.govern.wire.layout import decode_part, encode_part, part
 
 MAX_DRIFT = 600_000
 """How far, in milliseconds, a header may be ahead of the clock of who checks it."""
 
+_SPELLED = re.compile("([1-9][0-9]{0,15}):([0-9a-fA-F]{64})")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A late block as told by somebody that one trusts.
 
-    `height` is that of its header here, `hash` that of the block of CometBFT that certifies the header, 32 bytes.
+    `height` is that of its header here, `hash` that of the block of CometBFT that certifies the header, 32 bytes. As
+    text it is both in decimal and in hex, with a colon between.
     """
 
     height: int
     hash: bytes
+
+    @staticmethod
+    def of(signed: SignedHeader) -> "Checkpoint":
+        """Return the checkpoint at a header; raises `Malformed` if no validators certify it."""
+        return Checkpoint(signed.header.height, decode_certificate(signed.certificate).header.hash)
+
+    @staticmethod
+    def read(text: str) -> "Checkpoint":
+        """Return the checkpoint that a text spells; raises `Malformed`."""
+        found = _SPELLED.fullmatch(text)
+        if found is None:
+            raise Malformed(f"a checkpoint is a height, a colon and 64 hexadecimal digits: {text[:100]!r}")
+        return Checkpoint(int(found[1]), bytes.fromhex(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.height}:{self.hash.hex()}"
 
 
 class Trust(abc.ABC):
@@ -62,6 +84,10 @@ class Trust(abc.ABC):
         """Return the trust after a later header, whatever is between; see `accept`."""
 
     @abc.abstractmethod
+    def resting(self, signed: SignedHeader) -> "Trust":
+        """Return the trust after a header that was checked before, whatever it is."""
+
+    @abc.abstractmethod
     def check(self, signed: SignedHeader) -> None:
         """Raise `ProofError` for a header that could not be accepted at any time, whatever was accepted before."""
 
@@ -86,6 +112,10 @@ class SequencerTrust(Trust):
     def jump(self, signed: SignedHeader, now: int | None = None) -> "SequencerTrust":
         """Return this trust, which is the same for all headers."""
         self.check(signed)
+        return self
+
+    def resting(self, signed: SignedHeader) -> "SequencerTrust":
+        """Return this trust."""
         return self
 
     def check(self, signed: SignedHeader) -> None:
@@ -163,6 +193,12 @@ class ValidatorsTrust(Trust):
                 )
         return after
 
+    def resting(self, signed: SignedHeader) -> "ValidatorsTrust":
+        """Return the trust in a header that was checked before, and in those who committed it."""
+        certificate, _ = self._certified(signed)
+        block = certificate.header
+        return replace(self, height=block.height, time=block.time.milliseconds, validators=certificate.following)
+
     def check(self, signed: SignedHeader) -> None:
         """Raise `ProofError` unless its certificate is of this header, and its own validators committed it."""
         self._certified(signed)
@@ -233,18 +269,20 @@ def _check_point(point: Checkpoint, header: Header, found: bytes) -> None:
         )
 
 
-def trust_of(genesis: Genesis, validators: Sequence[Validator] = (), checkpoint: Checkpoint | None = None) -> Trust:
+def trust_of(genesis: Genesis, state: State | None = None, checkpoint: Checkpoint | None = None) -> Trust:
     """Return what is believed of a ledger before its first header.
 
     Args:
         genesis: What it begins with. Where that names no sequencer, the super nodes are the validators.
-        validators: The set of the first block, where there are any.
+        state: What the genesis gives, where that is known already: it says who they are.
         checkpoint: A late header to begin from; a sequencer needs none.
     """
-    if genesis.sequencer:
+    if not genesis.validators:
         return SequencerTrust(genesis.digest, genesis.sequencer)
-    seconds = check_parameters(genesis.parameters, genesis.supply).unbonding_seconds
-    return ValidatorsTrust(genesis.digest, trust_period(seconds), 0, genesis.time, tuple(validators), checkpoint)
+    state = start(genesis).state if state is None else state
+    validators = validator_set({seat.public: seat.power for seat in seats_of(state)})
+    period = trust_period(state.need(Parameters).unbonding_seconds)
+    return ValidatorsTrust(genesis.digest, period, 0, genesis.time, validators, checkpoint)
 
 
 def checker_of(origin: Origin) -> Trust:

@@ -249,7 +249,7 @@ def _changed(context: Context, values: dict[str, Any]) -> Parameters:
         value = values.get(name, floor)
         if type(value) is int and value < floor:
             raise Refused("bad-value", f"{name} is {value}: it must be at least {floor}, the genesis's")
-    return check_parameters({**asdict(context.parameters), **values}, chain.supply)
+    return check_parameters({**asdict(context.parameters), **values}, chain.supply, chain.validators)
 
 
 def _set(context: Context, values: dict[str, Any]) -> None:

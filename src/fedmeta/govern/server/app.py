@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.errors import Refused, StoreError
+from fedmeta.govern.engines.engine import Engine
+from fedmeta.govern.errors import NodeBusy, Refused, StoreError
 from fedmeta.govern.server import routes_read, routes_write
 from fedmeta.govern.server.limits import Buckets, Limits, peer_key
+from fedmeta.govern.server.making import Maker
 from fedmeta.govern.server.node import Node
 from fedmeta.govern.server.problems import no_answer, problem
 
@@ -29,13 +30,13 @@ to come again.
 """
 
 
-def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: object) -> FastAPI:
+def create_app(engine: Engine, maker: Maker, limits: Limits | None = None) -> FastAPI:
     """Return the application of a node, an ASGI application; its lifespan makes the blocks.
 
     Args:
         engine: It must be open; whoever opened it closes it, after the application has ended.
+        maker: Who makes the blocks.
         limits: What is taken from whom.
-        **options: Of `Node`: block_interval, empty_interval, snapshot_every, prune.
     """
     taken = limits or Limits()
 
@@ -61,7 +62,7 @@ def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: 
         redoc_url=None,
         redirect_slashes=False,
     )
-    node = app.state.node = Node(engine, taken, **options)  # type: ignore[arg-type]
+    node = app.state.node = Node(engine, taken, maker)
     app.state.members = Buckets(taken.member_rate, taken.member_burst, taken.remembered)
     app.state.ended = lambda task: None
     app.include_router(routes_write.router)
@@ -69,6 +70,7 @@ def create_app(engine: EmbeddedEngine, limits: Limits | None = None, **options: 
     app.add_middleware(PeerLimit, buckets=Buckets(taken.peer_rate, taken.peer_burst, taken.remembered))
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _broken)
+    app.add_exception_handler(NodeBusy, _busy)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _failed)
     described = app.openapi
@@ -113,6 +115,11 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _broken(request: Request, error: Exception) -> Response:
     return problem(503, "busy", str(error), retry_after=10)
+
+
+def _busy(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NodeBusy)
+    return problem(503, "busy", str(error), retry_after=error.seconds)
 
 
 def _invalid(request: Request, error: Exception) -> Response:

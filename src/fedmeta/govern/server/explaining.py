@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fedmeta.govern.engines.embedded import EmbeddedEngine
+from fedmeta.govern.engines.engine import Engine
 from fedmeta.govern.errors import Refused, StateError
 from fedmeta.govern.machine.genesis import start
 from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member, Proposal, Unbonding
@@ -23,7 +23,7 @@ class _GivenUp(Exception):
 class Explainer:
     """Makes explanations in a thread of its own, in turn: what is quickly read does not wait for them."""
 
-    def __init__(self, engine: EmbeddedEngine):
+    def __init__(self, engine: Engine):
         self._engine = engine
         self._ending = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "ledger-explainer")
@@ -64,7 +64,7 @@ class Explainer:
 
 
 def explained(
-    engine: EmbeddedEngine, member: str, term: int | None = None, over: Callable[[], bool] = lambda: False
+    engine: Engine, member: str, term: int | None = None, over: Callable[[], bool] = lambda: False
 ) -> Explanation:
     """Return why a member's holdings changed, from genesis or from the oldest snapshot that blocks lead on from.
 
@@ -80,27 +80,26 @@ def explained(
     return explain(_blocks(engine, after.height, over), member, term, before=_before(engine), after=after)
 
 
-def _before(engine: EmbeddedEngine) -> State:
+def _before(engine: Engine) -> State:
     first = engine.first
     if first == 1:
         return start(engine.genesis).state
     for manifest in engine.snapshots():
-        signed = engine.header(manifest.height)
-        if signed is not None and manifest.height == first - 1:
-            time = signed.header.time
+        time = engine.block_time(manifest.height)
+        if time is not None and manifest.height == first - 1:
             return restore(
                 manifest, time, (engine.chunk(manifest.height, at) or b"" for at in range(len(manifest.chunks)))
             )
     raise StateError(f"the snapshot of height {first - 1} is gone: later blocks were pruned as well")
 
 
-def _blocks(engine: EmbeddedEngine, last: int, over: Callable[[], bool]) -> Iterator[ToldBlock]:
+def _blocks(engine: Engine, last: int, over: Callable[[], bool]) -> Iterator[ToldBlock]:
     for height, events in engine.events(engine.first, last):
         if over():
             raise _GivenUp
-        signed = engine.header(height)
-        if signed is not None:
-            yield height, signed.header.time, events
+        time = engine.block_time(height)
+        if time is not None:
+            yield height, time, events
 
 
 def _holdings(state: State, name: str) -> tuple[int, int, list[Any]]:

@@ -48,11 +48,15 @@ class StatusModel(BaseModel):
     """Where a node is."""
 
     chain_id: str
-    height: int
-    time: int = Field(description="Of the last block, in milliseconds since 1970.")
+    height: int = Field(description="Of the last block whose header is certified.")
+    time: int = Field(description="Of the last block that left a header, in milliseconds since 1970.")
+    decided: dict[str, int] = Field(
+        description="Height and time of the last block, which leaves no header where validators decide it and nothing "
+        "happens, and a certified one only with the next block."
+    )
     app_hash: str = Field(description="The Merkle root of the state.")
     genesis: str = Field(description="SHA-256 of the genesis: the chain's true name.")
-    sequencer: str = Field(description="The public key that blocks are signed by.")
+    sequencer: str = Field(description="The public key that blocks are signed by; empty where super nodes decide them.")
     term: int
     round: int
     first_block: int = Field(description="The oldest block that is whole; older ones were pruned to their headers.")
@@ -72,7 +76,7 @@ class GenesisModel(BaseModel):
 
     chain_id: str
     time: int = Field(description="In milliseconds since 1970.")
-    sequencer: str = Field(description="The public key that blocks are signed by.")
+    sequencer: str = Field(description="The public key that blocks are signed by; empty where super nodes decide them.")
     treasury: int = Field(description="Units.")
     parameters: dict[str, int] = Field(description="Those that do not have their default.")
     members: list[dict[str, Any]]

@@ -1,61 +1,46 @@
 """A node: an engine behind an event loop. It makes the blocks, and wakes those who wait for them."""
 
 import asyncio
-import contextlib
-import logging
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from fedmeta.govern.engines.clock import BlockClock
-from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine, Receipt
-from fedmeta.govern.errors import Refused, StoreError, WrongProtocol
+from fedmeta.govern.engines.engine import Applied, Engine, Receipt
+from fedmeta.govern.errors import Refused
 from fedmeta.govern.machine.execute import is_of_round
-from fedmeta.govern.machine.header import SignedHeader
 from fedmeta.govern.server.explaining import Explainer
 from fedmeta.govern.server.json import block_messages, json_form, to_json
 from fedmeta.govern.server.limits import Limits, Places
+from fedmeta.govern.server.making import Host, Maker
 from fedmeta.govern.state.records import Member
 
 T = TypeVar("T")
 
-log = logging.getLogger("fedmeta.ledger")
-
 _STARTS = ("transaction-applied", "transaction-refused")
 
 
-class Node:
+class Node(Host):
     """What the routes of a node share; its methods belong to one event loop.
 
     Args:
-        engine: It must be open, with the sequencer's key if blocks are to be made; whoever opened it closes it.
+        engine: It must be open; whoever opened it closes it.
         limits: What is taken from whom.
-        block_interval: Seconds from one look at what waits for a block to the next.
-        empty_interval: Seconds after which a block is made though nothing waits; `block_interval` if None.
-        snapshot_every: Blocks from one snapshot to the next; 0 for none.
-        prune: Whether blocks that nothing needs any more are deleted after each snapshot.
-        wall: The time in nanoseconds since 1970; it may jump.
-        monotonic: Nanoseconds that never go back.
+        maker: Who makes the blocks.
     """
 
     def __init__(
         self,
-        engine: EmbeddedEngine,
+        engine: Engine,
         limits: Limits,
-        block_interval: float = 1,
-        empty_interval: float | None = None,
-        snapshot_every: int = 0,
-        prune: bool = False,
-        wall: Callable[[], int] = time.time_ns,
-        monotonic: Callable[[], int] = time.monotonic_ns,
+        maker: Maker,
     ):
+        super().__init__()
         self.engine = engine
         self.limits = limits
-        self.fault = ""
-        """Why no block could be written lately; empty if all is well."""
+        self.maker = maker
         self.waiting = 0
         """Requests that wait for a block."""
         self.receipts: dict[bytes, Receipt] = {}
@@ -65,17 +50,7 @@ class Node:
         self.explanations = Places("explanations", limits.explanations, limits.peer_explanations)
         """Explanations by peer, those that wait among them."""
         self.explainer = Explainer(engine)
-        self._block_interval = block_interval
-        self._empty_interval = block_interval if empty_interval is None else empty_interval
-        self._snapshot_every = snapshot_every
-        self._prune = prune
-        self._wall = wall
-        self._monotonic = monotonic
-        self._clock: BlockClock | None = None
-        """As it was at the last block that this node has made."""
         self._news = asyncio.Event()
-        self._stopped = asyncio.Event()
-        self._closing = asyncio.Event()
         self._pending: Counter[str] = Counter()
         """How many with a sequence number wait for a block, by member."""
         self._latest: tuple[int, bytes] = (-1, b"")
@@ -84,6 +59,8 @@ class Node:
         self._encoding = asyncio.Lock()
         # One thread writes: what it does in turn is never interleaved.
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
+        self._hands = ThreadPoolExecutor(engine.hands, "ledger-hand")
+        self._counting = threading.Lock()
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
 
     async def read(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -91,39 +68,25 @@ class Node:
         return await asyncio.get_running_loop().run_in_executor(self._readers, partial(function, *arguments))
 
     async def submit(self, raw: bytes, member: str) -> Receipt:
-        """Let a transaction of a member wait for its block; raises `Refused`."""
-        return await self._write(self._submit, raw, member)
+        """Let a transaction of a member wait for its block; raises `Refused`, or `NodeBusy`."""
+        submitting = partial(self._submit, raw, member)
+        return await asyncio.get_running_loop().run_in_executor(self._hands, submitting)
 
     async def sequence(self, member: str) -> int:
         """Return the number that a member's next transaction must carry; raises `Refused` for who is no member."""
-        return await self._write(self._sequence, member)
+        return await self.write(self._sequence, member)
 
     async def run(self) -> None:
-        """Make blocks until `stop`; what waits then still gets its block. A fault that is not the disk's ends it."""
+        """Let blocks be made until `stop`; what waits then still gets its block."""
         try:
-            await self._run()
+            await self.maker.run(self)
         finally:
             self.abandon()
 
-    async def _run(self) -> None:
-        clock = asyncio.get_running_loop().time
-        last = clock()
-        while not self._stopped.is_set():
-            began = clock()
-            empty = began - last >= self._empty_interval
-            if await self._produce(empty):
-                last = began
-            # Once the node closes, nobody is made to wait.
-            one, rest = (self._stopped, 0.05) if self.closing else (self._closing, self._block_interval)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(rest - (clock() - began), 0)):
-                    await one.wait()
-        await self._produce(False)
-
     def stop(self) -> None:
         """End `run`, after the last block."""
-        self._closing.set()
-        self._stopped.set()
+        self.closing.set()
+        self.stopped.set()
         self.explainer.end()
 
     def abandon(self) -> None:
@@ -134,18 +97,14 @@ class Node:
     def close(self) -> None:
         """Let the threads go, once they have ended what they are at; the engine stays open."""
         self._writer.shutdown()
+        self._hands.shutdown()
         self._readers.shutdown()
         self.explainer.close()
 
-    @property
-    def closing(self) -> bool:
-        """Whether event streams are to end, and blocks are made without delay."""
-        return self._closing.is_set()
-
     def wind_up(self) -> None:
         """End all that waits, so that the server can: streams, explanations, and transactions by a block at once."""
-        self._closing.set()
-        self._announce()
+        self.closing.set()
+        self.announce()
         self.explainer.end()
 
     @property
@@ -187,16 +146,18 @@ class Node:
     def _submit(self, raw: bytes, member: str) -> Receipt:
         receipt = self.engine.submit(raw)
         counts = not is_of_round(raw)
-        self._pending[member] += counts
-        self.receipts[receipt.digest] = receipt
+        with self._counting:
+            self._pending[member] += counts
+            self.receipts[receipt.digest] = receipt
         receipt.future.add_done_callback(partial(self._answered, member, receipt.digest, counts))
         return receipt
 
     def _answered(self, member: str, digest: bytes, counts: bool, _: "Future[Applied]") -> None:
-        del self.receipts[digest]
-        self._pending[member] -= counts
-        if not self._pending[member]:
-            del self._pending[member]
+        with self._counting:
+            self.receipts.pop(digest, None)
+            self._pending[member] -= counts
+            if not self._pending[member]:
+                del self._pending[member]
 
     def _sequence(self, name: str) -> int:
         member = self.engine.read(lambda application: application.state.get(Member, name))
@@ -214,54 +175,18 @@ class Node:
             signed = self.engine.header(height)
             header = {"time": self.engine.origin.time} if signed is None else json_form(signed.header)
             return block_messages(height, events, {**header, "height": height, "events": len(events)})
+        if not self.engine.origin.sequencer and self.engine.first <= height <= self.engine.height:
+            # Nothing happened in it, so that validators left no header: whoever counts heights is told of it.
+            return block_messages(height, [], {"height": height, "events": 0})
         return b""
 
-    async def _produce(self, empty: bool) -> bool:
-        """Make a block of what waits, or an empty one if that is due; return whether one was made."""
-        if not (empty or self.engine.pending):
-            return False
-        try:
-            signed = await self._write(self._make, empty)
-            if signed is not None:
-                self._announce()
-                if log.isEnabledFor(logging.INFO):
-                    await self._write(self._tell, signed.header.height)
-                if self._snapshot_every and signed.header.height % self._snapshot_every == 0:
-                    await self._write(self._snapshot)
-        except (StoreError, WrongProtocol) as error:
-            if str(error) != self.fault:
-                log.error("no block can be written: %s", error)
-            self.fault = str(error)
-            return False
-        self.fault = ""
-        return signed is not None
-
-    def _make(self, empty: bool) -> SignedHeader | None:
-        wall, monotonic = self._wall(), self._monotonic()
-        if self._clock is None:
-            clock = BlockClock.started(self.engine.time, wall, monotonic)
-        else:
-            clock = self._clock.moved(wall, monotonic)
-        signed = self.engine.produce(clock.milliseconds, empty)
-        if signed is not None:
-            self._clock = clock
-        return signed
-
-    def _tell(self, height: int) -> None:
-        block = self.engine.block(height)
-        if block is not None and block.transactions:
-            log.info("block %d: transactions %d", height, len(block.transactions))
-
-    def _snapshot(self) -> None:
-        self.engine.snapshot()
-        if self._prune:
-            self.engine.prune()
-
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Wake all who wait for a block."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def _write(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def write(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a function that changes the engine, beside the event loop, after those before it."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, partial(function, *arguments))
 
 

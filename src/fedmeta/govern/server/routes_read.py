@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from fedmeta.govern.engines.embedded import Applied, EmbeddedEngine
+from fedmeta.govern.engines.engine import Applied, Engine
 from fedmeta.govern.errors import Refused, StateError
+from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
 from fedmeta.govern.server.json import json_form, to_json
 from fedmeta.govern.server.models import (
@@ -57,15 +58,19 @@ async def status(request: Request) -> Response:
     return _json(await node.read(_status, node))
 
 
+def _now(application: Application) -> tuple[Chain, int, int]:
+    return application.chain, application.height, application.time
+
+
 def _status(node: Node) -> dict[str, Any]:
     engine = node.engine
-    state = engine.read(lambda application: application.state)
-    chain = state.need(Chain)
+    chain, height, time = engine.read(_now)
     return {
         "chain_id": chain.chain_id,
-        "height": state.height,
-        "time": state.time,
-        "app_hash": state.root,
+        "height": engine.height,
+        "time": engine.time,
+        "decided": {"height": height, "time": time},
+        "app_hash": engine.app_hash,
         "genesis": engine.origin.digest,
         "sequencer": engine.origin.sequencer,
         "term": chain.term,
@@ -333,7 +338,7 @@ async def events(
     return EventStream(node, height, request.state.peer)
 
 
-def _signed(engine: EmbeddedEngine, height: int, first: bool) -> SignedHeader | None:
+def _signed(engine: Engine, height: int, first: bool) -> SignedHeader | None:
     return engine.header((engine.first_from(height) or height) if first else height)
 
 
@@ -342,10 +347,12 @@ def _header(signed: SignedHeader) -> dict[str, Any]:
 
 
 def _absent(node: Node, height: int) -> Response:
+    if height <= node.engine.height:
+        return problem(404, "not-found", f"nothing happened in block {height}: it has no header")
     return problem(404, "not-found", f"there is no block {height} yet: the last one is {node.engine.height}")
 
 
-def _first(engine: EmbeddedEngine) -> int:
+def _first(engine: Engine) -> int:
     return engine.first
 
 

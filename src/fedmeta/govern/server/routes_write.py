@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from fedmeta.govern.engines.embedded import Applied, Receipt
+from fedmeta.govern.engines.engine import Applied, Receipt
 from fedmeta.govern.errors import Refused
 from fedmeta.govern.server.json import to_json
 from fedmeta.govern.server.limits import Limits

@@ -69,7 +69,7 @@ class EventStream(Response):
 
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await put(_HEARTBEAT)
-        while not node.closing:
+        while not node.closing.is_set():
             news = node.news
             if self._height > node.engine.height:
                 with contextlib.suppress(TimeoutError):

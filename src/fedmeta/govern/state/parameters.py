@@ -20,6 +20,9 @@ LONGEST_STRETCH = 3
 PHASES = ("commit", "deliver", "compute", "reveal")
 """The phases of a round; the last three are those of an attempt."""
 
+SHORTEST_UNBONDING = 60
+"""Seconds in which evidence against those who decide blocks counts, at least."""
+
 LARGEST_TRANSACTION = 65_536
 """Bytes that hold the names of the largest cohort, and its scores."""
 
@@ -110,8 +113,10 @@ OF_SUPPLY = {"proposal_deposit": 1_000, "min_self_stake": 10_000, "round_pool": 
 """The most that some amounts may be, in parts per million of the supply: else nobody could propose or be elected."""
 
 
-def check_parameters(values: Mapping[str, Any], supply: int) -> Parameters:
+def check_parameters(values: Mapping[str, Any], supply: int, validators: bool = False) -> Parameters:
     """Return the parameters of the defaults and `values`, for a ledger of so many units.
+
+    `validators` says that the super nodes decide the blocks, and answer for them with their stake.
 
     Raises:
         Refused: an unknown name, a value outside its range, or values that contradict each other; code `bad-value`.
@@ -127,6 +132,12 @@ def check_parameters(values: Mapping[str, Any], supply: int) -> Parameters:
     whole = Parameters(**values)
     _check_supply(whole, supply)
     _check_together(whole)
+    if validators and whole.unbonding_seconds < SHORTEST_UNBONDING:
+        raise Refused(
+            "bad-value",
+            f"unbonding_seconds is {whole.unbonding_seconds}: it must be at least {SHORTEST_UNBONDING} where super "
+            "nodes decide blocks: so long evidence counts, and for two thirds of it light clients trust them",
+        )
     return whole
 
 

@@ -88,11 +88,10 @@ def _check_pools(state: State) -> None:
 
 
 def _check_parameters(state: State) -> None:
-    values = state.need(Parameters)
+    values, chain = state.need(Parameters), state.need(Chain)
     try:
-        check_parameters(
-            {name: getattr(values, name) for name in Parameters.__dataclass_fields__}, state.need(Chain).supply
-        )
+        named = {name: getattr(values, name) for name in Parameters.__dataclass_fields__}
+        check_parameters(named, chain.supply, chain.validators)
     except Refused as error:
         raise StateError(f"the parameters contradict each other: {error}") from error
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from fedmeta.govern.errors import Malformed
+from fedmeta.govern.machine.trust import Checkpoint
 from fedmeta.govern.wire.schema import is_name
 from fedmeta.node.errors import ConfigError, Unreachable
 from fedmeta.node.member import settings
@@ -40,6 +42,12 @@ class Ledger:
     )
     genesis: bytes = key(
         "digest", "The digest of its genesis, which `fedmeta ledger init` has shown", example=bytes(32)
+    )
+    checkpoint: str = key(
+        "text",
+        "A late header to begin from where its validators cannot be trusted since genesis, as a member has told it",
+        "",
+        example="5000:" + 64 * "0",
     )
 
 
@@ -214,6 +222,14 @@ def of(content: Mapping[str, Any], folder: Path, file: str = FILE) -> Config:
     return config
 
 
+def told(config: Config) -> Checkpoint | None:
+    """Return the header of the ledger to begin from; raises `ConfigError` for a text that is none."""
+    try:
+        return Checkpoint.read(config.ledger.checkpoint) if config.ledger.checkpoint else None
+    except Malformed as error:
+        raise ConfigError(f"ledger.checkpoint: {error}") from error
+
+
 def _check(config: Config) -> None:
     if not is_name(config.member):
         raise ConfigError(
@@ -229,6 +245,7 @@ def _check(config: Config) -> None:
         _check_url("ledger.addresses", address, ("http", "https"))
     if len(config.ledger.genesis) != 32:
         raise ConfigError("ledger.genesis is empty: it must be 64 hexadecimal digits")
+    told(config)
     if config.network.proxy:
         _check_url("network.proxy", config.network.proxy, ("http",))
     try:

@@ -9,7 +9,7 @@ from fedmeta.govern.errors import NodeError
 from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import ConfigError, Unreachable
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.config import Config, told
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
@@ -41,7 +41,7 @@ def client(
     proxy = config.network.proxy if config.network.proxy and host not in _THIS_MACHINE else None
     transport = httpx.HTTPTransport(verify=trust(config), proxy=proxy)
     member = config.member if key is not None else ""
-    return Client(address, key, member, genesis=genesis, transport=transport, timeout=timeout)
+    return Client(address, key, member, genesis=genesis, checkpoint=told(config), transport=transport, timeout=timeout)
 
 
 def first(config: Config, key: Key | None = None, *, timeout: int = 20, turn: int = 0) -> Client:

@@ -125,7 +125,7 @@ class Core:
             key,
             SealKey.from_seed(tagged("seal-key", secret, key.public)),
             self.store,
-            Client(Dialler(config.route), genesis, config.member, key, desk.height),
+            Client(Dialler(config.route, known=desk.has_tls_key), genesis, config.member, key, desk.height),
             folder.gate / SOCKET if config.listens else None,
             self._record,
         )

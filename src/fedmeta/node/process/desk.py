@@ -69,6 +69,10 @@ class Desk:
         """Return the height of the last block that was seen; 0 before the first."""
         return self.memory.view.height if self.memory.view else 0
 
+    def has_tls_key(self) -> bool:
+        """Return whether the ledger, as it was seen last, has a TLS key of this member."""
+        return self.memory.view is not None and self.memory.view.has_tls_key
+
     def saw(self, view: View) -> None:
         """Note a block that was seen, for the pace of the ledger."""
         self._blocks.append((view.height, view.time))

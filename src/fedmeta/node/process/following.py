@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from fedmeta._files import write_atomically
@@ -12,11 +13,14 @@ from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.errors import NodeError, ProofError, Refused
 from fedmeta.govern.state.records import Member
 from fedmeta.node.errors import MemberError
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.config import Config, told
 from fedmeta.node.member.folder import Folder, owned_as_folder
 from fedmeta.node.process.ledger import SAVED, STATE
 
 T = TypeVar("T")
+
+FOLLOWED = "followed.state"
+"""Where a command keeps the ledger's state while no core has run: the core's file would say that one has."""
 
 PATIENCE = 60.0
 """Seconds without a block after which the ledger counts as unreachable; a server bounds how fast it is asked."""
@@ -28,7 +32,7 @@ def catch_up(config: Config, client: Client, follower: Follower | None = None) -
     It goes on from the state that the node's core has kept, where there is one, and takes nobody's word for it: the
     state is held against its signed header.
 
-    What took long is kept for the next time, where the core keeps it, too.
+    What took long is kept for the next time: where the core keeps it, too, or beside it where no core has run.
 
     Raises:
         ProofError: the ledger shows what cannot be.
@@ -47,8 +51,9 @@ def catch_up(config: Config, client: Client, follower: Follower | None = None) -
     if follower.height >= before + SAVED:
         # Whoever may not write there executes the blocks once more.
         with contextlib.suppress(RunError, OSError):
-            write_atomically(Folder(config.folder).core / STATE, follower.save())
-            owned_as_folder(Folder(config.folder).core / STATE)
+            file = _file(config)
+            write_atomically(file, follower.save())
+            owned_as_folder(file)
     return follower
 
 
@@ -69,13 +74,19 @@ def check_member(found: Member | None, config: Config) -> Member:
     return found
 
 
+def _file(config: Config) -> Path:
+    """Return where what was executed is kept: the core's own file, once there is a core's journal beside it."""
+    core = Folder(config.folder).core
+    return core / (STATE if (core / "journal").exists() else FOLLOWED)
+
+
 def _kept(config: Config, client: Client) -> Follower:
     genesis = client.genesis()
     try:
-        return Follower.load(genesis, (Folder(config.folder).core / STATE).read_bytes())
+        return Follower.load(genesis, _file(config).read_bytes(), told(config))
     except (OSError, ProofError):
         # It is executed anew: what was kept is only a shorter way.
-        return Follower(genesis)
+        return Follower(genesis, told(config))
 
 
 def _patiently(ask: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fedmeta._files import write_atomically
@@ -17,7 +18,7 @@ from fedmeta.govern.machine.genesis import Genesis
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.errors import Unreachable
 from fedmeta.node.member import reaching
-from fedmeta.node.member.config import Config
+from fedmeta.node.member.config import Config, told
 from fedmeta.node.reducer import View, look
 
 log = logging.getLogger("fedmeta.node")
@@ -41,6 +42,9 @@ IN_A_ROW = 3
 
 BUSY = 3
 """How often what the ledger has no time for is sent again when it says."""
+
+QUIET = 1.0
+"""Seconds without a block, after which a ledger whose quiet blocks leave no header is asked how far it is."""
 
 STALE = 60
 """Seconds without a new block after which another of the addresses is asked."""
@@ -186,17 +190,18 @@ class Ledger:
         file = self._folder / STATE
         if file.exists():
             try:
-                follower = Follower.load(genesis, file.read_bytes())
+                follower = Follower.load(genesis, file.read_bytes(), told(self.config))
                 self._saved = follower.height
                 return follower
             except ProofError:
                 # It is executed anew: what was kept is only a shorter way.
                 file.unlink()
-        return Follower(genesis)
+        return Follower(genesis, told(self.config))
 
     def _read(self, client: Client, follower: Follower) -> None:
         shown, poll, behind, at_once = 0, POLL, 0, IN_A_ROW
-        heard = time.monotonic()
+        heard = asked = time.monotonic()
+        quiet = (0, 0)
         while not self._ended.is_set():
             before = _time(follower)
             try:
@@ -211,7 +216,7 @@ class Ledger:
             if block is not None:
                 self._check_signed(client, block, follower)
                 follower.apply(block, _now())
-                heard = time.monotonic()
+                heard = asked = time.monotonic()
                 poll = min(LONGEST_POLL, max(POLL, (_time(follower) - before) / 4_000))
                 if follower.height >= self._saved + SAVED:
                     # Also on the way: whoever is killed while it catches up need not begin anew.
@@ -219,15 +224,19 @@ class Ledger:
                     # It is only a shorter way at the next start.
                     with contextlib.suppress(OSError):
                         self._save(follower)
+            elif follower.gaps and time.monotonic() - asked > QUIET:
+                asked, before_quiet = time.monotonic(), quiet
+                quiet = _decided(client)
+                heard = asked if quiet > before_quiet else heard
             elif time.monotonic() - heard > STALE and len(self.config.ledger.addresses) > 1:
                 raise NodeError(f"{client.node} has given no new block after {follower.height} for {STALE} s")
             self.trouble = ""
             if block is not None and follower.height < behind:
                 continue
             at_once = 0 if block is None else at_once + 1
-            if follower.height > shown:
-                self._show(follower)
-                shown = follower.height
+            if max(follower.height, quiet[0]) > shown:
+                self._show(follower, quiet)
+                shown = max(follower.height, quiet[0])
             # One question for each block, where it has come by then: a server bounds them.
             self._ended.wait(poll if block is None else poll / 2)
 
@@ -245,9 +254,14 @@ class Ledger:
                 f"{client.node} gives for block {follower.height + 1} what nobody has signed: {error}"
             ) from error
 
-    def _show(self, follower: Follower) -> None:
-        if follower.height:
-            self._seen(look(follower.state, self.config.member, follower.header_hash))
+    def _show(self, follower: Follower, quiet: tuple[int, int]) -> None:
+        if not follower.height:
+            return
+        view = look(follower.state, self.config.member, follower.header_hash)
+        if quiet[0] > view.height:
+            # Nothing has happened since: this is the ledger's word alone, and only deadlines go by it.
+            view = replace(view, height=quiet[0], time=max(view.time, quiet[1]))
+        self._seen(view)
 
     def _save(self, follower: Follower) -> None:
         if not follower.height:
@@ -260,6 +274,14 @@ class Ledger:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _decided(client: Client) -> tuple[int, int]:
+    """Return height and time of the last block, as the ledger's server says, which may have left no header."""
+    found = client.status().get("decided")
+    if not isinstance(found, dict) or [type(found.get(one)) for one in ("height", "time")] != [int, int]:
+        raise NodeError(f"{client.node} does not say which block was decided last: {str(found)[:80]!r}")
+    return found["height"], found["time"]
 
 
 def _time(follower: Follower) -> int:

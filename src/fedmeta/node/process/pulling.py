@@ -163,7 +163,8 @@ def _ask_all(
 ) -> tuple[T, str]:
     """Return what the first gate gives that can, and whose it is: who has opened the latest result is asked first."""
     key = keyfile.load(config.path(config.keys.machine))
-    client = Client(Dialler(config.route), config.ledger.genesis, config.member, key, lambda: view.height)
+    dialler = Dialler(config.route, known=lambda: view.has_tls_key)
+    client = Client(dialler, config.ledger.genesis, config.member, key, lambda: view.height)
     outbox = Outbox(Folder(config.folder).outbox)
 
     async def ask() -> tuple[T, str]:

@@ -77,6 +77,12 @@ class View:
         """The round that is not over."""
         return None if self.round is None or self.round.settled else self.round
 
+    @property
+    def has_tls_key(self) -> bool:
+        """Whether the ledger has a TLS key of this member: who has none there shows no certificate."""
+        own = self.peers.get(self.me)
+        return own is not None and bool(own.fingerprints)
+
     def seat(self, name: str) -> Seat | None:
         """Return a member's seat in the latest round."""
         seats = self.round.seats if self.round else ()

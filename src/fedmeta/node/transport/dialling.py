@@ -5,7 +5,7 @@ import contextlib
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,12 +44,29 @@ class Route:
 
 
 class Dialler:
-    """Opens connections along a route."""
+    """Opens connections along a route.
 
-    def __init__(self, route: Route, limits: Limits = Limits()):  # noqa: B008
-        """Read the route's files; raises `ConfigError` where they cannot be used."""
-        self._route, self._limits = route, limits
-        self._context = _inspected(route.authority) if route.inspected else _pinned(route.certificate)
+    Args:
+        route: How others are reached.
+        limits: How long each step may take.
+        known: Whether the ledger has a TLS key of this member by now. A gate takes a certificate that the ledger has,
+            or none: so none is shown where the ledger has none.
+
+    Raises:
+        ConfigError: the route's files cannot be used.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        limits: Limits = Limits(),  # noqa: B008
+        known: Callable[[], bool] = lambda: True,
+    ):
+        self._route, self._limits, self._known = route, limits, known
+        if route.inspected:
+            self._shown = self._bare = _inspected(route.authority)
+        else:
+            self._shown, self._bare = _pinned(route.certificate), _pinned(None)
 
     @contextlib.asynccontextmanager
     async def dial(
@@ -132,7 +149,8 @@ class Dialler:
             raise ConnectionAbortedError("the proxy spoke before TLS began")
 
     async def _tls(self, writer: asyncio.StreamWriter, place: Place) -> None:
-        await writer.start_tls(self._context, server_hostname=place.host)
+        context = self._shown if self._known() else self._bare
+        await writer.start_tls(context, server_hostname=place.host)
 
     def _check_pin(self, writer: asyncio.StreamWriter, place: Place, fingerprints: tuple[bytes, ...]) -> None:
         if self._route.inspected:
@@ -147,12 +165,13 @@ class Dialler:
             )
 
 
-def _pinned(certificate: Path) -> ssl.SSLContext:
-    Certificate.load(certificate)  # says better than ssl what is wrong with the file
+def _pinned(certificate: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # the fingerprint is compared instead, before anything is sent
-    context.load_cert_chain(certificate)
+    if certificate is not None:
+        Certificate.load(certificate)  # says better than ssl what is wrong with the file
+        context.load_cert_chain(certificate)
     return context
 
 

@@ -48,7 +48,7 @@ class Ended(NamedTuple):
     """The exit code, or minus the signal."""
     ran: float
     """Seconds."""
-    pause: float
+    pause: int | float
     """Seconds until it is started again."""
 
 
@@ -77,17 +77,17 @@ News = Started | Ended | ConsensusFailure | StandsStill | GoesOn
 class Patience(NamedTuple):
     """Seconds."""
 
-    first_pause: float = 1
+    first_pause: int | float = 1
     """Before it is started again; twice as long each time that it ends soon, up to `longest_pause`."""
-    longest_pause: float = 60
-    look: float = 2
+    longest_pause: int | float = 60
+    look: int | float = 2
     """Between two looks at the height."""
-    still: float = 60
+    still: int | float = 60
     """Without a new block, until that is told."""
-    restart: float = 600
+    restart: int | float = 600
     """Without a new block, until it is started again: CometBFT dials a lost peer ever more rarely (after a day no
     more), and dials all of them when it starts. Not before the first block, where a snapshot may be on its way."""
-    end: float = 10
+    end: int | float = 10
     """For its own end, before it is killed."""
 
 
@@ -128,10 +128,16 @@ class Child:
     async def run(self) -> None:
         """Run CometBFT, again and again, until this is cancelled; then it is ended.
 
+        Linux kills it should the thread end that this runs in.
+
         Raises:
             KeyFileError: it must not start: see `home.check`.
-            EngineError: it cannot start.
+            EngineError: it cannot start, or another process runs it in this folder.
         """
+        with homes.held(self._home):
+            await self._again_and_again()
+
+    async def _again_and_again(self) -> None:
         pause = self._patience.first_pause
         while True:
             homes.configure(self._home, self._settings)
@@ -163,6 +169,8 @@ class Child:
         return code
 
     async def _spawn(self) -> asyncio.subprocess.Process:
+        if not os.access(self._program, os.X_OK):
+            raise EngineError(f"cannot start {self._program}: it is no program")
         command = [str(self._program), "start", "--home", str(self._home.folder.absolute())]
         try:
             return await asyncio.create_subprocess_exec(

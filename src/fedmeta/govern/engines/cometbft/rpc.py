@@ -2,12 +2,13 @@
 
 import base64
 import binascii
-import itertools
+import collections
+import http.client
+import json
+import select
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-
-import httpx
 
 from fedmeta.govern.errors import EngineError, NodeBusy, Unacknowledged
 from fedmeta.govern.wire.signatures import digest
@@ -19,7 +20,8 @@ BUSY_SECONDS = 5
 
 _KNOWN = "tx already exists in cache"
 _FULL = ("mempool is full", "mempool is still rechecking")
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_IDLE = 8
+"""Connections that are kept for the next question."""
 
 T = TypeVar("T")
 
@@ -73,13 +75,7 @@ class Rpc:
     def __init__(self, path: Path, timeout: int | float = 10):
         self._socket = path
         self._timeout = timeout
-        self._ids = itertools.count()
-        self._http = httpx.Client(
-            base_url="http://cometbft",
-            transport=httpx.HTTPTransport(uds=str(path)),
-            timeout=timeout,
-            trust_env=False,
-        )
+        self._idle: collections.deque[_Connection] = collections.deque()
 
     def __enter__(self) -> "Rpc":
         return self
@@ -89,7 +85,8 @@ class Rpc:
 
     def close(self) -> None:
         """Let the connections go."""
-        self._http.close()
+        while self._idle:
+            self._idle.pop().close()
 
     def broadcast_tx_sync(self, raw: bytes) -> Broadcast:
         """Hand a transaction over, and return what CheckTx says; that it is in a block must be seen there.
@@ -170,31 +167,69 @@ class Rpc:
         return tuple(peers)
 
     def _ask(self, method: str, **parameters: str) -> dict[str, Any]:
-        self._knock()
-        call = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": parameters}
+        call = {"jsonrpc": "2.0", "id": 0, "method": method, "params": parameters}
+        answer = self._post(method, json.dumps(call).encode())
         try:
-            answer = self._http.post("/", json=call)
-        except _UNSENT as error:
-            raise EngineError(f"CometBFT does not listen on {self._socket}: {error}") from error
-        except httpx.HTTPError as error:
-            raise _UnansweredError(f"CometBFT gave no answer to {method} on {self._socket}: {error!r}") from error
-        try:
-            found = answer.json()
+            found = json.loads(answer)
         except ValueError as error:
-            raise EngineError(f"CometBFT answered {method} with {answer.text[:80]!r}, which is no JSON") from error
+            raise EngineError(f"CometBFT answered {method} with {answer[:80]!r}, which is no JSON") from error
         if isinstance(found, dict) and isinstance(failed := found.get("error"), dict):
             words = " ".join(str(failed[key]) for key in ("message", "data") if failed.get(key))
             raise _AnsweredError(f"CometBFT refuses {method}: {words[:400]}")
         return _part(found, "result", dict)
 
-    def _knock(self) -> None:
-        """Look whether anything listens: httpx leaves a socket open that it could not connect."""
-        with socket.socket(socket.AF_UNIX) as knocking:
-            knocking.settimeout(self._timeout)
+    def _post(self, method: str, body: bytes) -> bytes:
+        connection = self._connection()
+        try:
+            connection.request("POST", "/", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise _UnansweredError(f"CometBFT gave no answer to {method} on {self._socket}: {error!r}") from error
+        if response.will_close or len(self._idle) >= _IDLE:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return answer
+
+    def _connection(self) -> "_Connection":
+        """Return a connection that is open: one that was kept, unless CometBFT has closed it since, or a new one."""
+        while True:
             try:
-                knocking.connect(str(self._socket))
-            except OSError as error:
-                raise EngineError(f"CometBFT does not listen on {self._socket}: {error.strerror or error}") from error
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            if connection.open:
+                return connection
+            connection.close()
+        connection = _Connection(str(self._socket), self._timeout)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise EngineError(f"CometBFT does not listen on {self._socket}: {error.strerror or error}") from error
+        return connection
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout: int | float):
+        super().__init__("cometbft", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing has come unasked, such as the end."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
 
 
 class _AnsweredError(EngineError):

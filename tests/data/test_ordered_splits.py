@@ -101,3 +101,13 @@ def test_evaluation_counts_what_the_gap_leaves():
     assert [len(y) for y in report.predictions.y] == [10, 4, 1]
     for name, y in zip(report.clients, report.predictions.y, strict=True):
         np.testing.assert_array_equal(y, data.task(name, 0.5).query.y)
+
+
+def test_groups_stay_together_where_classes_are_left_out():
+    """Four drawers drew each of three characters once; with two characters kept, a drawer is still on one side."""
+    y, drawer = np.tile(np.arange(3), 4), np.repeat(np.arange(4), 3)
+    data = fm.data.from_arrays(drawer[:, None].astype(np.float32), y, ["a"] * 12)
+    kept = fm.data.keep_classes(replace(data, split=ByGroup(drawer)), 2)
+    task = kept.task("a", 0.5)
+    assert (len(task.support), len(task.query)) == (4, 4)
+    assert not set(task.support.x.ravel()) & set(task.query.x.ravel())

@@ -148,6 +148,8 @@ def test_a_concept_shift_keeps_a_split_in_time_and_pooling_does_not():
     data = replace(pooled(), split=InTime(2))
     assert fm.data.partition(data, fm.data.concept_shift(share=1.0)).split == InTime(2)
     assert fm.data.partition(data, WAYS[0]).split.gap == 0
+    with pytest.raises(UsageError, match="candidates of each client's own"):
+        fm.data.partition(replace(data, split=InTime(support=0.2)), WAYS[0])
 
 
 @pytest.mark.parametrize(

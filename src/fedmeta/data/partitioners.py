@@ -17,7 +17,7 @@ from fedmeta._options import make as _make
 from fedmeta.data.columns import Taken, read
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.partition import deal
-from fedmeta.data.splits import AtRandom
+from fedmeta.data.splits import AtRandom, InTime
 from fedmeta.errors import DataError, UnknownName, UsageError
 
 TRIES = 200
@@ -267,6 +267,8 @@ def partition(data: FederatedDataset, way: Partitioner) -> FederatedDataset:
 
 def _spread(data: FederatedDataset, rows: list[np.ndarray], names: list[str] | None = None) -> FederatedDataset:
     """Return the data set whose clients hold these of all its examples, counted client by client."""
+    if isinstance(data.split, InTime) and data.split.support is not None:
+        raise UsageError(f"{data!r} has candidates of each client's own, which clients cannot pool")
     sizes = np.array([len(own) for own in rows], np.int64)
     taken = data.rows[np.concatenate(rows)]
     x, y = jax.tree.map(lambda column: Taken(column, taken), (data.x, data.y))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmeta._settings import a_number, whole_number
-from fedmeta.data.columns import Column, read
+from fedmeta.data.columns import Column, Taken, read
 from fedmeta.errors import DataError, UsageError
 
 
@@ -100,6 +100,11 @@ class ByGroup:
 
 Split = AtRandom | InTime | ByGroup
 """How a data set's clients are split."""
+
+
+def of_rows(split: Split, rows: np.ndarray) -> Split:
+    """Return the split of a data set that holds these rows of another one, each client's in their order."""
+    return ByGroup(Taken(split.groups, rows)) if isinstance(split, ByGroup) else split
 
 
 def check_support(support: float) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from fedmeta.govern.engines.engine import Applied, Engine
-from fedmeta.govern.errors import Refused, StateError
+from fedmeta.govern.errors import NotCertified, Refused, StateError
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.header import SignedHeader, encode_signed
 from fedmeta.govern.server.json import json_form, to_json
@@ -262,6 +262,8 @@ async def proof(
         return await node.read(_proof, node, kind, _key(kind, key or []), request)
     except Refused as error:
         return no_answer(error)
+    except NotCertified as error:
+        return problem(503, "busy", str(error), retry_after=1)
     except StateError as error:
         return problem(404, "not-found", str(error))
 

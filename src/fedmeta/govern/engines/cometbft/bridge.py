@@ -80,10 +80,13 @@ class Bridge(abci.Handler):
         return self._origin.digest if self._head is None else self._head.hash
 
     def info(self, request: abci.InfoRequest) -> abci.InfoAnswer:
-        """Say which block was kept last; CometBFT replays those after it."""
+        """Say which block was committed last; CometBFT replays those after it.
+
+        After a crash that is the last one that was kept. An application that lives has had the quiet ones since, too.
+        """
         with self._lock:
-            tip = self._store.tip
-            return abci.InfoAnswer(tip, self._hash if tip else b"", PROTOCOL, data=self._origin.chain_id)
+            height = self._application.height
+            return abci.InfoAnswer(height, self._hash if height else b"", PROTOCOL, data=self._origin.chain_id)
 
     def init_chain(self, request: abci.ChainRequest) -> abci.ChainAnswer:
         """Begin with the seats; raises `StateError` if CometBFT's genesis was not made of the ledger's."""
@@ -197,8 +200,11 @@ class Bridge(abci.Handler):
                     1, log="ask for record/KIND at the last height; all else over the ledger's HTTP"
                 )
             try:
-                key = codec.decode(request.data)
-                _, proof, _ = self._application.prove(kind, *(key if type(key) is list else [key]))
+                found = codec.decode(request.data)
+                key = found if type(found) is list else [found]
+                if not all(type(one) in (str, int, bytes) for one in key):
+                    raise Malformed("a record's key is of texts, whole numbers and bytes")
+                _, proof, _ = self._application.prove(kind, *key)
             except (Malformed, StateError) as error:
                 return abci.QueryAnswer(1, log=str(error))
             shown = codec.encode([proof.leaf, proof.index, proof.size, list(proof.path)])

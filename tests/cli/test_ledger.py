@@ -15,6 +15,7 @@ import fedmeta.cli.ledger as package
 from fedmeta.cli.ledger import ledger
 from fedmeta.govern.client import keyfile
 from fedmeta.govern.client.client import Client
+from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.machine.genesis import decode_genesis
 from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.views.queries import QUERIES
@@ -331,7 +332,7 @@ def test_every_proposal_can_be_made_by_hand(party):
         ("spend", "west", 500),
         ("recipe", beside / "recipe.toml", "--model", beside / "first.model", "--name", "Anew", "--interval", 5),
         ("recipe", beside / "recipe.toml", "--retire"),
-        ("upgrade", 3, 1_000_000),
+        ("upgrade", PROTOCOL + 1, 1_000_000),
     )
     for at, action in enumerate(actions):
         # One organisation may have few proposals at once.

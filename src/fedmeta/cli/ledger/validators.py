@@ -44,7 +44,7 @@ def show_(way: Connection) -> None:
 
     \b
     Example:
-      fedmeta ledger validators
+      fedmeta ledger validators show
     """
     with way.reader() as client:
         found = client.query("validators")

@@ -240,8 +240,8 @@ class Bridge(abci.Handler):
                 header, manifest = _parts(snapshot.metadata)
             except Malformed:
                 return abci.Offer.REJECT
-            named = (header.genesis, header.hash, header.height, header.app_hash)
-            if named != (self._origin.digest, app_hash, snapshot.height, manifest.app_hash):
+            named = (header.genesis, header.hash, header.height, header.height, header.app_hash)
+            if named != (self._origin.digest, app_hash, snapshot.height, manifest.height, manifest.app_hash):
                 return abci.Offer.REJECT
             if len(manifest.chunks) != snapshot.chunks or digest(encode_manifest(manifest)) != snapshot.hash:
                 return abci.Offer.REJECT

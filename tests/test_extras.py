@@ -23,7 +23,13 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 HOMES = ("fedmeta.govern", "fedmeta.node", "fedmeta.data.tables")
 """What works with its extra only: here, packages of extras are imported as any other."""
 
-BEHIND = (*HOMES, "fedmeta.cli.ledger", "fedmeta.cli.node", "fedmeta.consortium.processes")
+BEHIND = (
+    *HOMES,
+    "fedmeta.cli.ledger",
+    "fedmeta.cli.node",
+    "fedmeta.consortium.processes",
+    "fedmeta.consortium.planted",
+)
 """What is only imported once `need` or `need_extra` has looked."""
 
 

@@ -303,6 +303,9 @@ class CometEngine(Engine, Told):
     def _hear(self, news: News) -> None:
         if isinstance(news, Started):
             log.info("CometBFT runs, process %d", news.pid)
+            with self._lock:
+                # Its pool is empty: what waited in that of the one before counts no more.
+                self._application.recheck(())
             if self._receipts and self._loop is not None:
                 self._sending = self._loop.create_task(self._send_again())
         elif isinstance(news, Ended):

@@ -184,7 +184,7 @@ class CometEngine(Engine, Told):
     ) -> None:
         """Listen for CometBFT and run it as a child until `stop`, in a thread that nothing else runs in.
 
-        `announce` is called, in this thread, when a header has been certified.
+        `announce` is called, in this thread, when a header has been certified, and when `fault` may be another one.
 
         Raises:
             EngineError: CometBFT cannot be started. KeyFileError: it must not be, see `home.check`.
@@ -320,3 +320,4 @@ class CometEngine(Engine, Told):
         elif isinstance(news, GoesOn):
             self.fault = ""
             log.info("there are blocks again: %d", news.height)
+        self._announce()

@@ -214,7 +214,7 @@ def test_every_need_names_a_package_of_an_extra():
     assert asked == {package for package, extra in EXTRAS.items() if extra not in ("ledger", "cometbft")}
 
 
-DISTRIBUTIONS = {"OpenSSL": "pyOpenSSL", "google.protobuf": "protobuf"}
+DISTRIBUTIONS = {"OpenSSL": "pyOpenSSL", "google.protobuf": "protobuf", "PIL": "pillow"}
 """By module, the distribution that brings it, where its name is another one."""
 
 

@@ -37,10 +37,13 @@ class Ear(Told):
     """Writes down what it is told."""
 
     def __init__(self):
-        self.blocks, self.refusals = [], {}
+        self.blocks, self.refusals, self.beginnings = [], {}, []
 
     def committed(self, block, codes, header):
         self.blocks.append((block, tuple(codes), header))
+
+    def begun(self, header):
+        self.beginnings.append(header)
 
     def refused(self, name, refusal):
         self.refusals[name] = refusal.code

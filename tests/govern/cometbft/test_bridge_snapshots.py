@@ -77,6 +77,7 @@ def test_a_new_node_takes_a_snapshot_and_goes_on_as_the_others_do(tmp_path, chai
     # CometBFT checks height and hash by Info, and begins with the block after it.
     info = fresh.info(abci.InfoRequest("", 0, 0, ""))
     assert (info.height, info.app_hash) == (4, consensus.hashes[4])
+    assert [one.hash for one in fresh.ear.beginnings] == [consensus.hashes[4]]
     # All of it is on the disk already.
     consensus.nodes[0].first = 5
     consensus.nodes.append(type(consensus.nodes[0])(fresh))

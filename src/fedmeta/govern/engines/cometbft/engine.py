@@ -243,6 +243,11 @@ class CometEngine(Engine, Told):
         if self._look is not None and self._due:
             self._look.set()
 
+    def begun(self, header: Header) -> None:
+        """Have the header of the snapshot certified with which the ledger has begun."""
+        self._due.append(header.height)
+        self._snapped = header.height
+
     def refused(self, name: bytes, refusal: Refused) -> None:
         """Answer for a transaction that the pool lets go."""
         found = self._forget(name)

@@ -1,4 +1,4 @@
-"""Networks on loopback for `cometbft.py`: validators of `kvstore`, in CometBFT's process or behind a socket, or ledgers.
+"""Networks on loopback for `cometbft.py`: validators of `kvstore`, in process or behind a socket, or ledgers.
 
 What CometBFT is told is the same for all of them: `fedmeta.govern.engines.cometbft.config`.
 """

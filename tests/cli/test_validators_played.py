@@ -90,7 +90,11 @@ class Play:
                 shutil.copy(self.folder / "north" / "north" / "genesis.cbor", self.folder / "river")
 
     def filled(self, script):
-        """Return a script with what the page leaves out, as a reader has it from what came before."""
+        """Return a script with what the page leaves out, as a reader has it from what came before.
+
+        All hosts are this one here, so that none of them can listen on all addresses.
+        """
+        script = re.sub(r"--at (\S+)", r"--at \1 --listen \1", script)
         if "PUBLIC-KEY:PROOF" in script:
             proven = self.run("west", "fedmeta", "ledger", "validators", "keys", "west", "--proven")
             script = script.replace("PUBLIC-KEY:PROOF", proven.strip())
@@ -113,8 +117,7 @@ class Play:
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
-        for line in due:
-            until(lambda: plain(line) in plain(log.read_text().replace(self.net, "10.0.0.")), PATIENCE)
+        until(lambda: all(map(plain(log.read_text().replace(self.net, "10.0.0.")).count, map(plain, due))), PATIENCE)
         if len(self.running) >= 4:
             self.wait(name)
 
@@ -136,6 +139,13 @@ class Play:
         process = self.running.pop(name)
         process.send_signal(how)
         assert process.wait(60) == 0, (self.folder / f"{name}.log").read_text()
+
+    def tell(self):
+        """Show what all have written, where a test fails."""
+        for name in HOSTS:
+            for path in (self.folder / f"{name}.log", self.folder / name / name / "cometbft" / "cometbft.log"):
+                if path.exists():
+                    print(f"== {path}, height {self.height(name)}\n{path.read_text(errors='replace')[-4_000:]}")
 
     def close(self):
         for process in self.running.values():
@@ -162,6 +172,7 @@ def play():
     try:
         yield found
     finally:
+        found.tell()
         found.close()
         shutil.rmtree(folder)
 

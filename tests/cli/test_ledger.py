@@ -340,8 +340,12 @@ def test_every_proposal_can_be_made_by_hand(party):
     kinds = [one["action"]["kind"] for one in party.ask("proposals")]
     assert set(kinds) | {"annul-slash"} == set(ACTIONS)
     told = party.must("proposals").out
-    later = f"protocol {PROTOCOL + 1} from"
-    for words in ("set round_pool to 2,000", "admit coast2 of coast-hospital", "pay west 500 units", later):
+    for words in (
+        "set round_pool to 2,000",
+        "admit coast2 of coast-hospital",
+        "pay west 500 units",
+        f"protocol {PROTOCOL + 1} from",
+    ):
         assert words in told
     retired = party.ask("proposals", 7)["action"]
     assert (retired["title"], retired["interval"], retired["active"]) == ("Readmission", 100_000, False)

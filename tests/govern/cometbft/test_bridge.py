@@ -11,7 +11,7 @@ from fedmeta.govern.engines.cometbft.home import address_of
 from fedmeta.govern.errors import StateError
 from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.state.parameters import LARGEST_TRANSACTION
-from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal
+from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal, Round
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
@@ -458,3 +458,66 @@ def test_a_record_is_shown_with_its_proof_and_what_is_asked_wrongly_is_refused(c
         ("record/member", codec.encode("hal"), 1),
     ):
         assert bridge.query(abci.QueryRequest(path, data, height, True)).code == 1, (path, data, height)
+
+
+# Dishonest proposers
+
+
+@pytest.mark.parametrize("seats", [4, 7])
+def test_what_dishonest_proposers_leave_out_as_long_as_they_can_still_gets_in_within_its_window(tmp_path, seats):
+    """In a row of 2n blocks no honest one may come: each phase of a round is longer by ten."""
+    names = [f"s{at}" for at in range(seats)]
+    windows = {f"{phase}_blocks": 2 * seats + 10 for phase in ("commit", "deliver", "compute", "reveal")}
+    chain = consensus, play = consensus_of(
+        tmp_path,
+        stakes=dict.fromkeys(names, 3_000),
+        delegations=(),
+        contributors=names,
+        cohort_size=seats,
+        super_nodes=seats,
+        standbys=0,
+        max_seat_changes=seats,
+        unbonding_blocks=10_000,
+        **windows,
+    )
+    dishonest = consensus.nodes[1]
+
+    def late(pairs):
+        """Let dishonest proposers of 2n blocks leave out everything, and then an honest one propose."""
+        raws = [play.sign(name, body) for name, body in pairs]
+        assert [consensus.submit(raw) for raw in raws] == [""] * len(raws)
+        kept, dishonest.pool = dishonest.pool, []
+        for _ in range(2 * seats):
+            consensus.step(proposer=1)
+            follow(chain)
+            dishonest.pool = []
+        dishonest.pool = kept
+        consensus.step(proposer=0)
+        follow(chain)
+        assert set(consensus.decided[-1][0].transactions) == set(raws)
+
+    play_round(chain)
+    number = play.chain.round
+    assert number == 1
+    late([play.update(one.member) for one in play.latest.cohort])
+    wait_for(chain, "deliver")
+    late([play.hold(name) for name in play.super_nodes()])
+    wait_for(chain, "compute")
+    openings = {name: play.opening(name) for name in play.super_nodes()}
+    late([play.attestation(*one) for one in openings.items()])
+    wait_for(chain, "reveal")
+    late(openings.items())
+    wait_for(chain, "final", number)
+    over = play.state.need(Round, number)
+    assert over.attempt == 1
+    assert set(over.members) == set(names)
+
+
+def wait_for(chain, phase, number=1):
+    """Decide blocks in which nobody says anything until a round has come to a phase."""
+    for _ in range(100):
+        found = chain[1].state.need(Round, number)
+        if found.phase == phase:
+            return
+        step(chain)
+    raise AssertionError(f"the round stays in {found.phase}")

@@ -1,6 +1,7 @@
 """A node: an engine behind an event loop. It makes the blocks, and wakes those who wait for them."""
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -129,6 +130,16 @@ class Node(Host):
     def news(self) -> asyncio.Event:
         """What will be set by the next block; take it before looking for a block that may be there already."""
         return self._news
+
+    async def certified(self, height: int) -> bool:
+        """Wait until the header of a block that was decided is certified; return False if that takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.wait_seconds):
+                while self.engine.height < height and not self.closing.is_set():
+                    news = self.news
+                    if self.engine.height < height:
+                        await news.wait()
+        return self.engine.height >= height
 
     async def messages(self, height: int) -> bytes:
         """Return a block's server-sent events, height 0 being genesis; nothing if they were pruned."""

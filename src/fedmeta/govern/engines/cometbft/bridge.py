@@ -42,6 +42,10 @@ class Told(abc.ABC):
         """A block was committed; its header, if it left one, is to be certified by the next block."""
 
     @abc.abstractmethod
+    def begun(self, header: Header) -> None:
+        """The ledger has begun with the snapshot of this header, which is to be certified by the next block."""
+
+    @abc.abstractmethod
     def refused(self, name: bytes, refusal: Refused) -> None:
         """A transaction that waited, by its digest, waits no more."""
 
@@ -240,8 +244,8 @@ class Bridge(abci.Handler):
                 header, manifest = _parts(snapshot.metadata)
             except Malformed:
                 return abci.Offer.REJECT
-            named = (header.genesis, header.hash, header.height, header.app_hash)
-            if named != (self._origin.digest, app_hash, snapshot.height, manifest.app_hash):
+            named = (header.genesis, header.hash, header.height, header.height, header.app_hash)
+            if named != (self._origin.digest, app_hash, snapshot.height, manifest.height, manifest.app_hash):
                 return abci.Offer.REJECT
             if len(manifest.chunks) != snapshot.chunks or digest(encode_manifest(manifest)) != snapshot.hash:
                 return abci.Offer.REJECT
@@ -263,10 +267,12 @@ class Bridge(abci.Handler):
                 return abci.ChunkAnswer(ChunkApplied.REJECT_SNAPSHOT)
             self._chunks[index] = chunk
             manifest, header = self._offered
-            if self._application.height == manifest.height:
-                chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
-                self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
-                self._offered, self._chunks, self._head = None, {}, header
+            if self._application.height != manifest.height:
+                return abci.ChunkAnswer(ChunkApplied.ACCEPT)
+            chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
+            self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
+            self._offered, self._chunks, self._head = None, {}, header
+        self._told.begun(header)
         return abci.ChunkAnswer(ChunkApplied.ACCEPT)
 
     @property

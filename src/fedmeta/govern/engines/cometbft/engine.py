@@ -188,7 +188,7 @@ class CometEngine(Engine, Told):
     ) -> None:
         """Listen for CometBFT and run it as a child until `stop`, in a thread that nothing else runs in.
 
-        `announce` is called, in this thread, when a header has been certified.
+        `announce` is called, in this thread, when a header has been certified, and when `fault` may be another one.
 
         Raises:
             EngineError: CometBFT cannot be started. KeyFileError: it must not be, see `home.check`.
@@ -246,6 +246,11 @@ class CometEngine(Engine, Told):
                     self.prune()
         if self._look is not None and self._due:
             self._look.set()
+
+    def begun(self, header: Header) -> None:
+        """Have the header of the snapshot certified with which the ledger has begun."""
+        self._due.append(header.height)
+        self._snapped = header.height
 
     def refused(self, name: bytes, refusal: Refused) -> None:
         """Answer for a transaction that the pool lets go."""
@@ -307,6 +312,9 @@ class CometEngine(Engine, Told):
     def _hear(self, news: News) -> None:
         if isinstance(news, Started):
             log.info("CometBFT runs, process %d", news.pid)
+            with self._lock:
+                # Its pool is empty: what waited in that of the one before counts no more.
+                self._application.recheck(())
             if self._receipts and self._loop is not None:
                 self._sending = self._loop.create_task(self._send_again())
         elif isinstance(news, Ended):
@@ -321,3 +329,4 @@ class CometEngine(Engine, Told):
         elif isinstance(news, GoesOn):
             self.fault = ""
             log.info("there are blocks again: %d", news.height)
+        self._announce()

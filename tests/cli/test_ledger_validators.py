@@ -308,6 +308,7 @@ def test_renew_takes_a_key_that_has_signed_nothing_and_proves_that_it_is_the_mem
     verify(public, tx.possession(genesis_of(laid).digest, "east", public), proof)
     shown = fedmeta("ledger", "validators", "keys", laid / "east", "--json").json
     assert shown["proven"] == done.json["proven"]
+    assert fedmeta("ledger", "validators", "keys", laid / "east", "--proven").out.strip() == shown["proven"]
 
 
 def test_reset_takes_all_but_the_keys_and_what_they_signed(fedmeta, laid):

@@ -11,7 +11,7 @@ from fedmeta.govern.engines.cometbft.engine import CometEngine
 from fedmeta.govern.engines.cometbft.rpc import Broadcast
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.engine import Applied
-from fedmeta.govern.errors import EngineError, NodeBusy, NodeError, NotCertified, Refused, Unacknowledged
+from fedmeta.govern.errors import EngineError, NodeBusy, NodeError, Refused, Unacknowledged
 from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
@@ -75,8 +75,7 @@ def test_a_transaction_is_acknowledged_once_its_block_is_kept(engine, play):
     assert engine.transaction(digest(raws[1])) == (1, 1, "")
     # It is decided, but nobody has certified it yet.
     assert (engine.decided, engine.height, engine.header(1)) == (1, 0, None)
-    with pytest.raises(NotCertified, match="block 1 is decided"):
-        engine.prove("member", "hal")
+    assert engine.prove("member", "hal")[2] == 1
     assert engine.query("member", {"name": "hal"})["sequence"] == 2
 
 
@@ -171,6 +170,17 @@ def test_what_is_wrong_is_said_until_there_are_blocks_again(engine):
     for news in (StandsStill(7, 30.0), GoesOn(8), ConsensusFailure("wrong app hash")):
         engine._hear(news)
     assert told == ["block 7 is the last one, for 30 s", "", "CometBFT takes part no more: wrong app hash"]
+
+
+def test_a_cometbft_that_ended_and_takes_part_again_is_no_fault_any_more(engine, play):
+    told = []
+    engine._announce = lambda: told.append(engine.fault)
+    engine._hear(Ended(1, 0.0, 1.0))
+    engine._hear(Started(1))
+    assert engine.fault.startswith("CometBFT ended with 1")
+    engine.submit(play.sign("hal", tx.Delegate("bob", 7)))
+    engine._rpc.consensus.step()
+    assert engine.fault == told[-1] == ""
 
 
 def test_a_ledger_that_is_closed_cancels_what_waits_and_is_opened_where_it_was(tmp_path, engine, play):

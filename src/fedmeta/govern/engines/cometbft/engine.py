@@ -246,6 +246,10 @@ class CometEngine(Engine, Told):
                     self.prune()
         if self._look is not None and self._due:
             self._look.set()
+        if self.fault:
+            # It takes part again, whatever was wrong.
+            self.fault = ""
+            self._announce()
 
     def begun(self, header: Header) -> None:
         """Have the header of the snapshot certified with which the ledger has begun."""

@@ -100,6 +100,13 @@ def test_the_example_can_be_made_so_and_verified(fedmeta, tmp_path):
     assert fedmeta("ledger", "verify", tmp_path / "fed" / "north").code == 0
 
 
+def test_a_copy_of_such_a_ledger_is_no_validator_and_says_so(fedmeta, laid, tmp_path):
+    assert fedmeta("ledger", "export", laid / "north", tmp_path / "file").code == 0
+    done = fedmeta("ledger", "import", tmp_path / "file", tmp_path / "copy")
+    assert (done.code, "join them" in done.out) == (0, True)
+    refused(fedmeta("ledger", "validators", "reset", tmp_path / "copy", "--yes"), "has no CometBFT")
+
+
 def test_without_the_engine_the_example_has_a_sequencer(fedmeta, tmp_path):
     assert fedmeta("ledger", "init", tmp_path / "fed").code == 0
     assert not genesis_of(tmp_path / "fed").validators

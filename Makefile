@@ -57,7 +57,8 @@ soak: .venv/ready
 		govern/attacks/test_adversary.py govern/attacks/test_every_order.py node/test_aggregation.py \
 		node/simulated/test_federation.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
-		tests/cli/test_node_page.py tests/cli/test_four_hospitals_played.py tests/cli/test_validators_played.py tests/consortium/processes/test_processes.py \
+		$(addprefix tests/cli/,test_node_page.py test_four_hospitals_played.py test_validators_played.py) \
+		tests/consortium/processes/test_processes.py \
 		$(addprefix tests/govern/cometbft/,test_child.py test_light_client.py test_network.py test_partitions.py)
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt

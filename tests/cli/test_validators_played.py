@@ -42,6 +42,7 @@ class Play:
         self.who = ""
         self.head = self.point = self.peer = ""
         self.file = []
+        self.commands = {}
         bin = str(Path(sys.executable).parent)
         self.environment = {
             **os.environ,
@@ -69,8 +70,10 @@ class Play:
             if SERVE in script:
                 self.serve(name, script.splitlines()[-1], step.due if name == WHO[step.who][0] else [])
                 continue
-            if step.text.count("validators renew") or step.text.count("validators reset"):
+            if "validators reset" in script:
                 self.stop(name)
+            if "validators renew" in script:
+                self.put_back(name)
             done = subprocess.run(
                 ["bash", "-eo", "pipefail", "-c", script],
                 cwd=self.folder / name,
@@ -88,6 +91,16 @@ class Play:
                 self.point = re.search(r"^\d+:[0-9a-f]{64}$", done.stdout, re.MULTILINE)[0]
                 self.peer = re.search(r"[0-9a-f]{40}@\S+", done.stdout)[0]
                 shutil.copy(self.folder / "north" / "north" / "genesis.cbor", self.folder / "river")
+
+    def put_back(self, name):
+        """Put a validator back to an older state, with which it has its key and an old memory of what it signed."""
+        place, older = self.folder / name / name, self.folder / name / "snapshot"
+        self.stop(name)
+        shutil.copytree(place, older, ignore=shutil.ignore_patterns("*.sock"))
+        self.serve(name, self.commands[name], [])
+        self.stop(name)
+        shutil.rmtree(place)
+        older.rename(place)
 
     def filled(self, script):
         """Return a script with what the page leaves out, as a reader has it from what came before.
@@ -109,6 +122,7 @@ class Play:
 
     def serve(self, name, command, due):
         log = self.folder / f"{name}.log"
+        self.commands[name] = command
         with log.open("a") as file:
             self.running[name] = subprocess.Popen(
                 ["bash", "-c", f"exec {command} {PACE}"],

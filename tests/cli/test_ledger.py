@@ -382,6 +382,7 @@ def test_every_command_has_an_example_that_names_it_and_no_option_twice():
             "members show": ("west",),
             "candidate": (),
             "candidate show": ("west",),
+            "validators": (),
             "term": (),
             "round": (),
             "round show": (1,),

@@ -89,6 +89,23 @@ def test_the_same_bytes_have_one_receipt_and_are_known_once_they_are_in_a_block(
     assert engine.pending == 0
 
 
+def test_what_waits_already_has_a_receipt_and_what_was_in_a_block_that_is_forgotten_has_none(engine, play):
+    consensus = engine._rpc.consensus
+    raws = [play.sign("hal", tx.Delegate("bob", 7), ahead=at) for at in range(2)]
+    for raw in raws:
+        # They came from another node.
+        engine._rpc.broadcast_tx_sync(raw)
+    receipts = [engine.submit(raw) for raw in raws]
+    consensus.step()
+    assert [one.wait(0.0).position for one in receipts] == [0, 1]
+    with engine._store._writing() as database:
+        database.execute("DELETE FROM transactions")
+    with pytest.raises(Refused) as caught:
+        engine.submit(raws[0])
+    assert caught.value.code == "stale-sequence"
+    assert engine.pending == 0
+
+
 def test_what_is_refused_at_once_leaves_no_receipt(engine, play):
     with pytest.raises(Refused, match="it is insufficient-funds") as caught:
         engine.submit(play.sign("hal", tx.Delegate("bob", 10**12)))

@@ -1,6 +1,7 @@
 """Ledgers whose super nodes decide the blocks, in real processes: killed, replaced, joined, misled and flooded."""
 
 import random
+import shutil
 import signal
 import socket
 import time
@@ -87,6 +88,29 @@ def test_whatever_part_of_a_validator_is_killed_nothing_that_was_acknowledged_is
             load.further(10)
             network[3].signal_engine(signal.SIGCONT)
         network.wait_further(3)
+        nothing_lost(agree(network)[0], load)
+
+
+@in_soak
+def test_a_validator_that_lost_its_ledger_or_all_but_its_signing_state_comes_back_by_itself():
+    with Ledgers(quiet(), **QUICK) as network:
+        network.start()
+        network.wait(2)
+        with Load(network, range(2)) as load:
+            for number in (2, 3):
+                load.further(10)
+                network[number].stop()
+                for path in network[number].folder.glob("ledger.db*"):
+                    path.unlink()
+            for path in (network[3].home.folder / "data").iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != "priv_validator_state.json":
+                    path.unlink()
+            network.start([2, 3])
+            network.wait_further(3)
+            load.further(10)
+        network.wait_further(2)
         nothing_lost(agree(network)[0], load)
 
 
@@ -178,7 +202,7 @@ def test_an_election_under_load_replaces_all_four_and_misses_no_height():
 def test_a_new_member_begins_at_a_snapshot_by_a_header_that_it_trusts_and_checks_all_that_follows():
     with Ledgers(quiet(), more=1, **QUICK) as network:
         for number in range(2):
-            network.change(number, rpc_listen=f"tcp://{network[number].host}:26657")
+            network.change(number, rpc_listen=f"tcp://{network[number].host}:31657")
         first = range(4)
         network.start(first)
         with Load(network, first) as load:
@@ -187,7 +211,7 @@ def test_a_new_member_begins_at_a_snapshot_by_a_header_that_it_trusts_and_checks
                 given = until(lambda: client.encoded_block(1))
             trusted = decode_certificate(decode_signed(codec.decode(given)[0]).certificate).header
             network.wait(25, first)
-            servers = tuple(f"{network[number].host}:26657" for number in range(2))
+            servers = tuple(f"{network[number].host}:31657" for number in range(2))
             network.change(4, state_sync=StateSync(servers, trusted.height, trusted.hash, 400))
             network.start([4])
             until(lambda: network.status(4).get("height"))

@@ -114,6 +114,8 @@ def serve(folder: Path, host: str, port: int, proxy: str, **options: Any) -> Non
             shown = f"[{host}]" if ":" in host else host
             address = f"http://{shown}:{listener.getsockname()[1]}"
             click.echo(f"{engine.chain_id} is at {address}, block {engine.height:,}; Ctrl-C ends it")
+            if genesis.validators:
+                _tell_listening(place, engine)
             sys.stdout.flush()
             with _log():
                 run(create_app(engine, maker), listener, proxy)
@@ -170,6 +172,21 @@ def _validating(
         homes.configure(place.home, settings)
         homes.check(place.home, bool(told.signer))
         yield engine, Validating(engine, program, place.home, settings)
+
+
+def _tell_listening(place: Folder, engine: "Engine") -> None:
+    """Say where this node's consensus key is not on the ledger: then it decides no blocks, which is no fault."""
+    from fedmeta.govern.engines.cometbft import home as homes
+    from fedmeta.govern.state.records import Candidate
+
+    told = hosts.read(place.host)
+    public = bytes.fromhex(told.consensus) if told.signer else homes.consensus_key(place.home)
+    candidate = engine.read(lambda application: application.state.get(Candidate, told.member))
+    if candidate is None or candidate.consensus != public:
+        click.echo(
+            f"this node listens, and decides no blocks: after block {engine.decided:,} its consensus key is not "
+            f"{told.member or 'anybody'}'s on the ledger; `fedmeta ledger members consensus-key` puts it there"
+        )
 
 
 def _needed(place: Folder, genesis: "Genesis") -> None:

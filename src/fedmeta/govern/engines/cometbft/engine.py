@@ -27,6 +27,7 @@ from fedmeta.govern.engines.engine import Applied, Engine, Receipt, answer
 from fedmeta.govern.engines.replay import Resumed, resume
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import EngineError, GovernError, Malformed, NodeBusy, Refused, StoreError, Unacknowledged
+from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.machine.genesis import Genesis, encode_genesis, start
 from fedmeta.govern.machine.header import Header, event_leaves
 from fedmeta.govern.wire.block import Block
@@ -167,16 +168,29 @@ class CometEngine(Engine, Told):
         if found.code:
             self._forget(receipt.digest)
             raise Refused(found.codespace, found.log)
-        if found.known and (place := self.transaction(receipt.digest)) is not None:
-            self._forget(receipt.digest)
-            if place.code:
-                raise Refused(place.code, f"it was refused in block {place.height}")
-            answer(receipt, Applied(receipt.digest, place.height, place.position))
+        if found.known:
+            self._find(receipt, raw)
         return receipt
 
     def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
         """Return what CometBFT answers to a light client; raises `EngineError` where it does not."""
         return self._rpc.light(method, parameters)
+
+    def _find(self, receipt: Receipt, raw: bytes) -> None:
+        """Answer for a transaction that CometBFT has had before, if it is in a block; raises `Refused`."""
+        with self._lock:
+            place, refusal = self._store.place(receipt.digest), self._application.judge(raw)
+        if place is None:
+            # Its number was used, or its round is over: it was in a block that is forgotten here, and nobody would ever
+            # answer for it. What is refused for anything else may wait for another one that comes before it.
+            if refusal is not None and (refusal.code == "stale-sequence" or is_of_round(raw)):
+                self._forget(receipt.digest)
+                raise refusal
+            return
+        self._forget(receipt.digest)
+        if place.code:
+            raise Refused(place.code, f"it was refused in block {place.height}")
+        answer(receipt, Applied(receipt.digest, place.height, place.position))
 
     def run(
         self,

@@ -9,10 +9,12 @@ import pytest
 
 from fedmeta.cli.ledger import founding, host
 from fedmeta.cli.ledger.folder import Folder
+from fedmeta.cli.ledger.node import tell_listening
 from fedmeta.errors import DataError, UnknownName
 from fedmeta.govern.client import keyfile
 from fedmeta.govern.engines.cometbft import home as homes
 from fedmeta.govern.engines.cometbft.config import Peer, StateSync
+from fedmeta.govern.engines.cometbft.engine import CometEngine
 from fedmeta.govern.engines.files import locked
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.machine.genesis import decode_genesis
@@ -299,6 +301,20 @@ def test_a_consensus_key_without_its_signing_state_does_not_start(fedmeta, laid,
     refused(fedmeta("ledger", "serve", laid / "north"), "could sign two blocks", "Register a new consensus key")
     assert fedmeta("ledger", "validators", "renew", laid / "north").code == 0
     homes.check(own(laid / "north"))
+
+
+def test_a_node_whose_key_is_not_on_the_ledger_says_that_it_only_listens(fedmeta, laid, capsys):
+    place = Folder(laid / "east")
+
+    def said():
+        capsys.readouterr()
+        with CometEngine.open(place.database, place.home.rpc) as engine:
+            tell_listening(place, engine)
+        return capsys.readouterr().out
+
+    assert said() == ""
+    assert fedmeta("ledger", "validators", "renew", laid / "east").code == 0
+    assert said().startswith("this node listens, and decides no blocks: after block 0 its consensus key is not east's")
 
 
 # After a lost machine, and after a halt.

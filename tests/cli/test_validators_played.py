@@ -58,7 +58,7 @@ class Play:
 
     def here(self, text, name):
         """Return a text of the page as it is for a member's host; where all do it, North stands for each."""
-        if name not in WHO.get(self.who, ()) or len(WHO[self.who]) > 1:
+        if len(WHO[self.who]) > 1:
             text = text.replace("10.0.0.1:", f"10.0.0.{HOSTS.index(name) + 1}:").replace("north", name)
             text = re.sub(r"10\.0\.0\.1$", f"10.0.0.{HOSTS.index(name) + 1}", text, flags=re.MULTILINE)
         return text.replace("10.0.0.", self.net)

@@ -115,7 +115,7 @@ def serve(folder: Path, host: str, port: int, proxy: str, **options: Any) -> Non
             address = f"http://{shown}:{listener.getsockname()[1]}"
             click.echo(f"{engine.chain_id} is at {address}, block {engine.height:,}; Ctrl-C ends it")
             if genesis.validators:
-                _tell_listening(place, engine)
+                tell_listening(place, engine)
             sys.stdout.flush()
             with _log():
                 run(create_app(engine, maker), listener, proxy)
@@ -174,7 +174,7 @@ def _validating(
         yield engine, Validating(engine, program, place.home, settings)
 
 
-def _tell_listening(place: Folder, engine: "Engine") -> None:
+def tell_listening(place: Folder, engine: "Engine") -> None:
     """Say where this node's consensus key is not on the ledger: then it decides no blocks, which is no fault."""
     from fedmeta.govern.engines.cometbft import home as homes
     from fedmeta.govern.state.records import Candidate

@@ -99,7 +99,7 @@ def serve(folder: Path, host: str, port: int, proxy: str, **options: Any) -> Non
       fedmeta ledger serve fed
       fedmeta ledger serve fed --port 8000 --block-interval 0.2
     """
-    if options["prune"] and options["snapshot_every"] == 0:
+    if options["prune"] and not options["snapshot_every"]:
         raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     from fedmeta.govern.server.app import create_app
     from fedmeta.govern.server.serve import listen
@@ -136,8 +136,6 @@ def _sequencing(
 
     if cometbft is not None:
         raise UsageError(f"--cometbft: a sequencer orders the blocks of {genesis.chain_id}, as its genesis says")
-    if prune and not snapshot_every:
-        raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     with EmbeddedEngine.open(place.database, sequencer_key(place, key), genesis.chain_id) as engine:
         yield engine, Sequencing(engine, snapshot_every=snapshot_every or 0, prune=prune, **pace)
 

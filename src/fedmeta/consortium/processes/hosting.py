@@ -155,6 +155,7 @@ class Consortium(LocalFederation):
 
     def recover(self, name: str) -> subprocess.Popen:
         """Start `fedmeta node recover` for a hospital, by its account's key."""
+        self.serve_again(name)
         account = self.folder / "ledger" / "keys" / f"{name}.pem"
         folder = str(self.hosts[name].folder)
         return self.command("node", "recover", "--folder", folder, "--account", str(account), log=f"{name}-recover")

@@ -203,6 +203,13 @@ class LocalFederation:
         for name in self.ledgers.servers:
             self._until(lambda name=name: self._answers(name), "the ledger answers")
 
+    def serve_again(self, name: str) -> None:
+        """Start a member's own server of the ledger once more, if it has one that was killed, and wait for it."""
+        own = self.ledgers.servers.get(name)
+        if own is not None and own.process is None:
+            self._serve(own)
+            self._until(lambda: self._answers(name), f"the ledger of {name} answers")
+
     def _serve(self, server: Server) -> None:
         server.process = self._spawn(server.log, *self.ledgers.command(server))
 
@@ -231,9 +238,7 @@ class LocalFederation:
 
     def start(self, name: str) -> None:
         """Start a member's node."""
-        host, own = self.hosts[name], self.ledgers.servers.get(name)
-        if own is not None and own.process is None:
-            self._serve(own)
+        host = self.hosts[name]
         host.process = self._spawn(name, "node", "start", "--folder", str(host.folder))
 
     def kill(self, name: str) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fedmeta.govern.engines.cometbft.bridge import Bridge, Told
 from fedmeta.govern.engines.cometbft.child import (
@@ -187,6 +187,10 @@ class CometEngine(Engine, Told):
         if place.code:
             raise Refused(place.code, f"it was refused in block {place.height}")
         answer(receipt, Applied(receipt.digest, place.height, place.position))
+
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Return what CometBFT answers to a light client; raises `EngineError` where it does not."""
+        return self._rpc.light(method, parameters)
 
     def run(
         self,

@@ -26,7 +26,7 @@ from tests.examples import TIMES, in_soak
 from tests.govern.cometbft.ledgers import Ledgers
 from tests.govern.cometbft.network import needs_cometbft
 from tests.govern.cometbft.outside import Load, agree, nothing_lost
-from tests.govern.playing import Play, federation, first_consensus_key, key
+from tests.govern.playing import Play, consensus_key, federation, first_consensus_key, key
 from tests.waiting import until
 
 pytestmark = needs_cometbft
@@ -219,7 +219,7 @@ def test_a_random_history_of_rounds_and_stakes_is_the_same_for_everybody():
 @in_soak
 def test_a_validator_that_runs_twice_is_slashed_once_and_barred_and_the_others_go_on():
     genesis = quiet(stakes=FOUR, delegations=(("hal", "dan", 1_000),), members=("ivy", "joy"), standbys=0)
-    with Ledgers(genesis, others=["dan"], **QUICK) as network:
+    with Ledgers(genesis, others=[("dan", 0)], **QUICK) as network:
         twice = network.names.index("dan")
         honest = [number for number, name in enumerate(network.names) if name != "dan"]
         network.start()
@@ -253,7 +253,7 @@ def test_an_election_under_load_replaces_all_four_and_misses_no_height():
         stakes=stakes, delegations=(("hal", "ann", 10),), members=("ivy", "joy", "lee"), term_length=10, standbys=4
     )
     later = ["eve", "fay", "gil", "kai"]
-    with Ledgers(genesis, others=later, **QUICK) as network:
+    with Ledgers(genesis, others=[(name, 0) for name in later], **QUICK) as network:
         assert sorted(network.names[:4]) == ["ann", "bob", "cat", "dan"]
         network.start()
         network.wait(2)
@@ -271,6 +271,52 @@ def test_an_election_under_load_replaces_all_four_and_misses_no_height():
         for number in range(4):
             network[number].stop()
         network.wait_further(3, range(4, 8))
+
+
+@in_soak
+def test_a_validator_that_is_away_for_long_loses_its_seat_and_no_stake():
+    five = {**FOUR, "eve": 3_000}
+    rules = {"signing_blocks": 10, "duty_window": 4, "duty_misses": 2, "super_nodes": 5, "standbys": 0}
+    rules |= {f"{phase}_blocks": 20 for phase in ("commit", "deliver", "compute", "reveal")}
+    genesis = quiet(stakes=five, delegations=(("hal", "ann", 10),), **rules)
+    with Ledgers(genesis, **QUICK) as network:
+        away = network.names.index("eve")
+        others = [number for number in range(5) if number != away]
+        network.start()
+        network.wait(2)
+        network[away].kill()
+        with network.client(others[0], timeout=20) as client:
+            until(lambda: client.query("candidate", name="eve")["jailed"])
+            found = client.query("candidate", name="eve")
+            assert (found["absent"], found["tokens"]) == (True, 3_000)
+            assert "eve" not in {one["candidate"] for one in client.query("validators")}
+        network.wait_further(3, others)
+        network[away].start()
+        network.wait_further(3)
+        views, follower = agree(network)
+        assert [len(one.validators) for one in (views[0], views[-1])] == [5, 4]
+        assert not follower.state.all(Fault)
+
+
+@in_soak
+def test_a_validator_whose_machine_is_lost_goes_on_by_a_new_key_on_another_one():
+    with Ledgers(quiet(stakes=FOUR, standbys=0), others=[("dan", 1)], **QUICK) as network:
+        lost = network.names.index("dan")
+        others = [number for number in range(4) if number != lost]
+        network.start()
+        network.wait(2)
+        network[lost].kill()
+        with network.client(others[0], "dan") as client:
+            client.send(consensus_key("dan", network.ledger, 1))
+        new = key("dan's consensus 1").public
+        network.wait_further(4, [*others, 4])
+        # Three are needed, and it is one of them.
+        network[others[1]].kill()
+        left = [others[0], others[2], 4]
+        network.wait_further(4, left)
+        views, _ = agree(network, left)
+        assert new in views[-1].validators
+        assert key("dan's consensus 0").public not in views[-1].validators
 
 
 # A new member

@@ -1,4 +1,4 @@
-"""Networks on loopback for `cometbft.py`: validators of `kvstore`, in CometBFT's process or behind a socket, or ledgers.
+"""Networks on loopback for `cometbft.py`: of `kvstore`, in CometBFT's process or behind a socket, or of ledgers.
 
 What CometBFT is told is the same for all of them: `fedmeta.govern.engines.cometbft.config`.
 """
@@ -187,6 +187,8 @@ class Node:
         self.ledger = folder / "ledger.db"
         self.settings: Settings
         self.plan: dict[str, Any] = {}
+        self.seen = 0
+        """A height, for whoever counts blocks."""
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property

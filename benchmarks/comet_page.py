@@ -201,16 +201,16 @@ def setting(parts: Mapping[str, Sequence[Row]]) -> str:
     settings = [row for rows in parts.values() for row in rows if row.get("what") == "setting"]
     # Parts may have been measured at different times.
     machines = _each(
-        f"{one['cores']} cores ({one['machine']}, {one['system']}), Python {one['python']}; CometBFT {one['cometbft']}, "
-        f"{', '.join(one['versions'])}"
+        f"{one['cores']} cores ({one['machine']}, {one['system']}), Python {one['python']}; "
+        f"CometBFT {one['cometbft']}, {', '.join(one['versions'])}"
         for one in settings
     )
     turns = len(Found(parts).embedded()) if "speed" in parts else 0
     lost = [work for work, _, goal in table_rows(parts) if goal.startswith("**missed")]
     load = max(one["load_before"] for one in settings)
     return (
-        f"{'; '.join(machines)}. Medians of {turns} turns for speed; in parentheses the lowest and the highest. Before a part "
-        f"began the load average was {load:.1f} at most. Missed: {'; '.join(lost) or 'nothing'}."
+        f"{'; '.join(machines)}. Medians of {turns} turns for speed; in parentheses the lowest and the highest. Before "
+        f"a part began the load average was {load:.1f} at most. Missed: {'; '.join(lost) or 'nothing'}."
     )
 
 

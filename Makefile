@@ -49,16 +49,16 @@ mutants: .venv/ready
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak
 	$(BIN)/python -m tests.govern.adversary --games 10000
-	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py cometbft/test_protocol.py)
+	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py cometbft/test_protocol.py cometbft/test_chains.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py engine/test_dealt.py \
 		algorithms/test_algorithms.py algorithms/test_finite_differences.py test_round_table.py test_transforms.py test_resume.py \
 		test_optimisers.py test_model.py test_seen_from_outside.py cli/test_runs.py cli/test_compare.py cli/test_predict.py \
-		cli/test_processes.py cli/test_tour.py study/test_report.py study/test_regression.py data/test_real_tables.py \
+		cli/test_processes.py cli/test_tour.py study/test_report.py study/test_regression.py study/test_untrained.py data/test_real_tables.py \
 		govern/attacks/test_adversary.py govern/attacks/test_every_order.py node/test_aggregation.py \
 		node/simulated/test_federation.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
-		tests/cli/test_node_page.py tests/cli/test_four_hospitals_played.py tests/consortium/processes/test_processes.py \
-		$(addprefix tests/govern/cometbft/,test_child.py test_network.py test_partitions.py)
+		tests/cli/test_node_page.py tests/cli/test_four_hospitals_played.py tests/cli/test_validators_played.py tests/consortium/processes/test_processes.py \
+		$(addprefix tests/govern/cometbft/,test_child.py test_ledgers.py test_light_client.py test_network.py test_partitions.py)
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

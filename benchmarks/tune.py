@@ -21,6 +21,7 @@ from fedmeta import random
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.data import FederatedDataset
 from fedmeta.errors import Diverged
+from fedmeta.study import spelling
 from fedmeta.study.recipe import Recipe
 
 LINEAR = ((0.03, 0.1, 0.3, 1.0), (0.003, 0.01, 0.03, 0.1))
@@ -88,11 +89,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--validate-every", type=int)
     parser.add_argument("--classes-per-client", type=int)
+    parser.add_argument("--data-option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     chosen: dict[str, Any] = {"rounds": arguments.rounds, "validate_every": arguments.validate_every}
+    options = dict(spelling.data_option(text) for text in arguments.data_option)
     if arguments.classes_per_client:
-        chosen["data_options"] = {"classes_per_client": arguments.classes_per_client}
+        options["classes_per_client"] = arguments.classes_per_client
+    if options:
+        chosen["data_options"] = options
     recipe = Recipe.default(arguments.data, "maml", **chosen)
     whole = recipe.data.load()
     for algorithm in arguments.algorithms.split(","):

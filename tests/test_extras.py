@@ -23,7 +23,13 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 HOMES = ("fedmeta.govern", "fedmeta.node", "fedmeta.data.tables")
 """What works with its extra only: here, packages of extras are imported as any other."""
 
-BEHIND = (*HOMES, "fedmeta.cli.ledger", "fedmeta.cli.node", "fedmeta.consortium.processes")
+BEHIND = (
+    *HOMES,
+    "fedmeta.cli.ledger",
+    "fedmeta.cli.node",
+    "fedmeta.consortium.processes",
+    "fedmeta.consortium.planted",
+)
 """What is only imported once `need` or `need_extra` has looked."""
 
 
@@ -208,7 +214,7 @@ def test_every_need_names_a_package_of_an_extra():
     assert asked == {package for package, extra in EXTRAS.items() if extra not in ("ledger", "cometbft")}
 
 
-DISTRIBUTIONS = {"OpenSSL": "pyOpenSSL", "google.protobuf": "protobuf"}
+DISTRIBUTIONS = {"OpenSSL": "pyOpenSSL", "google.protobuf": "protobuf", "PIL": "pillow"}
 """By module, the distribution that brings it, where its name is another one."""
 
 

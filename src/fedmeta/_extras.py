@@ -9,6 +9,7 @@ from fedmeta.errors import MissingPackage
 EXTRAS = {
     "pyarrow": "tables",
     "python_calamine": "excel",
+    "PIL": "images",
     "matplotlib": "reports",
     "jinja2": "reports",
     "cryptography": "ledger",

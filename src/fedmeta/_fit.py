@@ -36,13 +36,14 @@ def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarr
     """
     if max_examples is not None and max_examples < 2:
         raise UsageError(f"max_examples must be at least 2, for support and query, not {max_examples}")
-    usable = np.flatnonzero(data.sizes >= 2)
+    usable = np.flatnonzero(data.drawable >= 2)
+    gap = f" beside the {data.split.gap} between them" if data.split.gap else ""
     if not len(usable):
-        raise DataError(f"no client of {data!r} has two examples, one for support and one for query")
+        raise DataError(f"no client of {data!r} has two examples, one for support and one for query{gap}")
     if len(usable) < data.num_clients:
         left_out = data.num_clients - len(usable)
         warnings.warn(
-            f"{left_out} of {data.num_clients} clients have fewer than 2 examples and are left out",
+            f"{left_out} of {data.num_clients} clients have fewer than 2 examples{gap} and are left out",
             stacklevel=3,
         )
     return usable
@@ -50,7 +51,7 @@ def usable_clients(data: FederatedDataset, max_examples: int | None) -> np.ndarr
 
 def drawn_sizes(data: FederatedDataset, max_examples: int | None) -> np.ndarray:
     """Return how many examples are drawn of each client, shape [clients]."""
-    return np.asarray(data.sizes if max_examples is None else np.minimum(data.sizes, max_examples))
+    return np.asarray(data.drawable if max_examples is None else np.minimum(data.drawable, max_examples))
 
 
 def check_phi(algorithm: Algorithm, model: Model, phi: Phi) -> None:

@@ -18,6 +18,16 @@ def softmax_cross_entropy(
     return values.reshape(values.shape[0], -1).mean(axis=1)
 
 
+def candidate_cross_entropy(
+    predictions: Float[AnyArray, "n classes"], y: Integer[AnyArray, " n"]
+) -> Float[Array, " n"]:
+    """Cross-entropy in nats among all classes but the last, which stands for what no answer can be; its loss is 0."""
+    candidates = predictions.shape[-1] - 1
+    known = jnp.asarray(y) < candidates
+    values = softmax_cross_entropy(predictions[:, :-1], jnp.minimum(jnp.asarray(y), candidates - 1))
+    return jnp.where(known, values, 0.0)
+
+
 def huber(predictions: Float[AnyArray, "n ..."], y: Float[AnyArray, "n ..."], delta: float = 1.0) -> Float[Array, " n"]:
     """Half the squared error up to `delta`, and beyond it the line that goes on from there (Huber, 1964).
 

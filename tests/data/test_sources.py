@@ -48,11 +48,25 @@ def test_an_unknown_data_set_or_option_is_named_with_what_is_right():
 
 
 def test_names_are_those_of_the_table():
-    assert fm.data.names() == ("digits", "heart", "mnist", "shakespeare", "synthetic")
+    assert fm.data.names() == (
+        "digits",
+        "flights",
+        "heart",
+        "insteval",
+        "mnist",
+        "movielens",
+        "omniglot",
+        "shakespeare",
+        "shakespeare-words",
+        "spar",
+        "synthetic",
+    )
     assert [fm.data.source(name).name for name in fm.data.names()] == list(fm.data.names())
 
 
-@pytest.mark.parametrize("name", ["heart", "mnist", "shakespeare"])
+@pytest.mark.parametrize(
+    "name", ["flights", "heart", "insteval", "mnist", "movielens", "omniglot", "shakespeare", "spar"]
+)
 def test_absent_files_say_where_they_were_looked_for_and_how_to_get_them(name, empty_cache):
     with pytest.raises(DataError, match=f"fedmeta data get {name}") as caught:
         fm.data.load(name)

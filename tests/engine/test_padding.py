@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta._engine.padding import PaddingBuckets
-from fedmeta.data.dataset import support_size
+from fedmeta.data.splits import support_size
 from tests.oracles import levels
 
 SUPPORT = st.floats(0.001, 0.999)

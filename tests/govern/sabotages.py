@@ -1737,6 +1737,13 @@ MUTANTS = (
         CERTIFIED,
     ),
     mutant(
+        "engines/replay.py",
+        "if own and self._is_late(signed.header, snapshot):",
+        "if self._is_late(signed.header, snapshot):",
+        "a late beginning convinces others",
+        CERTIFIED,
+    ),
+    mutant(
         "client/audit.py",
         "store.certified if gaps else store.tip",
         "store.tip",
@@ -1745,9 +1752,15 @@ MUTANTS = (
     ),
     mutant(
         "client/proving.py",
-        "return LightClient(self._begin().trust).reach(signed, self._from, _now())",
-        "return LightClient(self._begin().trust).reach(signed, self._from)",
+        "            LightClient(first.trust).reach(signed, self._from, _now())\n",
+        "            LightClient(first.trust).reach(signed, self._from)\n",
         "an old header convinces a client",
+        CERTIFIED,
+    ),
+    gone(
+        "client/proving.py",
+        "        first.trust.check(signed)\n",
+        "a checkpoint's certificate convinces of any header",
         CERTIFIED,
     ),
     never("client/light.py", "header.height == head.height", "two headers of a height are taken", LIGHT),

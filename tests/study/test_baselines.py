@@ -130,3 +130,21 @@ def test_pooled_training_learns_what_all_clients_share(numbers):
     found = baselines(one)
     rmse = {name: report.figures.over_points["rmse"] for name, report in found.items()}
     assert rmse["pooled"] < 0.1 * min(rmse["constant"], rmse["support"])
+
+
+def test_answers_are_measured_together_whatever_the_clients_sizes(monkeypatch):
+    """Each number of rows is compiled anew, so there is one."""
+    draw = np.random.default_rng(0)
+    sizes, lengths = np.array([3, 1, 7, 2, 11]), set()
+    y, ones = draw.normal(size=24).astype(np.float32), draw.normal(size=5).astype(np.float32)
+
+    def error(given, y):
+        lengths.add(len(y))
+        return (given - y) ** 2
+
+    monkeypatch.setattr(module, "ANSWERED", 10)
+    found = module._measured({"error": error}, ones, y, sizes)["error"]
+    parts = np.split(y, np.cumsum(sizes)[:-1])
+    expected = [np.mean((one - part) ** 2) for one, part in zip(ones, parts, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert lengths == {10}

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
-from fedmeta.data.dataset import support_size
+from fedmeta.data.splits import support_size
 
 
 class PaddingBuckets:

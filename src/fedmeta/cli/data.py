@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fedmeta.cli.options import table_options, told_of_table
+from fedmeta.cli.options import spread_options, table_options, told_of_spread, told_of_table
 from fedmeta.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,8 +75,13 @@ def list_(as_json: bool) -> None:
 @data.command()
 @click.argument("data_set", metavar="NAME|FILE|FOLDER")
 @table_options
+@spread_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
-def info(data_set: str, as_json: bool, **options: Any) -> None:
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw who holds what into this .svg or .png."
+)
+@click.option("--out", metavar="FOLDER", help="Store the data set, as it is spread, as a new folder.")
+def info(data_set: str, as_json: bool, picture: Path | None, out: str | None, **options: Any) -> None:
     """Say what a data set holds: clients, examples, classes, and how large the clients are.
 
     NAME is one that `fedmeta data list` shows, FILE is a table (CSV, TSV, Parquet or Excel), and FOLDER holds Parquet
@@ -86,10 +91,18 @@ def info(data_set: str, as_json: bool, **options: Any) -> None:
     Examples:
       fedmeta data info digits
       fedmeta data info visits.csv --client hospital --target ill
+      fedmeta data info digits --partition dirichlet:clients=50,alpha=0.3 --picture who.svg --out skewed
     """
+    from fedmeta.data import save
     from fedmeta.data.resolve import resolve
 
-    opened = resolve(data_set, **told_of_table(options))
+    told = told_of_spread(options)
+    table = told_of_table(options)
+    opened = resolve(data_set, options=told, **table)
+    if picture is not None:
+        _draw(opened, data_set, told, table, picture)
+    if out is not None:
+        save(opened, out)
     summary = _summary(opened)
     click.echo(json.dumps(summary, indent=1) if as_json else _report(opened, summary))
 
@@ -140,7 +153,7 @@ def get(name: str) -> None:
     if entry.folder is not None:
         click.echo(f"{name} is there already: {entry.folder}")
         return
-    folder = locate.cache() / name
+    folder = locate.cache() / (entry.place or name)
     with _bars() as bars:
         tasks: dict[str, Any] = {}
 
@@ -194,6 +207,18 @@ def _bars() -> "Progress":
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def _draw(opened: "FederatedDataset", name: str, told: dict[str, Any], table: dict[str, Any], picture: Path) -> None:
+    """Draw who holds what; clients whose labels a last step permutes are marked."""
+    from fedmeta.data.resolve import resolve
+    from fedmeta.study.who_holds import draw, save_picture
+
+    steps = told.get("partition", [])
+    before = None
+    if steps and steps[-1]["name"] == "concept_shift":
+        before = resolve(name, options={**told, "partition": steps[:-1]}, **table)
+    save_picture(draw(opened, before), picture)
 
 
 def _summary(opened: "FederatedDataset") -> dict[str, Any]:

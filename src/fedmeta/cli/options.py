@@ -6,6 +6,7 @@ from typing import Any, get_args
 import click
 
 from fedmeta.aggregators import AGGREGATORS
+from fedmeta.data.partitioners import PARTITIONERS
 from fedmeta.data.schema import Kind, Task
 from fedmeta.errors import UsageError
 from fedmeta.models import MODELS
@@ -27,7 +28,6 @@ ALGORITHM_OPTIONS = (
 COSTLY = ("mnist", "shakespeare")
 """The data sets on which to train alone and on pooled data takes as long as the runs themselves."""
 
-DATA_OPTIONS = ("classes_per_client",)
 TABLE_OPTIONS = ("client", "target", "features", "exclude", "kinds", "task", "drop_missing_target", "schema")
 READING_OPTIONS = (
     "separator",
@@ -94,6 +94,25 @@ table_options = _apply(
     ]
 )
 
+spread_options = _apply(
+    [
+        click.option(
+            "--data-option",
+            "source_options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="An option of a data set with a name, such as candidates=40 of flights; may be repeated.",
+        ),
+        click.option("--classes-per-client", type=int, help="Leave each client this many of the classes."),
+        click.option(
+            "--partition",
+            metavar="NAME:OPTION=VALUE,...",
+            help="Spread the examples over clients anew, such as dirichlet:clients=50,alpha=0.3, or in several steps "
+            f"joined by a plus sign: {', '.join(PARTITIONERS)}.",
+        ),
+    ]
+)
+
 data_options = _apply(
     [
         click.option(
@@ -103,7 +122,7 @@ data_options = _apply(
             help="A data set that `fedmeta data list` shows, a table (CSV, TSV, Parquet, Excel), or a folder.",
         ),
         table_options,
-        click.option("--classes-per-client", type=int, help="Leave each client this many of the classes."),
+        spread_options,
         click.option(
             "--fractions",
             metavar="TRAIN,VALIDATION,TEST",
@@ -144,7 +163,8 @@ run_options = _apply(
         click.option(
             "--support",
             type=float,
-            help="The fraction of examples a client adapts on.  [default: 0.5; 0.2 of digits, mnist and shakespeare]",
+            help="The fraction of examples a client adapts on.  [default: 0.5; 0.2 of digits, mnist, flights and "
+            "Shakespeare's plays]",
         ),
         click.option("--seed", type=int, help="Of every draw.  [default: 0]"),
         click.option("--max-examples", type=int, help="At most so many of a client's examples in a round."),
@@ -257,10 +277,11 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in options.items() if value is not None}
     recipe: dict[str, Any] = {}
     more = dict(spelling.option(text) for text in fields.pop("more_options", ()))
-    for group, names in (("algorithm_options", ALGORITHM_OPTIONS), ("data_options", DATA_OPTIONS)):
-        given = {name: fields.pop(name) for name in names if name in fields}
-        if given:
-            recipe[group] = given
+    given = {name: fields.pop(name) for name in ALGORITHM_OPTIONS if name in fields}
+    if given:
+        recipe["algorithm_options"] = given
+    if spread := told_of_spread(fields):
+        recipe["data_options"] = spread
     if more:
         recipe["algorithm_options"] = recipe.get("algorithm_options", {}) | more
     if "server" in fields:
@@ -278,6 +299,21 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     if told:
         recipe["table"] = told
     return {**fields, **recipe}
+
+
+def told_of_spread(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a command's options those of the data set and how it is spread, as `fm.data.resolve` has them.
+
+    Raises:
+        UsageError: an option is not of its form.
+    """
+    told = dict(spelling.data_option(text) for text in options.pop("source_options", ()))
+    kept, steps = options.pop("classes_per_client", None), options.pop("partition", None)
+    if kept is not None:
+        told["classes_per_client"] = kept
+    if steps is not None:
+        told["partition"] = spelling.partition(steps)
+    return told
 
 
 def told_of_table(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from fedmeta import random
+from fedmeta._extras import need_extra
 from fedmeta.consortium import hospitals as sets
 from fedmeta.consortium import logistic
 from fedmeta.consortium.goals import goals
 from fedmeta.consortium.hospitals import Hospitals
 from fedmeta.consortium.methods import ALONE, MEMBER, NEWCOMER, TITLES, Setting, Trained, own_steps
-from fedmeta.consortium.planted import measured
 from fedmeta.consortium.results import Comparison, Described, Kind, Row, Table
 from fedmeta.consortium.scores import CENTRED, METRICS, Replicates, draws, figures
 from fedmeta.consortium.side_by_side import Run
@@ -27,6 +27,9 @@ TEST = 1 / 3
 """The share of a member's patients that is tested on."""
 
 FLAMBY_TEST = 0.34
+PLANTED = 4
+"""Seeds of planted contributors: each hospital's patients are once behind the one that is planted."""
+
 SEEDS = 5
 """How often the other three hospitals train; a newcomer's draws take turns."""
 
@@ -257,7 +260,7 @@ def compare(
     progress: Progress = lambda text: None,
     of_members: Sequence[str] = OF_MEMBERS,
     of_newcomers: Sequence[str] = OF_NEWCOMERS,
-    planted_seeds: int = measured.SEEDS,
+    planted_seeds: int = PLANTED,
 ) -> Comparison:
     """Return the whole comparison.
 
@@ -281,6 +284,9 @@ def compare(
         )
     planted = None
     if planted_seeds:
+        need_extra("ledger", "what planted contributors are paid")
+        from fedmeta.consortium.planted import measured
+
         planted = measured.measure(found, planted_seeds, seed, lambda text: progress(f"planted: {text}"))
     return Comparison(
         hospitals=tuple(Described(one.name, one.title, len(one), int(one.y.sum()), one.gaps) for one in found),

@@ -143,6 +143,44 @@ class Windows:
         return np.asarray(self.codes[first[..., None] + np.arange(self.length)], np.int32)
 
 
+class OneHots:
+    """A column of numbers of items, each read as a 1 at its number, with further columns after them.
+
+    Args:
+        codes: shape [examples, items]; below 0 where there is no item, which reads as zeros.
+        size: how many items there are to be told apart.
+        rest: further columns, float32 of shape [examples, numbers], or None.
+    """
+
+    def __init__(self, codes: np.ndarray, size: int, rest: np.ndarray | None = None):
+        self.codes, self.size, self.rest = codes, size, rest
+        self.shape = (len(codes), codes.shape[1] * size + (0 if rest is None else rest.shape[1]))
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        codes = self.codes[rows]
+        ones = (codes[..., None] == np.arange(self.size)).astype(np.float32)
+        ones = ones.reshape(*codes.shape[:-1], codes.shape[-1] * self.size)
+        return ones if self.rest is None else np.concatenate([ones, self.rest[rows]], axis=-1)
+
+
+class LookedUp:
+    """A column of numbers of rows, each read as that row of a table: words as their vectors.
+
+    Args:
+        codes: shape [examples, ...], places in the table.
+        table: shape [rows, numbers].
+    """
+
+    def __init__(self, codes: Column, table: np.ndarray):
+        self.codes, self.table = codes, table
+        self.shape = (*codes.shape, table.shape[1])
+        self.dtype = np.dtype(table.dtype)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.table[np.asarray(self.codes[rows])]
+
+
 def read(columns: Any, rows: Any) -> Any:
     """Read rows of a column, or of each column of a pytree of them, as arrays in the machine's byte order.
 

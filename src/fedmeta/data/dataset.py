@@ -15,6 +15,7 @@ from fedmeta._settings import not_one_text
 from fedmeta.data.columns import Column, native_type, read
 from fedmeta.data.fingerprint import fingerprint
 from fedmeta.data.schema import Schema
+from fedmeta.data.splits import AtRandom, ByGroup, InTime, Split, check_support, some, support_size
 from fedmeta.errors import DataError, UsageError
 from fedmeta.task import Batch, Task
 
@@ -31,6 +32,8 @@ class Info:
         features: the names of the input columns, if they have names.
         characters: the characters in the order of their codes, if the inputs are text.
         schema: what the columns of the table are that it was read from, if it was one.
+        misses: whether the last class is no answer, but stands for all items that are none of the classes: whatever
+            is answered there is a miss.
     """
 
     name: str = "arrays"
@@ -40,6 +43,7 @@ class Info:
     features: tuple[str, ...] | None = None
     characters: str | None = None
     schema: Schema | None = None
+    misses: bool = False
 
     def __post_init__(self):
         for name in ("classes", "features"):
@@ -57,6 +61,7 @@ class FederatedDataset:
         sizes: the number of examples of each client, shape [clients].
         ids: the clients' names, shape [clients], strings.
         info: what the data set is.
+        split: how a client's examples become support and query.
     """
 
     x: Any
@@ -65,6 +70,7 @@ class FederatedDataset:
     sizes: np.ndarray
     ids: np.ndarray
     info: Info = Info()
+    split: Split = AtRandom()  # noqa: RUF009 (a value)
 
     def __repr__(self) -> str:
         return f"FederatedDataset({self.info.name!r}, {self.num_clients} clients, {self.num_examples} examples)"
@@ -94,6 +100,11 @@ class FederatedDataset:
         return None if self.info.classes is None else len(self.info.classes)
 
     @property
+    def drawable(self) -> np.ndarray:
+        """How many of each client's examples can be support or query, shape [clients]: all but the split's gap."""
+        return np.maximum(self.sizes - self.split.gap, 0)
+
+    @property
     def client_ids(self) -> list[str]:
         """The names of the clients."""
         return self.ids.tolist()
@@ -116,8 +127,15 @@ class FederatedDataset:
         Raises:
             DataError: a file is gone.
         """
-        meaning = [self.info.classes, self.info.features, self.info.characters]
-        return fingerprint(self.x, self.y, self.starts, self.sizes, self.ids, meaning)
+        meaning: list[Any] = [self.info.classes, self.info.features, self.info.characters]
+        if self.info.misses:
+            meaning.append("misses")
+        more: tuple[Column, ...] = ()
+        if isinstance(self.split, InTime):
+            meaning += ["in time", self.split.gap, self.split.support]
+        if isinstance(self.split, ByGroup):
+            meaning, more = [*meaning, "by group"], (self.split.groups,)
+        return fingerprint(self.x, self.y, self.starts, self.sizes, self.ids, meaning, *more)
 
     @cached_property
     def _order(self) -> np.ndarray:
@@ -209,8 +227,10 @@ class FederatedDataset:
     ) -> Task:
         """Split a client's examples into support and query.
 
-        Each class has the fraction `support` of its examples in the support set, and at least one example on
-        each side, where every class the client holds allows that; otherwise examples are drawn at random.
+        As `self.split` says. At random, each class has the fraction `support` of its examples in the support set, and
+        at least one example on each side, where every class the client holds allows that; otherwise examples are drawn
+        at random. In time and by group the two sides are settled first, and of each its share of `max_examples` is
+        drawn.
 
         Args:
             client_id: the client's name.
@@ -258,9 +278,19 @@ class FederatedDataset:
         check_support(support)
         client_id = str(self.ids[position])
         start, size = int(self.starts[position]), int(self.sizes[position])
-        if size < 2:
-            raise DataError(f"client {client_id!r} has {size} examples; support and query need at least one each")
+        gap = self.split.gap
+        if size - gap < 2:
+            said = f" beside a gap of {gap}" if gap else ""
+            raise DataError(f"client {client_id!r} has {size} examples; support and query need at least one each{said}")
         draw = random.generator(seed, "support and query", round, client_id)
+        if not isinstance(self.split, AtRandom):
+            if isinstance(self.split, ByGroup):
+                sides = self.split.sides(start, size, support, draw, client_id)
+            else:
+                sides = self.split.sides(start, size, support)
+            drawn = size - gap if max_examples is None else min(size - gap, max(2, max_examples))
+            count = support_size(drawn, support)
+            return some(sides[0], count, draw), some(sides[1], drawn - count, draw)
         if max_examples is not None and max_examples < size:
             rows = start + np.sort(draw.choice(size, max(2, max_examples), replace=False))
             y = read(self.y, rows)
@@ -269,17 +299,6 @@ class FederatedDataset:
             y = read(self.y, slice(start, start + size))
         chosen = _support_rows(y, support, draw)
         return rows[chosen], rows[~chosen]
-
-
-def check_support(support: float) -> None:
-    """Raise a UsageError unless the support fraction lies in (0, 1)."""
-    if not 0 < support < 1:
-        raise UsageError(f"the support fraction must lie between 0 and 1 (exclusive), not {support}")
-
-
-def support_size(examples: int, support: float) -> int:
-    """Return how many of a client's examples are support: the fraction, and at least one on each side."""
-    return int(min(max(round(support * examples), 1), examples - 1))
 
 
 def _part_sizes(fractions: Sequence[float], clients: int) -> np.ndarray:

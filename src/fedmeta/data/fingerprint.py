@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Stored, Taken, Windows
+from fedmeta.data.columns import Column, LookedUp, OneHots, Scaled, Stored, Taken, Windows
 from fedmeta.errors import DataError
 
 BLOCK = 1 << 22
@@ -27,7 +27,9 @@ class Digest(Protocol):
         ...
 
 
-def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any) -> str:
+def fingerprint(
+    x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: np.ndarray, meaning: Any, *more: Column
+) -> str:
     """Return 16 hexadecimal digits that change when a client, one of its inputs or one of its targets changes.
 
     Only the rows of these clients count. A column in a file counts by the file's name, size and modification
@@ -40,6 +42,7 @@ def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: n
         sizes: the number of examples of each client, shape [clients].
         ids: the clients' names, shape [clients].
         meaning: what the numbers stand for, such as the names of the classes, as values for JSON.
+        more: further columns that count, shape [examples, ...].
 
     Raises:
         DataError: a file is gone.
@@ -51,7 +54,7 @@ def fingerprint(x: Any, y: Column, starts: np.ndarray, sizes: np.ndarray, ids: n
     inputs, structure = jax.tree_util.tree_flatten_with_path(x)
     if not jax.tree_util.treedef_is_leaf(structure):
         _say(digest, "inputs", [jax.tree_util.keystr(path) for path, _ in inputs])
-    for column in (*(column for _, column in inputs), y):
+    for column in (*(column for _, column in inputs), y, *more):
         _rows(digest, column, starts, sizes)
     return digest.hexdigest()[:16]
 
@@ -70,6 +73,14 @@ def _rows(digest: Digest, column: Column, starts: np.ndarray, sizes: np.ndarray)
         first, last = (_code(column, rows) for rows in (starts, starts + sizes - 1))
         _take(digest, last - first)
         _rows(digest, column.codes, first, last - first + column.length + 1)
+    elif isinstance(column, OneHots):
+        _say(digest, "one-hots", column.size)
+        for part in (column.codes, *([] if column.rest is None else [column.rest])):
+            _rows(digest, part, starts, sizes)
+    elif isinstance(column, LookedUp):
+        _say(digest, "looked up", column.table.dtype.str, column.table.shape)
+        _take(digest, column.table)
+        _rows(digest, column.codes, starts, sizes)
     elif isinstance(column, np.ndarray) and _mapped(column) is None:
         _say(digest, "array", column.dtype.str, column.shape[1:])
         for begin, end in _runs(starts, sizes):
@@ -86,6 +97,14 @@ def _listed(digest: Digest, column: Column, rows: np.ndarray) -> None:
         _listed(digest, column.base, rows)
     elif isinstance(column, Taken):
         _listed(digest, column.base, column.rows[rows])
+    elif isinstance(column, OneHots):
+        _say(digest, "one-hots", column.size)
+        for part in (column.codes, *([] if column.rest is None else [column.rest])):
+            _listed(digest, part, rows)
+    elif isinstance(column, LookedUp):
+        _say(digest, "looked up", column.table.dtype.str, column.table.shape)
+        _take(digest, column.table)
+        _listed(digest, column.codes, rows)
     elif isinstance(column, np.ndarray) and _mapped(column) is None:
         _say(digest, "array", column.dtype.str, column.shape[1:])
         step = max(1, BLOCK // max(1, column[:1].nbytes))

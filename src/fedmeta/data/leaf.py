@@ -13,15 +13,25 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from fedmeta.data.arrays import from_arrays
+from fedmeta.data.columns import LookedUp
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.labels import encode, need_two
+from fedmeta.data.vectors import WORDS, looked_up
 from fedmeta.errors import DataError, UsageError
 
 IMAGE = 28 * 28
+TEXT = 4
+"""Where a row of Sent140 has its text."""
 FILE = re.compile(r"\S*\w\.(jpe?g|png|gif|bmp|tiff?|webp|npy|npz|wav|mp3|flac|mp4|avi|txt|json|csv)", re.IGNORECASE)
 
 
-def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[str] | None = None) -> FederatedDataset:
+def from_leaf(
+    folder: str | os.PathLike[str],
+    classes: SupportsIndex | Sequence[str] | None = None,
+    *,
+    vectors: str | os.PathLike[str] | None = None,
+    words: int = WORDS,
+) -> FederatedDataset:
     """Return a data set from a folder of LEAF JSON files; `train/` and `test/` inside it are merged per user.
 
     Args:
@@ -29,17 +39,20 @@ def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[
         classes: the number of classes or their names (62 for FEMNIST), if these labels may not include
             all of them. Without it labels with gaps are numbered in sorted order, and keep their names. For
             text with a character as target the classes are the characters.
+        vectors: for Sent140, a file of word vectors in the form of GloVe's, a word and its numbers on each line.
+        words: of a text of Sent140, how many count; a shorter one is filled with zeros.
 
     Returns:
         Rows of 784 numbers (FEMNIST) become x of shape [examples, 28, 28, 1], other rows [examples, numbers],
         both float32. Text of equal length (Shakespeare) becomes int32 codes of shape [examples, characters],
-        their characters in `info.characters`.
+        their characters in `info.characters`. Tweets (Sent140) become float32 of shape [examples, words, numbers], the
+        vectors of their words in lower case, zeros for a word that has none; they are looked up when they are read.
 
     Raises:
         DataError: there are no files, or one is broken or does not hold what it says; file and user are
-            named. Also where x holds text fields or names of files (Sent140, CelebA), and where all targets are of
-            one class, unless `classes` are given.
-        UsageError: classes are given for text whose targets are characters.
+            named. Also where x holds names of files (CelebA), or text fields (Sent140) and there are no vectors, and
+            where all targets are of one class, unless `classes` are given.
+        UsageError: classes are given for text whose targets are characters, or `vectors` for what is no text fields.
     """
     path = Path(folder)
     files = [file for part in (path, path / "train", path / "test") for file in sorted(part.glob("*.json"))]
@@ -47,7 +60,7 @@ def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[
         raise DataError(f"{path} holds no LEAF data: no *.json in it, in train/ or in test/")
     users: dict[str, list[tuple[list, list]]] = {}
     for file in files:
-        for user, x, y in _users(file):
+        for user, x, y in _users(file, vectors is not None):
             users.setdefault(user, []).append((x, y))
     rows = {user: [row for x, _ in parts for row in x] for user, parts in users.items()}
     targets = [target for parts in users.values() for _, y in parts for target in y]
@@ -59,8 +72,10 @@ def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[
             f"{len(idle)} of {len(rows)} users of {path} have no examples and are left out, {idle[0]!r} among them",
             stacklevel=2,
         )
-    characters = names = y = None
-    if all(isinstance(row, str) for part in rows.values() for row in part):
+    characters = names = y = table = None
+    if vectors is not None:
+        x, table = looked_up(_texts(path, rows), vectors, words)
+    elif all(isinstance(row, str) for part in rows.values() for row in part):
         letters = {letter for part in rows.values() for row in part for letter in row}
         follows = all(isinstance(target, str) and len(target) == 1 for target in targets)
         characters = "".join(sorted(letters | set(targets) if follows else letters))
@@ -75,10 +90,11 @@ def from_leaf(folder: str | os.PathLike[str], classes: SupportsIndex | Sequence[
     if y is None:
         y, names = encode(_labels(path, targets), classes, f"y of {path}")
     data = from_arrays(x, y, owners, classes=None if names is None else len(names), name=path.name)
-    return replace(data, info=replace(data.info, source="LEAF JSON", characters=characters, classes=names))
+    x = data.x if table is None else LookedUp(data.x, table)
+    return replace(data, x=x, info=replace(data.info, source="LEAF JSON", characters=characters, classes=names))
 
 
-def _users(file: Path) -> list[tuple[str, list, list]]:
+def _users(file: Path, embeds: bool = False) -> list[tuple[str, list, list]]:
     """Return name, inputs and targets of each user of a file."""
     try:
         content = json.loads(file.read_text("utf-8"))
@@ -121,10 +137,13 @@ def _users(file: Path) -> list[tuple[str, list, list]]:
                 f"{where}: x holds names of files, such as {firsts[0]!r}, as for CelebA's images; "
                 "read the files, turn each into numbers and use from_arrays"
             )
-        if firsts and all(isinstance(text, str) and isinstance(row, list) for text, row in zip(firsts, x, strict=True)):
+        fields = firsts and all(
+            isinstance(text, str) and isinstance(row, list) for text, row in zip(firsts, x, strict=True)
+        )
+        if fields and not embeds:
             raise DataError(
-                f"{where}: x holds rows of text fields, as Sent140's tweets; they need word vectors, which are not "
-                "supported yet: turn each text into numbers first and use from_arrays"
+                f"{where}: x holds rows of text fields, as Sent140's tweets; they need word vectors: give a file of "
+                "GloVe's as vectors=..."
             )
         found.append((str(user), x, y))
     return found
@@ -135,6 +154,20 @@ def _first(row: Any) -> Any:
     while isinstance(row, list) and row:
         row = row[0]
     return row
+
+
+def _texts(path: Path, rows: dict[str, list]) -> list[str]:
+    """Return the text of each row of Sent140: number, date, query, author, text, and more."""
+    texts = []
+    for user, part in rows.items():
+        for row in part:
+            if not isinstance(row, list) or len(row) <= TEXT or not isinstance(row[TEXT], str):
+                raise UsageError(
+                    f"{path}, user {user!r}: word vectors are for tweets, rows of fields with a text in the fifth, "
+                    f"not for {str(row)[:40]!r}"
+                )
+            texts.append(row[TEXT])
+    return texts
 
 
 def _numbers(path: Path, rows: dict[str, list]) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from fedmeta import random
 from fedmeta.data.columns import Taken
 from fedmeta.data.dataset import FederatedDataset
+from fedmeta.data.splits import of_rows
 from fedmeta.errors import UsageError
 
 
@@ -101,7 +102,8 @@ def keep_classes(data: FederatedDataset, classes_per_client: int, seed: int = 0)
     sizes = np.array([len(part) for part in rows], np.int64)
     taken = np.concatenate([np.zeros(0, np.int64), *rows])
     x, y = jax.tree.map(lambda column: Taken(column, taken), (data.x, data.y))
-    return replace(data, x=x, y=y, starts=np.cumsum(sizes) - sizes, sizes=sizes)
+    split = of_rows(data.split, taken)
+    return replace(data, x=x, y=y, starts=np.cumsum(sizes) - sizes, sizes=sizes, split=split)
 
 
 def _choose(allowed: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedmeta.data.columns import Column, Scaled, Stored, Windows, native_type, read
+from fedmeta.data.columns import Column, LookedUp, Scaled, Stored, Windows, native_type, read
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.files import ArrayFile, map_array, new_folder
 from fedmeta.data.plain import to_array
+from fedmeta.data.splits import AtRandom, ByGroup, InTime, Split
 from fedmeta.errors import DataError, UsageError
 
-VERSION, SEVERAL = 1, 2
-"""The version of the format, and its version for several inputs, which an older fedmeta cannot read."""
+VERSION, SEVERAL, SPLIT = 1, 2, 3
+"""The version of the format, and its versions for several inputs and for a split that is not at random, which an older
+fedmeta cannot read."""
 MANIFEST = "dataset.json"
 
 
@@ -59,7 +61,8 @@ def save(data: FederatedDataset, folder: str | os.PathLike[str]) -> None:
         written: dict[tuple[int, int], str] = {}
         stored = [_store(column, file, data, work, written) for file, _, column in _inputs(data.x)]
         columns = {"x": _described(data.x, iter(stored)), "y": _store(data.y, "y", data, work, written)}
-        _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info)
+        split = _split(data, work, written)
+        _finish(work, columns, np.asarray(data.sizes, np.int64), np.asarray(data.ids, str), data.info, split)
 
 
 def write(
@@ -136,10 +139,8 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
     manifest = path / MANIFEST
     try:
         content = json.loads(manifest.read_text("utf-8"))
-        if content["version"] not in (VERSION, SEVERAL):
-            raise DataError(
-                f"{manifest} has version {content['version']!r}; this fedmeta reads {VERSION} and {SEVERAL}"
-            )
+        if content["version"] not in (VERSION, SEVERAL, SPLIT):
+            raise DataError(f"{manifest} has version {content['version']!r}; this fedmeta reads {VERSION} to {SPLIT}")
         sizes, ids = map_array(path / "sizes.npy"), map_array(path / "ids.npy")
         if sizes.ndim != 1 or sizes.dtype != np.int64 or ids.dtype.kind != "U" or ids.shape != sizes.shape:
             raise DataError(f"{path}: sizes.npy and ids.npy do not hold one size and one name per client")
@@ -151,22 +152,48 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
             key: tuple(value) if isinstance(value, list) else value for key, value in content["info"].items()
         }
         info = Info(**said)
+        split = _opened_split(content.get("split"), path, offsets)
     except FileNotFoundError:
         raise DataError(f"{path} holds no {MANIFEST}, so it is not a stored data set") from None
     except NotADirectoryError:
         raise DataError(f"{path} is no folder") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{manifest} is damaged ({type(error).__name__}: {error})") from error
-    for _, what, column in (*_inputs(x), ("y", "y", y)):
+    grouped = [("groups", "groups", split.groups)] if isinstance(split, ByGroup) else []
+    for _, what, column in (*_inputs(x), ("y", "y", y), *grouped):
         if column.shape[0] != offsets[-1]:
             raise DataError(f"{path}: {what} holds {column.shape[0]} examples, the clients' sizes add to {offsets[-1]}")
-    return FederatedDataset(x, y, offsets[:-1], sizes, ids, info)
+    return FederatedDataset(x, y, offsets[:-1], sizes, ids, info, split)
 
 
-def _finish(work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.ndarray, info: Info) -> None:
+def _split(data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]) -> dict | None:
+    """Return the manifest's entry for how clients are split; None for what is usual."""
+    if isinstance(data.split, InTime):
+        return {"kind": "in time", "gap": data.split.gap, "support": data.split.support}
+    if isinstance(data.split, ByGroup):
+        return {"kind": "by group", "groups": _store(data.split.groups, "groups", data, work, written)}
+    return None
+
+
+def _opened_split(spec: dict | None, folder: Path, offsets: np.ndarray) -> Split:
+    if spec is None:
+        return AtRandom()
+    if spec["kind"] == "in time":
+        return InTime(spec["gap"], spec["support"])
+    if spec["kind"] == "by group":
+        return ByGroup(_column(spec["groups"], folder, offsets))
+    raise DataError(f"{folder / MANIFEST} holds a split of the unknown kind {spec['kind']!r}")
+
+
+def _finish(
+    work: Path, columns: dict[str, dict], sizes: np.ndarray, ids: np.ndarray, info: Info, split: dict | None = None
+) -> None:
     np.save(work / "sizes.npy", sizes, allow_pickle=False)
     np.save(work / "ids.npy", ids, allow_pickle=False)
-    content = {"version": SEVERAL if "inputs" in columns["x"] else VERSION, "info": asdict(info), **columns}
+    version = SEVERAL if "inputs" in columns["x"] else VERSION
+    content = {"version": version, "info": asdict(info), **columns}
+    if split is not None:
+        content |= {"version": SPLIT, "split": split}
     (work / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
 
 
@@ -208,6 +235,15 @@ def _store(column: Column, name: str, data: FederatedDataset, work: Path, writte
             "kind": "scaled",
             "scale": column.scale,
             "base": _store(column.base, name, data, work, written),
+        }
+    if isinstance(column, LookedUp):
+        table = f"{name}_table"
+        with ArrayFile(work / f"{table}.npy", native_type(column.dtype), column.table.shape[1:]) as file:
+            file.append(column.table)
+        return {
+            "kind": "looked up",
+            "table": f"{table}.npy",
+            "base": _store(column.codes, name, data, work, written),
         }
     if isinstance(column, Windows) and (sequences := _sequences(column, data)) is not None:
         key = (id(column.codes), column.length)
@@ -255,9 +291,13 @@ def _opened(spec: dict, folder: Path, offsets: np.ndarray) -> Any:
 def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
     if spec["kind"] == "scaled":
         return Scaled(_column(spec["base"], folder, offsets), spec["scale"])
-    if Path(spec["file"]).name != spec["file"]:
-        raise DataError(f"{folder / MANIFEST} names the file {spec['file']!r}, which is not in its folder")
-    array = Stored(folder / spec["file"])
+    if spec["kind"] == "looked up":
+        table = map_array(_inside(folder, spec["table"]))
+        codes = _column(spec["base"], folder, offsets)
+        if table.ndim != 2 or codes.dtype.kind not in "iu":
+            raise DataError(f"{folder / MANIFEST} is damaged: {spec['table']} is no table that could be looked up")
+        return LookedUp(codes, np.asarray(table))
+    array = Stored(_inside(folder, spec["file"]))
     if spec["kind"] == "array":
         return array
     if spec["kind"] == "windows":
@@ -266,6 +306,12 @@ def _column(spec: dict, folder: Path, offsets: np.ndarray) -> Column:
             raise DataError(f"{folder / spec['file']} holds {codes} codes, which do not fit the clients' sizes")
         return Windows(array, offsets, spec["length"], spec["successor"])
     raise DataError(f"{folder / MANIFEST} holds a column of the unknown kind {spec['kind']!r}")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise DataError(f"{folder / MANIFEST} names the file {name!r}, which is not in its folder")
+    return folder / name
 
 
 def _add_names(ids: dict[str, None], given: Sequence[Any]) -> list[str]:

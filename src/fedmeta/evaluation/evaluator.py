@@ -21,7 +21,8 @@ from fedmeta._engine.tracing import task_like, update_flops
 from fedmeta._fit import check_fit, check_phi, drawn_sizes, usable_clients
 from fedmeta.algorithms.algorithm import Algorithm, Phi
 from fedmeta.data import columns
-from fedmeta.data.dataset import FederatedDataset, check_support
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.data.splits import check_support
 from fedmeta.evaluation.scores import Predictions, Report, Scores
 from fedmeta.federation import Federation
 from fedmeta.model import Model

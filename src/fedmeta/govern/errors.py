@@ -9,7 +9,6 @@ GovernError                 the root; a FedmetaError
 ├── InvalidGenesis          a genesis that breaks a rule
 │   └── OlderProtocol       one of rules that this version no longer executes
 ├── StateError              a record that is absent, or a state that has been folded away
-│   └── NotCertified        a state whose header nobody has certified yet: ask again after the next block
 ├── KeyFileError            a key file that cannot be used
 ├── StoreError              a ledger's database cannot be used
 │   ├── StoreLocked         another process uses it
@@ -94,10 +93,6 @@ class OlderProtocol(InvalidGenesis):
 
 class StateError(GovernError):
     """A record that is absent, or a state whose base has moved on."""
-
-
-class NotCertified(StateError):
-    """A state whose header nobody has certified yet: ask again after the next block."""
 
 
 class KeyFileError(GovernError):

@@ -9,12 +9,13 @@ from typing import Any
 from fedmeta import losses
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.model import Model
+from fedmeta.models.candidates import among_candidates
 from fedmeta.models.char_lstm import char_lstm
 from fedmeta.models.leaf_cnn import leaf_cnn
 from fedmeta.models.linear import softmax_regression
 from fedmeta.models.mlp import mlp
 
-__all__ = ["MODELS", "Shape", "build", "char_lstm", "leaf_cnn", "mlp", "softmax_regression"]
+__all__ = ["MODELS", "Shape", "among_candidates", "build", "char_lstm", "leaf_cnn", "mlp", "softmax_regression"]
 
 
 Sizes = int | tuple[int, ...]

@@ -39,6 +39,7 @@ class Inputs:
         low: of each feature, what its public reference range begins with: what is below counts as it. Where there are
             ranges, no statistics of any client are needed; see `by_ranges`.
         high: what it ends with, likewise.
+        misses: whether the last class is no answer, as in `fm.data.Info`.
     """
 
     shape: tuple[int, ...]
@@ -52,6 +53,7 @@ class Inputs:
     bounded: bool = False
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
+    misses: bool = False
 
     def __post_init__(self):
         if min(self.shape, default=1) < 1:
@@ -87,7 +89,8 @@ class Inputs:
                 f"{train!r} has several inputs, and these networks take one: use fm.train with your own model"
             )
         if info.schema is None:
-            return cls(tuple(train.x.shape[1:]), info.classes, info.features, characters=info.characters)
+            shape = tuple(train.x.shape[1:])
+            return cls(shape, info.classes, info.features, characters=info.characters, misses=info.misses)
         if any(entry.minimum is not None for entry in info.schema.columns):
             return cls.by_ranges(info.schema)
         rows = train.rows
@@ -153,7 +156,7 @@ class Inputs:
     def to_dict(self) -> dict[str, Any]:
         """Return what TOML and JSON can hold; None is left out."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
-        plain["bounded"] = self.bounded or None
+        plain |= {"bounded": self.bounded or None, "misses": self.misses or None}
         # Last, as TOML has it, whose order is that of a run that is resumed.
         del plain["schema"]
         if self.schema is not None:
@@ -186,6 +189,8 @@ class Inputs:
             None if self.characters is None else len(self.characters),
         )
         model = models.build(name, shape, options)
+        if self.misses:
+            model = models.among_candidates(model)
         if self.mean is None or self.std is None:
             return model
         standardise = self._standardise()

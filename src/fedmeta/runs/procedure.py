@@ -13,7 +13,7 @@ from fedmeta._engine.plan import Precision, check_precision
 from fedmeta._settings import a_number, whole_number
 from fedmeta.aggregators import Aggregator, weighted_mean
 from fedmeta.algorithms import Algorithm
-from fedmeta.data.dataset import check_support
+from fedmeta.data.splits import check_support
 from fedmeta.errors import UnknownName, UsageError
 from fedmeta.federation import Federation
 from fedmeta.model import Model

@@ -22,7 +22,8 @@ from fedmeta._engine.rewrite.interpreter import Traced
 from fedmeta._engine.tracing import message_bytes, task_like, traced_update, update_flops
 from fedmeta._fit import check_fit, drawn_sizes, usable_clients
 from fedmeta._settings import said, whole_number
-from fedmeta.data.dataset import FederatedDataset, check_support
+from fedmeta.data.dataset import FederatedDataset
+from fedmeta.data.splits import check_support
 from fedmeta.errors import Diverged, UsageError
 from fedmeta.federation import Federation, ServerState
 from fedmeta.simulation.checks import check_federation

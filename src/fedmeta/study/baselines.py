@@ -46,6 +46,9 @@ ALONE_STEPS, ALONE_RATE = 100, 0.01
 POOLED_LOOKS, POOLED_STEPS, POOLED_BATCH, POOLED_RATE = 20, 100, 64, 0.003
 """Pooled training takes so many steps of Adam between two looks at the validation clients."""
 
+ANSWERED = 4096
+"""Answers that are measured at once."""
+
 Constant = Callable[[np.ndarray], np.ndarray]
 """From targets [examples, ...] to what is answered to every example: logits [classes], or a target [...]."""
 
@@ -166,8 +169,8 @@ def _answered(experiment: Experiment, answer: Constant) -> Report:
     """Return the report of an answer that depends on the targets of the client's support set alone."""
     procedure, test = experiment.procedure, experiment.test
     model = procedure.network
-    targets, answers, supports, values = [], [], [], {}
-    usable = np.flatnonzero(test.sizes >= 2)
+    targets, answers, supports, ones = [], [], [], []
+    usable = np.flatnonzero(test.drawable >= 2)
     for place in usable:
         support, query = test.split_at(
             int(place), procedure.support, procedure.seed, max_examples=procedure.max_examples
@@ -175,15 +178,33 @@ def _answered(experiment: Experiment, answer: Constant) -> Report:
         y = columns.read(test.y, query)
         given = np.asarray(answer(columns.read(test.y, support)), np.float32)
         given = np.broadcast_to(given, (*y.shape[: y.ndim - given.ndim + (test.num_classes is not None)], *given.shape))
-        for name, function in {"loss": model.loss, **model.metrics}.items():
-            values.setdefault(name, []).append(float(np.mean(function(given, y))))
         targets.append(y)
         answers.append(given)
+        ones.append(given[0])
         supports.append(len(support))
-    scores = Scores({name: np.array(each) for name, each in values.items()}, np.array([len(y) for y in targets]))
+    sizes = np.array([len(y) for y in targets])
+    each = _measured({"loss": model.loss, **model.metrics}, np.stack(ones), np.concatenate(targets), sizes)
+    scores = Scores(each, sizes)
     kept = Predictions(tuple(targets), tuple(answers), tuple(answers))
     names = tuple(str(name) for name in test.ids[usable])
     return Report(scores, scores, names, np.array(supports), (), test.num_clients - len(usable), kept)
+
+
+def _measured(functions: dict[str, Any], ones: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each client's mean of each function, with one answer of each client to all its targets, end to end.
+
+    Rows are computed so many at a time, whoever's they are: each new number of rows would be compiled anew.
+    """
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    sums = {name: np.zeros(len(sizes)) for name in functions}
+    for first in range(0, len(y), ANSWERED):
+        rows = np.arange(first, first + min(ANSWERED, len(y)))
+        kept = len(rows[rows < len(y)])
+        rows = np.minimum(rows, len(y) - 1)
+        for name, function in functions.items():
+            values = np.asarray(function(ones[owner[rows]], y[rows]), np.float64)[:kept]
+            sums[name] += np.bincount(owner[rows[:kept]], values, len(sizes))
+    return {name: total / sizes for name, total in sums.items()}
 
 
 def _new(experiment: Experiment) -> Any:

@@ -121,7 +121,7 @@ class DataSpec:
                 )
             kept = ("client", "target", "drop_missing_target", "reading")
             table = {name: value for name, value in table.items() if name in kept} | {"schema": schema}
-        return sets.resolve(self.data, **table, **self.options)
+        return sets.resolve(self.data, options=self.options, **table)
 
     def split(self, whole: FederatedDataset, seed: int, max_examples: int | None) -> Groups:
         """Return the three groups of clients, of those that have enough examples.

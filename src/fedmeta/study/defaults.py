@@ -35,6 +35,8 @@ DATA: dict[str, dict[str, Any]] = {
         "select": "last",
         "fractions": (0.5, 0.25, 0.25),
     },
+    "flights": {"support": 0.2},
+    "shakespeare-words": {"support": 0.2},
     "mnist": {
         "model": "leaf_cnn",
         "model_options": {"filters": (16, 32), "hidden": 128},

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmeta import aggregators, optimisers, transforms
 from fedmeta.aggregators import AGGREGATORS, Aggregator
+from fedmeta.data import partitioners
 from fedmeta.errors import UsageError
 from fedmeta.optimisers import OPTIMISERS
 from fedmeta.runs.describing import described
@@ -50,6 +51,30 @@ def server(text: str) -> tuple[str, dict[str, Any]]:
     if "learning_rate" in options:
         raise UsageError("give the server's learning rate as --server-lr")
     return name, options
+
+
+def partition(text: str) -> list[dict[str, Any]]:
+    """Return the name and the fields of each step of `dirichlet:clients=50,alpha=0.3+concept_shift:share=0.2`.
+
+    Raises:
+        UsageError: no such partitioner, no such field, or a value out of range.
+    """
+    steps = [_read("--partition", part) for part in _split(text)]
+    for name, options in steps:
+        partitioners.make(name, **options)
+    return [{"name": name, **options} for name, options in steps]
+
+
+def data_option(text: str) -> tuple[str, Any]:
+    """Return the name and the value that `candidates=40` says.
+
+    Raises:
+        UsageError: no such form.
+    """
+    name, equals, value = (piece.strip() for piece in text.partition("="))
+    if not (name and equals and value):
+        raise UsageError(f"--data-option takes NAME=VALUE, such as candidates=40, not {text!r}")
+    return name, _value(value)
 
 
 def option(text: str) -> tuple[str, Any]:

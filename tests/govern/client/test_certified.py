@@ -7,6 +7,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from fedmeta.govern.client import client as client_module
 from fedmeta.govern.client import proving
 from fedmeta.govern.client.audit import export, load, verify_ledger
 from fedmeta.govern.client.client import Client
@@ -15,11 +16,12 @@ from fedmeta.govern.client.light import LightClient
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.engines.replay import Replay, rebuild, resume
 from fedmeta.govern.engines.store import Store
-from fedmeta.govern.errors import Damaged, Malformed, ProofError, Refused
+from fedmeta.govern.errors import Damaged, Malformed, NodeBusy, ProofError, Refused, StoreError
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.genesis import encode_genesis, start
-from fedmeta.govern.machine.header import SignedHeader, encode_signed
+from fedmeta.govern.machine.header import SignedHeader, encode_signed, event_leaves
 from fedmeta.govern.machine.trust import Checkpoint, trust_of
+from fedmeta.govern.state.snapshot import take
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.commits import decode_certificate, encode_certificate
@@ -190,6 +192,73 @@ def test_the_last_headers_need_no_certificate_yet_but_are_not_carried_on(play, l
     assert export(path, tmp_path / "more") == heights(links)[-1]
 
 
+@pytest.fixture
+def late(play, links, tmp_path):
+    """A ledger that began at the snapshot of its fourth header, as by state sync, and where that is."""
+    application, at = Application(start(play.genesis).state), links[3].block.height
+    for block in play.blocks[:at]:
+        application.finalize(block)
+        application.commit()
+    manifest, chunks = take(application.state)
+    path = tmp_path / "late.db"
+    keep(path, play.genesis, [])
+    with Store.probe(path) as (_, lock):
+        store = Store.open(path, lock)
+    store.begin_with(links[3].signed, manifest, chunks, application.state.dump())
+    store.close()
+    return path, at
+
+
+def grow(path, links):
+    with Store.probe(path) as (_, lock):
+        store = Store.open(path, lock)
+    for one in links:
+        store.append(one.signed, one.block, one.leaves, one.codes, one.changes)
+    store.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_ledger_that_began_at_a_snapshot_goes_on_and_is_sound_but_convinces_nobody_else(links, late, tmp_path, count):
+    path, at = late
+    grow(path, links[4 : 4 + count])
+    last = links[3 + count].signed.header
+    with Store.probe(path) as (store, _):
+        resumed = resume(store)
+        assert (resumed.head, resumed.state.root) == (last, last.app_hash)
+    audit = verify_ledger(path)
+    assert (audit.problem, audit.start, audit.tip, audit.app_hash) == ("", at, last.height, last.app_hash)
+    assert rebuild(path) == last.height
+    with pytest.raises(StoreError, match=f"began at the snapshot of block {at}"):
+        export(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_late_beginning_is_certified_by_validators_of_its_own_and_its_blocks_still_follow(links, late):
+    path, at = late
+    grow(path, links[4:7])
+    sound = path.read_bytes()
+    for statement, match in (
+        (f"UPDATE blocks SET signature = zeroblob(400) WHERE height = {at}", f"block {at}: "),
+        (f"UPDATE blocks SET signature = x'' WHERE height = {at}", f"block {links[4].block.height}: header"),
+        (f"DELETE FROM blocks WHERE height = {links[4].block.height}", f"block {links[5].block.height}: header"),
+    ):
+        path.write_bytes(sound)
+        change(path, statement)
+        assert verify_ledger(path).problem.startswith(match)
+
+
+def test_nobody_is_made_to_import_what_begins_at_a_snapshot(play, links, late):
+    path, at = late
+    with Store.read(path) as store:
+        (manifest,) = store.manifests()
+        chunks = list(store.chunks(manifest))
+    replay = Replay(play.genesis, start(play.genesis).state, None)
+    with pytest.raises(ProofError, match="the genesis is"):
+        replay.skip([links[3].signed], manifest, chunks)
+    replay.skip([one.signed for one in links[:4]], manifest, chunks)
+    assert replay.application.height == at
+
+
 def change(path, statement, *values):
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         assert database.execute(statement, values).rowcount > 0
@@ -226,13 +295,17 @@ class Server(httpx.BaseTransport):
         for block in play.blocks:
             self.state.finalize(block)
             self.state.commit()
-        self.asked = []
+        self.busy = 0
+        """How often a proof cannot be given yet."""
 
     def handle_request(self, request):
         _, kind, *rest = request.url.path.split("/")
-        self.asked.append(request.url.path)
         if kind == "genesis":
             return httpx.Response(200, content=encode_genesis(self.play.genesis))
+        if kind == "proof" and self.busy:
+            self.busy -= 1
+            body = {"code": "busy", "message": "not certified yet"}
+            return httpx.Response(503, headers={"retry-after": "1"}, json=body)
         if kind == "proof":
             _, proof, _ = self.state.prove(rest[0], *request.url.params.get_list("key"))
             last = self.links[max(self.links)].signed
@@ -260,6 +333,21 @@ def test_a_client_believes_a_proof_under_what_validators_certify(ask, play):
         assert client.proof("member", "hal") == play.member("hal")
         assert client.checkpoint().height == play_tip(play)
         assert client.proof("chain") == play.chain
+
+
+def test_a_client_waits_for_a_header_that_is_to_be_certified_but_not_for_ever(ask, play, monkeypatch):
+    slept = []
+    monkeypatch.setattr(client_module.time, "sleep", slept.append)
+    with ask() as client:
+        server = client._http._transport
+        for busy, waits in ((0, 0), (3, 3), (10**6, 9)):
+            server.busy, slept[:] = busy, []
+            if busy < 10:
+                assert client.proof("member", "hal") == play.member("hal")
+            else:
+                with pytest.raises(NodeBusy, match="not certified yet"):
+                    client.proof("member", "hal")
+            assert slept == [1] * waits
 
 
 def play_tip(play):
@@ -300,6 +388,19 @@ def test_a_client_for_which_genesis_is_too_long_ago_begins_from_a_checkpoint(ask
         pytest.raises(ProofError, match="the checkpoint is"),
     ):
         client.proof("member", "hal")
+
+
+def test_the_checkpoint_s_certificate_convinces_of_its_own_header_only(ask, play, links):
+    point = Checkpoint.of(links[-2].signed)
+    with ask(checkpoint=point) as client:
+        assert client.signed_header(point.height) == links[-2].signed
+        forged = replace(links[-2].signed.header, app_hash=bytes(32))
+        client._http._transport.links[point.height] = links[-2]._replace(
+            signed=SignedHeader(forged, links[-2].signed.certificate)
+        )
+        for header in (client.checked_header, client.signed_header):
+            with pytest.raises(ProofError, match="of CometBFT certifies"):
+                header(point.height)
 
 
 def test_a_client_is_not_convinced_by_the_chain_of_another_ledger(ask, play):
@@ -343,3 +444,54 @@ def test_a_checkpoint_is_spelled_by_its_height_and_its_hash(text):
     assert Checkpoint.read(str(point)) == point
     with pytest.raises(Malformed, match="a checkpoint is a height, a colon and 64 hexadecimal digits"):
         Checkpoint.read(text)
+
+
+# A node that began by a snapshot
+
+
+def begun(path, play, links, at, certified=True):
+    """Make a database as state sync does, at a header, and go on from it."""
+    application = Application(start(play.genesis).state)
+    beginning = start(play.genesis)
+    Store.create(path, encode_genesis(play.genesis), beginning.state.dump(), event_leaves(beginning.events))
+    for block in play.blocks[: links[at].signed.header.height]:
+        application.finalize(block)
+        application.commit()
+    manifest, chunks = take(application.state)
+    first = links[at].signed if certified else SignedHeader(links[at].signed.header, b"")
+    with Store.probe(path) as (_, lock):
+        store = Store.open(path, lock, durable=None)
+    store.begin_with(first, manifest, chunks, application.state.dump())
+    for one in links[at + 1 :] if certified else ():
+        store.append(one.signed, one.block, one.leaves, one.codes, one.changes)
+    store.close()
+    return path
+
+
+@pytest.mark.parametrize("at", [1, -1])
+def test_a_ledger_that_began_by_a_snapshot_opens_is_sound_and_is_executed_again(play, links, tmp_path, at):
+    at %= len(links)
+    path = begun(tmp_path / "ledger.db", play, links, at)
+    with Store.read(path) as store:
+        found = resume(store)
+    assert found.state.root == play.state.root
+    assert found.head == links[-1].signed.header
+    audit = verify_ledger(path)
+    assert (audit.problem, audit.start, audit.tip) == ("", links[at].signed.header.height, heights(links)[-1])
+    assert rebuild(path) == heights(links)[-1]
+    assert verify_ledger(path).problem == ""
+
+
+def test_it_opens_before_its_first_header_was_certified(play, links, tmp_path):
+    path = begun(tmp_path / "ledger.db", play, links, 2, certified=False)
+    with Store.read(path) as store:
+        found = resume(store)
+    assert found.head == links[2].signed.header
+    assert verify_ledger(path).problem == ""
+
+
+def test_a_header_after_the_beginning_must_follow_it(play, links, tmp_path):
+    path = begun(tmp_path / "ledger.db", play, links, 1)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM blocks WHERE height = ?", (heights(links)[2],))
+    assert "names" in verify_ledger(path).problem

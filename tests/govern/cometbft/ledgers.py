@@ -17,16 +17,21 @@ from tests.govern.playing import first_consensus_key, key
 
 
 class Ledgers(Network):
-    """As many validators as the genesis has seats, in their order, and perhaps nodes that are none."""
+    """As many validators as the genesis has seats, in their order, and perhaps nodes that are none.
 
-    def __init__(self, genesis, more=0, **options):
+    `others` are more nodes: each has the consensus key of the candidate of this name, who may have a node already.
+    `acting` says for some nodes as what of `acting` they serve.
+    """
+
+    def __init__(self, genesis, more=0, others=(), acting=None, **options):
         self.ledger = genesis
+        self._acting = acting or {}
         state = start(genesis).state
-        self.names = [one.candidate for one in seats_of(state)]
+        self.names = [one.candidate for one in seats_of(state)] + list(others)
         parameters = consensus_parameters(state.need(Parameters))
         keys = [first_consensus_key(name) for name in self.names] + [key(f"no validator {n}") for n in range(more)]
         text = homes.genesis_json(chain_id_of(genesis.digest), genesis.time, parameters)
-        super().__init__(len(keys), command=_serving, genesis=text, keys=keys, **options)
+        super().__init__(len(keys), command=self._serving, genesis=text, keys=keys, **options)
         for node in self.nodes:
             (node.folder / "genesis.cbor").write_bytes(encode_genesis(genesis))
 
@@ -44,6 +49,7 @@ class Ledgers(Network):
         except httpx.HTTPError:
             return {}
 
-
-def _serving(node):
-    return [sys.executable, "-m", "tests.govern.cometbft.ledger_serving", str(node.folder)]
+    def _serving(self, node):
+        module = "acting" if node.number in self._acting else "ledger_serving"
+        more = [self._acting[node.number]] if node.number in self._acting else []
+        return [sys.executable, "-m", f"tests.govern.cometbft.{module}", str(node.folder), *more]

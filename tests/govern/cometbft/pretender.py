@@ -4,6 +4,7 @@
 long as it lives it says over its RPC that the height is the one in FOLDER/height.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -25,7 +26,8 @@ with socket.socket(socket.AF_UNIX) as server:
     server.listen()
     while True:
         connection, _ = server.accept()
-        with connection:
+        # Who asked may have gone.
+        with connection, contextlib.suppress(OSError):
             if not connection.recv(65_536):
                 continue
             sync = {"latest_block_height": (folder / "height").read_text(), "earliest_block_height": "1"}

@@ -31,7 +31,7 @@ from tests.govern.cometbft.network import PARAMETERS, ROOT, alive
 from tests.waiting import until
 
 SECONDS = 30
-QUICK = Patience(first_pause=0.05, longest_pause=0.2, look=0.05, still=0.5, restart=1_000, end=5)
+QUICK = Patience(first_pause=0.05, longest_pause=0.2, soon=30, look=0.05, still=0.5, restart=1_000, end=5)
 
 
 @pytest.fixture
@@ -105,11 +105,11 @@ def test_who_ran_long_is_started_again_soon(home, program):
     async def play(child, news):
         for times in range(1, 3):
             await reached(lambda times=times: len(of(news, Started)) == times)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.1)
             os.kill(child.pid, signal.SIGKILL)
         await reached(lambda: len(of(news, Ended)) == 2)
 
-    news = played(home, program, play)
+    news = played(home, program, play, QUICK._replace(soon=0.1))
     assert [(one.code, one.pause) for one in of(news, Ended)] == [(-signal.SIGKILL, 0.05)] * 2
 
 
@@ -138,18 +138,19 @@ def test_what_it_writes_is_kept_up_to_a_size(home, program, monkeypatch):
 
 
 def test_a_height_that_stands_still_is_told_once_and_so_is_the_next_block(home, program):
+    def seen(news):
+        # Before it is asked for the first time it may have been silent for long, on a machine that is busy.
+        return [(type(one), one.height) for one in news if isinstance(one, StandsStill | GoesOn) and one.height > 0]
+
     async def play(child, news):
-        await reached(lambda: of(news, StandsStill))
+        await reached(lambda: (StandsStill, 1) in seen(news))
         await asyncio.sleep(0.6)
         (home.folder / "height").write_text("2")
-        await reached(lambda: of(news, GoesOn))
-        await reached(lambda: len(of(news, StandsStill)) == 2)
+        await reached(lambda: (StandsStill, 2) in seen(news))
 
     news = played(home, program, play)
-    assert [type(one) for one in news] == [Started, StandsStill, GoesOn, StandsStill]
-    first, second = of(news, StandsStill)
-    assert (first.height, second.height, of(news, GoesOn)[0].height) == (1, 2, 2)
-    assert first.seconds >= 0.5
+    assert [one for one in seen(news) if one != (GoesOn, 1)] == [(StandsStill, 1), (GoesOn, 2), (StandsStill, 2)]
+    assert all(one.seconds >= 0.5 for one in of(news, StandsStill))
 
 
 def test_one_that_stands_still_for_long_is_started_again_but_not_before_the_first_block(home, program):

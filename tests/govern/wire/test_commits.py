@@ -28,6 +28,7 @@ from fedmeta.govern.wire.commits import (
     data_hash,
     decode_certificate,
     encode_certificate,
+    validator_set,
     validators_hash,
     vote_sign_bytes,
 )
@@ -42,6 +43,8 @@ NAMES = ("ann", "bob", "cat", "dan")
 ONES = "110100000000000000 190100000000000000"
 """Height and round 1, in their fixed size."""
 RECORDED = json.loads(PATH.read_text())["blocks"]
+VECTORS = json.loads(PATH.with_name("commit_vectors.json").read_text())
+"""What CometBFT's own library gives: `commit_vectors.go` writes it."""
 
 
 def recorded(block):
@@ -96,6 +99,38 @@ def test_the_published_hash_of_a_header_comes_out():
 def test_the_published_hash_of_the_empty_set_comes_out():
     # CometBFT v0.38, types/validator_set_test.go, TestValidatorSetBasic.
     assert validators_hash(()).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_votes_headers_sets_and_data_of_many_sizes_are_signed_and_hashed_as_by_cometbft_s_own_library():
+    for vote in VECTORS["votes"]:
+        block_id, time = block_of(vote["block_id"]), Timestamp(*vote["time"])
+        found = vote_sign_bytes(vote["chain_id"], vote["height"], vote["round"], block_id, time)
+        assert found.hex() == vote["due"]
+    for header in VECTORS["headers"]:
+        block, app, chain_id, height, time, last, *hashes = header["fields"]
+        found = CometHeader(block, app, chain_id, height, Timestamp(*time), block_of(last), *map(bytes.fromhex, hashes))
+        assert found.hash.hex() == header["due"]
+    for one in VECTORS["sets"]:
+        found = validator_set({bytes.fromhex(public): power for public, power in one["given"]})
+        assert [[v.public.hex(), v.power, v.address.hex()] for v in found] == one["ordered"]
+        assert validators_hash(found).hex() == one["due"]
+    for one in VECTORS["data"]:
+        assert data_hash(list(map(bytes.fromhex, one["given"]))).hex() == one["due"]
+
+
+def block_of(values):
+    hash, parts, parts_hash = values
+    return BlockId(bytes.fromhex(hash), parts, bytes.fromhex(parts_hash))
+
+
+def test_the_vectors_have_what_is_left_out_and_what_takes_the_most_bytes():
+    votes, headers = VECTORS["votes"], [one["fields"] for one in VECTORS["headers"]]
+    heights = [one["height"] for one in votes] + [one[3] for one in headers]
+    assert (min(heights), max(heights)) == (1, 2**63 - 1)
+    assert any(not one["block_id"][0] for one in votes)
+    assert any(not one["round"] for one in votes)
+    assert min(one[4][0] for one in headers) < 0
+    assert {0, 64} <= {len(one) for header in headers for one in header[6:]}
 
 
 @pytest.mark.parametrize("block", RECORDED, ids=lambda one: one["commit"]["signed_header"]["header"]["height"])

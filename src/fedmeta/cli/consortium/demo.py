@@ -29,8 +29,15 @@ OUT = "consortium-demo"
     type=click.Path(path_type=Path),
     help="A new folder for the report, the logs and the outboxes.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["embedded", "cometbft"]),
+    default="embedded",
+    show_default=True,
+    help="Who orders the ledger's blocks: a sequencer, or the super nodes themselves.",
+)
 @click.option("--no-faults", is_flag=True, help="Kill no super node, and let none lie.")
-def demo(rounds: int, out: Path, no_faults: bool) -> None:
+def demo(rounds: int, out: Path, engine: str, no_faults: bool) -> None:
     """Run the four hospitals as processes on this machine: elections, rounds, payments, and two faults on the way.
 
     Each hospital's patients are read by its own trainer only. Super nodes are elected by stake, take the sealed
@@ -40,13 +47,19 @@ def demo(rounds: int, out: Path, no_faults: bool) -> None:
     \b
     Example:
       fedmeta consortium demo --rounds 12
+      fedmeta consortium demo --engine cometbft
     """
     if out.exists():
         raise UsageError(f"--out is {out}: it exists, and a demonstration begins in a new folder")
-    from fedmeta._extras import need
+    from fedmeta._extras import need, need_extra
 
     # Before anything runs for minutes.
     need("jinja2", "a report")
+    if engine == "cometbft":
+        need_extra("cometbft", "a ledger whose blocks super nodes decide")
+        from fedmeta.govern.engines.cometbft.binary import find_binary
+
+        find_binary()
     from rich.console import Console
     from rich.panel import Panel
 
@@ -72,7 +85,7 @@ def demo(rounds: int, out: Path, no_faults: bool) -> None:
         console.print(text, highlight=False, markup=False)
 
     with comparing(out) as compared:
-        shown = demonstration.run(patients, rounds, not no_faults, console, out, say)
+        shown = demonstration.run(patients, rounds, not no_faults, console, out, say, engine)
         write_atomically(out / "federation.json", json.dumps(shown.part.to_dict(), indent=1).encode())
         _wait(console, compared)
         found = compared.result()

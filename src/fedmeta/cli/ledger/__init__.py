@@ -9,6 +9,7 @@ COMMANDS = {
     "serve": "node:serve",
     "status": "ask:status",
     "members": "members:members",
+    "validators": "validators:validators",
     "key": "members:key",
     "stake": "stake:stake",
     "candidate": "stake:candidate",

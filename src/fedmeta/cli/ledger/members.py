@@ -1,5 +1,6 @@
 """`fedmeta ledger members` and `key`: who is in the federation, and what a member does with its key and its name."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from fedmeta.govern.client.client import Client
     from fedmeta.govern.wire.signatures import Key
 
+_PROVEN = re.compile("([0-9a-fA-F]{64}):([0-9a-fA-F]{128})")
+
 
 @click.group(cls=Shown, short_help="List members and what they hold; keys, profiles, leaving.")
 def members() -> None:
@@ -26,6 +29,7 @@ def members() -> None:
       fedmeta ledger members north
       fedmeta ledger members rotate fed/keys/north-2.pem --key fed/keys/north.pem
       fedmeta ledger members machine-key machine.pem --key fed/keys/north.pem
+      fedmeta ledger members consensus-key 5d1f...:90c2... --key fed/keys/north.pem
     """
 
 
@@ -153,6 +157,28 @@ def machine_key(way: Connection, file: Path | None, back: bool) -> None:
     if way.sign_only is None and not way.as_json:
         signs = f"--key {way.key_file}" if file is None else f"--key {file} --as {way.name}"
         show.write(f"from the next block on {way.name} signs in rounds with {signs}")
+
+
+@members.command("consensus-key", short_help="Decide blocks by another key.")
+@click.argument("proven", metavar="PUBLIC-KEY:PROOF")
+@signing
+def consensus_key(way: Connection, proven: str) -> None:
+    """Decide blocks by another key, as a candidate; it counts from the second block after this one on.
+
+    `fedmeta ledger validators renew` and `keys` write PUBLIC-KEY:PROOF on the validator's host: the key itself stays
+    there. A key that was used before is refused.
+
+    \b
+    Example:
+      fedmeta ledger members consensus-key 5d1f...:90c2... --key north.pem
+    """
+    found = _PROVEN.fullmatch(proven)
+    if found is None:
+        raise UsageError(
+            f"PUBLIC-KEY:PROOF is {proven[:80]!r}: it must be 64 hexadecimal digits, a colon and 128 more, "
+            "as `fedmeta ledger validators keys` writes them"
+        )
+    send(way, tx.SetConsensusKey(bytes.fromhex(found[1]), bytes.fromhex(found[2])))
 
 
 def _proof(client: "Client", way: Connection, key: "Key") -> bytes:

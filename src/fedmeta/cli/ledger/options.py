@@ -50,7 +50,7 @@ class Connection:
         """Return a client that asks, and that trusts the genesis in a file, or else what the node says."""
         from fedmeta.govern.client.client import Client
 
-        return Client(self.node, genesis=_trusted(genesis), checkpoint=_told(checkpoint))
+        return Client(self.node, genesis=_trusted(genesis), checkpoint=told(checkpoint))
 
     def signer(self, genesis: Path | None = None, checkpoint: str | None = None) -> "Client":
         """Return a client that signs; raises `UsageError` without a key, and `KeyFileError` for one that is no use."""
@@ -61,7 +61,7 @@ class Connection:
             load_key(self.key_file),
             self.name,
             genesis=_trusted(genesis),
-            checkpoint=_told(checkpoint),
+            checkpoint=told(checkpoint),
         )
 
     @property
@@ -83,7 +83,8 @@ def _trusted(path: Path | None) -> "Genesis | None":
     return None if path is None else decode_genesis(read_file(path))
 
 
-def _told(text: str | None) -> "Checkpoint | None":
+def told(text: str | None) -> "Checkpoint | None":
+    """Return the checkpoint that --checkpoint spells; raises `UsageError`."""
     from fedmeta.govern.machine.trust import Checkpoint
 
     try:

@@ -34,15 +34,12 @@ REPORTED = (
 )
 """The cases of a report; `benchmarks/contribution.py` has all."""
 
-SEEDS = 4
-"""Each hospital's patients are once behind the contributor."""
-
 ROUNDS = 12
 
 
 def measure(
     found: Hospitals,
-    seeds: int = SEEDS,
+    seeds: int,
     seed: int = 0,
     progress: Callable[[str], None] = lambda text: None,
     cases: Sequence[str] = REPORTED,

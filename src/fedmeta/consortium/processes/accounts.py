@@ -95,7 +95,7 @@ class Way:
 
 def ways_of(
     flows: Mapping[tuple[str, str], Flow],
-    ledger: str,
+    ledgers: Mapping[str, str],
     gates: Mapping[str, str],
     cores: Mapping[str, Sequence[outbox.Sent]],
     answers: Mapping[str, Sequence[outbox.Sent]],
@@ -108,7 +108,7 @@ def ways_of(
 
     Args:
         flows: by hospital and place, as `wire.Counter` has them.
-        ledger: the ledger's place, HOST:PORT.
+        ledgers: the place of the ledger's server that each hospital asks, HOST:PORT.
         gates: each gate's place, and whose it is.
         cores: each hospital's outbox.
         answers: the outbox of each hospital's gate.
@@ -120,7 +120,7 @@ def ways_of(
     for name, entries in cores.items():
         for (hospital, place), flow in sorted(flows.items()):
             other = gates.get(place, "")
-            if hospital == name and place == ledger:
+            if hospital == name and place == ledgers[name]:
                 found.append(_to_ledger(name, flow, [one for one in entries if one.what in TO_LEDGER]))
             elif hospital == name and other:
                 asked = [one for one in answers[other] if one.to == name]
@@ -236,5 +236,6 @@ def sent_of(found: Consortium) -> tuple[tuple[Sent, ...], list[Way]]:
     folders = {name: Folder(one.folder) for name, one in found.hosts.items()}
     cores = {name: Outbox(one.outbox).read() for name, one in folders.items()}
     answers = {name: Outbox(one.gate / one.outbox.name).read() for name, one in folders.items()}
-    ways = ways_of(found.counter.flows, f"{found.host}:{found.ledger_port}", gates, cores, answers)
+    ledgers = {name: found.ledgers.address(name) for name in folders}
+    ways = ways_of(found.counter.flows, ledgers, gates, cores, answers)
     return tuple(sent_by(name, ways, [*cores[name], *answers[name]]) for name in folders), ways

@@ -17,7 +17,7 @@ import fedmeta
 from fedmeta.consortium import hospitals
 from fedmeta.consortium.hospitals import Hospitals
 from fedmeta.consortium.processes.wire import Counter
-from fedmeta.govern.machine.genesis import FirstCandidate, FirstMember, Genesis
+from fedmeta.govern.machine.genesis import FirstMember, Genesis
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key
 from fedmeta.node.member import config as configs
@@ -78,7 +78,7 @@ class Consortium(LocalFederation):
 
     def values(self, name: str, port: int) -> dict[str, Any]:
         """Return what a hospital's node.toml sets: all its ways out lead through what counts."""
-        ledger = self.counter.relay(name, f"{self.host}:{self.ledger_port}")
+        ledger = self.counter.relay(name, self.ledgers.address(name))
         values = super().values(name, port)
         values["ledger.addresses"] = (f"http://{self.host}:{ledger}",)
         values["data.paths"] = (str(self.table(name)),)
@@ -97,7 +97,7 @@ class Consortium(LocalFederation):
             )
             for at, name in enumerate((founder, *others))
         )
-        alone = (FirstCandidate(founder, COMMISSION, OWN[0]),)
+        alone = (self.candidate(founder, COMMISSION, OWN[0]),)
         genesis = super().first(keys, model)
         return replace(genesis, chain_id="consortium", members=members, candidates=alone, registrations=())
 
@@ -122,6 +122,10 @@ class Consortium(LocalFederation):
         for name, own in list(zip(names, OWN, strict=True))[1:]:
             with self.client(name) as client:
                 client.send(tx.Register(COMMISSION), wait=False)
+                if self.validators:
+                    key = self.consensus[name]
+                    proof = key.sign(tx.possession(self.genesis.digest, name, key.public))
+                    client.send(tx.SetConsensusKey(key.public, proof), wait=False)
                 client.send(tx.Bond(own))
         for at, name in enumerate(names):
             with self.client(name) as client:
@@ -151,6 +155,7 @@ class Consortium(LocalFederation):
 
     def recover(self, name: str) -> subprocess.Popen:
         """Start `fedmeta node recover` for a hospital, by its account's key."""
+        self.serve_again(name)
         account = self.folder / "ledger" / "keys" / f"{name}.pem"
         folder = str(self.hosts[name].folder)
         return self.command("node", "recover", "--folder", folder, "--account", str(account), log=f"{name}-recover")

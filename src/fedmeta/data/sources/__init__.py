@@ -8,7 +8,19 @@ from pathlib import Path
 from fedmeta.data import locate
 from fedmeta.data.dataset import FederatedDataset
 from fedmeta.data.download import Progress
-from fedmeta.data.sources import digits, heart, mnist, shakespeare, synthetic
+from fedmeta.data.sources import (
+    digits,
+    flights,
+    heart,
+    insteval,
+    mnist,
+    movielens,
+    omniglot,
+    shakespeare,
+    spar,
+    synthetic,
+    words,
+)
 from fedmeta.errors import UnknownName, UsageError
 
 
@@ -24,6 +36,7 @@ class Source:
         read: returns the data set; its keyword arguments are the source's options.
         get: fetches the files into a folder and reports its progress; None if nothing has to be fetched.
         files: the names of the files that must be there.
+        place: the name of their folder, if it is that of another source.
     """
 
     name: str
@@ -33,6 +46,7 @@ class Source:
     read: Callable[..., FederatedDataset]
     get: Callable[[Path, Progress], None] | None = None
     files: tuple[str, ...] = ()
+    place: str | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -42,7 +56,7 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """The folder of the files; None if they are absent or none are needed."""
-        return locate.find(self.name, self.files) if self.files else None
+        return locate.find(self.place or self.name, self.files) if self.files else None
 
     @property
     def present(self) -> bool:
@@ -71,6 +85,15 @@ SOURCES = (
         read=digits.load,
     ),
     Source(
+        name="flights",
+        description="287,656 departures from New York in 2013, the next destination; a client is an aircraft",
+        licence="CC0",
+        clients=flights.CLIENTS,
+        read=flights.load,
+        get=flights.get,
+        files=flights.FILES,
+    ),
+    Source(
         name="heart",
         description="920 patients of four hospitals, and whether they have coronary heart disease",
         licence="CC BY 4.0",
@@ -78,6 +101,15 @@ SOURCES = (
         read=heart.load,
         get=heart.get,
         files=heart.FILES,
+    ),
+    Source(
+        name="insteval",
+        description="68,513 ratings of lectures at ETH Zurich by students; a client is a lecturer",
+        licence="GPL, with lme4",
+        clients=insteval.CLIENTS,
+        read=insteval.load,
+        get=insteval.get,
+        files=insteval.FILES,
     ),
     Source(
         name="mnist",
@@ -89,6 +121,24 @@ SOURCES = (
         files=mnist.FILES,
     ),
     Source(
+        name="movielens",
+        description="100,004 ratings of films, in time order; a client is a user",
+        licence="research use, not to be passed on",
+        clients=movielens.CLIENTS,
+        read=movielens.load,
+        get=movielens.get,
+        files=movielens.FILES,
+    ),
+    Source(
+        name="omniglot",
+        description="4,840 handwritten characters of 28x28 pixels; a client is an alphabet",
+        licence="MIT",
+        clients=omniglot.CLIENTS,
+        read=omniglot.load,
+        get=omniglot.get,
+        files=omniglot.FILES,
+    ),
+    Source(
         name="shakespeare",
         description="37 plays, the next character from the 80 before it; a client is a role in a play",
         licence="public domain",
@@ -96,6 +146,25 @@ SOURCES = (
         read=shakespeare.load,
         get=shakespeare.get,
         files=shakespeare.FILES,
+    ),
+    Source(
+        name="shakespeare-words",
+        description="37 plays, the next word from the one before it; a client is a role in a play",
+        licence="public domain",
+        clients=words.CLIENTS,
+        read=words.load,
+        get=shakespeare.get,
+        files=shakespeare.FILES,
+        place="shakespeare",
+    ),
+    Source(
+        name="spar",
+        description="140 recordings of shoulder exercises by a smartwatch; a client is a person",
+        licence="BSD, with seglearn",
+        clients=spar.CLIENTS,
+        read=spar.load,
+        get=spar.get,
+        files=spar.FILES,
     ),
     Source(
         name="synthetic",

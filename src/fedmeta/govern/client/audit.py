@@ -123,7 +123,7 @@ class _Auditor:
             self._snapshots()
             self._counts()
             self.store.check_pages()
-        except (Damaged, InvalidBlock, ProofError, StateError) as error:
+        except (Damaged, InvalidBlock, Malformed, ProofError, StateError) as error:
             return f"{self._at}: {error}"
         return ""
 
@@ -140,7 +140,7 @@ class _Auditor:
                 yield needed(self.store, height)
             self._at = f"after block {snapshot.height}"
 
-        self.replay.skip(headers(), snapshot, self.store.chunks(snapshot))
+        self.replay.skip(headers(), snapshot, self.store.chunks(snapshot), own=True)
         check_invariants(self.replay.application.state)
         self.start = self.height = snapshot.height
 
@@ -211,10 +211,17 @@ def export(path: str | os.PathLike, out: str | os.PathLike) -> int:
     Where validators certify headers later than they decide blocks, it ends at the last one that is certified.
 
     Raises:
-        StoreError: the ledger cannot be read, or the file exists or cannot be written.
+        StoreError: the ledger cannot be read, or has no headers before its snapshot, as where a node of several began
+            with it; or the file exists or cannot be written.
     """
     with Store.read(path) as store, new_file(Path(out)) as aside:
-        gaps = decode_genesis(store.genesis).validators
+        genesis = decode_genesis(store.genesis)
+        gaps, begin = genesis.validators, store.first_from(1)
+        if gaps and begin and needed(store, begin).header.previous != genesis.digest:
+            raise StoreError(
+                f"{path} began at the snapshot of block {begin}: nobody else could tell that it is of this ledger; "
+                "export one that has all headers"
+            )
         tip, snapshot = (store.certified if gaps else store.tip), choose(store)
         with open(aside, "xb") as file:
             _write(file, _FORMAT, _VERSION, store.genesis)

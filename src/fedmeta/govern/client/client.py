@@ -30,6 +30,7 @@ CBOR = "application/cbor"
 
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _SENDS = 5
+_PROOFS = 10
 _REFUSED = (400, 404, 413, 422)
 _NOT_NOW = (429, 502, 503, 504)
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -250,6 +251,10 @@ class Client:
 
     def checked_header(self, height: int) -> Header:
         """Return the header of a block; raises `ProofError` unless it is certified by whom the genesis has trusted."""
+        return self._prover.header(height).header
+
+    def signed_header(self, height: int) -> SignedHeader:
+        """Return the header of a block with what certifies it, checked as by `checked_header`."""
         return self._prover.header(height)
 
     def transaction(self, digest: bytes) -> dict[str, Any]:
@@ -299,8 +304,17 @@ class Client:
             raise ProofError(f"header {signed.header.height} is not certified by validators: {error}") from error
 
     def _proven(self, kind: str, key: tuple[str | int | bytes, ...]) -> tuple[Any, SignedHeader]:
-        raw = self._raw(f"/proof/{_quoted(kind)}", [("key", _text(one)) for one in key])
-        return self._prover.record(raw, kind, key)
+        path, params = f"/proof/{_quoted(kind)}", [("key", _text(one)) for one in key]
+        left = _PROOFS
+        while True:
+            try:
+                return self._prover.record(self._raw(path, params), kind, key)
+            except NodeBusy as busy:
+                left -= 1
+                if not left:
+                    raise
+                # What was just decided is certified by the next block.
+                time.sleep(min(busy.seconds, 5))
 
     def events(
         self, from_height: int | None = None, until: int | None = None, *, patience: int = 60

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -43,6 +44,18 @@ def write_new(path: str | os.PathLike, data: bytes, mode: int) -> None:
     except OSError:
         # Half a file must not stand in the way of the next attempt.
         os.unlink(path)
+        raise
+
+
+def replace_file(path: Path, data: bytes, mode: int) -> None:
+    """Put a whole file of that mode in the place of another one, or of none; raises `OSError`."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_new(aside, data, mode)
+        os.replace(aside, path)
+        flush(path.parent)
+    except OSError:
+        aside.unlink(missing_ok=True)
         raise
 
 

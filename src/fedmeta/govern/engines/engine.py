@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from fedmeta.govern.engines.replay import Resumed
 from fedmeta.govern.engines.store import Place, Store
-from fedmeta.govern.errors import NodeError, NotCertified, Refused
+from fedmeta.govern.errors import NodeError, Refused
 from fedmeta.govern.machine.application import Application
 from fedmeta.govern.machine.genesis import Genesis, decode_genesis
 from fedmeta.govern.machine.header import SignedHeader, decode_leaf
@@ -190,20 +190,17 @@ class Engine(abc.ABC):
         with self._lock:
             return question(self._application)
 
-    def prove(self, kind: str, *key: Any) -> tuple[Any, merkle.Proof, SignedHeader | None]:
-        """Return a record, its proof, and the signed header of its state, None at genesis.
+    def prove(self, kind: str, *key: Any) -> tuple[Any, merkle.Proof, int]:
+        """Return a record, its proof, and the height of the header that names its state, 0 at genesis.
+
+        That header is certified once `height` has come there.
 
         Raises:
             StateError: there is no such record.
-            NotCertified: nobody has certified the state yet; ask again after the next block.
         """
         with self._lock:
             record, proof, height = self._application.prove(kind, *key)
-            last = self._store.last_before(height + 1)
-            signed = self._certified(last) if last else None
-        if last and signed is None:
-            raise NotCertified(f"block {last} is decided, but nobody has certified its header yet")
-        return record, proof, signed
+            return record, proof, self._store.last_before(height + 1)
 
     def prove_transaction(self, digest: bytes) -> tuple[merkle.Proof, SignedHeader] | None:
         """Return the proof that a transaction is in its block, and the block's header; None if it is not kept."""

@@ -106,15 +106,23 @@ class Replay:
         """Return the heights from `low` to `high` at which a header is to be."""
         return heights(store, self.gaps, low, high)
 
-    def skip(self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes]) -> None:
+    def skip(
+        self, headers: Iterable[SignedHeader], snapshot: Manifest, chunks: Iterable[bytes], *, own: bool = False
+    ) -> None:
         """Go on to a snapshot by the headers alone, the last of which is of its height.
+
+        In a database of one's `own` the first may be that of the snapshot, for a node of several begins so: it was
+        checked when it came, and is taken on the word of the validators that it names.
 
         Raises:
             ProofError: a header does not hold, or does not name the snapshot's state.
             StateError: the snapshot does not give its root.
         """
         for signed in headers:
-            self.check_header(signed)
+            if own and self._is_late(signed.header, snapshot):
+                self._begin_at(signed)
+            else:
+                self.check_header(signed)
         before = self.application
         named, time = (
             ((self.head.height, self.head.app_hash), self.head.time)
@@ -127,6 +135,17 @@ class Replay:
         if named != (snapshot.height, snapshot.app_hash):
             raise ProofError(f"the snapshot of height {snapshot.height} is not of the state that its header names")
         self.application = Application(restore(snapshot, time, chunks))
+
+    def _is_late(self, header: Header, snapshot: Manifest) -> bool:
+        linked = header.previous == self.genesis.digest
+        return self.gaps and self.head is None and header.height == snapshot.height and not linked
+
+    def _begin_at(self, signed: SignedHeader) -> None:
+        """Accept a late header with none before it."""
+        if signed.certificate:
+            self._trust = self._trust.resting(signed)
+        self.certified = bool(signed.certificate)
+        self.head = signed.header
 
     def check_header(self, signed: SignedHeader) -> None:
         """Accept the next header; raises `ProofError` unless it is certified and follows the one before.
@@ -188,12 +207,12 @@ def rebuild(path: str | os.PathLike, snapshot: int | None = None, progress: Prog
             replay, begin = Replay(genesis, begun(found, genesis).state, None), choose(found, snapshot)
             if begin is not None:
                 headers = (needed(found, height) for height in replay.heights(found, 1, begin.height))
-                replay.skip(headers, begin, found.chunks(begin))
+                replay.skip(headers, begin, found.chunks(begin), own=True)
             for height in replay.heights(found, replay.application.height + 1, tip):
                 replay.step(needed(found, height), whole(found, height))
                 if progress is not None:
                     progress(height, tip)
-        except (InvalidBlock, ProofError, StateError) as error:
+        except (InvalidBlock, Malformed, ProofError, StateError) as error:
             raise Damaged(f"{path} is damaged: {error}") from error
         store = Store.open(path, lock)
     try:
@@ -250,7 +269,9 @@ def _check_tip(store: Store, origin: Origin, tip: int) -> Header:
     if signed.certificate or not trust.gaps:
         trust.check(signed)
     last = store.last_before(tip) if trust.gaps else tip - 1
-    check_link(signed.header, needed(store, last).header if last else None, origin.digest, gaps=trust.gaps)
+    if last or tip >= store.first or not trust.gaps:
+        # A node of several may have begun at a snapshot, with its header and none before.
+        check_link(signed.header, needed(store, last).header if last else None, origin.digest, gaps=trust.gaps)
     if tip >= store.first:
         check_roots(signed.header, whole(store, tip), store.events(tip) or [])
     return signed.header

@@ -84,6 +84,10 @@ class Trust(abc.ABC):
         """Return the trust after a later header, whatever is between; see `accept`."""
 
     @abc.abstractmethod
+    def resting(self, signed: SignedHeader) -> "Trust":
+        """Return the trust after a header that was checked before, whatever it is."""
+
+    @abc.abstractmethod
     def check(self, signed: SignedHeader) -> None:
         """Raise `ProofError` for a header that could not be accepted at any time, whatever was accepted before."""
 
@@ -108,6 +112,10 @@ class SequencerTrust(Trust):
     def jump(self, signed: SignedHeader, now: int | None = None) -> "SequencerTrust":
         """Return this trust, which is the same for all headers."""
         self.check(signed)
+        return self
+
+    def resting(self, signed: SignedHeader) -> "SequencerTrust":
+        """Return this trust."""
         return self
 
     def check(self, signed: SignedHeader) -> None:
@@ -184,6 +192,12 @@ class ValidatorsTrust(Trust):
                     f"block {after.height} has time {after.time}, but it is {now}: correct the clock of this machine"
                 )
         return after
+
+    def resting(self, signed: SignedHeader) -> "ValidatorsTrust":
+        """Return the trust in a header that was checked before, and in those who committed it."""
+        certificate, _ = self._certified(signed)
+        block = certificate.header
+        return replace(self, height=block.height, time=block.time.milliseconds, validators=certificate.following)
 
     def check(self, signed: SignedHeader) -> None:
         """Raise `ProofError` unless its certificate is of this header, and its own validators committed it."""

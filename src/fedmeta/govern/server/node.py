@@ -1,6 +1,7 @@
 """A node: an engine behind an event loop. It makes the blocks, and wakes those who wait for them."""
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fedmeta.govern.engines.engine import Applied, Engine, Receipt
-from fedmeta.govern.errors import Refused
+from fedmeta.govern.errors import NodeBusy, Refused
 from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.server.explaining import Explainer
 from fedmeta.govern.server.json import block_messages, json_form, to_json
@@ -18,6 +19,9 @@ from fedmeta.govern.server.making import Host, Maker
 from fedmeta.govern.state.records import Member
 
 T = TypeVar("T")
+
+LIGHTS = 16
+"""Questions of light clients that wait for CometBFT at once."""
 
 _STARTS = ("transaction-applied", "transaction-refused")
 
@@ -62,10 +66,24 @@ class Node(Host):
         self._hands = ThreadPoolExecutor(engine.hands, "ledger-hand")
         self._counting = threading.Lock()
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
+        # Apart, for CometBFT may be slow to answer.
+        self._lights = ThreadPoolExecutor(2, "ledger-light")
+        self._asked = 0
 
     async def read(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a function that reads the engine, beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, partial(function, *arguments))
+
+    async def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Ask CometBFT for a light client; raises `EngineError`, or `NodeBusy` where too many ask."""
+        if self._asked >= LIGHTS:
+            raise NodeBusy(f"{self._asked} light clients wait for CometBFT: come again later", 2)
+        self._asked += 1
+        try:
+            asking = partial(self.maker.light, method, parameters)
+            return await asyncio.get_running_loop().run_in_executor(self._lights, asking)
+        finally:
+            self._asked -= 1
 
     async def submit(self, raw: bytes, member: str) -> Receipt:
         """Let a transaction of a member wait for its block; raises `Refused`, or `NodeBusy`."""
@@ -99,6 +117,7 @@ class Node(Host):
         self._writer.shutdown()
         self._hands.shutdown()
         self._readers.shutdown()
+        self._lights.shutdown()
         self.explainer.close()
 
     def wind_up(self) -> None:
@@ -111,6 +130,16 @@ class Node(Host):
     def news(self) -> asyncio.Event:
         """What will be set by the next block; take it before looking for a block that may be there already."""
         return self._news
+
+    async def certified(self, height: int) -> bool:
+        """Wait until the header of a block that was decided is certified; return False if that takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.wait_seconds):
+                while self.engine.height < height and not self.closing.is_set():
+                    news = self.news
+                    if self.engine.height < height:
+                        await news.wait()
+        return self.engine.height >= height
 
     async def messages(self, height: int) -> bytes:
         """Return a block's server-sent events, height 0 being genesis; nothing if they were pruned."""

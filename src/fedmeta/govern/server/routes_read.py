@@ -32,6 +32,7 @@ from fedmeta.govern.views import queries
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.layout import LAYOUTS
+from fedmeta.govern.wire.merkle import Proof
 from fedmeta.govern.wire.schema import MAX_COUNT
 
 router = APIRouter()
@@ -259,17 +260,23 @@ async def proof(
     """
     node: Node = request.app.state.node
     try:
-        return await node.read(_proof, node, kind, _key(kind, key or []), request)
+        record, found, height = await node.read(node.engine.prove, kind, *_key(kind, key or []))
     except Refused as error:
         return no_answer(error)
     except StateError as error:
         return problem(404, "not-found", str(error))
-
-
-def _proof(node: Node, kind: str, key: list[Any], request: Request) -> Response:
-    record, found, signed = node.engine.prove(kind, *key)
-    if signed is None:
+    if not height:
         return problem(404, "not-found", "there is no block yet: the genesis proves itself")
+    # What the proof leads to is settled, also if the state goes on meanwhile.
+    if not await node.certified(height):
+        late = f"block {height} is decided, but nobody has certified its header yet"
+        return problem(503, "busy", late, retry_after=1)
+    return await node.read(_proof, node, kind, record, found, height, request)
+
+
+def _proof(node: Node, kind: str, record: Any, found: Proof, height: int, request: Request) -> Response:
+    signed = node.engine.header(height)
+    assert signed is not None
     return _either(
         request,
         lambda: codec.encode([encode_signed(signed), found.to_value()]),

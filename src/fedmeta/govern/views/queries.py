@@ -38,6 +38,7 @@ from fedmeta.govern.views.holdings import holdings
 from fedmeta.govern.views.invariants import supply_parts
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire.layout import plain
+from fedmeta.govern.wire.signatures import digest
 
 PAGE = 100
 """How many entries a list gives, unless asked for fewer or more."""
@@ -185,6 +186,35 @@ def ask_term(state: State, number: int) -> dict[str, Any]:
     """A term: its super nodes and standbys with weight and power, and each organisation's power."""
     term = _need(state, Term, number, "not-found", f"term {number} is not elected yet, or forgotten")
     return {**plain(term), "powers": fairness.powers_by_organisation(term.seats)}
+
+
+@_query
+def ask_validators(state: State) -> list[dict[str, Any]]:
+    """Who decides the next block, by which key and with how much power; nobody where a sequencer orders the blocks.
+
+    `since_term` is the first of the terms without a break in which it has a seat, of those that are not forgotten, and
+    `missed` how many of its last duties it missed.
+    """
+    chain = state.need(Chain)
+    if not chain.validators:
+        return []
+    found = []
+    for seat in state.need(Term, chain.term).seats:
+        candidate, since = state.need(Candidate, seat.candidate), chain.term
+        while (before := state.get(Term, since - 1)) and any(one.candidate == seat.candidate for one in before.seats):
+            since -= 1
+        found.append(
+            {
+                "candidate": seat.candidate,
+                "organisation": seat.organisation,
+                "power": seat.power,
+                "public": candidate.consensus,
+                "address": digest(candidate.consensus)[:20],
+                "since_term": since,
+                "missed": candidate.window.bit_count(),
+            }
+        )
+    return found
 
 
 @_query

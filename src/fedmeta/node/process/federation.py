@@ -14,7 +14,6 @@ from typing import Any
 
 from fedmeta.govern.client import keyfile
 from fedmeta.govern.client.client import Client
-from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import NodeError
 from fedmeta.govern.machine.genesis import (
     FirstCandidate,
@@ -22,7 +21,6 @@ from fedmeta.govern.machine.genesis import (
     FirstRecipe,
     FirstRegistration,
     Genesis,
-    encode_genesis,
 )
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import Key
@@ -31,6 +29,7 @@ from fedmeta.node.errors import MemberError
 from fedmeta.node.member import folder as folders
 from fedmeta.node.member.approvals import Approvals
 from fedmeta.node.member.folder import Folder
+from fedmeta.node.process.ledgers import Ledgers, Server
 from fedmeta.node.process.moves import model_name
 from fedmeta.node.wire.chunks import Blob
 from fedmeta.runs.procedure import Procedure
@@ -64,6 +63,7 @@ class LocalFederation:
         parameters: Of the ledger, where they differ from those for a demonstration.
         host: The address at which ledger and gates listen.
         approved: Whether all have approved the procedure from the start.
+        engine: Who orders blocks: "embedded", a sequencer; or "cometbft", the super nodes, each member with a server.
     """
 
     folder: Path
@@ -75,11 +75,16 @@ class LocalFederation:
     parameters: Mapping[str, int] = field(default_factory=dict)
     host: str = "127.0.0.1"
     approved: bool = True
+    engine: str = "embedded"
     hosts: dict[str, Hosted] = field(default_factory=dict)
     genesis: Genesis = field(init=False)
-    ledger_port: int = 0
-    ledger: subprocess.Popen | None = None
+    ledgers: Ledgers = field(init=False)
+    consensus: dict[str, Key] = field(default_factory=dict)
+    """The key by which each member decides blocks, where super nodes do."""
     _over: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ledgers = Ledgers(self.host, self.folder / "ledger", self.interval)
 
     def __enter__(self) -> "LocalFederation":
         return self
@@ -88,9 +93,14 @@ class LocalFederation:
         self.close()
 
     @property
-    def address(self) -> str:
-        """Where the ledger answers."""
-        return f"http://{self.host}:{self.ledger_port}"
+    def validators(self) -> bool:
+        """Whether the super nodes decide the blocks."""
+        return self.engine == "cometbft"
+
+    @property
+    def ledger_port(self) -> int:
+        """Where the ledger's server answers that all ask who have none of their own."""
+        return self.ledgers.first.port
 
     @property
     def recipe(self) -> bytes:
@@ -101,14 +111,16 @@ class LocalFederation:
         """Make the ledger and every node's folder; `model` is the first state's digest."""
         self.folder.mkdir(mode=0o700)
         keys = {name: Key.generate() for name in (*self.data, "sequencer")}
+        self.consensus = {name: Key.generate() for name in self.data} if self.validators else {}
         self.genesis = self.first(keys, model)
         place = self.folder / "ledger"
         (place / "keys").mkdir(parents=True, mode=0o700)
-        (place / "genesis.cbor").write_bytes(encode_genesis(self.genesis))
-        for name, key in keys.items():
-            keyfile.save(place / "keys" / f"{name}.pem", key)
-        EmbeddedEngine.create(place / "ledger.db", self.genesis, keys["sequencer"]).close()
-        self.ledger_port = free_port()
+        for name in self.data:
+            keyfile.save(place / "keys" / f"{name}.pem", keys[name])
+        if self.validators:
+            self.ledgers.several(self.genesis, self.consensus, [free_port() for _ in range(2 * len(self.data))])
+        else:
+            self.ledgers.one(self.genesis, keys["sequencer"], free_port())
         for name in self.data:
             self._make_host(name)
         everywhere = tuple(f"{self.host}:{one.port}" for one in self.hosts.values() if one.port)
@@ -134,7 +146,7 @@ class LocalFederation:
         values: dict[str, Any] = {
             "member": name,
             "role": "super" if port else "contributor",
-            "ledger.addresses": (self.address,),
+            "ledger.addresses": (f"http://{self.ledgers.address(name)}",),
             "ledger.genesis": self.genesis.digest,
             **{f"data.{key}": value for key, value in self.data[name].items()},
         }
@@ -166,41 +178,44 @@ class LocalFederation:
         return Genesis(
             chain_id="local-federation",
             time=time.time_ns() // 10**6,
-            sequencer=keys["sequencer"].public,
+            sequencer=b"" if self.validators else keys["sequencer"].public,
             treasury=10**8,
             parameters=values,
             members=tuple(
                 FirstMember(name, f"{name}-hospital", keys[name].public, 10_000, name.title(), "") for name in self.data
             ),
-            candidates=tuple(FirstCandidate(name, 100_000, 50_000 + 100 * at) for at, name in enumerate(self.seats)),
+            candidates=tuple(self.candidate(name, 100_000, 50_000 + 100 * at) for at, name in enumerate(self.seats)),
             recipes=(FirstRecipe(self.recipe, "demonstration", model, 1),),
             registrations=tuple(FirstRegistration(name, self.recipe) for name in self.data),
         )
+
+    def candidate(self, name: str, commission: int, stake: int) -> FirstCandidate:
+        """Return a candidate of the genesis, with the key by which it decides blocks if it does."""
+        key = self.consensus.get(name)
+        return FirstCandidate(name, commission, stake, b"" if key is None else key.public)
 
     # Processes.
 
     def start_ledger(self) -> None:
         """Serve the ledger, and wait until it answers."""
-        interval = str(self.interval)
-        self.ledger = self._spawn(
-            "ledger",
-            "ledger",
-            "serve",
-            str(self.folder / "ledger"),
-            "--host",
-            self.host,
-            "--port",
-            str(self.ledger_port),
-            "--block-interval",
-            interval,
-            "--empty-interval",
-            interval,
-        )
-        self._until(self._answers, "the ledger answers")
+        for one in self.ledgers.servers.values():
+            self._serve(one)
+        for name in self.ledgers.servers:
+            self._until(lambda name=name: self._answers(name), "the ledger answers")
 
-    def _answers(self) -> bool:
+    def serve_again(self, name: str) -> None:
+        """Start a member's own server of the ledger once more, if it has one that was killed, and wait for it."""
+        own = self.ledgers.servers.get(name)
+        if own is not None and own.process is None:
+            self._serve(own)
+            self._until(lambda: self._answers(name), f"the ledger of {name} answers")
+
+    def _serve(self, server: Server) -> None:
+        server.process = self._spawn(server.log, *self.ledgers.command(server))
+
+    def _answers(self, member: str) -> bool:
         try:
-            with self.client() as client:
+            with Client(f"http://{self.ledgers.address(member)}", timeout=20) as client:
                 return bool(client.status())
         except NodeError:
             return False
@@ -227,17 +242,18 @@ class LocalFederation:
         host.process = self._spawn(name, "node", "start", "--folder", str(host.folder))
 
     def kill(self, name: str) -> None:
-        """Kill all processes of a member's node at once, with SIGKILL."""
-        process = self.hosts[name].process
-        if process is not None:
-            end(process, signal.SIGKILL)
-            self.hosts[name].process = None
+        """Kill all processes of a member's node at once, with SIGKILL, and those of its own ledger's server."""
+        for one in (self.hosts[name], self.ledgers.servers.get(name)):
+            if one is not None and one.process is not None:
+                end(one.process, signal.SIGKILL)
+                one.process = None
 
     def stop_ledger(self, how: int = signal.SIGKILL) -> None:
-        """End the ledger's process."""
-        if self.ledger is not None:
-            end(self.ledger, how)
-            self.ledger = None
+        """End the processes of the ledger."""
+        for one in self.ledgers.servers.values():
+            if one.process is not None:
+                end(one.process, how)
+                one.process = None
 
     def close(self) -> None:
         """End everything."""
@@ -273,7 +289,7 @@ class LocalFederation:
     def client(self, member: str = "") -> Client:
         """Return a client of the ledger; one that signs as a member, by its account's key."""
         key = keyfile.load(self.folder / "ledger" / "keys" / f"{member}.pem") if member else None
-        return Client(self.address, key, member, timeout=20)
+        return Client(f"http://{self.ledgers.address()}", key, member, timeout=20)
 
     def rounds(self) -> list[dict[str, Any]]:
         """Return the ledger's rounds, oldest first; those that are over are asked for once."""

@@ -42,6 +42,10 @@ class Told(abc.ABC):
         """A block was committed; its header, if it left one, is to be certified by the next block."""
 
     @abc.abstractmethod
+    def begun(self, header: Header) -> None:
+        """The ledger has begun with the snapshot of this header, which is to be certified by the next block."""
+
+    @abc.abstractmethod
     def refused(self, name: bytes, refusal: Refused) -> None:
         """A transaction that waited, by its digest, waits no more."""
 
@@ -81,10 +85,13 @@ class Bridge(abci.Handler):
         return self._origin.digest if self._head is None else self._head.hash
 
     def info(self, request: abci.InfoRequest) -> abci.InfoAnswer:
-        """Say which block was kept last; CometBFT replays those after it."""
+        """Say which block was committed last; CometBFT replays those after it.
+
+        After a crash that is the last one that was kept. An application that lives has had the quiet ones since, too.
+        """
         with self._lock:
-            tip = self._store.tip
-            return abci.InfoAnswer(tip, self._hash if tip else b"", PROTOCOL, data=self._origin.chain_id)
+            height = self._application.height
+            return abci.InfoAnswer(height, self._hash if height else b"", PROTOCOL, data=self._origin.chain_id)
 
     def init_chain(self, request: abci.ChainRequest) -> abci.ChainAnswer:
         """Begin with the seats; raises `StateError` if CometBFT's genesis was not made of the ledger's."""
@@ -199,8 +206,11 @@ class Bridge(abci.Handler):
                     1, log="ask for record/KIND at the last height; all else over the ledger's HTTP"
                 )
             try:
-                key = codec.decode(request.data)
-                _, proof, _ = self._application.prove(kind, *(key if type(key) is list else [key]))
+                found = codec.decode(request.data)
+                key = found if type(found) is list else [found]
+                if not all(type(one) in (str, int, bytes) for one in key):
+                    raise Malformed("a record's key is of texts, whole numbers and bytes")
+                _, proof, _ = self._application.prove(kind, *key)
             except (Malformed, StateError) as error:
                 return abci.QueryAnswer(1, log=str(error))
             shown = codec.encode([proof.leaf, proof.index, proof.size, list(proof.path)])
@@ -236,8 +246,8 @@ class Bridge(abci.Handler):
                 header, manifest = _parts(snapshot.metadata)
             except Malformed:
                 return abci.Offer.REJECT
-            named = (header.genesis, header.hash, header.height, header.app_hash)
-            if named != (self._origin.digest, app_hash, snapshot.height, manifest.app_hash):
+            named = (header.genesis, header.hash, header.height, header.height, header.app_hash)
+            if named != (self._origin.digest, app_hash, snapshot.height, manifest.height, manifest.app_hash):
                 return abci.Offer.REJECT
             if len(manifest.chunks) != snapshot.chunks or digest(encode_manifest(manifest)) != snapshot.hash:
                 return abci.Offer.REJECT
@@ -259,10 +269,12 @@ class Bridge(abci.Handler):
                 return abci.ChunkAnswer(ChunkApplied.REJECT_SNAPSHOT)
             self._chunks[index] = chunk
             manifest, header = self._offered
-            if self._application.height == manifest.height:
-                chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
-                self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
-                self._offered, self._chunks, self._head = None, {}, header
+            if self._application.height != manifest.height:
+                return abci.ChunkAnswer(ChunkApplied.ACCEPT)
+            chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
+            self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
+            self._offered, self._chunks, self._head = None, {}, header
+        self._told.begun(header)
         return abci.ChunkAnswer(ChunkApplied.ACCEPT)
 
     @property

@@ -21,6 +21,7 @@ LOG_BYTES = 1 << 23
 
 _FAILURE = b"CONSENSUS FAILURE"
 _CHUNK = 1 << 16
+_LINE = 1 << 20
 # Becomes CometBFT after it has asked Linux to be killed together with the thread that started it. It is a program of
 # its own, because nothing may be asked between fork and exec where there are threads.
 _TRAMPOLINE = """
@@ -80,6 +81,7 @@ class Patience(NamedTuple):
     first_pause: int | float = 1
     """Before it is started again; twice as long each time that it ends soon, up to `longest_pause`."""
     longest_pause: int | float = 60
+    soon: int | float = 60
     look: int | float = 2
     """Between two looks at the height."""
     still: int | float = 60
@@ -146,7 +148,7 @@ class Child:
             begun = time.monotonic()
             code = await self._once()
             ran = time.monotonic() - begun
-            if ran > self._patience.longest_pause:
+            if ran > self._patience.soon:
                 pause = self._patience.first_pause
             self._told(Ended(code, ran, pause))
             await asyncio.sleep(pause)
@@ -203,15 +205,17 @@ class Child:
     async def _keep_log(self, process: asyncio.subprocess.Process) -> None:
         """Keep what it writes, and tell of a consensus failure."""
         assert process.stdout is not None
-        line = b""
+        rest = b""
         with _Log(self.log) as log:
             while chunk := await process.stdout.read(_CHUNK):
-                log.write(chunk)
-                *whole, line = (line + chunk).split(b"\n")
-                for one in whole:
+                whole, end, rest = (rest + chunk).rpartition(b"\n")
+                if len(rest) > _LINE:
+                    whole, end, rest = whole + end + rest, b"", b""
+                log.write(whole + end)
+                for one in whole.split(b"\n") if _FAILURE in whole else ():
                     if _FAILURE in one:
                         self._told(ConsensusFailure(one.decode("utf-8", "replace")[:400]))
-                line = line[-_CHUNK:]
+            log.write(rest)
 
     async def _watch(self) -> None:
         """Look at the height, and tell where it stands still, and when it goes on."""
@@ -236,7 +240,7 @@ class Child:
 
 
 class _Log:
-    """A file that begins anew when it is large, with the one before beside it."""
+    """A file that begins anew when it is large, with the one before beside it; lines stay whole."""
 
     def __init__(self, path: Path):
         self._path = path

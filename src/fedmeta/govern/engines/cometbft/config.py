@@ -29,6 +29,16 @@ class Peer(NamedTuple):
     def __str__(self) -> str:
         return f"{self.node_id}@{self.address}"
 
+    @staticmethod
+    def read(text: object) -> "Peer":
+        """Return the peer that a text spells, as CometBFT has it; raises `EngineError`."""
+        node_id, at, address = text.partition("@") if type(text) is str else ("", "", "")
+        if not at:
+            raise EngineError(f"{text!r} is no node: it must be such as {'0123456789' * 4}@north.example:26656")
+        check_node_id(node_id)
+        check_address(address)
+        return Peer(node_id, address)
+
 
 class StateSync(NamedTuple):
     """From what a new node begins with a snapshot of its peers in the place of the first block."""
@@ -224,12 +234,9 @@ def config_toml(settings: Settings) -> str:
 
 def _check(settings: Settings) -> None:
     for node_id in (*(peer.node_id for peer in settings.peers), *settings.unconditional):
-        if not _NODE_ID.fullmatch(node_id):
-            raise EngineError(f"{node_id!r} is not the id of a node: it must be 40 hex digits, in lower case")
+        check_node_id(node_id)
     for address in (*(peer.address for peer in settings.peers), settings.listen):
-        _, _, port = address.rpartition(":")
-        if "," in address or not (port.isdecimal() and 0 < int(port) < 65_536):
-            raise EngineError(f"{address!r} is not where a node listens: it must be such as north.example:26656")
+        check_address(address)
     for socket in (settings.application, settings.rpc):
         check_socket(socket)
     for name in ("block_interval", "empty_interval", "max_tx_bytes"):
@@ -242,6 +249,19 @@ def _check(settings: Settings) -> None:
         )
     if sync and sync.trust_period < 1:
         raise EngineError(f"the trust period of state sync is {sync.trust_period} s: it must be at least 1")
+
+
+def check_node_id(text: str) -> None:
+    """Raise `EngineError` for what is not the id of a node."""
+    if not _NODE_ID.fullmatch(text):
+        raise EngineError(f"{text!r} is not the id of a node: it must be 40 hex digits, in lower case")
+
+
+def check_address(text: str) -> None:
+    """Raise `EngineError` for what is not where a node listens."""
+    host, _, port = text.rpartition(":")
+    if not host or "," in text or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65_536):
+        raise EngineError(f"{text!r} is not where a node listens: it must be such as north.example:26656")
 
 
 def check_socket(path: Path) -> None:

@@ -7,7 +7,6 @@ sign two blocks of one height, for which it is slashed: it does not start.
 import base64
 import contextlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -116,12 +115,12 @@ def genesis_json(chain_id: str, time: int, parameters: ConsensusParameters) -> b
     return _text(document)
 
 
-def create(folder: Path, genesis: bytes, node: Key, consensus: Key | None) -> Home:
+def create(folder: Path, genesis: bytes | None, node: Key, consensus: Key | None) -> Home:
     """Make CometBFT's folder, which must not exist; it is there whole, or not at all.
 
     Args:
         folder: where; of mode 0700.
-        genesis: of `genesis_json`.
+        genesis: of `genesis_json`; None where it is not known yet, and `set_genesis` is to say it.
         node: the key by which it shows itself to other nodes.
         consensus: the key by which it signs; None where a signer apart has it.
 
@@ -135,7 +134,8 @@ def create(folder: Path, genesis: bytes, node: Key, consensus: Key | None) -> Ho
         for path in (aside, aside / "config", aside / "data"):
             path.mkdir(0o700)
         home = Home(aside)
-        disk.write_new(home.genesis, genesis, 0o600)
+        if genesis is not None:
+            disk.write_new(home.genesis, genesis, 0o600)
         disk.write_new(home.node_key, _text({"priv_key": _tagged(_PRIVATE, node.seed + node.public)}), 0o600)
         if consensus is not None:
             disk.write_new(home.signing_state, _text(_FRESH), 0o600)
@@ -147,6 +147,30 @@ def create(folder: Path, genesis: bytes, node: Key, consensus: Key | None) -> Ho
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return Home(folder)
+
+
+def set_genesis(home: Home, genesis: bytes) -> None:
+    """Say what the chain begins with, where CometBFT has not run yet; raises `KeyFileError` if it cannot be written."""
+    _replace(home.genesis, genesis)
+
+
+def forget(home: Home) -> None:
+    """Let CometBFT begin anew, with the blocks of its peers: all it knows but its keys and what it signed goes.
+
+    CometBFT must not run, and the application must begin anew as well. Who signed a block remembers it, so that it
+    does not sign another of that height.
+
+    Raises:
+        EngineError: the file system refuses.
+    """
+    kept = home.signing_state
+    try:
+        for path in kept.parent.iterdir():
+            if path != kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        disk.flush(kept.parent)
+    except OSError as error:
+        raise EngineError(f"cannot empty {kept.parent}: {error.strerror or error}") from error
 
 
 def renew(home: Home, consensus: Key) -> None:
@@ -193,14 +217,24 @@ def configure(home: Home, settings: Settings) -> None:
 def consensus_key(home: Home) -> bytes:
     """Return the public key by which this validator signs, 32 bytes; raises `KeyFileError`."""
     found = _read(home.consensus_key)
+    key = _private(home.consensus_key, found)
     try:
         public = base64.b64decode(found["pub_key"]["value"], validate=True)
-        key = Key.from_seed(base64.b64decode(found["priv_key"]["value"], validate=True)[:32])
-    except (KeyError, TypeError, ValueError, BadSignature) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise KeyFileError(f"{home.consensus_key} is no consensus key of CometBFT's: {error!r}") from error
     if key.public != public:
         raise KeyFileError(f"{home.consensus_key} is damaged: its private key is not that of its public key")
     return public
+
+
+def own_id(home: Home) -> str:
+    """Return the id by which other nodes name this one; raises `KeyFileError`."""
+    return node_id(_private(home.node_key, _read(home.node_key)).public)
+
+
+def consensus_private(home: Home) -> Key:
+    """Return the key by which this validator signs, to prove that it has it; raises `KeyFileError`."""
+    return _private(home.consensus_key, _read(home.consensus_key))
 
 
 def check(home: Home, signer: bool = False) -> None:
@@ -229,6 +263,13 @@ def check(home: Home, signer: bool = False) -> None:
     found = _read(home.signing_state)
     if not (isinstance(found, dict) and str(found.get("height", "")).isdecimal()):
         raise KeyFileError(f"{home.signing_state} is damaged: register a new consensus key")
+
+
+def _private(path: Path, found: Any) -> Key:
+    try:
+        return Key.from_seed(base64.b64decode(found["priv_key"]["value"], validate=True)[:32])
+    except (KeyError, TypeError, ValueError, BadSignature) as error:
+        raise KeyFileError(f"{path} is no key of CometBFT's: {error!r}") from error
 
 
 def _block(block: BlockParameters) -> dict[str, str]:
@@ -269,11 +310,7 @@ def _read(path: Path) -> Any:
 
 def _replace(path: Path, data: bytes) -> None:
     """Put a whole file in the place of another one; raises `KeyFileError`."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        disk.write_new(aside, data, 0o600)
-        os.replace(aside, path)
-        disk.flush(path.parent)
+        disk.replace_file(path, data, 0o600)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise KeyFileError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,523 @@
+"""The ledger as CometBFT's application, asked in CometBFT's order in this process: what it says, proposes and votes."""
+
+from dataclasses import replace
+
+import pytest
+
+from fedmeta.govern.client.light import verify_record
+from fedmeta.govern.engines.cometbft import abci
+from fedmeta.govern.engines.cometbft.bridge import EVIDENCE_BYTES, consensus_parameters
+from fedmeta.govern.engines.cometbft.home import address_of
+from fedmeta.govern.errors import StateError
+from fedmeta.govern.machine.execute import PROTOCOL
+from fedmeta.govern.state.parameters import LARGEST_TRANSACTION
+from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal, Round
+from fedmeta.govern.wire import codec
+from fedmeta.govern.wire import transactions as tx
+from fedmeta.govern.wire.block import Block, DoubleSignature
+from fedmeta.govern.wire.merkle import Proof
+from fedmeta.govern.wire.signatures import digest
+from tests.govern.cometbft.consensus import Consensus, Ledger, check_headers
+from tests.govern.engines.keeping import KEPT, short_memory
+from tests.govern.playing import PARAMETERS, TIME, Play, federation, first_consensus_key, key
+
+
+def consensus_of(folder, nodes=2, **options):
+    """Return nodes that decide the blocks of a small federation, and a play of the same chain that signs for them."""
+    genesis = federation(validators=True, **options)
+    made = Consensus(genesis, [Ledger.made(folder / f"{number}.db", genesis) for number in range(nodes)])
+    return made, Play(genesis)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    return consensus_of(tmp_path)
+
+
+@pytest.fixture
+def quiet(tmp_path):
+    """A chain without rounds, where nothing happens by itself."""
+    return consensus_of(tmp_path, contributors=())
+
+
+def step(chain, *pairs, **options):
+    """Submit what members do, let it be decided, and let the play follow; return the answer."""
+    consensus, play = chain
+    waiting = {}
+    for name, body in pairs:
+        raw = play.sign(name, body, waiting.get(name, 0))
+        waiting[name] = waiting.get(name, 0) + (tx.kind_of(body) not in tx.OF_ROUNDS)
+        assert consensus.submit(raw) == ""
+    answer = consensus.step(**options)
+    follow(chain)
+    return answer
+
+
+def follow(chain):
+    """Let the play execute the last block."""
+    consensus, play = chain
+    request, _ = consensus.decided[-1]
+    play.take(Block.of(request.height, request.time // 10**6, request.transactions))
+    assert [one.handler.application.app_hash for one in consensus.nodes] == [play.state.root] * len(consensus.nodes)
+
+
+def key_of(name):
+    return first_consensus_key(name).public
+
+
+# Where it begins, and where it goes on
+
+
+def test_a_chain_begins_with_the_seats_of_its_genesis_and_what_its_parameters_say(chain):
+    consensus, play = chain
+    seats = play.super_nodes()
+    assert set(consensus.sets[1]) == {key_of(name) for name in seats}
+    assert consensus.hashes == [consensus.genesis.digest]
+    block, evidence, _, version = consensus.parameters
+    assert block.max_bytes > play.parameters.max_block_bytes
+    assert evidence == (play.parameters.unbonding_blocks, play.parameters.unbonding_seconds * 10**9, EVIDENCE_BYTES)
+    assert version == PROTOCOL
+
+
+@pytest.mark.parametrize("wrong", [{"chain_id": "another"}, {"time": 1}, {"initial_height": 2}])
+def test_a_chain_that_is_not_the_genesis_s_does_not_begin(chain, wrong):
+    consensus, _ = chain
+    with pytest.raises(StateError, match="CometBFT begins with chain"):
+        consensus.nodes[0].handler.init_chain(consensus.beginning(**wrong))
+
+
+def test_a_chain_does_not_begin_where_there_is_one(chain):
+    step(chain, ("hal", tx.Delegate("bob", 7)))
+    with pytest.raises(StateError, match="that is here at height 1"):
+        chain[0].nodes[0].handler.init_chain(chain[0].beginning())
+
+
+def story(chain):
+    """Decide twelve blocks of which some are quiet, the first ones and the last ones too; yield after each."""
+    for height in range(1, 13):
+        busy = height in (3, 4, 8, 10)
+        step(chain, *[("hal", tx.Delegate("bob", 10 * height))] * busy)
+        yield height
+
+
+def test_what_a_crash_has_lost_is_executed_again(tmp_path, quiet):
+    chain = consensus, _ = quiet
+    left = {0: consensus.nodes[1].handler.copied(tmp_path / "0")}
+    for height in story(chain):
+        left[height] = consensus.nodes[1].handler.copied(tmp_path / str(height))
+    kept = consensus.nodes[0].handler
+    for height, ledger in left.items():
+        consensus.handshake(1, ledger)
+        check_headers(ledger, consensus)
+        assert ledger.application.app_hash == kept.application.app_hash, height
+        assert ledger.application.height == 12
+    # And all go on together, with the one that came back last as well.
+    step(chain, ("joy", tx.Delegate("ann", 5)))
+
+
+def test_cometbft_may_begin_anew_beside_an_application_that_lives(quiet):
+    chain = consensus, _ = quiet
+    consensus.handshake(1)
+    for _ in story(chain):
+        consensus.handshake(1)
+        info = consensus.nodes[1].handler.info(abci.InfoRequest("", 0, 0, ""))
+        assert info.app_hash == consensus.hashes[-1] or info.height == 0
+    check_headers(consensus.nodes[1].handler, consensus)
+
+
+def test_a_block_that_was_executed_and_not_kept_is_executed_once_more(chain):
+    consensus, play = chain
+    assert consensus.submit(play.sign("hal", tx.Delegate("bob", 7))) == ""
+    block = consensus.proposal()
+    ledger = consensus.nodes[1].handler
+    once = ledger.finalize_block(block)
+    consensus.handshake(1)
+    assert ledger.finalize_block(block) == once
+    consensus.decide(block)
+    follow(chain)
+
+
+def test_nothing_is_kept_that_was_not_executed(chain):
+    with pytest.raises(StateError, match="has not had executed"):
+        chain[0].nodes[0].handler.commit()
+
+
+def test_the_app_hash_stands_still_where_nothing_happens(quiet):
+    chain = consensus, _ = quiet
+    for height in story(chain):
+        moved = consensus.hashes[height] != consensus.hashes[height - 1]
+        assert moved == (height in (3, 4, 8, 10))
+        assert (consensus.nodes[0].handler.store.header(height) is not None) == moved
+    check_headers(consensus.nodes[0].handler, consensus)
+
+
+# Proposals
+
+
+def raws_of(play, number, name="hal", body=None):
+    return [play.sign(name, body or tx.Delegate("bob", 1), at) for at in range(number)]
+
+
+def test_a_proposal_of_what_waits_is_voted_for_and_everything_else_against(chain):
+    consensus, play = chain
+    play_round(chain)
+    of_round = [play.sign(*play.update(one.member)) for one in play.latest.cohort[:2]]
+    others = raws_of(play, 3)
+    good = (*of_round, *others)
+    assert consensus.votes(consensus.request(good)) == [True, True]
+    refused = play.sign("joy", tx.Delegate("bob", 10**12))
+    false = Block(1, 0, double_signatures=(DoubleSignature(key_of("ann"), 1),)).items[0]
+    absent = Block(1, 0, absent=(key_of("ann"),)).items[0]
+    for bad in (
+        (*others, *of_round),
+        (of_round[0], *others, of_round[1]),
+        (*good, refused),
+        (*good, others[0]),
+        (others[1], others[0]),
+        (*good, b""),
+        (*good, b"junk"),
+        (false, *good),
+        (absent, *good),
+        (*good, false),
+        (false[:-1], *good),
+        (false + b"\0", *good),
+        (false, false),
+    ):
+        assert consensus.votes(consensus.request(bad)) == [False, False], bad
+    wrong = consensus.request(good)
+    assert consensus.votes(wrong._replace(height=wrong.height + 1)) == [True, True]
+    assert consensus.votes(wrong._replace(height=wrong.height - 1)) == [False, False]
+    assert consensus.votes(wrong._replace(time=consensus.time - 10**6)) == [False, False]
+    assert consensus.decide(consensus.request(good)).results == (abci.TxResult(),) * 5
+
+
+def play_round(chain):
+    """Decide blocks until a round has begun."""
+    while not chain[1].chain.round:
+        step(chain)
+
+
+def test_a_proposal_with_more_of_a_member_than_the_quota_is_voted_against(tmp_path):
+    consensus, play = consensus_of(tmp_path, member_transactions=3)
+    four = raws_of(play, 4)
+    assert consensus.votes(consensus.request(four[:3])) == [True, True]
+    assert consensus.votes(consensus.request(four)) == [False, False]
+    assert [consensus.submit(raw) for raw in four] == ["", "", "", "limit-reached"]
+    for node in consensus.nodes:
+        # A pool whose application does not refuse it.
+        node.pool = [*four, *raws_of(play, 3, "joy")]
+    assert len(consensus.proposal().transactions) == 6
+
+
+def test_a_proposal_that_is_too_large_is_voted_against(tmp_path):
+    consensus, play = consensus_of(tmp_path, max_block_bytes=65_536)
+    many = raws_of(play, 199, body=tx.SetProfile("x" * 64, "https://a.example/" + "y" * 180, b""))
+    many += raws_of(play, 199, "joy", tx.SetProfile("x" * 64, "https://a.example/" + "y" * 180, b""))
+    sums = [sum(map(len, many[:at])) for at in range(len(many))]
+    most = max(at for at, one in enumerate(sums) if one <= 65_536)
+    assert most < len(many) - 1
+    assert consensus.votes(consensus.request(many[:most])) == [True, True]
+    assert consensus.votes(consensus.request(many[: most + 1])) == [False, False]
+    for node in consensus.nodes:
+        node.pool = many
+    assert consensus.proposal().transactions == tuple(many[:most])
+
+
+@pytest.mark.parametrize("less", range(4))
+def test_a_proposal_fills_the_bytes_that_cometbft_gives_and_not_one_more(chain, less):
+    consensus, play = chain
+    consensus.step()
+    # Evidence that takes room, and says something of a signer, takes its own bytes of a proposal.
+    shown = (misbehaviour("ann", consensus),)
+    raws = raws_of(play, 20)
+    for node in consensus.nodes:
+        node.pool = raws
+    word = consensus.proposal(shown=shown).transactions[0]
+    room = sum(map(abci.proposed_size, (word, *raws[:7]))) - less
+    consensus.room = lambda: room
+    block = consensus.proposal(shown=shown)
+    assert block.transactions == (word, *raws[: 7 - (less > 0)])
+    assert consensus.votes(block) == [True, True]
+
+
+def test_the_largest_block_of_the_ledger_fits_into_cometbft_s_with_a_hundred_validators_and_all_evidence():
+    # Each item takes its tag and its length more than its own bytes: the smallest ones the most, in proportion.
+    smallest = len(tx.sign(key("a"), bytes(32), "a", 0, tx.Claim()))
+    for size in (65_536, 1 << 21, 1 << 26):
+        parameters = replace(Play(federation(validators=True)).parameters, max_block_bytes=size)
+        said = consensus_parameters(parameters).block.max_bytes
+        largest = size // smallest * abci.proposed_size(bytes(smallest)) + LARGEST_TRANSACTION // 16
+        assert largest + 11 + 626 + 94 + 111 * 100 + EVIDENCE_BYTES <= said <= 100 << 20
+
+
+# What leaves the pool
+
+
+def test_what_a_rule_refuses_at_its_turn_leaves_the_proposer_s_pool_and_is_answered(chain):
+    consensus, play = chain
+    all_of_it = play.member("hal").free
+    both = [play.sign("hal", tx.Delegate("bob", all_of_it), ahead=at) for at in range(2)]
+    assert [consensus.submit(raw) for raw in both] == ["", "insufficient-funds"]
+    # Another node's order let the second one in.
+    for node in consensus.nodes:
+        node.pool = list(both)
+    consensus.step()
+    assert len(consensus.decided[-1][0].transactions) == 1
+    assert [one.pool for one in consensus.nodes] == [[], []]
+    assert [one.refused for one in consensus.nodes] == [{both[1]: "insufficient-funds"}] * 2
+    assert [one.handler.ear.refusals for one in consensus.nodes] == [{digest(both[1]): "insufficient-funds"}] * 2
+
+
+def test_what_only_the_time_of_its_block_lets_be_refused_leaves_as_well(chain):
+    """CheckTx judges at the last block's time, a proposal at its own: what only the latter refuses must not stay."""
+    consensus, play = chain
+    shut = [{"kind": "set-parameter", "name": "round_pool", "value": 999}]
+    step(chain, ("hal", tx.Propose("less", shut[0])))
+    number = play.chain.proposals
+    closes = play.state.need(Proposal, number).closes
+    while play.height + 1 < closes:
+        step(chain)
+    late = play.sign("ann", tx.CastVote(number, "yes"))
+    for node in consensus.nodes:
+        node.pool = [late]
+    chosen = consensus.proposal().transactions
+    consensus.decide(consensus.request(chosen))
+    follow(chain)
+    consensus.decide(consensus.request(consensus.proposal().transactions))
+    assert [one.pool for one in consensus.nodes] == [[], []]
+
+
+def test_one_that_comes_too_early_waits_for_those_before_it(chain):
+    consensus, play = chain
+    first, second = raws_of(play, 2)
+    assert [consensus.submit(raw) for raw in (first, second)] == ["", ""]
+    # Parts may come in another order in a pool.
+    consensus.nodes[0].pool.reverse()
+    consensus.step()
+    assert consensus.decided[-1][0].transactions == (first,)
+    assert [one.pool for one in consensus.nodes] == [[second], [second]]
+    consensus.step(proposer=1)
+    assert consensus.decided[-1][0].transactions == (second,)
+
+
+def test_the_codes_of_a_decided_block_are_told_and_answered(chain):
+    consensus, play = chain
+    bad, good = play.sign("hal", tx.Delegate("bob", 10**12)), play.sign("joy", tx.Delegate("bob", 1))
+    answer = consensus.decide(consensus.request((bad, good)))
+    assert [(one.code, one.codespace) for one in answer.results] == [(1, "insufficient-funds"), (0, "")]
+    assert consensus.nodes[0].handler.ear.blocks[-1][1] == ("insufficient-funds", "")
+
+
+# Signers
+
+
+def misbehaviour(name, consensus, height=1, kind=abci.Fault.DUPLICATE_VOTE):
+    validator = abci.Validator(address_of(key_of(name)), consensus.sets[height].get(key_of(name), 1))
+    return abci.Misbehaviour(kind, validator, height, TIME * 10**6, sum(consensus.sets[height].values()))
+
+
+@pytest.mark.parametrize("kind", [abci.Fault.DUPLICATE_VOTE, abci.Fault.LIGHT_CLIENT_ATTACK])
+def test_misbehaviour_is_slashed_once_and_bars_for_good(chain, kind):
+    consensus, play = chain
+    step(chain)
+    ann = play.state.need(Candidate, "ann").tokens
+    shown = (misbehaviour("ann", consensus, kind=kind),)
+    answer = step(chain, ("hal", tx.Delegate("bob", 3)), shown=shown)
+    assert len(answer.results) == 2
+    (fault,) = play.state.all(Fault)
+    assert (fault.offender, fault.kind, fault.infraction) == ("ann", "double-signature", 1)
+    assert play.state.need(Candidate, "ann").tombstoned
+    assert play.state.need(Candidate, "ann").tokens < ann
+    assert abci.ValidatorUpdate(key_of("ann"), 0) in answer.validators
+    assert key_of("eve") in consensus.sets[consensus.height + 2]
+    # Until then it is a validator still; another word on it costs nothing more, at this height or at another one.
+    assert key_of("ann") in consensus.sets[consensus.height + 1]
+    for height in (1, 2):
+        step(chain, shown=(misbehaviour("ann", consensus, height),))
+    assert len(play.state.all(Fault)) == 1
+    assert key_of("ann") not in consensus.validators
+    check_headers(consensus.nodes[0].handler, consensus)
+
+
+def test_a_proposal_must_say_what_was_shown_of_signers_and_in_its_one_form(chain):
+    consensus, _ = chain
+    step(chain)
+    step(chain)
+    shown = tuple(misbehaviour(name, consensus, height) for name, height in (("bob", 2), ("ann", 1), ("cat", 1)))
+    good = consensus.proposal(shown=(*shown, shown[0]))
+    assert consensus.votes(good) == [True, True]
+    word = Block.of(3, 0, good.transactions).double_signatures
+    assert [one.height for one in word] == [1, 1, 2]
+    for others in (word[::-1], word[:2], (*word, word[0]), (replace(word[0], height=2), *word[1:])):
+        items = Block(3, 0, double_signatures=others).items
+        assert consensus.votes(good._replace(transactions=items)) == [False, False]
+    assert consensus.votes(good._replace(transactions=())) == [False, False]
+
+
+def test_misbehaviour_of_somebody_unknown_is_no_fault(chain):
+    consensus, play = chain
+    step(chain)
+    unknown = misbehaviour("ann", consensus)._replace(validator=abci.Validator(b"\x07" * 20, 5))
+    answer = step(chain, shown=(unknown,))
+    assert answer.results == ()
+    assert not play.state.all(Fault)
+
+
+def test_who_has_not_signed_is_noted_where_that_is_looked_at_and_loses_its_seat_for_too_many(tmp_path):
+    chain = consensus, play = consensus_of(tmp_path, signing_blocks=10, duty_window=4, duty_misses=2, standbys=3)
+    gone = {key_of("dan")}
+    while play.height < 19:
+        step(chain, absent=gone if play.height else ())
+    assert play.state.need(Candidate, "dan").window == 1
+    assert not play.state.need(Candidate, "dan").jailed
+    answer = step(chain, absent=gone)
+    assert play.state.need(Candidate, "dan").jailed
+    assert abci.ValidatorUpdate(key_of("dan"), 0) in answer.validators
+    # Only who misses is spoken of, and where all have signed nobody is.
+    told = [request.height for request, _ in consensus.decided if request.transactions]
+    assert told == [10, 20]
+
+
+def test_a_validator_that_changed_its_key_is_not_held_to_the_old_one(chain):
+    consensus, play = chain
+    new = key("ann's consensus 1")
+    body = tx.SetConsensusKey(new.public, new.sign(tx.possession(play.genesis.digest, "ann", new.public)))
+    answer = step(chain, ("ann", body))
+    power = consensus.sets[1][key_of("ann")]
+    assert set(answer.validators) == {(new.public, power), (key_of("ann"), 0)}
+    for _ in range(3):
+        step(chain)
+    assert new.public in consensus.validators
+    # Still, by its old address it can be named for what it did.
+    step(chain, shown=(misbehaviour("ann", consensus, 1),))
+    assert [one.offender for one in play.state.all(Fault)] == ["ann"]
+
+
+# Parameters
+
+
+def test_what_a_vote_changes_of_sizes_and_periods_cometbft_is_told_with_the_block_that_changes_it(chain):
+    _, play = chain
+    values = {"max_block_bytes": 100_000, "unbonding_blocks": 3_000, "unbonding_seconds": 1_200}
+    step(chain, ("hal", tx.Propose("smaller", {"kind": "set-parameters", "values": values})))
+    step(chain, *((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan", "eve")))
+    told = {}
+    for _ in range(PARAMETERS["voting_blocks"] + PARAMETERS["delay_blocks"] + 2):
+        answer = step(chain)
+        if answer.parameters is not None:
+            told[play.height] = answer.parameters
+    ((height, said),) = told.items()
+    changed = next(at for at, state in enumerate(play.log) if any(one.kind == "parameter-set" for one in state))
+    assert height == changed
+    assert said == consensus_parameters(play.parameters)
+    assert said.evidence == (3_000, 1_200 * 10**9, EVIDENCE_BYTES)
+    assert chain[0].parameters == said
+
+
+def test_what_the_ledger_has_not_kept_cometbft_must_keep(tmp_path):
+    chain = consensus, _ = consensus_of(tmp_path, contributors=(), term_length=400, unbonding_blocks=2_400)
+    node, bare = consensus.nodes
+    with short_memory():
+        step(chain, ("hal", tx.Delegate("bob", 3)))
+        for _ in range(50):
+            step(chain)
+        # Nothing has happened since the first block: the others are in memory only.
+        assert (node.first, node.handler.store.tip) == (2, 1)
+        consensus.handshake(0, node.handler.copied(tmp_path / "copy"))
+        step(chain, ("hal", tx.Delegate("bob", 3)))
+        assert node.first == bare.first == 52 - KEPT
+        consensus.handshake(0, node.handler.copied(tmp_path / "another"))
+
+
+# Queries
+
+
+def test_a_record_is_shown_with_its_proof_and_what_is_asked_wrongly_is_refused(chain):
+    consensus, play = chain
+    step(chain, ("hal", tx.Delegate("bob", 3)))
+    step(chain)
+    bridge = consensus.nodes[0].handler
+    answer = bridge.query(abci.QueryRequest("record/member", codec.encode("hal"), 0, True))
+    assert (answer.code, answer.height) == (0, 1)
+    assert (answer.proof[0].kind, answer.proof[0].key) == ("fedmeta:record", codec.encode("hal"))
+    proof = Proof.from_value(codec.decode(answer.proof[0].data))
+    assert proof.leaf == answer.value
+    header = bridge.store.header(answer.height).header
+    assert verify_record(proof, header) == play.state.need(Member, "hal")
+    assert bridge.query(abci.QueryRequest("record/chain", codec.encode([]), 2, False)).proof == ()
+    for path, data, height in (
+        ("record/member", codec.encode("nobody"), 0),
+        ("record/member", b"\xff", 0),
+        ("record/member", codec.encode([["a"]]), 0),
+        ("record/member", codec.encode([]), 0),
+        ("record/member", codec.encode(["hal", "ivy"]), 0),
+        ("record/member", codec.encode({"a": 1}), 0),
+        ("record/nothing", codec.encode("hal"), 0),
+        ("other/member", codec.encode("hal"), 0),
+        ("", b"", 0),
+        ("record/member", codec.encode("hal"), 1),
+    ):
+        assert bridge.query(abci.QueryRequest(path, data, height, True)).code == 1, (path, data, height)
+
+
+# Dishonest proposers
+
+
+@pytest.mark.parametrize("seats", [4, 7])
+def test_what_dishonest_proposers_leave_out_as_long_as_they_can_still_gets_in_within_its_window(tmp_path, seats):
+    """In a row of 2n blocks no honest one may come: each phase of a round is longer by ten."""
+    names = [f"s{at}" for at in range(seats)]
+    windows = {f"{phase}_blocks": 2 * seats + 10 for phase in ("commit", "deliver", "compute", "reveal")}
+    chain = consensus, play = consensus_of(
+        tmp_path,
+        stakes=dict.fromkeys(names, 3_000),
+        delegations=(),
+        contributors=names,
+        cohort_size=seats,
+        super_nodes=seats,
+        standbys=0,
+        max_seat_changes=seats,
+        unbonding_blocks=10_000,
+        **windows,
+    )
+    dishonest = consensus.nodes[1]
+
+    def late(pairs):
+        """Let dishonest proposers of 2n blocks leave out everything, and then an honest one propose."""
+        raws = [play.sign(name, body) for name, body in pairs]
+        assert [consensus.submit(raw) for raw in raws] == [""] * len(raws)
+        kept, dishonest.pool = dishonest.pool, []
+        for _ in range(2 * seats):
+            consensus.step(proposer=1)
+            follow(chain)
+            dishonest.pool = []
+        dishonest.pool = kept
+        consensus.step(proposer=0)
+        follow(chain)
+        assert set(consensus.decided[-1][0].transactions) == set(raws)
+
+    play_round(chain)
+    number = play.chain.round
+    assert number == 1
+    late([play.update(one.member) for one in play.latest.cohort])
+    wait_for(chain, "deliver")
+    late([play.hold(name) for name in play.super_nodes()])
+    wait_for(chain, "compute")
+    openings = {name: play.opening(name) for name in play.super_nodes()}
+    late([play.attestation(*one) for one in openings.items()])
+    wait_for(chain, "reveal")
+    late(openings.items())
+    wait_for(chain, "final", number)
+    over = play.state.need(Round, number)
+    assert over.attempt == 1
+    assert set(over.members) == set(names)
+
+
+def wait_for(chain, phase, number=1):
+    """Decide blocks in which nobody says anything until a round has come to a phase."""
+    for _ in range(100):
+        found = chain[1].state.need(Round, number)
+        if found.phase == phase:
+            return
+        step(chain)
+    raise AssertionError(f"the round stays in {found.phase}")

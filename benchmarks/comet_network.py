@@ -38,6 +38,7 @@ KVSTORE = ROOT / "build" / "bin" / "abci-cli"
 """CometBFT's own example, behind a socket: `make abci-cli`."""
 IN_PROCESS, SOCKET, LEDGER = "kvstore in process", "kvstore behind a socket", "ledger"
 PATIENCE = 90
+"""Seconds in which what is waited for must have come."""
 PORT, RPC_PORT = 26656, 26657
 IDLE = 5
 """Seconds after which a connection is made anew: CometBFT closes one on which nothing is asked for ten."""
@@ -278,6 +279,7 @@ def network(
     joining: int = 0,
     snapshot_every: int = 0,
     profile: str = "",
+    patience: float = PATIENCE,
     **settings: Any,
 ) -> Iterator[list[Node]]:
     """Start so many validators, and leave nothing of them behind; `joining` nodes more are made, but not started."""
@@ -311,7 +313,7 @@ def network(
         for node in nodes[:validators]:
             node.start(program)
         for node in nodes[:validators]:
-            until(lambda node=node: node.applied() >= 2, f"node {node.number} of {system} has two blocks")
+            until(lambda node=node: node.applied() >= 2, f"node {node.number} of {system} has two blocks", patience)
         yield nodes
     except BaseException:
         for node in nodes:

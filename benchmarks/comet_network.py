@@ -124,6 +124,8 @@ class Ledger(NamedTuple):
     path: Path
     keys: tuple[Key, ...]
     """By which the seats decide blocks, in order."""
+    text: bytes
+    """The genesis that CometBFT is given."""
 
 
 def consensus_key(name: str) -> Key:
@@ -138,8 +140,10 @@ def make_ledger(genesis: Genesis, path: Path) -> Ledger:
     )
     genesis = dataclasses.replace(genesis, sequencer=b"", time=1_700_000_000_000, candidates=candidates)
     CometEngine.create(path, genesis)
-    names = [one.candidate for one in seats_of(start(genesis).state)]
-    return Ledger(genesis, path, tuple(map(consensus_key, names)))
+    state = start(genesis).state
+    parameters = consensus_parameters(state.need(Parameters))
+    text = homes.genesis_json(chain_id_of(genesis.digest), genesis.time, parameters)
+    return Ledger(genesis, path, tuple(consensus_key(one.candidate) for one in seats_of(state)), text)
 
 
 def changed(settings: Settings, **values: Any) -> Settings:
@@ -331,9 +335,7 @@ def _furnish(nodes: Sequence[Node], validators: int, ledger: Ledger | None) -> N
         keys = tuple(consensus_key(f"validator {number}") for number in range(len(nodes)))
         text = _kvstore_genesis(keys[:validators])
     else:
-        begun = start(ledger.genesis).state
-        parameters = consensus_parameters(begun.need(Parameters))
-        text = homes.genesis_json(chain_id_of(ledger.genesis.digest), ledger.genesis.time, parameters)
+        text = ledger.text
         keys = (*ledger.keys, *(consensus_key(f"no validator {node.number}") for node in nodes[validators:]))
     for node, key in zip(nodes, keys, strict=True):
         homes.create(node.home.folder, text, node.key, key)

@@ -316,6 +316,8 @@ def main() -> None:
         parser.error(f"{', '.join(sorted(unknown))} is no part: there are {', '.join(PARTS)}")
     if not networks.KVSTORE.is_file():
         parser.error(f"{networks.KVSTORE} is missing: run `make abci-cli`")
+    # However this is ended, nodes end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     BENCH.mkdir(parents=True, exist_ok=True)
     path = BENCH / f"cometbft{'-quick' if arguments.quick else ''}.jsonl"
     # Absolute, for the nodes have folders of their own.

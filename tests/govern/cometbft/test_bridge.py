@@ -8,7 +8,7 @@ from fedmeta.govern.client.light import verify_record
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.engines.cometbft.bridge import EVIDENCE_BYTES, consensus_parameters
 from fedmeta.govern.engines.cometbft.home import address_of
-from fedmeta.govern.errors import StateError
+from fedmeta.govern.errors import StateError, StoreError, WrongProtocol
 from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.state.parameters import LARGEST_TRANSACTION
 from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal, Round
@@ -135,6 +135,49 @@ def test_a_block_that_was_executed_and_not_kept_is_executed_once_more(chain):
     assert ledger.finalize_block(block) == once
     consensus.decide(block)
     follow(chain)
+
+
+def test_a_block_that_could_not_be_written_is_executed_again_and_written_then(quiet, monkeypatch):
+    chain = consensus, play = quiet
+    assert consensus.submit(play.sign("hal", tx.Delegate("bob", 7))) == ""
+    block = consensus.proposal()
+    here, there = (one.handler for one in consensus.nodes)
+    answer = here.finalize_block(block)
+    here.commit()
+    assert there.finalize_block(block) == answer
+    with monkeypatch.context() as patch:
+        patch.setattr(there.store, "append", fails)
+        with pytest.raises(StoreError, match="full"):
+            there.commit()
+    assert there.application.height == 0
+    assert there.ear.blocks == []
+    # Its CometBFT has kept the block, and shows it again.
+    consensus.keep(block, answer)
+    consensus.handshake(1)
+    assert there.ear.blocks == here.ear.blocks
+    check_headers(there, consensus)
+    follow(chain)
+
+
+def fails(*_):
+    raise StoreError("the disk is full")
+
+
+def test_where_another_protocol_begins_no_node_goes_on_and_all_have_the_same_blocks(quiet):
+    chain = consensus, play = quiet
+    action = {"kind": "upgrade", "protocol": PROTOCOL + 1, "height": 15}
+    step(chain, ("hal", tx.Propose("the next rules", action)))
+    step(chain, *((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan", "eve")))
+    while consensus.height < 14:
+        step(chain)
+    assert consensus.submit(play.sign("hal", tx.Delegate("bob", 7))) == "wrong-protocol"
+    with pytest.raises(WrongProtocol, match="from height 15 on the ledger is executed by protocol"):
+        consensus.proposal()
+    assert consensus.votes(consensus.request()) == [False, False]
+    for node in consensus.nodes:
+        with pytest.raises(WrongProtocol):
+            node.handler.finalize_block(consensus.request())
+        assert node.handler.info(abci.InfoRequest("", 0, 0, "")).height == 14
 
 
 def test_nothing_is_kept_that_was_not_executed(chain):

@@ -1,17 +1,22 @@
 """Ledgers whose super nodes decide the blocks, in real processes: killed, replaced, joined, misled and flooded."""
 
+import contextlib
 import random
 import shutil
 import signal
 import socket
 import time
+from collections import Counter
 
 import pytest
 
 from fedmeta.govern.client.audit import verify_ledger
+from fedmeta.govern.client.follower import Follower
 from fedmeta.govern.engines.cometbft.config import StateSync
+from fedmeta.govern.errors import Refused
 from fedmeta.govern.machine.header import decode_signed
-from fedmeta.govern.state.records import Fault
+from fedmeta.govern.state.records import Fault, Round
+from fedmeta.govern.views.invariants import check_invariants
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
@@ -21,7 +26,7 @@ from tests.examples import TIMES, in_soak
 from tests.govern.cometbft.ledgers import Ledgers
 from tests.govern.cometbft.network import needs_cometbft
 from tests.govern.cometbft.outside import Load, agree, nothing_lost
-from tests.govern.playing import federation, first_consensus_key, key
+from tests.govern.playing import Play, consensus_key, federation, first_consensus_key, key
 from tests.waiting import until
 
 pytestmark = needs_cometbft
@@ -135,13 +140,86 @@ def test_a_hundred_kills_lose_nothing():
         nothing_lost(agree(network)[0], load)
 
 
+# Whatever members do
+
+
+class Members:
+    """Members that play rounds and move stakes at random, by what they have followed, and are refused now and then."""
+
+    def __init__(self, network, draw):
+        self.draw, self.play, self.follower = draw, Play(network.ledger), Follower(network.ledger)
+        names = [one.name for one in network.ledger.members]
+        self.clients = {name: network.client(at % 4, name, timeout=20) for at, name in enumerate(names)}
+        self.candidates = [one.member for one in network.ledger.candidates]
+        self.sent, self.done = Counter(), set()
+
+    def close(self):
+        for one in self.clients.values():
+            one.close()
+
+    def turn(self):
+        """Follow the chain, and let somebody do something."""
+        reader = self.draw.choice(list(self.clients.values()))
+        while (block := reader.encoded_block(self.follower.height + 1)) is not None:
+            self.follower.apply(block)
+        self.play.state = self.follower.state
+        for name, body in [*self.of_round(), self.of_stake()]:
+            try:
+                self.clients[name].send(body, wait=False)
+            except Refused as refusal:
+                self.sent[refusal.code] += 1
+            else:
+                self.sent[tx.kind_of(body)] += 1
+
+    def of_stake(self):
+        name, candidate = self.draw.choice(list(self.clients)), self.draw.choice(self.candidates)
+        amount = self.draw.choice((1, 50, 2_000, 10**12))
+        other = self.draw.choice([one for one in self.candidates if one != candidate])
+        bodies = [tx.Delegate(candidate, amount), tx.Undelegate(candidate, amount), tx.Claim(), tx.Bond(amount)]
+        return name, self.draw.choice([*bodies, tx.Redelegate(candidate, other, amount)])
+
+    def of_round(self):
+        """Return what is due in the present phase, once: now and then another result than the honest one."""
+        play, latest = self.play, self.play.latest if self.play.chain.round else None
+        if latest is None or (now := (latest.number, latest.attempt, latest.phase)) in self.done:
+            return []
+        self.done.add(now)
+        seats = play.super_nodes()
+        if latest.phase == "commit":
+            return [play.update(one.member) for one in latest.cohort]
+        if latest.phase == "deliver":
+            return [play.hold(name) for name in seats]
+        if latest.phase == "compute":
+            liar = self.draw.choice(seats) if self.draw.random() < 0.3 else ""
+            lie = digest(b"another result")
+            self.openings = {name: play.opening(name, lie if name == liar else None) for name in seats}
+            return [play.attestation(*one) for one in self.openings.items()]
+        return list(self.openings.items()) if latest.phase == "reveal" else []
+
+
+@in_soak
+def test_a_random_history_of_rounds_and_stakes_is_the_same_for_everybody():
+    draw = random.Random(7 * TIMES)
+    with Ledgers(federation(stakes=FOUR, validators=True, standbys=0), **QUICK) as network:
+        network.start()
+        network.wait(2)
+        members = Members(network, draw)
+        with contextlib.closing(members):
+            until(lambda: members.turn() or members.play.chain.round > 3, 300)
+        network.wait_further(3)
+        _, follower = agree(network)
+        check_invariants(follower.state)
+        assert [one.phase for one in follower.state.all(Round)].count("final") >= 2
+        assert {"hold", "attest", "reveal", "delegate", "insufficient-funds"} <= set(members.sent)
+
+
 # Who decides
 
 
 @in_soak
 def test_a_validator_that_runs_twice_is_slashed_once_and_barred_and_the_others_go_on():
     genesis = quiet(stakes=FOUR, delegations=(("hal", "dan", 1_000),), members=("ivy", "joy"), standbys=0)
-    with Ledgers(genesis, others=["dan"], **QUICK) as network:
+    with Ledgers(genesis, others=[("dan", 0)], **QUICK) as network:
         twice = network.names.index("dan")
         honest = [number for number, name in enumerate(network.names) if name != "dan"]
         network.start()
@@ -175,7 +253,7 @@ def test_an_election_under_load_replaces_all_four_and_misses_no_height():
         stakes=stakes, delegations=(("hal", "ann", 10),), members=("ivy", "joy", "lee"), term_length=10, standbys=4
     )
     later = ["eve", "fay", "gil", "kai"]
-    with Ledgers(genesis, others=later, **QUICK) as network:
+    with Ledgers(genesis, others=[(name, 0) for name in later], **QUICK) as network:
         assert sorted(network.names[:4]) == ["ann", "bob", "cat", "dan"]
         network.start()
         network.wait(2)
@@ -193,6 +271,52 @@ def test_an_election_under_load_replaces_all_four_and_misses_no_height():
         for number in range(4):
             network[number].stop()
         network.wait_further(3, range(4, 8))
+
+
+@in_soak
+def test_a_validator_that_is_away_for_long_loses_its_seat_and_no_stake():
+    five = {**FOUR, "eve": 3_000}
+    rules = {"signing_blocks": 10, "duty_window": 4, "duty_misses": 2, "super_nodes": 5, "standbys": 0}
+    rules |= {f"{phase}_blocks": 20 for phase in ("commit", "deliver", "compute", "reveal")}
+    genesis = quiet(stakes=five, delegations=(("hal", "ann", 10),), **rules)
+    with Ledgers(genesis, **QUICK) as network:
+        away = network.names.index("eve")
+        others = [number for number in range(5) if number != away]
+        network.start()
+        network.wait(2)
+        network[away].kill()
+        with network.client(others[0], timeout=20) as client:
+            until(lambda: client.query("candidate", name="eve")["jailed"])
+            found = client.query("candidate", name="eve")
+            assert (found["absent"], found["tokens"]) == (True, 3_000)
+            assert "eve" not in {one["candidate"] for one in client.query("validators")}
+        network.wait_further(3, others)
+        network[away].start()
+        network.wait_further(3)
+        views, follower = agree(network)
+        assert [len(one.validators) for one in (views[0], views[-1])] == [5, 4]
+        assert not follower.state.all(Fault)
+
+
+@in_soak
+def test_a_validator_whose_machine_is_lost_goes_on_by_a_new_key_on_another_one():
+    with Ledgers(quiet(stakes=FOUR, standbys=0), others=[("dan", 1)], **QUICK) as network:
+        lost = network.names.index("dan")
+        others = [number for number in range(4) if number != lost]
+        network.start()
+        network.wait(2)
+        network[lost].kill()
+        with network.client(others[0], "dan") as client:
+            client.send(consensus_key("dan", network.ledger, 1))
+        new = key("dan's consensus 1").public
+        network.wait_further(4, [*others, 4])
+        # Three are needed, and it is one of them.
+        network[others[1]].kill()
+        left = [others[0], others[2], 4]
+        network.wait_further(4, left)
+        views, _ = agree(network, left)
+        assert new in views[-1].validators
+        assert key("dan's consensus 0").public not in views[-1].validators
 
 
 # A new member

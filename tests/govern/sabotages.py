@@ -1880,9 +1880,10 @@ MUTANTS = (
         "a snapshot that was taken is lost at a crash",
         SNAPSHOTS,
     ),
-    gone(
+    mutant(
         _ENGINE,
-        "                self._application.recheck(())\n",
+        "self._application.recheck(())",
+        "pass",
         "what waited in the pool of a CometBFT that ended is refused",
         ENGINE,
     ),

@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ledger as embedded
-from comet_network import Call, Ledger, Node
+from comet_network import IN_PROCESS, LEDGER, SOCKET, Call, Ledger, Node
 
 from fedmeta.govern.wire import transactions as tx
 
 CANDIDATES = 50
 BATCH = 10
 """Calls in a request: CometBFT takes no more."""
-WINDOW = 3_000
-"""Transactions that are under way at most: CometBFT's pool holds 4,000."""
+WINDOW = {IN_PROCESS: 3_000, SOCKET: 3_000, LEDGER: 1_200}
+"""Transactions that are under way at most, for CometBFT's pool holds 4,000: more than a second's are checked twice."""
+FEWEST = 6
+"""Blocks with transactions that a rate is made of, at least: there is load until they are there."""
 LOOK = 0.004
 """Seconds between two looks at the height, where latency is measured."""
 
@@ -65,6 +67,7 @@ class Feeding:
         """What CometBFT said last where it did not take one."""
         self.committed = 0
         """To be told by whoever looks at the blocks."""
+        self._window = WINDOW[nodes[0].system]
         self._stop = threading.Event()
         self._lock = threading.Lock()
         places = [[] for _ in nodes]
@@ -94,7 +97,7 @@ class Feeding:
     def _feed(self, node: Node, batches: Sequence[bytes]) -> None:
         with node.call() as call:
             for body in batches:
-                while self.sent - self.committed > WINDOW - BATCH and not self._stop.is_set():
+                while self.sent - self.committed > self._window - BATCH and not self._stop.is_set():
                     time.sleep(0.002)
                 if self._stop.is_set():
                     return
@@ -128,6 +131,8 @@ class Seen:
 
     def __init__(self, call: Call, height: int):
         self.height = height
+        self.full = 0
+        """Blocks that had some."""
         self._call = call
 
     def more(self) -> int:
@@ -135,6 +140,7 @@ class Seen:
         last = self._call.applied()
         blocks = self._call.blocks(self.height + 1, last)
         self.height = last
+        self.full += sum(count > 0 for _, _, count in blocks)
         return sum(count for _, _, count in blocks)
 
 
@@ -150,7 +156,7 @@ def speed(nodes: Sequence[Node], raws: Sequence[bytes], members: int, seconds: f
         before = [node.cpu() for node in nodes]
         end = time.monotonic() + seconds
         with Feeding(nodes, raws, members) as feeding:
-            while time.monotonic() < end and not feeding.over:
+            while not feeding.over and (time.monotonic() < end or seen.full < FEWEST):
                 time.sleep(0.05)
                 feeding.committed += seen.more()
             loaded = seen.height

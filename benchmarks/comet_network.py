@@ -281,7 +281,7 @@ def network(
     """Start so many validators, and leave nothing of them behind; `joining` nodes more are made, but not started."""
     program = find_binary()
     folder = Path(tempfile.mkdtemp(prefix="comet-"))
-    net = f"127.{1 + os.getpid() % 250}.{next(_networks) % 250}"
+    net = f"127.{251 + next(_networks) % 4}.{os.getpid() % 250}"
     nodes: list[Node] = []
     try:
         for number in range(validators + joining):

@@ -172,6 +172,10 @@ class CometEngine(Engine, Told):
             self._find(receipt, raw)
         return receipt
 
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Return what CometBFT answers to a light client; raises `EngineError` where it does not."""
+        return self._rpc.light(method, parameters)
+
     def _find(self, receipt: Receipt, raw: bytes) -> None:
         """Answer for a transaction that CometBFT has had before, if it is in a block; raises `Refused`."""
         with self._lock:
@@ -187,10 +191,6 @@ class CometEngine(Engine, Told):
         if place.code:
             raise Refused(place.code, f"it was refused in block {place.height}")
         answer(receipt, Applied(receipt.digest, place.height, place.position))
-
-    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
-        """Return what CometBFT answers to a light client; raises `EngineError` where it does not."""
-        return self._rpc.light(method, parameters)
 
     def run(
         self,

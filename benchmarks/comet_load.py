@@ -30,7 +30,7 @@ LOOK = 0.004
 
 def transactions(ledger: Ledger, members: int, count: int) -> list[bytes]:
     """Return so many transactions as `ledger.py` measures, each member's in turn."""
-    keys = [embedded.key(f"m{at:06d}") for at in range(members)]
+    keys = [embedded.key(f"m{at:06d}") for at in range(min(members, count))]
     genesis = ledger.genesis.digest
 
     def signed(number: int) -> bytes:
@@ -42,7 +42,7 @@ def transactions(ledger: Ledger, members: int, count: int) -> list[bytes]:
 
 def profiles(ledger: Ledger, members: int, count: int, size: int) -> list[bytes]:
     """Return so many transactions of some `size` bytes each: profiles, with a text of the length that is due."""
-    keys = [embedded.key(f"m{at:06d}") for at in range(members)]
+    keys = [embedded.key(f"m{at:06d}") for at in range(min(members, count))]
 
     def signed(number: int, length: int) -> bytes:
         turn, at = divmod(number, members)

@@ -1,4 +1,4 @@
-"""Networks on loopback for `cometbft.py`: validators of `kvstore`, in process or behind a socket, or ledgers.
+"""Networks on loopback for `cometbft.py`: of `kvstore`, in CometBFT's process or behind a socket, or of ledgers.
 
 What CometBFT is told is the same for all of them: `fedmeta.govern.engines.cometbft.config`.
 """
@@ -38,6 +38,7 @@ KVSTORE = ROOT / "build" / "bin" / "abci-cli"
 """CometBFT's own example, behind a socket: `make abci-cli`."""
 IN_PROCESS, SOCKET, LEDGER = "kvstore in process", "kvstore behind a socket", "ledger"
 PATIENCE = 90
+"""Seconds in which what is waited for must have come."""
 PORT, RPC_PORT = 26656, 26657
 IDLE = 5
 """Seconds after which a connection is made anew: CometBFT closes one on which nothing is asked for ten."""
@@ -123,6 +124,8 @@ class Ledger(NamedTuple):
     path: Path
     keys: tuple[Key, ...]
     """By which the seats decide blocks, in order."""
+    text: bytes
+    """The genesis that CometBFT is given."""
 
 
 def consensus_key(name: str) -> Key:
@@ -137,8 +140,10 @@ def make_ledger(genesis: Genesis, path: Path) -> Ledger:
     )
     genesis = dataclasses.replace(genesis, sequencer=b"", time=1_700_000_000_000, candidates=candidates)
     CometEngine.create(path, genesis)
-    names = [one.candidate for one in seats_of(start(genesis).state)]
-    return Ledger(genesis, path, tuple(map(consensus_key, names)))
+    state = start(genesis).state
+    parameters = consensus_parameters(state.need(Parameters))
+    text = homes.genesis_json(chain_id_of(genesis.digest), genesis.time, parameters)
+    return Ledger(genesis, path, tuple(consensus_key(one.candidate) for one in seats_of(state)), text)
 
 
 def changed(settings: Settings, **values: Any) -> Settings:
@@ -187,6 +192,8 @@ class Node:
         self.ledger = folder / "ledger.db"
         self.settings: Settings
         self.plan: dict[str, Any] = {}
+        self.seen = 0
+        """A height, for whoever counts blocks."""
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -276,6 +283,7 @@ def network(
     joining: int = 0,
     snapshot_every: int = 0,
     profile: str = "",
+    patience: float = PATIENCE,
     **settings: Any,
 ) -> Iterator[list[Node]]:
     """Start so many validators, and leave nothing of them behind; `joining` nodes more are made, but not started."""
@@ -309,7 +317,7 @@ def network(
         for node in nodes[:validators]:
             node.start(program)
         for node in nodes[:validators]:
-            until(lambda node=node: node.applied() >= 2, f"node {node.number} of {system} has two blocks")
+            until(lambda node=node: node.applied() >= 2, f"node {node.number} of {system} has two blocks", patience)
         yield nodes
     except BaseException:
         for node in nodes:
@@ -327,9 +335,7 @@ def _furnish(nodes: Sequence[Node], validators: int, ledger: Ledger | None) -> N
         keys = tuple(consensus_key(f"validator {number}") for number in range(len(nodes)))
         text = _kvstore_genesis(keys[:validators])
     else:
-        begun = start(ledger.genesis).state
-        parameters = consensus_parameters(begun.need(Parameters))
-        text = homes.genesis_json(chain_id_of(ledger.genesis.digest), ledger.genesis.time, parameters)
+        text = ledger.text
         keys = (*ledger.keys, *(consensus_key(f"no validator {node.number}") for node in nodes[validators:]))
     for node, key in zip(nodes, keys, strict=True):
         homes.create(node.home.folder, text, node.key, key)

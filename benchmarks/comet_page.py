@@ -209,8 +209,8 @@ def setting(parts: Mapping[str, Sequence[Row]]) -> str:
     lost = [work for work, _, goal in table_rows(parts) if goal.startswith("**missed")]
     load = max(one["load_before"] for one in settings)
     return (
-        f"{'; '.join(machines)}. Medians of {turns} turns for speed; in parentheses the lowest and the highest. "
-        f"Before a part began the load average was {load:.1f} at most. Missed: {'; '.join(lost) or 'nothing'}."
+        f"{'; '.join(machines)}. Medians of {turns} turns for speed; in parentheses the lowest and the highest. Before "
+        f"a part began the load average was {load:.1f} at most. Missed: {'; '.join(lost) or 'nothing'}."
     )
 
 

@@ -8,10 +8,11 @@ from fedmeta.govern.client.light import verify_record
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.engines.cometbft.bridge import EVIDENCE_BYTES, consensus_parameters
 from fedmeta.govern.engines.cometbft.home import address_of
-from fedmeta.govern.errors import StateError, StoreError, WrongProtocol
+from fedmeta.govern.errors import Refused, StateError, StoreError, WrongProtocol
+from fedmeta.govern.machine import execute
 from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.state.parameters import LARGEST_TRANSACTION
-from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal, Round
+from fedmeta.govern.state.records import Candidate, Fault, Member, Round
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
@@ -311,23 +312,23 @@ def test_what_a_rule_refuses_at_its_turn_leaves_the_proposer_s_pool_and_is_answe
     assert [one.handler.ear.refusals for one in consensus.nodes] == [{digest(both[1]): "insufficient-funds"}] * 2
 
 
-def test_what_only_the_time_of_its_block_lets_be_refused_leaves_as_well(chain):
+def test_what_checks_let_in_and_every_proposal_refuses_leaves_as_well(chain, monkeypatch):
     """CheckTx judges at the last block's time, a proposal at its own: what only the latter refuses must not stay."""
     consensus, play = chain
-    shut = [{"kind": "set-parameter", "name": "round_pool", "value": 999}]
-    step(chain, ("hal", tx.Propose("less", shut[0])))
-    number = play.chain.proposals
-    closes = play.state.need(Proposal, number).closes
-    while play.height + 1 < closes:
-        step(chain)
-    late = play.sign("ann", tx.CastVote(number, "yes"))
-    for node in consensus.nodes:
-        node.pool = [late]
-    chosen = consensus.proposal().transactions
-    consensus.decide(consensus.request(chosen))
-    follow(chain)
-    consensus.decide(consensus.request(consensus.proposal().transactions))
+
+    def at_the_last_blocks_time(context, name, body):
+        if context.time > consensus.nodes[0].handler.application.time:
+            raise Refused("not-allowed", "it is too late")
+
+    monkeypatch.setitem(execute.RULES, tx.Claim, at_the_last_blocks_time)
+    late = play.sign("ann", tx.Claim())
+    assert consensus.submit(late) == ""
+    for proposer in range(2):
+        assert [late in one.pool for one in consensus.nodes] == [proposer == 0, True]
+        consensus.step(proposer)
+        assert consensus.decided[-1][0].transactions == ()
     assert [one.pool for one in consensus.nodes] == [[], []]
+    assert [one.handler.ear.refusals for one in consensus.nodes] == [{digest(late): "not-allowed"}] * 2
 
 
 def test_one_that_comes_too_early_waits_for_those_before_it(chain):
@@ -434,6 +435,20 @@ def test_a_validator_that_changed_its_key_is_not_held_to_the_old_one(chain):
     # Still, by its old address it can be named for what it did.
     step(chain, shown=(misbehaviour("ann", consensus, 1),))
     assert [one.offender for one in play.state.all(Fault)] == ["ann"]
+
+
+def test_nobody_is_absent_for_a_key_that_decides_no_longer(tmp_path):
+    chain = consensus, play = consensus_of(tmp_path, signing_blocks=10)
+    while play.height < 8:
+        step(chain)
+    new = key("ann's consensus 1")
+    body = tx.SetConsensusKey(new.public, new.sign(tx.possession(play.genesis.digest, "ann", new.public)))
+    step(chain, ("ann", body))
+    # The block before was still to be signed by the old one.
+    assert key_of("ann") in consensus.sets[9]
+    assert step(chain, absent={key_of("ann"), key_of("bob")}).results == (abci.TxResult(),)
+    assert Block.of(10, 0, consensus.decided[-1][0].transactions).absent == (key_of("bob"),)
+    assert play.state.need(Candidate, "ann").window == 0
 
 
 # Parameters

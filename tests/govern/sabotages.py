@@ -40,7 +40,9 @@ FAULTS, PROPOSALS, PRUNING = "rules/test_faults.py", "rules/test_proposals.py", 
 CANDIDATES, MEMBERS, REGISTRATIONS = "rules/test_candidates.py", "rules/test_members.py", "rules/test_registrations.py"
 COMMITS, TRUST, LIGHT = "wire/test_commits.py", "machine/test_trust.py", "client/test_light.py"
 CERTIFIED = "client/test_certified.py"
-BRIDGE, SNAPSHOTS, ENGINE = (f"cometbft/test_{name}.py" for name in ("bridge", "bridge_snapshots", "engine"))
+BRIDGE, SNAPSHOTS, SIGNERS, ENGINE = (
+    f"cometbft/test_{name}.py" for name in ("bridge", "bridge_snapshots", "bridge_signers", "engine")
+)
 _BRIDGE, _ENGINE = "engines/cometbft/bridge.py", "engines/cometbft/engine.py"
 
 MUTANTS = (
@@ -1843,13 +1845,13 @@ MUTANTS = (
         "a question ends CometBFT",
         BRIDGE,
     ),
-    mutant(_BRIDGE, "if public in serving}", "}", "who holds no seat is spoken of", BRIDGE),
+    mutant(_BRIDGE, "if public in serving}", "}", "who holds no seat is spoken of", SIGNERS),
     mutant(
         _BRIDGE,
         "tuple(sorted(twice, key=lambda one: (one.height, one.public)))",
         "tuple(twice)",
         "what is said of signers has several forms",
-        BRIDGE,
+        SIGNERS,
     ),
     mutant(
         _BRIDGE,

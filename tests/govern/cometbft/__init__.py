@@ -4,6 +4,7 @@
 |--------------------------------------------------------|------------------------------------------|
 | the same roots on every engine, changes of validators  | `test_chains`                            |
 | what the application says, proposes, votes, and keeps  | `test_bridge`, `test_bridge_snapshots`   |
+| what it is told of signers; dishonest proposers        | `test_bridge_signers`                    |
 | receipts, and what becomes of what waits               | `test_engine`                            |
 | real processes: kills, twins, elections, state sync,   | `test_ledgers`                           |
 | lies, floods; and all that is seen from outside        | `outside`                                |

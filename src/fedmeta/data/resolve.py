@@ -78,7 +78,9 @@ def _open(data: str, table: Mapping[str, Any], options: Mapping[str, Any]) -> Fe
         return from_leaf(data, **options)
     if Path(data).exists():
         raise UsageError(f"{data} is of a kind that is not read; tables are {KINDS}")
-    raise UnknownName("data set", data, names())
+    # A name that nobody knows was taken for a file here.
+    path = Path(data)
+    raise UnknownName("data set", path.name if path.parent == Path.cwd() else data, names())
 
 
 def _refuse_columns(data: str, table: Mapping[str, Any]) -> None:

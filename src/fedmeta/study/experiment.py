@@ -59,7 +59,7 @@ class Validation:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what TOML and JSON can hold; what is not said is left out, and so is the last round, which None means."""
+        """Return what TOML and JSON can hold; what is not said is left out, and so is the last round, its meaning."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "last", 0)}
 
 

@@ -138,6 +138,7 @@ class Entry:
             "comparisons": [[each.one, each.other] for each in self.comparisons],
             "compare_at": self.compare_at,
             "smallest_effect": self.smallest_effect,
+            "procedures": list(self.procedures),
         }
 
 

@@ -33,6 +33,7 @@ class Progress:
         done: cells that are finished, those of before among them.
         at: by cell that is being computed, its round.
         passed: rounds of finished cells, those of before among them.
+        before_rounds: rounds of the cells that were finished before.
     """
 
     cells: int
@@ -42,6 +43,7 @@ class Progress:
     done: int = 0
     at: dict[str, int] = field(default_factory=dict)
     passed: int = 0
+    before_rounds: int = 0
 
     @property
     def round(self) -> int:
@@ -103,8 +105,9 @@ def run(
         jobs = [workers.Job("run", place, cell) for place, cell in grid if cell.key not in finished]
         count = min(processes or workers.cores(), max(len(jobs), 1))
         before = [cell for _, cell in grid if cell.key in finished]
+        rounds = sum(cell.rounds for cell in before)
         progress = Progress(len(grid), sum(cell.rounds for _, cell in grid), len(before), count)
-        progress.done, progress.passed = len(before), sum(cell.rounds for cell in before)
+        progress.done, progress.passed, progress.before_rounds = len(before), rounds, rounds
         diverged, failed = _compute(_first(study, folder), jobs, count, table, folder, progress, show)
     return Outcome(table, tuple(diverged), failed, exploratory)
 
@@ -207,7 +210,7 @@ def _check_same(table: Table, grid: Sequence[Cell], finished: Any) -> None:
     more = f", and {len(found) - SAID} more" if len(found) > SAID else ""
     raise CheckpointError(
         f"{len(others)} of {len(finished)} finished cells are not what they would be now. Of the cell {cell.key} these "
-        f"have changed: {'; '.join(found[:SAID])}{more}. Give another folder, or go back to what was; nothing was changed"
+        f"have changed: {'; '.join(found[:SAID])}{more}. Give another folder, or go back to what was; all is kept"
     )
 
 
@@ -229,6 +232,7 @@ def _declare(study: Study, table: Table, begun: set[str]) -> tuple[str, ...]:
                     f"{what} of {name} was declared as {old[what]} and is {new[what]} now, after cells were finished: "
                     "what is declared stays; give another folder for another study"
                 )
+        old["procedures"] = list(dict.fromkeys([*new["procedures"], *old["procedures"]]))
         before = [frozenset(pair) for pair in old["comparisons"]]
         late += [f"{name}: {one} against {other}" for one, other in new["comparisons"] if {one, other} not in before]
     table.declared = kept

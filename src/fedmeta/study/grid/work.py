@@ -74,7 +74,7 @@ def compute(source: Source, cell: Cell, folder: Path, listener: Callable[[Event]
 
 def curve(experiment: Experiment, history: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return the validation curve, what was sent and computed until each look, and the totals."""
-    found: list[Row] = []
+    found = [_row("training_clients", experiment.train.num_clients)]
     sent, flops, seconds = 0, 0, 0.0
     for row in history:
         sent += row["bytes_down"] + row["bytes_up"]

@@ -93,7 +93,7 @@ class _Worker:
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self._process: subprocess.Popen[str] | None = None
         self._stopped = threading.Event()
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
 
     def interrupt(self) -> None:
         """Ask the process to keep what it has and to end."""
@@ -184,7 +184,7 @@ def _environment() -> dict[str, str]:
     own = dict(os.environ)
     home = str(Path(fedmeta.__file__).parents[1])
     own["PYTHONPATH"] = os.pathsep.join([home, *filter(None, [own.get("PYTHONPATH")])])
-    own |= {name: "1" for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    own |= dict.fromkeys(("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     own["XLA_FLAGS"] = f"{own.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     folder = cache_folder("programs")
     if folder is not None and "JAX_COMPILATION_CACHE_DIR" not in own:

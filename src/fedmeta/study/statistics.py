@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -121,7 +121,8 @@ def wilcoxon(differences: Float[np.ndarray, " clients"]) -> float:
     with warnings.catch_warnings():
         # With few clients SciPy says that its approximation is rough where there are ties.
         warnings.simplefilter("ignore")
-        return float(stats.wilcoxon(known, zero_method="pratt").pvalue)
+        found: Any = stats.wilcoxon(known, zero_method="pratt")
+    return float(found.pvalue)
 
 
 def corrected_t(differences: Float[np.ndarray, " seeds"], tested: float) -> Tested:

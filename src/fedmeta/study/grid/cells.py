@@ -1,9 +1,10 @@
 """The cells of a study: what each is tried on, and the digest by which a finished one is known again."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -119,8 +120,8 @@ class Source:
             return recipe.data.split(self.whole, recipe.seed, recipe.max_examples)
         rest = without(self.whole.select(usable_clients(self.whole, recipe.max_examples)), self.pool)
         for step in self.entry.deal:
-            way = make(**step)
-            rest = partition(rest, replace(way, seed=recipe.seed) if _is_drawn(step["name"]) else way)
+            drawn = {"seed": recipe.seed} if _is_drawn(step["name"]) else {}
+            rest = partition(rest, make(**{**step, **drawn}))
         rest = rest.select(usable_clients(rest, recipe.max_examples))
         train, validation, _ = recipe.data.fractions
         parts = rest.split_clients([train / (train + validation), validation / (train + validation)], recipe.seed)
@@ -198,7 +199,7 @@ def _said(prefix: str, name: str, one: Any, other: Any) -> str:
 
 
 def _is_drawn(name: str) -> bool:
-    return "seed" in PARTITIONERS[name].__dataclass_fields__
+    return "seed" in inspect.signature(PARTITIONERS[name]).parameters
 
 
 def _at_most(clients: FederatedDataset, most: int, draw: Any) -> FederatedDataset:

@@ -1,7 +1,7 @@
 """The pictures of a study: convergence against bytes, clients before and after, gain against support, and who gains."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from fedmeta._extras import need
 from fedmeta._files import write_atomically
 from fedmeta.evaluation.figures import MORE_IS_BETTER
 from fedmeta.study import plots, statistics
-from fedmeta.study.formatting import NAMES, SHARES
+from fedmeta.study.formatting import NAMES, SHARES, titled
 from fedmeta.study.grid.results import Results
 from fedmeta.study.plots import INK, PAPER, QUIET, STYLE, Mark
+from fedmeta.study.statistics import Interval
 
 ENDINGS = ("svg", "png")
 
@@ -135,33 +136,55 @@ def clients(results: Results, data: str) -> Any:
 
 
 def support(results: Results, data: str) -> Any:
-    """Draw what adapting gains in the mean over clients against the size of the support, if there are several."""
+    """Draw the mean over clients after adapting, and what adapting gains, against the size of the support."""
     judged, sizes = results.judged_by(data), results.supports(data)
-    shown = [name for name in marks(results, data) if any(name in _adapting(results, data, at) for at in sizes)]
-    if not shown or len(sizes) < 2:
+    if len(sizes) < 2:
         return None
-    figure, (axes,) = _figure(1, (6.6, 4.4))
-    scale = 100 if judged in SHARES else 1
+    figure, (after, gained) = _figure(2, (10.5, 4.4))
+    shown = [name for name in marks(results, data) if any(name in _adapting(results, data, at) for at in sizes)]
+    _over_support(after, results, data, list(marks(results, data)), results.level, 1)
+    _over_support(gained, results, data, shown, _mean_gain(results), 100 if judged in SHARES else 1)
+    plots.scaled(after, judged)
+    gained.axhline(0, color=QUIET, linewidth=1)
+    gained.set_ylabel("gain, points" if judged in SHARES else f"less {NAMES[judged]}")
+    _title(after, f"{titled(judged)} after adapting", "mean of the clients; intervals of 95 %")
+    _title(gained, "Gain by adapting", "mean of the clients; intervals of 95 %")
+    _legend(figure, after)
+    return figure
+
+
+def _over_support(
+    axes: Any,
+    results: Results,
+    data: str,
+    procedures: Sequence[str],
+    value: Callable[[str, str, float], Interval | None],
+    scale: int,
+) -> None:
+    """Draw a value with its interval for each procedure at each support, side by side."""
+    sizes = results.supports(data)
     width = 0.04 * float(np.diff(sizes).min())
-    for place, procedure in enumerate(shown):
+    for place, procedure in enumerate(procedures):
         mark = marks(results, data)[procedure]
-        points = []
-        for at in sizes:
-            gains = results.gain(data, procedure, at)
-            if gains is not None:
-                # Side by side, so that no interval covers another.
-                points.append((at + (place - (len(shown) - 1) / 2) * width, *statistics.crossed_bootstrap(gains)))
-        x, value, low, high = np.array(points).T
-        reach = scale * np.maximum([value - low, high - value], 0)
-        axes.errorbar(x, scale * value, reach, fmt="none", ecolor=mark.colour, elinewidth=1.1, capsize=2.5)
-        _line(axes, mark, procedure, x, scale * value)
-    axes.axhline(0, color=QUIET, linewidth=1)
+        found = [(at, value(data, procedure, at)) for at in sizes]
+        beside = (place - (len(procedures) - 1) / 2) * width
+        points = [(at + beside, *each) for at, each in found if each is not None]
+        if not points:
+            continue
+        x, mean, low, high = np.array(points).T
+        reach = scale * np.maximum([mean - low, high - mean], 0)
+        axes.errorbar(x, scale * mean, reach, fmt="none", ecolor=mark.colour, elinewidth=1.1, capsize=2.5)
+        _line(axes, mark, procedure, x, scale * mean)
     axes.set_xticks(sizes, [f"{100 * at:g} %" for at in sizes])
     axes.set_xlabel("share of a client's examples that it adapts on")
-    axes.set_ylabel("gain, points" if judged in SHARES else f"less {NAMES[judged]}")
-    _title(axes, "Gain by adapting, the mean of clients", "intervals of 95 %")
-    _legend(figure, axes)
-    return figure
+
+
+def _mean_gain(results: Results) -> Callable[[str, str, float], Interval | None]:
+    def gain(data: str, procedure: str, at: float) -> Interval | None:
+        found = results.gain(data, procedure, at)
+        return None if found is None else statistics.crossed_bootstrap(found)
+
+    return gain
 
 
 def who_gains(results: Results, data: str) -> Any:
@@ -207,7 +230,7 @@ def _adapting(results: Results, data: str, at: float) -> list[str]:
 
 def _figure(panels: int, size: tuple[float, float], *, share: bool = False) -> tuple[Any, Sequence[Any]]:
     figure = need("matplotlib.figure", "the pictures of a study").Figure(figsize=size, layout="constrained")
-    return figure, np.atleast_1d(figure.subplots(1, panels, sharey=share))
+    return figure, list(np.atleast_1d(figure.subplots(1, panels, sharey=share)))
 
 
 def _line(axes: Any, mark: Mark, label: str, x: Any, y: Any, **more: Any) -> None:

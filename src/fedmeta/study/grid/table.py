@@ -57,7 +57,7 @@ class Table:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
-    def add(self, cell: Cell, judged_by: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, cell: Cell, judged_by: str, rows: Iterable[dict[str, Any]]) -> None:
         """Take the rows of a finished cell."""
         pyarrow = need("pyarrow", "a study")
         key = cell.key

@@ -159,6 +159,6 @@ def _deciles(figures: Figures, when: str) -> list[Row]:
 
 
 def _row(
-    measure: str, value: float, *, client: str | None = None, round: int | None = None, step: int | None = None
+    measure: str, value: Any, *, client: str | None = None, round: int | None = None, step: int | None = None
 ) -> Row:
     return {"client": client, "round": round, "step": step, "measure": measure, "value": float(value)}

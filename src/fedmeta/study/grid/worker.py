@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from fedmeta.errors import FedmetaError, RunError, RunLocked
 from fedmeta.events import Event, RoundEnded
@@ -30,11 +30,11 @@ class Desk:
     Args:
         study: the study.
         folder: its folder.
-        answers: where lines go.
+        tell: is given each answer.
     """
 
-    def __init__(self, study: Study, folder: Path, answers: TextIO):
-        self.study, self.folder, self.answers = study, folder, answers
+    def __init__(self, study: Study, folder: Path, tell: Callable[[dict[str, Any]], object]):
+        self.study, self.folder, self.tell = study, folder, tell
         self._source: Source | None = None
         self._cells: dict[str, Cell] = {}
 
@@ -51,9 +51,8 @@ class Desk:
             self.say(failed=str(error), stop=isinstance(error, RunError))
 
     def say(self, **words: Any) -> None:
-        """Write a line."""
-        self.answers.write(json.dumps(words) + "\n")
-        self.answers.flush()
+        """Answer."""
+        self.tell(words)
 
     def _open(self, entry: int, digest: str) -> tuple[Cell, Source]:
         """Return a cell, and its data, which are read where those of another entry were in use."""
@@ -92,10 +91,15 @@ def main() -> None:
     # What a library prints must not be taken for an answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def tell(words: dict[str, Any]) -> None:
+        answers.write(json.dumps(words) + "\n")
+        answers.flush()
+
     try:
         first = json.loads(sys.stdin.readline())
         study = Study.parse(first["text"], first["where"], first["stem"])
-        desk = Desk(study, Path(first["folder"]), answers)
+        desk = Desk(study, Path(first["folder"]), tell)
         for line in sys.stdin:
             desk.answer(json.loads(line))
     except (KeyboardInterrupt, BrokenPipeError):

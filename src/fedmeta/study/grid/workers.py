@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def answers(first: Mapping[str, Any], jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, dict[str, Any]]]:
+def answers(
+    first: Mapping[str, Any], jobs: Sequence[Job], count: int
+) -> Generator[tuple[Job, dict[str, Any]], None, None]:
     """Yield what the processes say of each job: how far it is, and last what came of it.
 
     A job whose process ends without a word is answered with `failed`; the rest goes on. Where this is closed early, the

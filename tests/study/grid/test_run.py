@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -207,15 +206,15 @@ def test_an_estimate_measures_each_kind_of_cell_once(here, monkeypatch):
 
 
 @in_soak
-def test_a_study_that_was_killed_goes_on_and_gives_the_same(finished, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_study_that_was_killed_goes_on_and_gives_the_same(finished, tmp_path, ending):
     file, folder = tmp_path / "small.toml", tmp_path / "killed"
     file.write_text(SMALL)
     command = [sys.executable, "-m", "fedmeta", "study", "run", file, "--out", folder, "--processes", "1"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: (folder / NAME).is_file() and len(Table.read(folder).finished()) == 1)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    time.sleep(0.1)
+    first.send_signal(ending)
+    assert first.wait() == (130 if ending == signal.SIGINT else -ending)
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "fedavg" not in again.stderr

@@ -48,7 +48,8 @@ class Desk:
                 judged, rows = self._compute(source, cell)
                 self.say(judged_by=judged, rows=rows)
         except FedmetaError as error:
-            self.say(failed=str(error), stop=isinstance(error, RunError))
+            # What cannot be written here cannot be written for any other cell.
+            self.say(failed=str(error), stop=type(error) is RunError)
 
     def say(self, **words: Any) -> None:
         """Answer."""

@@ -168,6 +168,9 @@ class _Worker:
                 start_new_session=True,
             )
             assert self._process.stdin is not None
+            if self._stopped.is_set():
+                # Stopped while it was being started.
+                self._process.kill()
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(self.first)
                 self._process.stdin.flush()

@@ -23,7 +23,7 @@ def study() -> None:
 
 
 @study.command(short_help="Compute the cells of a study that are not finished.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The folder; by default runs/ and the file's name.")
 @click.option("--processes", type=click.IntRange(min=1), help="Cells computed at a time; by default one a core.")
 @click.option("--dry-run", is_flag=True, help="Print the cells and their hours, measured in a few rounds of each kind.")
@@ -60,7 +60,7 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
 
 
 @study.command(short_help="Make the report of a study again, from its table alone.")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Make report.md and the pictures again, from study.parquet alone.
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers mutants soak cometbft proto lock format clean
+.PHONY: demo test lint types layers unit docs bench bench-levers bench-ledger bench-peers bench-cometbft mutants soak cometbft abci-cli proto lock format clean
 
 demo: .venv/ready
 	rm -rf runs/demo
@@ -36,6 +36,9 @@ bench-levers: .venv/ready
 bench-ledger: .venv/ready
 	$(BIN)/python benchmarks/ledger.py
 
+bench-cometbft: .venv/ready build/bin/cometbft build/bin/abci-cli
+	FEDMETA_COMETBFT=$(abspath build/bin/cometbft) $(BIN)/python benchmarks/cometbft.py
+
 bench-peers: .venv/ready build/peers-venv/ready build/fedjax-venv/ready
 	$(BIN)/python benchmarks/peers/run.py
 
@@ -46,7 +49,7 @@ mutants: .venv/ready
 soak: .venv/ready
 	$(BIN)/python -m tests.govern.soak
 	$(BIN)/python -m tests.govern.adversary --games 10000
-	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py cometbft/test_protocol.py)
+	FEDMETA_SOAK=20 $(BIN)/pytest -n 2 -q $(addprefix tests/govern/,machine/test_machine.py state/test_state.py test_fuzz.py wire/test_codec.py server/test_hostile.py cometbft/test_protocol.py cometbft/test_chains.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py engine/test_dealt.py \
 		algorithms/test_algorithms.py algorithms/test_finite_differences.py test_round_table.py test_transforms.py test_resume.py \
 		test_optimisers.py test_model.py test_seen_from_outside.py cli/test_runs.py cli/test_compare.py cli/test_predict.py \
@@ -54,8 +57,9 @@ soak: .venv/ready
 		govern/attacks/test_adversary.py govern/attacks/test_every_order.py node/test_aggregation.py \
 		node/simulated/test_federation.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
-		tests/cli/test_node_page.py tests/cli/test_four_hospitals_played.py tests/consortium/processes/test_processes.py \
-		$(addprefix tests/govern/cometbft/,test_child.py test_light_client.py test_network.py test_partitions.py)
+		$(addprefix tests/cli/,test_node_page.py test_four_hospitals_played.py test_validators_played.py) \
+		tests/consortium/processes/test_processes.py \
+		$(addprefix tests/govern/cometbft/,test_child.py test_ledgers.py test_light_client.py test_network.py test_partitions.py)
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt
@@ -67,12 +71,17 @@ build/peers-venv/ready build/fedjax-venv/ready:
 # The engine for organisations that do not trust one another. Its version stands in tools/cometbft/go.mod alone.
 cometbft: build/bin/cometbft
 
-build/bin/cometbft: tools/cometbft/go.mod tools/cometbft/go.sum
+# CometBFT's own example of an application, beside which the ledger is measured.
+abci-cli: build/bin/abci-cli
+
+build/bin/cometbft: PACKAGE := cmd/cometbft
+build/bin/abci-cli: PACKAGE := abci/cmd/abci-cli
+build/bin/cometbft build/bin/abci-cli: tools/cometbft/go.mod tools/cometbft/go.sum
 	@command -v go >/dev/null || { echo "make cometbft needs Go 1.22 or newer on the PATH; without it," \
 		"\`fedmeta ledger\` has its embedded engine, and a built cometbft can be named by FEDMETA_COMETBFT" >&2; exit 1; }
 	mkdir -p $(@D)
 	cd tools/cometbft && CGO_ENABLED=0 GOWORK=off go build -mod=readonly -trimpath \
-		-o $(abspath $@) github.com/cometbft/cometbft/cmd/cometbft
+		-o $(abspath $@) github.com/cometbft/cometbft/$(PACKAGE)
 	touch $@
 
 proto: .venv/ready

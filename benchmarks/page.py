@@ -2,8 +2,8 @@
 
     python benchmarks/page.py
 
-reads engine.json, peers.json, levers.json, ledger.json, rounds.json, exchange.json and aggregation.json in
-build/bench. What was not measured says so; the tables of a file that is not there stay as they are.
+reads engine.json, peers.json, levers.json, ledger.json, rounds.json, exchange.json, aggregation.json and cometbft.jsonl
+in build/bench. What was not measured says so; the tables of a file that is not there stay as they are.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import comet_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -60,7 +62,8 @@ class Figures:
     """What the benchmarks have found."""
 
     def __init__(self, *found: Mapping[str, Any]):
-        self.engine, self.peers, self.levers, self.ledger, self.rounds, self.exchange, self.aggregation = found
+        self.engine, self.peers, self.levers, self.ledger, self.rounds, self.exchange, *rest = found
+        self.aggregation, self.cometbft = rest
 
     @or_missing
     def faster(self, work: str, peer: str, goal: float) -> tuple[str, bool]:
@@ -415,21 +418,29 @@ PARTS = {
     "rounds": rounds,
     "exchange": exchange,
     "aggregation": aggregation,
+    "cometbft": lambda figures: table(["work", "measured", "goal"], comet_page.table_rows(figures.cometbft), left=3),
+    "cometbftsetting": lambda figures: comet_page.setting(figures.cometbft),
 }
-FILES = ("engine", "peers", "levers", "ledger", "rounds", "exchange", "aggregation")
-SOURCES = {name: name for name in FILES} | {"ledgerfloor": "ledger"}
+FILES = ("engine", "peers", "levers", "ledger", "rounds", "exchange", "aggregation", "cometbft")
+SOURCES = {name: name for name in FILES} | {"ledgerfloor": "ledger", "cometbftsetting": "cometbft"}
 """By part, the file that it comes from; engine.json where none is named."""
+
+
+def read(file: Path) -> Any:
+    """Return what a file holds: a document, or lines."""
+    return comet_page.read(file) if file.suffix == ".jsonl" else json.loads(file.read_text())
 
 
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in FILES:
-        parser.add_argument(f"--{name}", type=Path, default=ROOT / "build" / "bench" / f"{name}.json")
+        ending = "jsonl" if name == "cometbft" else "json"
+        parser.add_argument(f"--{name}", type=Path, default=ROOT / "build" / "bench" / f"{name}.{ending}")
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     files = [getattr(arguments, name) for name in FILES]
-    found = [json.loads(file.read_text()) if file.exists() else {} for file in files]
+    found = [read(file) if file.exists() else {} for file in files]
     figures = Figures(*found)
 
     def fill(match: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ import fedmeta.cli.ledger as package
 from fedmeta.cli.ledger import ledger
 from fedmeta.govern.client import keyfile
 from fedmeta.govern.client.client import Client
+from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.machine.genesis import decode_genesis
 from fedmeta.govern.rules.proposal_actions import ACTIONS
 from fedmeta.govern.views.queries import QUERIES
@@ -331,7 +332,7 @@ def test_every_proposal_can_be_made_by_hand(party):
         ("spend", "west", 500),
         ("recipe", beside / "recipe.toml", "--model", beside / "first.model", "--name", "Anew", "--interval", 5),
         ("recipe", beside / "recipe.toml", "--retire"),
-        ("upgrade", 3, 1_000_000),
+        ("upgrade", PROTOCOL + 1, 1_000_000),
     )
     for at, action in enumerate(actions):
         # One organisation may have few proposals at once.
@@ -339,7 +340,12 @@ def test_every_proposal_can_be_made_by_hand(party):
     kinds = [one["action"]["kind"] for one in party.ask("proposals")]
     assert set(kinds) | {"annul-slash"} == set(ACTIONS)
     told = party.must("proposals").out
-    for words in ("set round_pool to 2,000", "admit coast2 of coast-hospital", "pay west 500 units", "protocol 3 from"):
+    for words in (
+        "set round_pool to 2,000",
+        "admit coast2 of coast-hospital",
+        "pay west 500 units",
+        f"protocol {PROTOCOL + 1} from",
+    ):
         assert words in told
     retired = party.ask("proposals", 7)["action"]
     assert (retired["title"], retired["interval"], retired["active"]) == ("Readmission", 100_000, False)
@@ -376,6 +382,7 @@ def test_every_command_has_an_example_that_names_it_and_no_option_twice():
             "members show": ("west",),
             "candidate": (),
             "candidate show": ("west",),
+            "validators": (),
             "term": (),
             "round": (),
             "round show": (1,),

@@ -25,6 +25,7 @@ from fedmeta.data.sources.heart import Patients
 from fedmeta.node.aggregation import Exact
 from fedmeta.node.member.outbox import Outbox
 from fedmeta.node.process import walls
+from tests.govern.cometbft.network import needs_cometbft
 from tests.node.process.test_federation import in_soak
 
 pytestmark = in_soak
@@ -74,11 +75,12 @@ def place():
     shutil.rmtree(folder)
 
 
-def test_the_demonstration_plays_both_faults_and_tells_the_truth(place):
+@pytest.mark.parametrize("engine", ["embedded", pytest.param("cometbft", marks=needs_cometbft)])
+def test_the_demonstration_plays_both_faults_and_tells_the_truth(place, engine):
     out = place / "out"
     begun = time.monotonic()
     done = subprocess.run(
-        command(out, "--rounds", "6"),
+        command(out, "--rounds", "6", "--engine", engine),
         env=environment(place / "t"),
         capture_output=True,
         text=True,
@@ -122,6 +124,7 @@ def test_the_demonstration_plays_both_faults_and_tells_the_truth(place):
     assert "killed by SIGKILL" in done.stdout
     if all(one.holds for one in walls.describe_walls() if one.name == "own files"):
         assert part.note.startswith("Tried: each hospital's trainer can open its own patients and nobody else's")
+    assert ("decided the ledger's blocks themselves" in part.note) == (engine == "cometbft")
 
     page = (out / "report.html").read_text()
     assert "What left each hospital" in page

@@ -37,10 +37,13 @@ class Ear(Told):
     """Writes down what it is told."""
 
     def __init__(self):
-        self.blocks, self.refusals = [], {}
+        self.blocks, self.refusals, self.beginnings = [], {}, []
 
     def committed(self, block, codes, header):
         self.blocks.append((block, tuple(codes), header))
+
+    def begun(self, header):
+        self.beginnings.append(header)
 
     def refused(self, name, refusal):
         self.refusals[name] = refusal.code
@@ -122,7 +125,8 @@ class Consensus:
         assert 0 < block.max_bytes <= 100 << 20
         assert block.max_gas >= -1
         assert evidence.max_age_blocks > 0
-        assert evidence.max_age > 0
+        # A sequencer's ledger may have none: it is never given to a CometBFT that is one.
+        assert evidence.max_age > 0 or self.genesis.sequencer
         assert 0 <= evidence.max_bytes <= block.max_bytes
         assert keys == ("ed25519",)
 

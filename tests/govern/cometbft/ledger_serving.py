@@ -19,7 +19,7 @@ from tests.govern.cometbft.network import read_plan
 HTTP = 7878
 
 
-def main(folder, bridge=None):
+def main(folder):
     """Serve until SIGTERM."""
     plan = read_plan(folder)
     ledger = folder / "ledger.db"
@@ -32,7 +32,12 @@ def main(folder, bridge=None):
             serve(create_app(engine, maker, many), listener)
 
 
-if __name__ == "__main__":
+def log():
+    """Write what happens to the node's log."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    log()
     main(Path(sys.argv[1]))

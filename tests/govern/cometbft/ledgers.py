@@ -13,20 +13,28 @@ from fedmeta.govern.state.parameters import Parameters
 from fedmeta.govern.wire.commits import chain_id_of
 from tests.govern.cometbft.ledger_serving import HTTP
 from tests.govern.cometbft.network import Network
-from tests.govern.playing import first_consensus_key, key
+from tests.govern.playing import key
 
 
 class Ledgers(Network):
-    """As many validators as the genesis has seats, in their order, and perhaps nodes that are none."""
+    """As many validators as the genesis has seats, in their order, and perhaps nodes that are none.
 
-    def __init__(self, genesis, more=0, **options):
+    `others` are more nodes, each with a candidate's consensus key: its name, and the number of the key.
+    `acting` says for some nodes as what of `acting` they serve.
+    """
+
+    def __init__(self, genesis, more=0, others=(), acting=None, **options):
         self.ledger = genesis
+        self._acting = acting or {}
         state = start(genesis).state
-        self.names = [one.candidate for one in seats_of(state)]
+        owners = [(one.candidate, 0) for one in seats_of(state)] + list(others)
+        self.names = [name for name, _ in owners]
         parameters = consensus_parameters(state.need(Parameters))
-        keys = [first_consensus_key(name) for name in self.names] + [key(f"no validator {n}") for n in range(more)]
+        keys = [key(f"{name}'s consensus {at}") for name, at in owners] + [
+            key(f"no validator {at}") for at in range(more)
+        ]
         text = homes.genesis_json(chain_id_of(genesis.digest), genesis.time, parameters)
-        super().__init__(len(keys), command=_serving, genesis=text, keys=keys, **options)
+        super().__init__(len(keys), command=self._serving, genesis=text, keys=keys, **options)
         for node in self.nodes:
             (node.folder / "genesis.cbor").write_bytes(encode_genesis(genesis))
 
@@ -44,6 +52,7 @@ class Ledgers(Network):
         except httpx.HTTPError:
             return {}
 
-
-def _serving(node):
-    return [sys.executable, "-m", "tests.govern.cometbft.ledger_serving", str(node.folder)]
+    def _serving(self, node):
+        module = "acting" if node.number in self._acting else "ledger_serving"
+        more = [self._acting[node.number]] if node.number in self._acting else []
+        return [sys.executable, "-m", f"tests.govern.cometbft.{module}", str(node.folder), *more]

@@ -37,7 +37,7 @@ from tests.waiting import until
 ROOT = Path(__file__).parents[3]
 PATIENCE = 90
 """Seconds in which what is waited for must have come, on a machine that is busy."""
-PORT = 26656
+PORT = 31_656
 PARAMETERS = ConsensusParameters(
     BlockParameters(1 << 20), EvidenceParameters(1_000, 3_600_000_000_000, 1 << 16), ("ed25519",), 1
 )

@@ -8,10 +8,10 @@ from fedmeta.govern.client.light import verify_record
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.engines.cometbft.bridge import EVIDENCE_BYTES, consensus_parameters
 from fedmeta.govern.engines.cometbft.home import address_of
-from fedmeta.govern.errors import StateError
+from fedmeta.govern.errors import StateError, StoreError, WrongProtocol
 from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.state.parameters import LARGEST_TRANSACTION
-from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal
+from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal, Round
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
@@ -135,6 +135,49 @@ def test_a_block_that_was_executed_and_not_kept_is_executed_once_more(chain):
     assert ledger.finalize_block(block) == once
     consensus.decide(block)
     follow(chain)
+
+
+def test_a_block_that_could_not_be_written_is_executed_again_and_written_then(quiet, monkeypatch):
+    chain = consensus, play = quiet
+    assert consensus.submit(play.sign("hal", tx.Delegate("bob", 7))) == ""
+    block = consensus.proposal()
+    here, there = (one.handler for one in consensus.nodes)
+    answer = here.finalize_block(block)
+    here.commit()
+    assert there.finalize_block(block) == answer
+    with monkeypatch.context() as patch:
+        patch.setattr(there.store, "append", fails)
+        with pytest.raises(StoreError, match="full"):
+            there.commit()
+    assert there.application.height == 0
+    assert there.ear.blocks == []
+    # Its CometBFT has kept the block, and shows it again.
+    consensus.keep(block, answer)
+    consensus.handshake(1)
+    assert there.ear.blocks == here.ear.blocks
+    check_headers(there, consensus)
+    follow(chain)
+
+
+def fails(*_):
+    raise StoreError("the disk is full")
+
+
+def test_where_another_protocol_begins_no_node_goes_on_and_all_have_the_same_blocks(quiet):
+    chain = consensus, play = quiet
+    action = {"kind": "upgrade", "protocol": PROTOCOL + 1, "height": 15}
+    step(chain, ("hal", tx.Propose("the next rules", action)))
+    step(chain, *((name, tx.CastVote(1, "yes")) for name in ("ann", "bob", "cat", "dan", "eve")))
+    while consensus.height < 14:
+        step(chain)
+    assert consensus.submit(play.sign("hal", tx.Delegate("bob", 7))) == "wrong-protocol"
+    with pytest.raises(WrongProtocol, match="from height 15 on the ledger is executed by protocol"):
+        consensus.proposal()
+    assert consensus.votes(consensus.request()) == [False, False]
+    for node in consensus.nodes:
+        with pytest.raises(WrongProtocol):
+            node.handler.finalize_block(consensus.request())
+        assert node.handler.info(abci.InfoRequest("", 0, 0, "")).height == 14
 
 
 def test_nothing_is_kept_that_was_not_executed(chain):
@@ -458,3 +501,66 @@ def test_a_record_is_shown_with_its_proof_and_what_is_asked_wrongly_is_refused(c
         ("record/member", codec.encode("hal"), 1),
     ):
         assert bridge.query(abci.QueryRequest(path, data, height, True)).code == 1, (path, data, height)
+
+
+# Dishonest proposers
+
+
+@pytest.mark.parametrize("seats", [4, 7])
+def test_what_dishonest_proposers_leave_out_as_long_as_they_can_still_gets_in_within_its_window(tmp_path, seats):
+    """In a row of 2n blocks no honest one may come: each phase of a round is longer by ten."""
+    names = [f"s{at}" for at in range(seats)]
+    windows = {f"{phase}_blocks": 2 * seats + 10 for phase in ("commit", "deliver", "compute", "reveal")}
+    chain = consensus, play = consensus_of(
+        tmp_path,
+        stakes=dict.fromkeys(names, 3_000),
+        delegations=(),
+        contributors=names,
+        cohort_size=seats,
+        super_nodes=seats,
+        standbys=0,
+        max_seat_changes=seats,
+        unbonding_blocks=10_000,
+        **windows,
+    )
+    dishonest = consensus.nodes[1]
+
+    def late(pairs):
+        """Let dishonest proposers of 2n blocks leave out everything, and then an honest one propose."""
+        raws = [play.sign(name, body) for name, body in pairs]
+        assert [consensus.submit(raw) for raw in raws] == [""] * len(raws)
+        kept, dishonest.pool = dishonest.pool, []
+        for _ in range(2 * seats):
+            consensus.step(proposer=1)
+            follow(chain)
+            dishonest.pool = []
+        dishonest.pool = kept
+        consensus.step(proposer=0)
+        follow(chain)
+        assert set(consensus.decided[-1][0].transactions) == set(raws)
+
+    play_round(chain)
+    number = play.chain.round
+    assert number == 1
+    late([play.update(one.member) for one in play.latest.cohort])
+    wait_for(chain, "deliver")
+    late([play.hold(name) for name in play.super_nodes()])
+    wait_for(chain, "compute")
+    openings = {name: play.opening(name) for name in play.super_nodes()}
+    late([play.attestation(*one) for one in openings.items()])
+    wait_for(chain, "reveal")
+    late(openings.items())
+    wait_for(chain, "final", number)
+    over = play.state.need(Round, number)
+    assert over.attempt == 1
+    assert set(over.members) == set(names)
+
+
+def wait_for(chain, phase, number=1):
+    """Decide blocks in which nobody says anything until a round has come to a phase."""
+    for _ in range(100):
+        found = chain[1].state.need(Round, number)
+        if found.phase == phase:
+            return
+        step(chain)
+    raise AssertionError(f"the round stays in {found.phase}")

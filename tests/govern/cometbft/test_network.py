@@ -128,14 +128,14 @@ def test_an_application_that_fails_ends_its_cometbft_which_asks_again():
 def test_a_node_that_comes_later_begins_with_a_snapshot_of_its_peers():
     with Network(3, validators=2) as network:
         for number in range(2):
-            network.change(number, rpc_listen=f"tcp://{network[number].host}:26657")
+            network.change(number, rpc_listen=f"tcp://{network[number].host}:31657")
         network.start([0, 1])
         network.wait(2, [0, 1])
         add(network[0], "123456")
         network.wait(12, [0, 1])
         with network[0].rpc() as rpc:
             trusted = rpc.commit(1)["signed_header"]["commit"]["block_id"]["hash"]
-        servers = tuple(f"{network[number].host}:26657" for number in range(2))
+        servers = tuple(f"{network[number].host}:31657" for number in range(2))
         network.change(2, state_sync=StateSync(servers, 1, bytes.fromhex(trusted), 100 * 365 * 86_400))
         network.start([2])
         network.wait_further(2)

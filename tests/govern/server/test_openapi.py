@@ -25,7 +25,7 @@ def test_it_is_served(tmp_path):
 def test_every_route_of_the_application_is_in_it():
     served = {route.path for route in APP.routes if hasattr(route, "path")} - {"/openapi.json"}
     assert served <= set(SAID["paths"])
-    assert len(ROUTES) == 12
+    assert len(ROUTES) == 13
 
 
 @pytest.mark.parametrize("route", ROUTES)

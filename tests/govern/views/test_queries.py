@@ -1,11 +1,13 @@
 import pytest
 
 from fedmeta.govern.errors import REFUSALS, Refused
+from fedmeta.govern.machine.application import seats_of
 from fedmeta.govern.state.parameters import TABLE
 from fedmeta.govern.state.records import Candidate, Chain, Delegation, Member
 from fedmeta.govern.views.queries import QUERIES, query
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.round_events import ContributorPaid
+from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import LIE
 from tests.govern.playing import CHAIN, CONTRIBUTORS, RECIPE, Play, key
 from tests.govern.small import refuses
@@ -230,3 +232,16 @@ def test_scores_are_those_that_were_paid_by_and_each_seats_distance_from_them():
 
 def test_a_round_that_is_not_final_has_no_scores_yet(play):
     assert query(play.state, "scores", number=4) == {"round": 4, "updates": [], "scorers": []}
+
+
+def test_validators_are_the_super_nodes_with_the_keys_and_the_powers_by_which_the_next_block_is_decided():
+    play = Play(validators=True, unbonding_seconds=600)
+    play.wait(play.parameters.term_length + 1)
+    found = query(play.state, "validators")
+    assert {one["public"]: (one["candidate"], one["power"]) for one in found} == {
+        one.public: (one.candidate, one.power) for one in seats_of(play.state)
+    }
+    assert {one["since_term"] for one in found} == {1}
+    assert play.chain.term == 2
+    assert [one["address"] for one in found] == [digest(one["public"])[:20] for one in found]
+    assert query(Play().state, "validators") == []

@@ -31,6 +31,7 @@ def status(way: Connection) -> None:
     facts = {
         "block": f"{found['height']:,}, of {show.moment(found['time'])}",
         "term": f"{found['term']}, until block {found['term_ends']:,}",
+        "blocks by": "the super nodes: see `validators`" if found["validators"] else "a sequencer",
         "super nodes": found["super_nodes"],
         "standbys": found["standbys"],
         "round": going_on(round),

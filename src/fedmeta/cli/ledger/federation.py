@@ -180,6 +180,7 @@ class _Reader:
         self.known(table, _TOP, "field")
         self.comet = self.engine(table, engine) == "cometbft"
         members = [self.member(at, one) for at, one in enumerate(self.tables(table, "members"), 1)]
+        self.check_time(table)
         parameters = self.value(table, "parameters", dict, {}, "the file")
         for name, value in parameters.items():
             if name not in TABLE:
@@ -199,7 +200,6 @@ class _Reader:
             registrations=tuple(FirstRegistration(name, recipe.digest) for recipe, names in recipes for name in names),
         )
         start(genesis)
-        self.check_time(table)
         return Federation(genesis, self.keys, self.validators)
 
     def engine(self, table: dict[str, Any], asked: str | None) -> str:

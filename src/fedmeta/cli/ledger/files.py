@@ -152,7 +152,10 @@ def import_(file: Path, folder: Path) -> None:
     with making(folder) as aside:
         height = load(file, aside.database)
         with Store.read(aside.database) as store:
-            aside.genesis.write_bytes(encode_genesis(read_genesis(store)))
-    show.write(
-        f"{folder} holds the ledger up to block {height:,}; to serve it, give the sequencer's key with --key",
-    )
+            genesis = read_genesis(store)
+        aside.genesis.write_bytes(encode_genesis(genesis))
+    if genesis.validators:
+        then = "to keep it with the others, let a folder of `fedmeta ledger validators new` join them"
+    else:
+        then = "to serve it, give the sequencer's key with --key"
+    show.write(f"{folder} holds the ledger up to block {height:,}; {then}")

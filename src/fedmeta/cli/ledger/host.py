@@ -65,7 +65,7 @@ class HostFile:
     metrics: str = ""
     state_sync: StateSync | None = None
 
-    def settings(self, home: Home, block_interval: float, empty_interval: float) -> Settings:
+    def settings(self, home: Home, block_interval: int | float, empty_interval: int | float) -> Settings:
         """Return what CometBFT is told; the intervals are in seconds."""
         return Settings(
             name=self.member or "observer",

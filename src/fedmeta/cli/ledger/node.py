@@ -99,7 +99,7 @@ def serve(folder: Path, host: str, port: int, proxy: str, **options: Any) -> Non
       fedmeta ledger serve fed
       fedmeta ledger serve fed --port 8000 --block-interval 0.2
     """
-    if options["prune"] and options["snapshot_every"] == 0:
+    if options["prune"] and not options["snapshot_every"]:
         raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     from fedmeta.govern.server.app import create_app
     from fedmeta.govern.server.serve import listen
@@ -114,6 +114,8 @@ def serve(folder: Path, host: str, port: int, proxy: str, **options: Any) -> Non
             shown = f"[{host}]" if ":" in host else host
             address = f"http://{shown}:{listener.getsockname()[1]}"
             click.echo(f"{engine.chain_id} is at {address}, block {engine.height:,}; Ctrl-C ends it")
+            if genesis.validators:
+                tell_listening(place, engine)
             sys.stdout.flush()
             with _log():
                 run(create_app(engine, maker), listener, proxy)
@@ -136,8 +138,6 @@ def _sequencing(
 
     if cometbft is not None:
         raise UsageError(f"--cometbft: a sequencer orders the blocks of {genesis.chain_id}, as its genesis says")
-    if prune and not snapshot_every:
-        raise UsageError("--prune deletes blocks before a snapshot: give --snapshot-every as well")
     with EmbeddedEngine.open(place.database, sequencer_key(place, key), genesis.chain_id) as engine:
         yield engine, Sequencing(engine, snapshot_every=snapshot_every or 0, prune=prune, **pace)
 
@@ -172,6 +172,21 @@ def _validating(
         homes.configure(place.home, settings)
         homes.check(place.home, bool(told.signer))
         yield engine, Validating(engine, program, place.home, settings)
+
+
+def tell_listening(place: Folder, engine: "Engine") -> None:
+    """Say where this node's consensus key is not on the ledger: then it decides no blocks, which is no fault."""
+    from fedmeta.govern.engines.cometbft import home as homes
+    from fedmeta.govern.state.records import Candidate
+
+    told = hosts.read(place.host)
+    public = bytes.fromhex(told.consensus) if told.signer else homes.consensus_key(place.home)
+    candidate = engine.read(lambda application: application.state.get(Candidate, told.member))
+    if candidate is None or candidate.consensus != public:
+        click.echo(
+            f"this node listens, and decides no blocks: after block {engine.decided:,} its consensus key is not "
+            f"{told.member or 'anybody'}'s on the ledger; `fedmeta ledger members consensus-key` puts it there"
+        )
 
 
 def _needed(place: Folder, genesis: "Genesis") -> None:

@@ -44,7 +44,7 @@ def show_(way: Connection) -> None:
 
     \b
     Example:
-      fedmeta ledger validators
+      fedmeta ledger validators show
     """
     with way.reader() as client:
         found = client.query("validators")
@@ -143,15 +143,22 @@ def new(
 
 @validators.command(short_help="Show a validator's public keys.")
 @_FOLDER
+@click.option("--proven", is_flag=True, help="Only the consensus key, proven, as `members consensus-key` takes it.")
 @_JSON
-def keys(folder: Path, as_json: bool) -> None:
-    """Show the public halves of the keys in DIR again, as the federation's file has them.
+def keys(folder: Path, proven: bool, as_json: bool) -> None:
+    """Show the public halves of the keys in DIR again, and where others reach its CometBFT.
 
     \b
-    Example:
+    Examples:
       fedmeta ledger validators keys north
+      fedmeta ledger validators keys north --proven
     """
-    _tell(Folder(folder), None, as_json)
+    place = Folder(folder)
+    if proven:
+        place.read_genesis()
+        click.echo(_proven(place, host.read(place.host).member))
+    else:
+        _tell(place, None, as_json)
 
 
 def _tell(place: Folder, public: bytes | None, as_json: bool) -> None:
@@ -215,7 +222,7 @@ def renew(folder: Path, as_json: bool) -> None:
         f"{folder} has a new consensus key: {proven.partition(':')[0]}",
         "\nNext: start the node, which only listens, and let it catch up:",
         f"  fedmeta ledger serve {folder}",
-        f"Then, with {settings.member}'s account key, where that is, put the new key on the ledger:",
+        f"Then put the new key on the ledger with {settings.member}'s account key, on the machine that has it:",
         f"  fedmeta ledger members consensus-key {proven} --key {settings.member}.pem --as {settings.member}",
         "From the second block after that on it decides blocks again, as long as it has a seat.",
         "A machine that has the old key must never start again.",

@@ -26,6 +26,11 @@ from fedmeta.node.aggregation import Exact
 INTERVALS = {"embedded": 0.25, "cometbft": 0.4}
 """Seconds from block to block: four validators on one machine agree in a little more than half of that."""
 
+VALIDATORS = (
+    " The four super nodes decided the ledger's blocks themselves, by more than two thirds of their power, each with a "
+    "CometBFT of its own. What these exchange is the ledger, which is the same for all, and was not counted."
+)
+
 ROUNDS = 1_000
 """The most rounds that a node agrees to by its approval."""
 
@@ -119,7 +124,7 @@ def run(
         sent=sent,
         faults=course.faults_played(),
         seconds=round(seconds, 1),
-        note=walls_said(readable, why, titles),
+        note=f"{walls_said(readable, why, titles)}{VALIDATORS if found.validators else ''}",
     )
     return Shown(part, tuple(ways), readable)
 

@@ -155,6 +155,13 @@ class Application:
         self._pending.events.clear()
         return refusal
 
+    def judge(self, raw: bytes) -> Refused | None:
+        """Return why the next block would refuse a transaction that is alone in it, or None; nothing is counted."""
+        try:
+            return attempt(begin(self._state, Block(self.height + 1, self.time)), 0, raw)
+        except WrongProtocol as error:
+            return Refused("wrong-protocol", str(error))
+
     def recheck(self, raws: Iterable[bytes]) -> dict[bytes, Refused]:
         """Count only these as pending, if they still pass, in this order; return the refusals by digest."""
         self._forget_pending()

@@ -1,6 +1,7 @@
 """The state machine: `execute(state, block)` gives the next state, what happened, and the hash of the next state."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fedmeta.govern.errors import InvalidBlock, Refused, WrongProtocol
@@ -143,7 +144,7 @@ def authenticate(context: Context, raw: bytes) -> tx.Signed:
     largest = context.parameters.max_transaction_bytes
     if len(raw) > largest:
         raise Refused("too-large", f"the transaction has {len(raw)} bytes: at most {largest} are allowed")
-    signed, right = _seen.get(raw) or (tx.decode(raw), b"")
+    signed, right = _read(raw)
     genesis = context.chain.genesis
     if signed.genesis != genesis:
         raise Refused(
@@ -171,19 +172,16 @@ def authenticate(context: Context, raw: bytes) -> tx.Signed:
 
 def is_of_round(raw: bytes) -> bool:
     """Return whether the bytes are a part of a round: these go first in a block."""
-    found = _seen.get(raw)
     try:
-        kind = found[0].kind if found else tx.decode(raw).kind
+        return _read(raw)[0].kind in tx.OF_ROUNDS
     except Refused:
         return False
-    return kind in tx.OF_ROUNDS
 
 
 def counted(raw: bytes) -> str:
     """Return the member among whose transactions of a block these bytes count; nobody's if they are part of a round."""
-    found = _seen.get(raw)
     try:
-        signed = found[0] if found else tx.decode(raw)
+        signed, _ = _read(raw)
     except Refused:
         return ""
     return "" if signed.kind in tx.OF_ROUNDS else signed.member
@@ -201,4 +199,11 @@ def check_sequence(signed: tx.Signed, expected: int) -> None:
         )
 
 
+def _read(raw: bytes) -> tuple[tx.Signed, bytes]:
+    """Return the transaction, and the key that is known to have signed it, if any; raises `Refused`."""
+    return _seen.get(raw) or (_decoded(raw), b"")
+
+
 _seen = SignatureCache()
+# What is looked at before its signature is checked is decoded once: it is checked next.
+_decoded = lru_cache(maxsize=1)(tx.decode)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fedmeta.govern.engines.engine import Engine
 from fedmeta.govern.errors import NodeBusy, Refused, StoreError
-from fedmeta.govern.server import routes_read, routes_write
+from fedmeta.govern.server import routes_light, routes_read, routes_write
 from fedmeta.govern.server.limits import Buckets, Limits, peer_key
 from fedmeta.govern.server.making import Maker
 from fedmeta.govern.server.node import Node
@@ -67,6 +67,7 @@ def create_app(engine: Engine, maker: Maker, limits: Limits | None = None) -> Fa
     app.state.ended = lambda task: None
     app.include_router(routes_write.router)
     app.include_router(routes_read.router)
+    app.include_router(routes_light.router)
     app.add_middleware(PeerLimit, buckets=Buckets(taken.peer_rate, taken.peer_burst, taken.remembered))
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StoreError, _broken)

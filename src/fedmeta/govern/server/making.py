@@ -6,11 +6,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from fedmeta.govern.engines.clock import BlockClock
 from fedmeta.govern.engines.embedded import EmbeddedEngine
-from fedmeta.govern.errors import StoreError, WrongProtocol
+from fedmeta.govern.errors import EngineError, StoreError, WrongProtocol
 from fedmeta.govern.machine.header import SignedHeader
 
 T = TypeVar("T")
@@ -41,6 +41,13 @@ class Host(abc.ABC):
 class Maker(abc.ABC):
     """Lets blocks be made as long as a node runs."""
 
+    shows_blocks: ClassVar[bool]
+    """Whether `light` shows them."""
+
+    @abc.abstractmethod
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Return what CometBFT answers to a light client; raises `EngineError` where it does not, or is not there."""
+
     @abc.abstractmethod
     async def run(self, node: Host) -> None:
         """Make blocks until the node is stopped, and tell it of each; what is raised ends the node."""
@@ -58,6 +65,8 @@ class Sequencing(Maker):
         wall: The time in nanoseconds since 1970; it may jump.
         monotonic: Nanoseconds that never go back.
     """
+
+    shows_blocks = False
 
     def __init__(
         self,
@@ -78,6 +87,10 @@ class Sequencing(Maker):
         self._monotonic = monotonic
         self._clock: BlockClock | None = None
         """As it was at the last block that was made here."""
+
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Raise `EngineError`."""
+        raise EngineError("a sequencer orders the blocks of this ledger: there is no CometBFT to ask")
 
     async def run(self, node: Host) -> None:
         """Make blocks until the node is stopped; what waits then still gets its block."""

@@ -134,6 +134,15 @@ class BlockModel(BaseModel):
     events: list[EventModel]
 
 
+class LightModel(BaseModel):
+    """An answer of JSON-RPC 2.0: a result, or an error."""
+
+    jsonrpc: str
+    id: int | str | None = Field(description="That of the call.")
+    result: dict[str, Any] | None = Field(default=None, description="As CometBFT's RPC gives it.")
+    error: dict[str, Any] | None = Field(default=None, description="With code, message and data.")
+
+
 class ProofModel(BaseModel):
     """A record, and that it is in the ledger: RFC 6962's inclusion proof under the header's `app_hash`."""
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fedmeta.govern.engines.engine import Applied, Engine, Receipt
-from fedmeta.govern.errors import Refused
+from fedmeta.govern.errors import NodeBusy, Refused
 from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.server.explaining import Explainer
 from fedmeta.govern.server.json import block_messages, json_form, to_json
@@ -19,6 +19,9 @@ from fedmeta.govern.server.making import Host, Maker
 from fedmeta.govern.state.records import Member
 
 T = TypeVar("T")
+
+LIGHTS = 16
+"""Questions of light clients that wait for CometBFT at once."""
 
 _STARTS = ("transaction-applied", "transaction-refused")
 
@@ -63,10 +66,24 @@ class Node(Host):
         self._hands = ThreadPoolExecutor(engine.hands, "ledger-hand")
         self._counting = threading.Lock()
         self._readers = ThreadPoolExecutor(2, "ledger-reader")
+        # Apart, for CometBFT may be slow to answer.
+        self._lights = ThreadPoolExecutor(2, "ledger-light")
+        self._asked = 0
 
     async def read(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a function that reads the engine, beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, partial(function, *arguments))
+
+    async def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Ask CometBFT for a light client; raises `EngineError`, or `NodeBusy` where too many ask."""
+        if self._asked >= LIGHTS:
+            raise NodeBusy(f"{self._asked} light clients wait for CometBFT: come again later", 2)
+        self._asked += 1
+        try:
+            asking = partial(self.maker.light, method, parameters)
+            return await asyncio.get_running_loop().run_in_executor(self._lights, asking)
+        finally:
+            self._asked -= 1
 
     async def submit(self, raw: bytes, member: str) -> Receipt:
         """Let a transaction of a member wait for its block; raises `Refused`, or `NodeBusy`."""
@@ -100,6 +117,7 @@ class Node(Host):
         self._writer.shutdown()
         self._hands.shutdown()
         self._readers.shutdown()
+        self._lights.shutdown()
         self.explainer.close()
 
     def wind_up(self) -> None:

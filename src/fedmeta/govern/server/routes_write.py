@@ -4,13 +4,12 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from fedmeta.govern.engines.engine import Applied, Receipt
 from fedmeta.govern.errors import Refused
+from fedmeta.govern.server.bodies import Unfit, read_body
 from fedmeta.govern.server.json import to_json
-from fedmeta.govern.server.limits import Limits
 from fedmeta.govern.server.models import OutcomeModel, Problem, SequenceModel, WaitingModel
 from fedmeta.govern.server.node import Node
 from fedmeta.govern.server.problems import problem, refusal
@@ -31,13 +30,6 @@ _NO: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in
 _TYPES = ("", "application/cbor", "application/octet-stream")
 
 
-class _Unfit(Exception):
-    """A body that is not read; it holds the answer."""
-
-    def __init__(self, answer: Response):
-        self.answer = answer
-
-
 @router.post(
     "/transactions",
     summary="Send a transaction",
@@ -55,8 +47,10 @@ async def send(
     """
     node: Node = request.app.state.node
     try:
-        raw = await _body(request, node.limits)
-    except _Unfit as unfit:
+        raw = await read_body(
+            request, _TYPES, "a transaction is application/cbor", node.limits.body_bytes, node.limits.body_seconds
+        )
+    except Unfit as unfit:
         return unfit.answer
     try:
         member = tx.decode(raw).member
@@ -115,31 +109,6 @@ async def _not_taken(node: Node, error: Refused, raw: bytes, wait: bool) -> Resp
     if error.code == "limit-reached":
         return problem(503, "busy", error.message, retry_after=1)
     return refusal(error)
-
-
-async def _body(request: Request, limits: Limits) -> bytes:
-    """Return the request's body; raises `_Unfit` for one of another type, too large or too slow, however framed."""
-    given = request.headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() not in _TYPES:
-        other = f"the content type is {given[:80]!r}: a transaction is application/cbor"
-        raise _Unfit(problem(415, "malformed", other))
-    large = problem(413, "too-large", f"the body is larger than {limits.body_bytes} bytes: a transaction never is")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.body_bytes:
-        raise _Unfit(large)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limits.body_bytes:
-                    raise _Unfit(large)
-    except TimeoutError as error:
-        late = f"the body did not come within {limits.body_seconds} s"
-        raise _Unfit(problem(408, "malformed", late)) from error
-    except ClientDisconnect as error:
-        raise _Unfit(problem(400, "malformed", "the body is not whole")) from error
-    return bytes(body)
 
 
 def _too_many(member: str, seconds: int) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from fedmeta.govern.engines.cometbft.child import Patience
 from fedmeta.govern.engines.cometbft.config import Settings
@@ -21,6 +22,8 @@ class Validating(Maker):
         patience: How long what is waited for.
     """
 
+    shows_blocks = True
+
     def __init__(
         self,
         engine: CometEngine,
@@ -32,6 +35,10 @@ class Validating(Maker):
         self.engine = engine
         self._arguments = program, home, settings
         self._patience = patience
+
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Return what CometBFT answers to a light client."""
+        return self.engine.light(method, parameters)
 
     async def run(self, node: Host) -> None:
         """Run CometBFT until the node is stopped; what is raised ends the node."""

@@ -42,6 +42,10 @@ class Told(abc.ABC):
         """A block was committed; its header, if it left one, is to be certified by the next block."""
 
     @abc.abstractmethod
+    def begun(self, header: Header) -> None:
+        """The ledger has begun with the snapshot of this header, which is to be certified by the next block."""
+
+    @abc.abstractmethod
     def refused(self, name: bytes, refusal: Refused) -> None:
         """A transaction that waited, by its digest, waits no more."""
 
@@ -69,7 +73,8 @@ class Bridge(abci.Handler):
         self._head = head
         self._lock = lock
         self._told = told
-        self._decided: tuple[Block, Finalized, Header | None] | None = None
+        self._decided: tuple[Block, Finalized, Header | None, list[bytes]] | None = None
+        """With the events as the header's root has them."""
         self._doomed: dict[bytes, Refused] = {}
         """What a proposal of this validator left out since a rule refused it: it must leave the pool."""
         self._offered: tuple[Manifest, Header] | None = None
@@ -144,18 +149,19 @@ class Bridge(abci.Handler):
             before = self._parameters
             block = Block.of(request.height, request.time // MILLISECOND, request.transactions)
             done = self._application.finalize(block)
-            header = None
+            header, leaves = None, []
             if done.eventful:
+                leaves = event_leaves(done.events)
                 header = Header(
                     genesis=self._origin.digest,
                     height=block.height,
                     time=block.time,
                     previous=self._hash,
                     transactions_root=merkle.root(block.items),
-                    events_root=merkle.root(event_leaves(done.events)),
+                    events_root=merkle.root(leaves),
                     app_hash=done.app_hash,
                 )
-            self._decided = block, done, header
+            self._decided = block, done, header, leaves
             found, after = consensus_parameters(before), consensus_parameters(done.parameters)
             return abci.BlockAnswer(
                 self._hash if header is None else header.hash,
@@ -170,18 +176,18 @@ class Bridge(abci.Handler):
         with self._lock:
             if self._decided is None:
                 raise StateError("CometBFT commits a block that it has not had executed")
-            (block, done, header), self._decided = self._decided, None
+            (block, done, header, leaves), self._decided = self._decided, None
 
             def save(commit: Commit) -> None:
                 if header is not None:
-                    leaves = event_leaves(done.events)
                     self._store.append(SignedHeader(header, b""), block, leaves, done.codes, commit.changes)
 
             commit = self._application.commit(save)
             if header is not None:
                 self._head = header
-            for raw in block.transactions:
-                self._doomed.pop(digest(raw), None)
+            if self._doomed:
+                for raw in block.transactions:
+                    self._doomed.pop(digest(raw), None)
             # What was not kept is executed again after a crash: those blocks must be there.
             retain = min(commit.retain_height, self._store.tip + 1)
         self._told.committed(block, done.codes, header)
@@ -240,8 +246,8 @@ class Bridge(abci.Handler):
                 header, manifest = _parts(snapshot.metadata)
             except Malformed:
                 return abci.Offer.REJECT
-            named = (header.genesis, header.hash, header.height, header.app_hash)
-            if named != (self._origin.digest, app_hash, snapshot.height, manifest.app_hash):
+            named = (header.genesis, header.hash, header.height, header.height, header.app_hash)
+            if named != (self._origin.digest, app_hash, snapshot.height, manifest.height, manifest.app_hash):
                 return abci.Offer.REJECT
             if len(manifest.chunks) != snapshot.chunks or digest(encode_manifest(manifest)) != snapshot.hash:
                 return abci.Offer.REJECT
@@ -263,10 +269,12 @@ class Bridge(abci.Handler):
                 return abci.ChunkAnswer(ChunkApplied.REJECT_SNAPSHOT)
             self._chunks[index] = chunk
             manifest, header = self._offered
-            if self._application.height == manifest.height:
-                chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
-                self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
-                self._offered, self._chunks, self._head = None, {}, header
+            if self._application.height != manifest.height:
+                return abci.ChunkAnswer(ChunkApplied.ACCEPT)
+            chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
+            self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
+            self._offered, self._chunks, self._head = None, {}, header
+        self._told.begun(header)
         return abci.ChunkAnswer(ChunkApplied.ACCEPT)
 
     @property

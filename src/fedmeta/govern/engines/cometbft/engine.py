@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fedmeta.govern.engines.cometbft.bridge import Bridge, Told
 from fedmeta.govern.engines.cometbft.child import (
@@ -27,6 +27,7 @@ from fedmeta.govern.engines.engine import Applied, Engine, Receipt, answer
 from fedmeta.govern.engines.replay import Resumed, resume
 from fedmeta.govern.engines.store import Store
 from fedmeta.govern.errors import EngineError, GovernError, Malformed, NodeBusy, Refused, StoreError, Unacknowledged
+from fedmeta.govern.machine.execute import is_of_round
 from fedmeta.govern.machine.genesis import Genesis, encode_genesis, start
 from fedmeta.govern.machine.header import Header, event_leaves
 from fedmeta.govern.wire.block import Block
@@ -167,12 +168,29 @@ class CometEngine(Engine, Told):
         if found.code:
             self._forget(receipt.digest)
             raise Refused(found.codespace, found.log)
-        if found.known and (place := self.transaction(receipt.digest)) is not None:
-            self._forget(receipt.digest)
-            if place.code:
-                raise Refused(place.code, f"it was refused in block {place.height}")
-            answer(receipt, Applied(receipt.digest, place.height, place.position))
+        if found.known:
+            self._find(receipt, raw)
         return receipt
+
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Return what CometBFT answers to a light client; raises `EngineError` where it does not."""
+        return self._rpc.light(method, parameters)
+
+    def _find(self, receipt: Receipt, raw: bytes) -> None:
+        """Answer for a transaction that CometBFT has had before, if it is in a block; raises `Refused`."""
+        with self._lock:
+            place, refusal = self._store.place(receipt.digest), self._application.judge(raw)
+        if place is None:
+            # Its number was used, or its round is over: it was in a block that is forgotten here, and nobody would ever
+            # answer for it. What is refused for anything else may wait for another one that comes before it.
+            if refusal is not None and (refusal.code == "stale-sequence" or is_of_round(raw)):
+                self._forget(receipt.digest)
+                raise refusal
+            return
+        self._forget(receipt.digest)
+        if place.code:
+            raise Refused(place.code, f"it was refused in block {place.height}")
+        answer(receipt, Applied(receipt.digest, place.height, place.position))
 
     def run(
         self,
@@ -184,7 +202,7 @@ class CometEngine(Engine, Told):
     ) -> None:
         """Listen for CometBFT and run it as a child until `stop`, in a thread that nothing else runs in.
 
-        `announce` is called, in this thread, when a header has been certified.
+        `announce` is called, in this thread, when a header has been certified, and when `fault` may be another one.
 
         Raises:
             EngineError: CometBFT cannot be started. KeyFileError: it must not be, see `home.check`.
@@ -242,6 +260,15 @@ class CometEngine(Engine, Told):
                     self.prune()
         if self._look is not None and self._due:
             self._look.set()
+        if self.fault:
+            # It takes part again, whatever was wrong.
+            self.fault = ""
+            self._announce()
+
+    def begun(self, header: Header) -> None:
+        """Have the header of the snapshot certified with which the ledger has begun."""
+        self._due.append(header.height)
+        self._snapped = header.height
 
     def refused(self, name: bytes, refusal: Refused) -> None:
         """Answer for a transaction that the pool lets go."""
@@ -303,6 +330,9 @@ class CometEngine(Engine, Told):
     def _hear(self, news: News) -> None:
         if isinstance(news, Started):
             log.info("CometBFT runs, process %d", news.pid)
+            with self._lock:
+                # Its pool is empty: what waited in that of the one before counts no more.
+                self._application.recheck(())
             if self._receipts and self._loop is not None:
                 self._sending = self._loop.create_task(self._send_again())
         elif isinstance(news, Ended):
@@ -317,3 +347,4 @@ class CometEngine(Engine, Told):
         elif isinstance(news, GoesOn):
             self.fault = ""
             log.info("there are blocks again: %d", news.height)
+        self._announce()

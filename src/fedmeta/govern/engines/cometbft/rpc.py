@@ -136,6 +136,10 @@ class Rpc:
         """Return the `result` of `/block`: a block, with its transactions in base64."""
         return self._ask("block", height=str(height))
 
+    def light(self, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+        """Return the `result` of any method, as a light client of another node has asked for it."""
+        return self._ask(method, **parameters)
+
     def status(self) -> Status:
         """Return where this node stands."""
         found = self._ask("status")

@@ -1,0 +1,37 @@
+"""A node whose application is not as it should be: `python -m tests.govern.cometbft.acting NODE HOW`.
+
+"lies" says another app hash than its own after a block with a transaction; "refuses" votes against every block of
+others, and takes no transaction; "proposes" puts what any rule refuses, and what waits twice, into its blocks.
+"""
+
+import sys
+from pathlib import Path
+
+from fedmeta.govern.engines.cometbft import abci, bridge
+from tests.govern.cometbft import ledger_serving
+
+
+class _Lies(bridge.Bridge):
+    def finalize_block(self, request):
+        answer = super().finalize_block(request)
+        return answer._replace(app_hash=bytes(32)) if request.transactions else answer
+
+
+class _Refuses(bridge.Bridge):
+    def check_tx(self, raw, recheck):
+        return abci.TxResult(1, codespace="bad-value")
+
+    def process_proposal(self, request):
+        return False
+
+
+class _Proposes(bridge.Bridge):
+    def prepare_proposal(self, request):
+        return [*super().prepare_proposal(request), *request.transactions, b"junk"]
+
+
+if __name__ == "__main__":
+    ledger_serving.log()
+    made = {"lies": _Lies, "refuses": _Refuses, "proposes": _Proposes}[sys.argv[2]]
+    sys.modules["fedmeta.govern.engines.cometbft.engine"].Bridge = made
+    ledger_serving.main(Path(sys.argv[1]))

@@ -42,6 +42,13 @@ def cell(procedure, algorithm, seed, after, before, curve, sent=10.0, support=0.
     return rows
 
 
+def of_errors(one):
+    """The same values, as errors: less is better."""
+    column = pa.array(["rmse"] * one.rows.num_rows)
+    one.rows = one.rows.set_column(one.rows.column_names.index("judged_by"), "judged_by", column)
+    return one
+
+
 def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), **options):
     """A study in which MAML is better by a gap, and comes to 0.5 in half the bytes."""
     draw, rows = np.random.default_rng(0), []
@@ -73,6 +80,17 @@ def test_the_verdict_is_that_of_the_interval_and_the_smallest_effect(gap, verdic
     assert found.verdict == verdict
     assert found.adjusted == found.p
     assert not any(each.declared for each in others)
+
+
+def test_of_errors_less_is_better(tmp_path):
+    one = of_errors(table(0.05))
+    found = Results(one).findings("toys")[0]
+    assert found.effect.value == pytest.approx(-0.05, abs=0.002)
+    assert found.verdict == "worse, by enough to matter"
+    one.write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    assert "RMSE." in text
+    assert "point" not in text.split("### Bytes")[0].split("### Declared")[1]
 
 
 def test_holm_counts_declared_comparisons_that_could_not_be_made():

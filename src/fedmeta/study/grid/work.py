@@ -104,6 +104,9 @@ def tested(experiment: Experiment, report: Report) -> list[Row]:
         found += [
             _row(when, value, client=client) for client, value in zip(report.clients, figures.each[name], strict=True)
         ]
+    # A client whose loss is not finite counts as wrong in all of the above.
+    lost = int(np.sum(~np.isfinite(report.after.values["loss"])))
+    found.append(_row("not_finite_after", lost))
     sides = (("support", report.support_examples), ("query", report.after.examples))
     for side, counts in sides:
         found += [_row(side, count, client=client) for client, count in zip(report.clients, counts, strict=True)]

@@ -37,6 +37,7 @@ def test_a_file_is_a_grid_with_what_is_claimed_of_it():
         ("rounds = 4", "rounds = 4\ncompare_at = 0.5", "compare_at = 0.5"),
         ("rounds = 4", "rounds = 4\nsmallest_effect = 0", "smallest_effect"),
         ("rounds = 4", 'rounds = 4\ndeal = "by_clases:clients=9,count=3"', "by_clases.*did you mean"),
+        ('source = "digits"', 'source = "digts"', "digts.*did you mean 'digits'"),
         ("early = 2", "erly = 2", "erly.*did you mean 'early'"),
         ("targets = [0.2]", 'targets = ["0.2"]', "targets holds numbers"),
         ('["maml", "fedavg"]', '["maml", "fdavg"]', "fdavg.*did you mean 'fedavg'"),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmeta.errors import UnknownName, UsageError
+from fedmeta import data as sets
+from fedmeta.errors import UnknownName, UsageError, nearest
 from fedmeta.study import spelling
 from fedmeta.study.recipe import Recipe
 
@@ -204,6 +205,10 @@ def _entry(name: str, given: Any, common: Mapping[str, Mapping[str, Any]], where
     _check(given, _DATA, where)
     if "source" not in given:
         raise UsageError(f"{where} needs source = NAME, FILE or FOLDER")
+    source = given["source"]
+    if source not in sets.names() and not Path(source).exists():
+        near = nearest(source, sets.names())
+        raise UsageError(f"{where}: source = {source!r} is no data set, and no file or folder: {near}")
     procedures = _own_procedures(given, common, where)
     supports = _supports(given.get("support", 0.2), where)
     chosen = {key: given[key] for key in _CHOSEN if key in given}
@@ -214,7 +219,7 @@ def _entry(name: str, given: Any, common: Mapping[str, Mapping[str, Any]], where
     fractions = given.get("fractions")
     entry = Entry(
         name=name,
-        source=given["source"],
+        source=source,
         chosen=chosen,
         deal=tuple(_spelled(spelling.partition, given["deal"], where)) if "deal" in given else (),
         pool_seed=given.get("pool_seed", 0),

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +226,21 @@ def test_a_study_that_was_killed_goes_on_and_gives_the_same(finished, tmp_path, 
         return {json.dumps({**row, "value": None}): row["value"] for row in rows if row["measure"] != "seconds"}
 
     assert values(Table.read(folder)) == pytest.approx(values(Table.read(finished)), abs=1e-6)
+
+
+@in_soak
+def test_a_cell_whose_process_is_killed_is_named_and_the_rest_goes_on(tmp_path):
+    file, folder = tmp_path / "small.toml", tmp_path / "lost"
+    file.write_text(SMALL)
+    command = [sys.executable, "-m", "fedmeta", "study", "run", file, "--out", folder, "--processes", "1"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{first.pid}/task")
+    (child,) = until(lambda: [word for task in children.iterdir() for word in (task / "children").read_text().split()])
+    os.kill(int(child), signal.SIGKILL)
+    _, said = first.communicate()
+    assert first.returncode == 1
+    assert "digits, fedavg, support 0.2, seed 0 could not be computed: its process ended with code -9" in said
+    assert [key.procedure for key in Table.read(folder).finished()] == ["maml"]
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert len(Table.read(folder).finished()) == 2

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fedmeta
 from fedmeta._files import cache_folder
@@ -108,9 +108,7 @@ class _Worker:
         """Wait for the process, which is killed where it does not end."""
         process = self._process
         if process is not None:
-            with contextlib.suppress(OSError):
-                if process.stdin is not None:
-                    process.stdin.close()
+            _close(process.stdin)
             try:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
@@ -118,8 +116,8 @@ class _Worker:
                 process.wait()
         if self.thread.ident is not None:
             self.thread.join()
-        if process is not None and process.stdout is not None:
-            process.stdout.close()
+        if process is not None:
+            _close(process.stdout)
         self._log.close()
 
     def _serve(self) -> None:
@@ -154,8 +152,9 @@ class _Worker:
 
     def _alive(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
-            if self._process is not None and self._process.stdout is not None:
-                self._process.stdout.close()
+            if self._process is not None:
+                _close(self._process.stdin)
+                _close(self._process.stdout)
             self._process = subprocess.Popen(
                 # Not in the folder where the user is, which may hold any file.
                 [sys.executable, "-P", "-m", "fedmeta.study.grid.worker"],
@@ -182,6 +181,13 @@ class _Worker:
         self._log.seek(max(0, self._log.tell() - 4096))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""
+
+
+def _close(pipe: IO[str] | None) -> None:
+    """Close a pipe, whether or not anybody is at its other end."""
+    with contextlib.suppress(OSError):
+        if pipe is not None:
+            pipe.close()
 
 
 def _environment() -> dict[str, str]:

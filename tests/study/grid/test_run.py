@@ -1,9 +1,11 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from fedmeta._engine.plan import default_plan
+from fedmeta.cli import main
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
 from fedmeta.study.grid import cells, worker
 from fedmeta.study.grid import run as running
@@ -244,3 +247,19 @@ def test_a_cell_whose_process_is_killed_is_named_and_the_rest_goes_on(tmp_path):
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert len(Table.read(folder).finished()) == 2
+
+
+def test_a_dry_run_prints_cells_and_hours_and_writes_nothing(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    Path("small.toml").write_text(SMALL)
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "run", "small.toml", "--dry-run", "--processes", "2"])
+    assert ended.value.code == 0
+    _, *cells, total = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in cells] == [
+        f"digits, {name}, support 0.2, seed 0" for name in ("fedavg", "maml")
+    ]
+    hours = [float(word) for word in re.findall(r"[\d.e-]*\d", total.replace("2 at a time", ""))]
+    assert hours[0] == pytest.approx(2 * hours[1], rel=0.01)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["small.toml"]

@@ -40,6 +40,10 @@ FAULTS, PROPOSALS, PRUNING = "rules/test_faults.py", "rules/test_proposals.py", 
 CANDIDATES, MEMBERS, REGISTRATIONS = "rules/test_candidates.py", "rules/test_members.py", "rules/test_registrations.py"
 COMMITS, TRUST, LIGHT = "wire/test_commits.py", "machine/test_trust.py", "client/test_light.py"
 CERTIFIED = "client/test_certified.py"
+BRIDGE, SNAPSHOTS, SIGNERS, ENGINE = (
+    f"cometbft/test_{name}.py" for name in ("bridge", "bridge_snapshots", "bridge_signers", "engine")
+)
+_BRIDGE, _ENGINE = "engines/cometbft/bridge.py", "engines/cometbft/engine.py"
 
 MUTANTS = (
     # Transactions
@@ -1777,5 +1781,147 @@ MUTANTS = (
         "sum(parts.values()) != chain.supply",
         "units are made and lost unseen",
         "views/test_invariants.py",
+    ),
+    # The ledger as CometBFT's application
+    mutant(
+        _BRIDGE,
+        "height = self._application.height\n",
+        "height = self._store.tip\n",
+        "CometBFT cannot begin anew beside a ledger that lives",
+        BRIDGE,
+    ),
+    never(_BRIDGE, "found != due", "CometBFT begins another chain", BRIDGE),
+    never(_BRIDGE, "self._application.height", "a chain begins twice", BRIDGE),
+    mutant(
+        _BRIDGE,
+        "doomed if recheck and doomed is not None else self._application.check_tx(raw)",
+        "self._application.check_tx(raw)",
+        "what a rule refuses at its turn stays in the pool",
+        BRIDGE,
+    ),
+    mutant(_BRIDGE, 'if refusal.code != "future-sequence":', "if True:", "what comes too early is dropped", BRIDGE),
+    never(_BRIDGE, "recheck", "nobody is told what leaves the pool", BRIDGE),
+    mutant(
+        _BRIDGE,
+        "request.max_bytes, abci.proposed_size)",
+        "request.max_bytes)",
+        "a proposer goes over CometBFT's limit",
+        BRIDGE,
+    ),
+    mutant(
+        _BRIDGE,
+        "(block.double_signatures, block.absent) != (due.double_signatures, due.absent)",
+        "block.double_signatures != due.double_signatures",
+        "a proposer says of anyone that it was absent",
+        BRIDGE,
+    ),
+    mutant(
+        _BRIDGE,
+        "(block.double_signatures, block.absent) != (due.double_signatures, due.absent)",
+        "block.absent != due.absent",
+        "a proposer says of anyone that it signed twice",
+        BRIDGE,
+    ),
+    mutant(_BRIDGE, "if done.eventful:", "if True:", "the app hash changes where nothing happens", BRIDGE),
+    mutant(_BRIDGE, "previous=self._hash", "previous=self._origin.digest", "headers are no chain", BRIDGE),
+    mutant(
+        _BRIDGE,
+        "None if after == found else after,",
+        "None,",
+        "CometBFT is not told of other sizes and periods",
+        BRIDGE,
+    ),
+    mutant(
+        _BRIDGE,
+        "min(commit.retain_height, self._store.tip + 1)",
+        "commit.retain_height",
+        "CometBFT lets go what the ledger has not kept",
+        BRIDGE,
+    ),
+    mutant(
+        _BRIDGE,
+        "all(type(one) in (str, int, bytes) for one in key)",
+        "True",
+        "a question ends CometBFT",
+        BRIDGE,
+    ),
+    mutant(_BRIDGE, "if public in serving}", "}", "who holds no seat is spoken of", SIGNERS),
+    mutant(
+        _BRIDGE,
+        "tuple(sorted(twice, key=lambda one: (one.height, one.public)))",
+        "tuple(twice)",
+        "what is said of signers has several forms",
+        SIGNERS,
+    ),
+    mutant(
+        _BRIDGE,
+        "len(manifest.chunks) != snapshot.chunks or digest(encode_manifest(manifest)) != snapshot.hash",
+        "False",
+        "a snapshot is another one than was offered",
+        SNAPSHOTS,
+    ),
+    mutant(
+        _BRIDGE,
+        "(header.genesis, header.hash, header.height, header.height, header.app_hash)",
+        "(header.genesis, header.hash, header.height, manifest.height, header.app_hash)",
+        "a snapshot is of another height than its header",
+        SNAPSHOTS,
+    ),
+    mutant(
+        _BRIDGE,
+        "(header.genesis, header.hash, header.height, header.height, header.app_hash)",
+        "(header.genesis, app_hash, header.height, header.height, header.app_hash)",
+        "anybody's header is a snapshot's",
+        SNAPSHOTS,
+    ),
+    never(_BRIDGE, "self._store.tip", "a ledger is written over", SNAPSHOTS),
+    gone(_BRIDGE, "        self._told.begun(header)\n", "a snapshot's header is never certified", SNAPSHOTS),
+    gone(
+        _BRIDGE,
+        'self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())',
+        "a snapshot that was taken is lost at a crash",
+        SNAPSHOTS,
+    ),
+    mutant(
+        _ENGINE,
+        "self._application.recheck(())",
+        "pass",
+        "what waited in the pool of a CometBFT that ended is refused",
+        ENGINE,
+    ),
+    mutant(
+        _ENGINE,
+        "news.height)\n        self._announce()\n",
+        "news.height)\n",
+        "nobody hears that there are no blocks",
+        ENGINE,
+    ),
+    mutant(
+        _ENGINE,
+        "self._receipts.pop(digest(raw), None)) for at, raw in enumerate(block.transactions)]",
+        "self._receipts.get(digest(raw))) for at, raw in enumerate(block.transactions)]",
+        "receipts are kept for ever",
+        ENGINE,
+    ),
+    mutant(
+        _ENGINE,
+        "answer(receipt, Applied(receipt.digest, block.height, at + block.first))",
+        "answer(receipt, Applied(receipt.digest, block.height, 0))",
+        "a transaction is said to be elsewhere",
+        ENGINE,
+    ),
+    mutant(
+        _ENGINE,
+        "                if codes[at]:",
+        "                if False:",
+        "what was refused is acknowledged",
+        ENGINE,
+    ),
+    mutant(
+        _ENGINE,
+        'refusal.code == "stale-sequence" or is_of_round(raw)',
+        "False",
+        "nobody answers for what was in a block that is forgotten",
+        ENGINE,
     ),
 )

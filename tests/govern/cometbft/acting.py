@@ -11,6 +11,11 @@ from fedmeta.govern.engines.cometbft import abci, bridge
 from tests.govern.cometbft import ledger_serving
 
 
+def acted():
+    """Leave `acted` in the node's folder."""
+    Path(sys.argv[1], "acted").touch()
+
+
 class _Lies(bridge.Bridge):
     def finalize_block(self, request):
         answer = super().finalize_block(request)
@@ -22,11 +27,13 @@ class _Refuses(bridge.Bridge):
         return abci.TxResult(1, codespace="bad-value")
 
     def process_proposal(self, request):
+        acted()
         return False
 
 
 class _Proposes(bridge.Bridge):
     def prepare_proposal(self, request):
+        acted()
         return [*super().prepare_proposal(request), *request.transactions, b"junk"]
 
 

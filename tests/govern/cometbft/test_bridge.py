@@ -7,26 +7,20 @@ import pytest
 from fedmeta.govern.client.light import verify_record
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.engines.cometbft.bridge import EVIDENCE_BYTES, consensus_parameters
-from fedmeta.govern.engines.cometbft.home import address_of
-from fedmeta.govern.errors import StateError, StoreError, WrongProtocol
+from fedmeta.govern.errors import Refused, StateError, StoreError, WrongProtocol
+from fedmeta.govern.machine import execute
 from fedmeta.govern.machine.execute import PROTOCOL
 from fedmeta.govern.state.parameters import LARGEST_TRANSACTION
-from fedmeta.govern.state.records import Candidate, Fault, Member, Proposal, Round
+from fedmeta.govern.state.records import Member
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block, DoubleSignature
 from fedmeta.govern.wire.merkle import Proof
 from fedmeta.govern.wire.signatures import digest
-from tests.govern.cometbft.consensus import Consensus, Ledger, check_headers
+from tests.govern.cometbft.consensus import check_headers
+from tests.govern.cometbft.deciding import consensus_of, follow, key_of, misbehaviour, play_round, raws_of, step
 from tests.govern.engines.keeping import KEPT, short_memory
-from tests.govern.playing import PARAMETERS, TIME, Play, federation, first_consensus_key, key
-
-
-def consensus_of(folder, nodes=2, **options):
-    """Return nodes that decide the blocks of a small federation, and a play of the same chain that signs for them."""
-    genesis = federation(validators=True, **options)
-    made = Consensus(genesis, [Ledger.made(folder / f"{number}.db", genesis) for number in range(nodes)])
-    return made, Play(genesis)
+from tests.govern.playing import PARAMETERS, Play, federation, key
 
 
 @pytest.fixture
@@ -38,31 +32,6 @@ def chain(tmp_path):
 def quiet(tmp_path):
     """A chain without rounds, where nothing happens by itself."""
     return consensus_of(tmp_path, contributors=())
-
-
-def step(chain, *pairs, **options):
-    """Submit what members do, let it be decided, and let the play follow; return the answer."""
-    consensus, play = chain
-    waiting = {}
-    for name, body in pairs:
-        raw = play.sign(name, body, waiting.get(name, 0))
-        waiting[name] = waiting.get(name, 0) + (tx.kind_of(body) not in tx.OF_ROUNDS)
-        assert consensus.submit(raw) == ""
-    answer = consensus.step(**options)
-    follow(chain)
-    return answer
-
-
-def follow(chain):
-    """Let the play execute the last block."""
-    consensus, play = chain
-    request, _ = consensus.decided[-1]
-    play.take(Block.of(request.height, request.time // 10**6, request.transactions))
-    assert [one.handler.application.app_hash for one in consensus.nodes] == [play.state.root] * len(consensus.nodes)
-
-
-def key_of(name):
-    return first_consensus_key(name).public
 
 
 # Where it begins, and where it goes on
@@ -197,10 +166,6 @@ def test_the_app_hash_stands_still_where_nothing_happens(quiet):
 # Proposals
 
 
-def raws_of(play, number, name="hal", body=None):
-    return [play.sign(name, body or tx.Delegate("bob", 1), at) for at in range(number)]
-
-
 def test_a_proposal_of_what_waits_is_voted_for_and_everything_else_against(chain):
     consensus, play = chain
     play_round(chain)
@@ -232,12 +197,6 @@ def test_a_proposal_of_what_waits_is_voted_for_and_everything_else_against(chain
     assert consensus.votes(wrong._replace(height=wrong.height - 1)) == [False, False]
     assert consensus.votes(wrong._replace(time=consensus.time - 10**6)) == [False, False]
     assert consensus.decide(consensus.request(good)).results == (abci.TxResult(),) * 5
-
-
-def play_round(chain):
-    """Decide blocks until a round has begun."""
-    while not chain[1].chain.round:
-        step(chain)
 
 
 def test_a_proposal_with_more_of_a_member_than_the_quota_is_voted_against(tmp_path):
@@ -311,23 +270,23 @@ def test_what_a_rule_refuses_at_its_turn_leaves_the_proposer_s_pool_and_is_answe
     assert [one.handler.ear.refusals for one in consensus.nodes] == [{digest(both[1]): "insufficient-funds"}] * 2
 
 
-def test_what_only_the_time_of_its_block_lets_be_refused_leaves_as_well(chain):
+def test_what_checks_let_in_and_every_proposal_refuses_leaves_as_well(chain, monkeypatch):
     """CheckTx judges at the last block's time, a proposal at its own: what only the latter refuses must not stay."""
     consensus, play = chain
-    shut = [{"kind": "set-parameter", "name": "round_pool", "value": 999}]
-    step(chain, ("hal", tx.Propose("less", shut[0])))
-    number = play.chain.proposals
-    closes = play.state.need(Proposal, number).closes
-    while play.height + 1 < closes:
-        step(chain)
-    late = play.sign("ann", tx.CastVote(number, "yes"))
-    for node in consensus.nodes:
-        node.pool = [late]
-    chosen = consensus.proposal().transactions
-    consensus.decide(consensus.request(chosen))
-    follow(chain)
-    consensus.decide(consensus.request(consensus.proposal().transactions))
+
+    def at_the_last_blocks_time(context, name, body):
+        if context.time > consensus.nodes[0].handler.application.time:
+            raise Refused("not-allowed", "it is too late")
+
+    monkeypatch.setitem(execute.RULES, tx.Claim, at_the_last_blocks_time)
+    late = play.sign("ann", tx.Claim())
+    assert consensus.submit(late) == ""
+    for proposer in range(2):
+        assert [late in one.pool for one in consensus.nodes] == [proposer == 0, True]
+        consensus.step(proposer)
+        assert consensus.decided[-1][0].transactions == ()
     assert [one.pool for one in consensus.nodes] == [[], []]
+    assert [one.handler.ear.refusals for one in consensus.nodes] == [{digest(late): "not-allowed"}] * 2
 
 
 def test_one_that_comes_too_early_waits_for_those_before_it(chain):
@@ -349,91 +308,6 @@ def test_the_codes_of_a_decided_block_are_told_and_answered(chain):
     answer = consensus.decide(consensus.request((bad, good)))
     assert [(one.code, one.codespace) for one in answer.results] == [(1, "insufficient-funds"), (0, "")]
     assert consensus.nodes[0].handler.ear.blocks[-1][1] == ("insufficient-funds", "")
-
-
-# Signers
-
-
-def misbehaviour(name, consensus, height=1, kind=abci.Fault.DUPLICATE_VOTE):
-    validator = abci.Validator(address_of(key_of(name)), consensus.sets[height].get(key_of(name), 1))
-    return abci.Misbehaviour(kind, validator, height, TIME * 10**6, sum(consensus.sets[height].values()))
-
-
-@pytest.mark.parametrize("kind", [abci.Fault.DUPLICATE_VOTE, abci.Fault.LIGHT_CLIENT_ATTACK])
-def test_misbehaviour_is_slashed_once_and_bars_for_good(chain, kind):
-    consensus, play = chain
-    step(chain)
-    ann = play.state.need(Candidate, "ann").tokens
-    shown = (misbehaviour("ann", consensus, kind=kind),)
-    answer = step(chain, ("hal", tx.Delegate("bob", 3)), shown=shown)
-    assert len(answer.results) == 2
-    (fault,) = play.state.all(Fault)
-    assert (fault.offender, fault.kind, fault.infraction) == ("ann", "double-signature", 1)
-    assert play.state.need(Candidate, "ann").tombstoned
-    assert play.state.need(Candidate, "ann").tokens < ann
-    assert abci.ValidatorUpdate(key_of("ann"), 0) in answer.validators
-    assert key_of("eve") in consensus.sets[consensus.height + 2]
-    # Until then it is a validator still; another word on it costs nothing more, at this height or at another one.
-    assert key_of("ann") in consensus.sets[consensus.height + 1]
-    for height in (1, 2):
-        step(chain, shown=(misbehaviour("ann", consensus, height),))
-    assert len(play.state.all(Fault)) == 1
-    assert key_of("ann") not in consensus.validators
-    check_headers(consensus.nodes[0].handler, consensus)
-
-
-def test_a_proposal_must_say_what_was_shown_of_signers_and_in_its_one_form(chain):
-    consensus, _ = chain
-    step(chain)
-    step(chain)
-    shown = tuple(misbehaviour(name, consensus, height) for name, height in (("bob", 2), ("ann", 1), ("cat", 1)))
-    good = consensus.proposal(shown=(*shown, shown[0]))
-    assert consensus.votes(good) == [True, True]
-    word = Block.of(3, 0, good.transactions).double_signatures
-    assert [one.height for one in word] == [1, 1, 2]
-    for others in (word[::-1], word[:2], (*word, word[0]), (replace(word[0], height=2), *word[1:])):
-        items = Block(3, 0, double_signatures=others).items
-        assert consensus.votes(good._replace(transactions=items)) == [False, False]
-    assert consensus.votes(good._replace(transactions=())) == [False, False]
-
-
-def test_misbehaviour_of_somebody_unknown_is_no_fault(chain):
-    consensus, play = chain
-    step(chain)
-    unknown = misbehaviour("ann", consensus)._replace(validator=abci.Validator(b"\x07" * 20, 5))
-    answer = step(chain, shown=(unknown,))
-    assert answer.results == ()
-    assert not play.state.all(Fault)
-
-
-def test_who_has_not_signed_is_noted_where_that_is_looked_at_and_loses_its_seat_for_too_many(tmp_path):
-    chain = consensus, play = consensus_of(tmp_path, signing_blocks=10, duty_window=4, duty_misses=2, standbys=3)
-    gone = {key_of("dan")}
-    while play.height < 19:
-        step(chain, absent=gone if play.height else ())
-    assert play.state.need(Candidate, "dan").window == 1
-    assert not play.state.need(Candidate, "dan").jailed
-    answer = step(chain, absent=gone)
-    assert play.state.need(Candidate, "dan").jailed
-    assert abci.ValidatorUpdate(key_of("dan"), 0) in answer.validators
-    # Only who misses is spoken of, and where all have signed nobody is.
-    told = [request.height for request, _ in consensus.decided if request.transactions]
-    assert told == [10, 20]
-
-
-def test_a_validator_that_changed_its_key_is_not_held_to_the_old_one(chain):
-    consensus, play = chain
-    new = key("ann's consensus 1")
-    body = tx.SetConsensusKey(new.public, new.sign(tx.possession(play.genesis.digest, "ann", new.public)))
-    answer = step(chain, ("ann", body))
-    power = consensus.sets[1][key_of("ann")]
-    assert set(answer.validators) == {(new.public, power), (key_of("ann"), 0)}
-    for _ in range(3):
-        step(chain)
-    assert new.public in consensus.validators
-    # Still, by its old address it can be named for what it did.
-    step(chain, shown=(misbehaviour("ann", consensus, 1),))
-    assert [one.offender for one in play.state.all(Fault)] == ["ann"]
 
 
 # Parameters
@@ -501,66 +375,3 @@ def test_a_record_is_shown_with_its_proof_and_what_is_asked_wrongly_is_refused(c
         ("record/member", codec.encode("hal"), 1),
     ):
         assert bridge.query(abci.QueryRequest(path, data, height, True)).code == 1, (path, data, height)
-
-
-# Dishonest proposers
-
-
-@pytest.mark.parametrize("seats", [4, 7])
-def test_what_dishonest_proposers_leave_out_as_long_as_they_can_still_gets_in_within_its_window(tmp_path, seats):
-    """In a row of 2n blocks no honest one may come: each phase of a round is longer by ten."""
-    names = [f"s{at}" for at in range(seats)]
-    windows = {f"{phase}_blocks": 2 * seats + 10 for phase in ("commit", "deliver", "compute", "reveal")}
-    chain = consensus, play = consensus_of(
-        tmp_path,
-        stakes=dict.fromkeys(names, 3_000),
-        delegations=(),
-        contributors=names,
-        cohort_size=seats,
-        super_nodes=seats,
-        standbys=0,
-        max_seat_changes=seats,
-        unbonding_blocks=10_000,
-        **windows,
-    )
-    dishonest = consensus.nodes[1]
-
-    def late(pairs):
-        """Let dishonest proposers of 2n blocks leave out everything, and then an honest one propose."""
-        raws = [play.sign(name, body) for name, body in pairs]
-        assert [consensus.submit(raw) for raw in raws] == [""] * len(raws)
-        kept, dishonest.pool = dishonest.pool, []
-        for _ in range(2 * seats):
-            consensus.step(proposer=1)
-            follow(chain)
-            dishonest.pool = []
-        dishonest.pool = kept
-        consensus.step(proposer=0)
-        follow(chain)
-        assert set(consensus.decided[-1][0].transactions) == set(raws)
-
-    play_round(chain)
-    number = play.chain.round
-    assert number == 1
-    late([play.update(one.member) for one in play.latest.cohort])
-    wait_for(chain, "deliver")
-    late([play.hold(name) for name in play.super_nodes()])
-    wait_for(chain, "compute")
-    openings = {name: play.opening(name) for name in play.super_nodes()}
-    late([play.attestation(*one) for one in openings.items()])
-    wait_for(chain, "reveal")
-    late(openings.items())
-    wait_for(chain, "final", number)
-    over = play.state.need(Round, number)
-    assert over.attempt == 1
-    assert set(over.members) == set(names)
-
-
-def wait_for(chain, phase, number=1):
-    """Decide blocks in which nobody says anything until a round has come to a phase."""
-    for _ in range(100):
-        found = chain[1].state.need(Round, number)
-        if found.phase == phase:
-            return
-        step(chain)
-    raise AssertionError(f"the round stays in {found.phase}")

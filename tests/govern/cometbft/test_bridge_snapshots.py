@@ -14,7 +14,7 @@ from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.cometbft.consensus import Ledger, check_headers
-from tests.govern.cometbft.test_bridge import consensus_of, step
+from tests.govern.cometbft.deciding import consensus_of, step
 from tests.govern.playing import federation
 
 

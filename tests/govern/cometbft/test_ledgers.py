@@ -391,6 +391,7 @@ def test_a_node_whose_application_votes_or_proposes_wrongly_holds_nobody_up_for_
         network.wait_further(3)
         views, _ = agree(network)
         nothing_lost(views, load)
+        assert (network[3].folder / "acted").exists()
         assert not [raw for one in views for raw in one.items if raw == b"junk"]
 
 

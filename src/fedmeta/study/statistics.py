@@ -83,8 +83,9 @@ def crossed_bootstrap(
     """Return the mean difference and its percentile interval, by a bootstrap over seeds and clients at once.
 
     Seeds and clients are crossed: each client is tested with each seed. Each draw takes seeds with replacement, and
-    clients with replacement, and all cells where these meet (Owen 2007, arXiv:0711.1565, the pigeonhole bootstrap). Its
-    interval is on the safe side. A single seed, or client, is taken as it is, and its variance is not seen.
+    clients with replacement, and all cells where these meet (Owen 2007, arXiv:0712.1111, the pigeonhole bootstrap). With
+    many of both the interval is on the safe side. With few seeds it is too narrow, for it sees (n - 1)/n of the variance
+    of n; of a single seed, or client, it sees none.
 
     Args:
         differences: of each client with each seed; NaN where it is not defined.
@@ -129,8 +130,8 @@ def corrected_t(differences: Float[np.ndarray, " seeds"], tested: float) -> Test
     """Return Nadeau and Bengio's corrected resampled t-test of the seeds' mean differences.
 
     Seeds share training clients, so that their differences vary together and less than new ones would: the variance is
-    taken (1/J + n2/n1) times that of the J differences, with n2 clients tested for n1 that train (Machine Learning 52,
-    2003, section 3.2; statistic 3).
+    taken (1/J + n2/n1) times that of the J differences, with n2 clients tested for n1 that train (Inference for the
+    Generalization Error, Machine Learning 52, 2003).
 
     Args:
         differences: with each seed.

@@ -83,9 +83,9 @@ def crossed_bootstrap(
     """Return the mean difference and its percentile interval, by a bootstrap over seeds and clients at once.
 
     Seeds and clients are crossed: each client is tested with each seed. Each draw takes seeds with replacement, and
-    clients with replacement, and all cells where these meet (Owen 2007, arXiv:0712.1111, the pigeonhole bootstrap). With
-    many of both the interval is on the safe side. With few seeds it is too narrow, for it sees (n - 1)/n of the variance
-    of n; of a single seed, or client, it sees none.
+    clients with replacement, and all cells where these meet (Owen 2007, arXiv:0712.1111, the pigeonhole bootstrap).
+    With many of both the interval is on the safe side. With few seeds it is too narrow, for it sees (n - 1)/n of the
+    variance of n; of a single seed, or client, it sees none.
 
     Args:
         differences: of each client with each seed; NaN where it is not defined.

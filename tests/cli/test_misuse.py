@@ -5,6 +5,8 @@ TABLE = ("--client", "user", "--target", "label")
 DIGITS = ("train", "--data", "digits", "--algorithm", "maml", "--rounds", 2)
 
 MISUSE = {
+    "a study that is not there": (("study", "run", "nowhere.toml"), "nowhere.toml"),
+    "a folder without a study": (("study", "report", "nowhere"), "study.parquet"),
     "an unknown command": (("trian",), "train"),
     "an unknown option": ((*DIGITS, "--round", 3), "--rounds"),
     "an unknown algorithm": (("train", "--data", "digits", "--algorithm", "mamal"), "maml"),

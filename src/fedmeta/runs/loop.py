@@ -208,6 +208,7 @@ def run(
     directory: str | Path | None = None,
     validate: Callable[[Any], Mapping[str, float]] | None = None,
     validate_every: int = 10,
+    validate_early: int = 0,
     select: Select | None = None,
     patience: int | None = None,
     monitor: str | None = None,
@@ -215,7 +216,10 @@ def run(
     listeners: Sequence[Listener] = (),
     recipe: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Train as `train` does, with a simulator that was made before; the arguments are those of `train`."""
+    """Train as `train` does, with a simulator that was made before; the arguments are those of `train`.
+
+    `validate_early` more: how many of the first rounds are all validated.
+    """
     counts = {
         "rounds": rounds,
         "validate_every": validate_every,
@@ -255,7 +259,9 @@ def run(
             simulator.keep_memory_in(folder.path / "memory", folder.memory_mark)
             stack.callback(simulator.memory.close)
         state = sharding.broadcast(state)
-        loop = _Loop(simulator, folder, listeners, best, rounds, validate, validate_every, checkpoint_every)
+        loop = _Loop(
+            simulator, folder, listeners, best, rounds, validate, (validate_every, validate_early), checkpoint_every
+        )
         return replace(loop.run(simulator.place(state), stack), directory=directory)
 
 
@@ -277,12 +283,12 @@ class _Loop:
         best: Best,
         rounds: int,
         validate: Callable[[Any], Mapping[str, float]] | None,
-        validate_every: int,
+        looks: tuple[int, int],
         checkpoint_every: int,
     ):
         self.simulator, self.folder, self.listeners, self.best = simulator, folder, listeners, best
         self.rounds, self.validate = rounds, validate
-        self.validate_every, self.checkpoint_every = validate_every, checkpoint_every
+        (self.validate_every, self.validate_early), self.checkpoint_every = looks, checkpoint_every
         self.rows = read_history(folder.path) if folder else []
 
     def run(self, state: ServerState, stack: ExitStack) -> Run:
@@ -362,7 +368,9 @@ class _Loop:
 
     def look(self, state: ServerState, *, last: bool) -> dict[str, float]:
         """Return the figures of `validate`, if it is due."""
-        if self.validate is None or not (last or int(state.round) % self.validate_every == 0):
+        number = int(state.round)
+        due = last or number <= self.validate_early or number % self.validate_every == 0
+        if self.validate is None or not due:
             return {}
         # A copy, because `validate` may keep it and the state's memory is reused.
         return figures_of(self.validate(jax.tree.map(jnp.copy, state.phi)))

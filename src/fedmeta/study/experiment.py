@@ -31,6 +31,7 @@ class Validation:
             and there is no `patience`.
         patience: stop after so many looks without a better figure, and keep the best phi; never where it is not given.
         monitor: the figure that `select` and `patience` are about: accuracy, or the loss, where it is not given.
+        early: how many of the first rounds are all looked at; a curve over bytes is steep there.
 
     Raises:
         UsageError: a value is out of range.
@@ -40,8 +41,12 @@ class Validation:
     select: Select | None = None
     patience: int | None = None
     monitor: str | None = None
+    early: int = 0
 
     def __post_init__(self):
+        object.__setattr__(self, "early", whole_number("validate_early", self.early))
+        if self.early < 0:
+            raise UsageError(f"validate_early must be at least 0, not {self.early}")
         for name, said in (("every", "validate_every"), ("patience", "patience")):
             value = whole_number(said, getattr(self, name))
             if value is not None and value < 1:
@@ -54,8 +59,8 @@ class Validation:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what TOML and JSON can hold; None is left out, and so is the last round, which is what None means."""
-        return {name: value for name, value in asdict(self).items() if value is not None and value != "last"}
+        """Return what TOML and JSON can hold; what is not said is left out, and so is the last round, its meaning."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, "last", 0)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,6 +126,7 @@ class Experiment:
             directory=directory,
             validate=validate,
             validate_every=self.looks.every,
+            validate_early=self.looks.early,
             select=self.looks.select,
             patience=self.looks.patience,
             monitor=self.looks.monitor,

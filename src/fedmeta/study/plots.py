@@ -69,8 +69,19 @@ class Mark(NamedTuple):
 
 def mark(run: FinishedRun) -> Mark:
     """Return how the run's algorithm is drawn, the same whatever it is compared with."""
-    place = list(ALGORITHMS).index(run.experiment.procedure.algorithm.name)
-    return Mark(COLOURS[place], _MARKERS[place], _DASHES[place % len(_DASHES)])
+    return mark_of(run.experiment.procedure.algorithm.name)
+
+
+def mark_of(algorithm: str, variant: int = 0) -> Mark:
+    """Return how an algorithm is drawn; a variant of it in the same colour, with another marker and dash.
+
+    Args:
+        algorithm: its name; one that this version does not know is drawn in grey.
+        variant: from 0.
+    """
+    place = list(ALGORITHMS).index(algorithm) if algorithm in ALGORITHMS else len(COLOURS) - 1
+    other = place + variant
+    return Mark(COLOURS[place], _MARKERS[other % len(_MARKERS)], _DASHES[other % len(_DASHES)])
 
 
 def draw(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> Any:

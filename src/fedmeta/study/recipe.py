@@ -14,7 +14,7 @@ from fedmeta.errors import UsageError
 from fedmeta.runs.inputs import Inputs
 from fedmeta.runs.procedure import Procedure
 from fedmeta.study import defaults
-from fedmeta.study.dataspec import DataSpec
+from fedmeta.study.dataspec import DataSpec, Groups
 from fedmeta.study.experiment import Experiment, Validation
 from fedmeta.transforms import Transform, identity
 
@@ -24,7 +24,13 @@ COHORT_SIZE = 16
 """Clients in a round where nothing is said, or all there are."""
 
 _DATA = ("client", "target", "features", "table", "fractions", "validation_clients", "test_clients", "max_evaluated")
-_LOOKS = {"validate_every": "every", "select": "select", "patience": "patience", "monitor": "monitor"}
+_LOOKS = {
+    "validate_every": "every",
+    "validate_early": "early",
+    "select": "select",
+    "patience": "patience",
+    "monitor": "monitor",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +87,8 @@ class Recipe:
         Args:
             data: a data set's name, a file, or a folder.
             algorithm: the algorithm's name.
-            chosen: fields of a recipe, of `DataSpec` (`data_options` for its options), `validate_every`, `select`,
-                `patience` and `monitor`.
+            chosen: fields of a recipe, of `DataSpec` (`data_options` for its options), `validate_every`,
+                `validate_early`, `select`, `patience` and `monitor`.
         """
         algorithms.make(algorithm)
         default = defaults.default_settings(data, algorithm)
@@ -119,9 +125,31 @@ class Recipe:
         """
         return prepare_all([self], whole)[0]
 
+    def settings(self) -> dict[str, Any]:
+        """Return all that is asked for, as JSON can hold it."""
+        procedure = self._procedure(Inputs((1,)), clients=None).to_dict()
+        del procedure["inputs"]
+        return {
+            **procedure,
+            "cohort_size": self.cohort_size,
+            "data": self.data.to_dict(),
+            "validation": self.looks.to_dict(),
+        }
+
+    def on(self, groups: Groups) -> Experiment:
+        """Settle what was left open by clients that are split already.
+
+        Raises:
+            UsageError: the recipe does not fit the data.
+        """
+        return self._on(groups)[0]
+
     def _prepared(self, whole: FederatedDataset) -> tuple[Experiment, float | None]:
         """Return the experiment, and the inner rate if it was chosen by the data."""
-        train = self.data.split(whole, self.seed, self.max_examples).train
+        return self._on(self.data.split(whole, self.seed, self.max_examples))
+
+    def _on(self, groups: Groups) -> tuple[Experiment, float | None]:
+        train = groups.train
         inputs = Inputs.of(train)
         procedure = self._procedure(inputs, train.num_clients)
         # A network that does not fit is found before anything is written.
@@ -131,7 +159,7 @@ class Recipe:
             rate = defaults.safe_inner_rate(network, train, inputs.target_scale[1], self.seed)
             safe = replace(self, algorithm_options={**self.algorithm_options, "inner_lr": rate})
             procedure = safe._procedure(inputs, train.num_clients)
-        return Experiment.of(self.data, procedure, self.looks, whole), rate
+        return Experiment(data=self.data, procedure=procedure, looks=self.looks, **groups._asdict()), rate
 
     def _procedure(self, inputs: Inputs, clients: int | None) -> Procedure:
         """Return the procedure for so many training clients; they are not known while names and values are checked."""

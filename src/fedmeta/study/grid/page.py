@@ -1,0 +1,220 @@
+"""The report of a study as Markdown: what was declared, what was found, and what is only exploratory."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from fedmeta.study.formatting import SHARES, counted, digits, gigaflops, megabytes, score, titled
+from fedmeta.study.grid.results import Finding, Measured, Results
+from fedmeta.study.statistics import LEVEL, LOOKS, Interval, Ratio
+
+
+def page(results: Results, pictures: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """Return the page.
+
+    Args:
+        results: of a table.
+        pictures: by data set, (path relative to the page, what it shows) of each.
+    """
+    parts = [f"# {results.table.name}", _facts(results)]
+    for data in results.data:
+        parts += [f"## {data}", *_data(results, data)]
+        parts += [f"![{words}]({path})" for path, words in pictures.get(data, ())]
+    parts.append(_how())
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(results: Results) -> str:
+    cells = len(results.cells)
+    seeds = sorted({key.seed for key in results.cells})
+    lost = results.diverged()
+    said = f"{counted(cells, 'finished cell')}, with {counted(len(seeds), 'seed')}."
+    if lost:
+        named = "; ".join(f"{key} in round {results.cells[key].totals['diverged']:.0f}" for key in lost)
+        said += f" {len(lost)} of them diverged, and are left out of all comparisons: {named}."
+    return said
+
+
+def _data(results: Results, data: str) -> list[str]:
+    findings = results.findings(data)
+    declared = [each for each in findings if each.declared]
+    others = [each for each in findings if not each.declared]
+    told = results.declared(data)
+    judged = results.judged_by(data)
+    parts = ["### After adaptation", _levels(results, data)]
+    smallest = _amount(judged, told["smallest_effect"])
+    if declared:
+        note = f"Declared before the first cell was finished. The smallest effect that matters is {smallest}."
+        parts += ["### Declared comparisons", note, _findings(judged, declared)]
+    missing = len(told["comparisons"]) - len(declared)
+    if missing:
+        parts.append(f"{counted(missing, 'declared comparison')} cannot be made: no seed has both cells.")
+    if told["targets"]:
+        parts += ["### Bytes to a target", _targets(results, data)]
+        parts += [_ratios(judged, findings)] if findings else []
+    if others:
+        note = "Not declared before: exploratory. They suggest, and show nothing, so there is no test."
+        parts += ["### Exploratory comparisons", note, _findings(judged, others)]
+    parts += ["### Over clients", _deciles(results, data)]
+    steps = _steps(results, data)
+    return [*parts, "### Step by step", steps] if steps else parts
+
+
+def _levels(results: Results, data: str) -> str:
+    judged = results.judged_by(data)
+    rows = []
+    for support, procedure, cells in _groups(results, data):
+        level = results.level(data, procedure, support)
+
+        def mean(measure: str, cells: Sequence[Measured] = cells) -> str:
+            return score(judged, float(np.mean([cell.totals[measure] for cell in cells])), unit=False)
+
+        flops = float(np.mean([cell.last("flops") for cell in cells]))
+        rows.append(
+            [
+                procedure,
+                f"{100 * support:g} %",
+                str(len(cells)),
+                mean("points_before"),
+                mean("points_after"),
+                mean("clients_before"),
+                _interval(judged, level),
+                mean("worst_tenth_after"),
+                f"{np.mean([max(cell.rounds['bytes']) for cell in cells]):,.0f}",
+                megabytes(int(np.mean([cell.last("bytes") for cell in cells]))),
+                gigaflops(None if math.isnan(flops) else round(flops)),
+            ]
+        )
+    unit = ", %" if judged in SHARES else ""
+    headings = ["procedure", "support", "seeds", "points before", "points after", "clients before", "clients after"]
+    return f"{titled(judged)}{unit}.\n\n" + _table([*headings, "worst tenth", "rounds", "MB", "GFLOP"], rows)
+
+
+def _findings(judged: str, findings: Iterable[Finding]) -> str:
+    rows = []
+    for each in findings:
+        row = [
+            f"{each.one} against {each.other}",
+            f"{100 * each.support:g} %",
+            f"{each.seeds} x {each.clients}",
+            _gap(judged, each.effect.value, each.effect.low, each.effect.high),
+            _gap(judged, each.corrected.value, each.corrected.low, each.corrected.high),
+        ]
+        rows.append([*row, _p(each.p), _p(each.adjusted), each.verdict] if each.declared else row)
+    headings = ["", "support", "seeds x clients", "by (bootstrap)", "by (corrected t)"]
+    return _table([*headings, *["Wilcoxon's p", "Holm's p", "verdict"][: len(rows[0]) - len(headings)]], rows)
+
+
+def _targets(results: Results, data: str) -> str:
+    judged, rows = results.judged_by(data), []
+    targets = results.declared(data)["targets"]
+    for support, procedure, cells in _groups(results, data):
+        row = [procedure, f"{100 * support:g} %"]
+        for target in targets:
+            spent = results.reached(cells, target, "bytes")
+            rounds = results.reached(cells, target, "rounds")
+            arrived = [place for place, each in enumerate(spent) if each.arrived]
+            said = f"{len(arrived)} of {len(spent)} seeds"
+            if arrived:
+                sent = megabytes(int(np.median([spent[place].cost for place in arrived])))
+                said += f"; {sent} MB, round {np.median([rounds[place].cost for place in arrived]):.0f}"
+            row.append(said)
+        rows.append(row)
+    return _table(["procedure", "support", *(f"to {score(judged, target)}" for target in targets)], rows)
+
+
+def _ratios(judged: str, findings: Sequence[Finding]) -> str:
+    rows = [
+        [
+            f"{each.other} over {each.one}",
+            f"{100 * each.support:g} %",
+            "declared" if each.declared else "exploratory",
+            *(_ratio(found) for found in each.bytes_to.values()),
+        ]
+        for each in findings
+    ]
+    heads = [f"times the bytes to {score(judged, target)}" for target in findings[0].bytes_to]
+    return _table(["", "support", "", *heads], rows)
+
+
+def _deciles(results: Results, data: str) -> str:
+    judged, rows = results.judged_by(data), []
+    for support, procedure, cells in _groups(results, data):
+        values = [np.mean([cell.totals[f"decile_{place:02}_after"] for cell in cells]) for place in range(0, 101, 10)]
+        rows.append([procedure, f"{100 * support:g} %", *(score(judged, float(v), unit=False) for v in values)])
+    return "Deciles after adaptation, the mean over seeds.\n\n" + _table(
+        ["procedure", "support", *(f"{place} %" for place in range(0, 101, 10))], rows
+    )
+
+
+def _steps(results: Results, data: str) -> str:
+    judged = results.judged_by(data)
+    groups = [group for group in _groups(results, data) if len(group[2][0].steps.get("points_at_step", ())) > 1]
+    longest = max((len(cell.steps["points_at_step"]) for *_, cells in groups for cell in cells), default=0)
+    rows = []
+    for support, procedure, cells in groups:
+        row = [procedure, f"{100 * support:g} %"]
+        for step in range(longest):
+            values = [cell.steps["points_at_step"].get(step, math.nan) for cell in cells]
+            row.append(score(judged, float(np.mean(values)), unit=False))
+        rows.append(row)
+    return _table(["procedure", "support", *map(str, range(longest))], rows) if rows else ""
+
+
+def _how() -> str:
+    return (
+        f"Intervals are of {100 * LEVEL:g} %. By (bootstrap): the mean over clients of what the first is better by, "
+        "resampled over seeds and clients at once. By (corrected t): the same by seed, with Nadeau and Bengio's "
+        "correction for training clients that seeds share. "
+        "Wilcoxon's signed ranks are over clients, each the mean of its seeds; "
+        "Holm's p is among the declared comparisons of a data set. A target is reached where the mean of "
+        f"{LOOKS} looks at the validation clients stays there for {LOOKS} looks; a curve that never does is censored, "
+        "and its ratio is a bound. Bytes are those of the arrays, up and down."
+    )
+
+
+def _groups(results: Results, data: str) -> Iterable[tuple[float, str, list[Measured]]]:
+    for support in results.supports(data):
+        for procedure in results.procedures(data):
+            if cells := results.of(data, procedure, support):
+                yield support, procedure, cells
+
+
+def _interval(judged: str, level: Interval | None) -> str:
+    if level is None:
+        return "-"
+    value, low, high = (score(judged, each, unit=False) for each in level)
+    return f"{value} ({low} to {high})"
+
+
+def _gap(judged: str, value: float, low: float, high: float) -> str:
+    show = _in_points if judged in SHARES else digits
+    interval = "" if math.isnan(low) else f" ({show(low)} to {show(high)})"
+    return f"{'+' if value > 0 else ''}{show(value)}{interval}"
+
+
+def _in_points(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _amount(judged: str, value: float) -> str:
+    return f"{100 * value:g} point{'' if value == 0.01 else 's'}" if judged in SHARES else digits(value)
+
+
+def _ratio(found: Ratio) -> str:
+    if found.bound == "unknown":
+        return "unknown: both have seeds that did not arrive"
+    words = "" if found.bound == "exact" else f"{found.bound} "
+    interval = "" if math.isnan(found.low) else f" ({found.low:.2f} to {found.high:.2f})"
+    return f"{words}{found.value:.2f}{interval}"
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    escape: Callable[[str], str] = lambda text: text.replace("|", "\\|")  # noqa: E731 (short)
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,261 @@
+"""What a study found, of its table alone: each cell's values, and the comparisons."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from fedmeta.evaluation.figures import MORE_IS_BETTER
+from fedmeta.study import statistics
+from fedmeta.study.grid.cells import Key
+from fedmeta.study.grid.table import Table
+from fedmeta.study.statistics import Interval, Ratio, Reached, Tested
+
+LEVEL = 0.05
+"""Of Holm's procedure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The values of one cell.
+
+    Args:
+        key: which it is.
+        algorithm: its algorithm's name.
+        judged_by: "accuracy" or "rmse".
+        totals: by measure, values of the whole cell.
+        clients: by measure, by client.
+        rounds: by measure, by round.
+        steps: by measure, by step of adaptation.
+    """
+
+    key: Key
+    algorithm: str
+    judged_by: str
+    totals: dict[str, float] = field(default_factory=dict)
+    clients: dict[str, dict[str, float]] = field(default_factory=dict)
+    rounds: dict[str, dict[int, float]] = field(default_factory=dict)
+    steps: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it diverged, so that nothing was tested."""
+        return "diverged" in self.totals
+
+    def curve(self, spent: str = "bytes") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return rounds, what was spent until then and validation values, each of shape [looks]."""
+        looks = sorted(self.rounds.get("validation", {}))
+        values = [self.rounds["validation"][look] for look in looks]
+        costs = [self.rounds[spent][look] for look in looks] if spent != "rounds" else looks
+        return np.array(looks, float), np.array(costs, float), np.array(values, float)
+
+    def last(self, measure: str) -> float:
+        """Return what was spent in all, such as "bytes"; NaN where no round was finished."""
+        found = self.rounds.get(measure, {})
+        return found[max(found)] if found else np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One procedure against another, after adaptation, at one support; what is above zero is for the first.
+
+    Args:
+        data: the data set.
+        support: the fraction of a client's examples that it adapts on.
+        one: the first procedure.
+        other: the second.
+        declared: whether it was, before the first cell was finished; else it is exploratory.
+        seeds: with which both were tested.
+        clients: of the pool.
+        effect: the mean difference over clients, by a bootstrap crossed over seeds and clients.
+        corrected: by seed, with Nadeau and Bengio's correction.
+        p: Wilcoxon's over clients.
+        adjusted: by Holm among the declared comparisons of the data set; NaN for an exploratory one.
+        smallest: effect that matters.
+        bytes_to: by target, how many times more bytes the second needs.
+    """
+
+    data: str
+    support: float
+    one: str
+    other: str
+    declared: bool
+    seeds: int
+    clients: int
+    effect: Interval
+    corrected: Tested
+    p: float
+    adjusted: float
+    smallest: float
+    bytes_to: Mapping[float, Ratio]
+
+    @property
+    def verdict(self) -> str:
+        """What it shows, in words."""
+        low, high, smallest = self.effect.low, self.effect.high, self.smallest
+        sure = not self.declared or self.adjusted < LEVEL
+        if -smallest < low and high < smallest:
+            return "no difference that matters"
+        if (low > 0 or high < 0) and not sure:
+            return "undecided: the interval leaves zero out, and Holm's p does not"
+        if low >= smallest or high <= -smallest:
+            return f"{'better' if low > 0 else 'worse'}, by enough to matter"
+        if low > 0 or high < 0:
+            return f"{'better' if low > 0 else 'worse'}; by enough to matter is open"
+        return "undecided"
+
+
+class Results:
+    """The cells of a table, and what follows from them.
+
+    Args:
+        table: of a study.
+    """
+
+    def __init__(self, table: Table):
+        self.table = table
+        self.cells = _cells(table)
+
+    @cached_property
+    def data(self) -> list[str]:
+        """The data sets, in the order of the file."""
+        there = dict.fromkeys(key.data for key in self.cells)
+        return [name for name in dict.fromkeys([*self.table.declared, *there]) if name in there]
+
+    def procedures(self, data: str) -> dict[str, str]:
+        """Return by procedure of a data set its algorithm, in the order of the file."""
+        there = {key.procedure: cell.algorithm for key, cell in self.cells.items() if key.data == data}
+        return {name: there[name] for name in self.declared(data)["procedures"] if name in there}
+
+    def supports(self, data: str) -> list[float]:
+        """Return the supports of a data set."""
+        return sorted({key.support for key in self.cells if key.data == data})
+
+    def judged_by(self, data: str) -> str:
+        """Return what a data set is judged by."""
+        return next(cell.judged_by for key, cell in self.cells.items() if key.data == data)
+
+    def declared(self, data: str) -> Mapping[str, Any]:
+        """Return what was declared of a data set."""
+        return self.table.declared[data]
+
+    def of(self, data: str, procedure: str, support: float) -> list[Measured]:
+        """Return the cells of all seeds that did not diverge."""
+        return [
+            cell
+            for key, cell in sorted(self.cells.items())
+            if key[:3] == (data, procedure, support) and not cell.diverged
+        ]
+
+    def diverged(self) -> list[Key]:
+        """Return the cells that diverged."""
+        return [key for key, cell in self.cells.items() if cell.diverged]
+
+    def level(self, data: str, procedure: str, support: float, measure: str = "after") -> Interval | None:
+        """Return the mean over clients and its interval, over seeds and clients; None where there is no such cell."""
+        cells = self.of(data, procedure, support)
+        return statistics.crossed_bootstrap(_matrix(cells, measure)) if cells else None
+
+    def gain(self, data: str, procedure: str, support: float) -> np.ndarray | None:
+        """Return what adapting changes, for the better above zero, shape [seeds, clients]; None without a cell."""
+        cells = self.of(data, procedure, support)
+        if not cells:
+            return None
+        return self._sign(data) * (_matrix(cells, "after") - _matrix(cells, "before"))
+
+    def reached(self, cells: Sequence[Measured], target: float, spent: str) -> list[Reached]:
+        """Return when each cell came to a target."""
+        found = []
+        for cell in cells:
+            _, costs, values = cell.curve(spent)
+            better = cell.judged_by in MORE_IS_BETTER
+            found.append(statistics.time_to(target, values, costs, more_is_better=better))
+        return found
+
+    def findings(self, data: str) -> list[Finding]:
+        """Return the declared comparisons of a data set, in their order, and then all others, as exploratory."""
+        told = self.declared(data)
+        pairs = [(told["compare_at"], one, other) for one, other in told["comparisons"]]
+        first = [self._finding(data, *pair, declared=True) for pair in pairs]
+        first = _adjusted([each for each in first if each is not None], len(pairs))
+        known = {(support, frozenset((one, other))) for support, one, other in pairs}
+        rest = [
+            self._finding(data, support, one, other, declared=False)
+            for support in self.supports(data)
+            for one, other in combinations(self.procedures(data), 2)
+            if (support, frozenset((one, other))) not in known
+        ]
+        return [*first, *(each for each in rest if each is not None)]
+
+    def _finding(self, data: str, support: float, one: str, other: str, *, declared: bool) -> Finding | None:
+        pairs = list(self._pairs(data, support, one, other))
+        if not pairs:
+            return None
+        mine, others = [a for a, _ in pairs], [b for _, b in pairs]
+        gaps = self._sign(data) * (_matrix(mine, "after") - _matrix(others, "after"))
+        told = self.declared(data)
+        trained = np.mean([cell.totals["training_clients"] for cell in mine])
+        to = {
+            target: statistics.ratio(self.reached(others, target, "bytes"), self.reached(mine, target, "bytes"))
+            for target in told["targets"]
+        }
+        return Finding(
+            data=data,
+            support=support,
+            one=one,
+            other=other,
+            declared=declared,
+            seeds=gaps.shape[0],
+            clients=gaps.shape[1],
+            effect=statistics.crossed_bootstrap(gaps),
+            corrected=statistics.corrected_t(gaps.mean(axis=1), gaps.shape[1] / float(trained)),
+            p=statistics.wilcoxon(gaps.mean(axis=0)),
+            adjusted=float("nan"),
+            smallest=told["smallest_effect"],
+            bytes_to=to,
+        )
+
+    def _pairs(self, data: str, support: float, one: str, other: str) -> Iterator[tuple[Measured, Measured]]:
+        """Yield the cells of both procedures, for each seed with which neither diverged."""
+        others = {cell.key.seed: cell for cell in self.of(data, other, support)}
+        for cell in self.of(data, one, support):
+            if cell.key.seed in others:
+                yield cell, others[cell.key.seed]
+
+    def _sign(self, data: str) -> int:
+        return 1 if self.judged_by(data) in MORE_IS_BETTER else -1
+
+
+def _adjusted(findings: list[Finding], declared: int) -> list[Finding]:
+    """Return them with Holm's p-values, among all that were declared: one that was not run yet counts as 1."""
+    values = statistics.holm([each.p for each in findings] + [1.0] * (declared - len(findings)))
+    return [Finding(**{**vars(each), "adjusted": value}) for each, value in zip(findings, values, strict=False)]
+
+
+def _matrix(cells: Sequence[Measured], measure: str) -> np.ndarray:
+    """Return a measure of the pool's clients, shape [seeds, clients]."""
+    names = list(cells[0].clients[measure])
+    return np.array([[cell.clients[measure].get(name, np.nan) for name in names] for cell in cells])
+
+
+def _cells(table: Table) -> dict[Key, Measured]:
+    found: dict[Key, Measured] = {}
+    columns = table.columns()
+    names = ("data", "procedure", "support", "seed", "algorithm", "judged_by", "client", "round", "step", "measure")
+    for *which, algorithm, judged, client, round_, step, measure, value in zip(
+        *(columns.get(name, []) for name in (*names, "value")), strict=True
+    ):
+        key = Key(*which)
+        cell = found.setdefault(key, Measured(key, algorithm, judged))
+        if client is not None:
+            cell.clients.setdefault(measure, {})[client] = value
+        elif round_ is not None:
+            cell.rounds.setdefault(measure, {})[round_] = value
+        elif step is not None:
+            cell.steps.setdefault(measure, {})[step] = value
+        else:
+            cell.totals[measure] = value
+    return found

@@ -1,0 +1,115 @@
+"""The one table of a study, in long form, in a Parquet file that is replaced whole as cells finish."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedmeta._extras import need
+from fedmeta._files import write_atomically
+from fedmeta.errors import CheckpointError, UsageError
+from fedmeta.study.grid.cells import Cell, Key
+
+NAME = "study.parquet"
+MARK = b"fedmeta.study"
+
+COLUMNS = ("cell", "data", "procedure", "algorithm", "support", "seed", "judged_by", "client", "round", "step")
+"""What says which value it is, beside `measure` and `value`."""
+
+
+@dataclass(eq=False)
+class Table:
+    """All that was measured, and what was declared before.
+
+    Args:
+        name: the study's name.
+        declared: by data set, the targets and comparisons that were declared before the first cell was run.
+        seeds: those of the file, when it was last run.
+        identities: by digest, settings, data and code of each finished cell.
+        rows: a pyarrow table; `COLUMNS`, `measure` and `value`.
+    """
+
+    name: str
+    declared: Mapping[str, Any]
+    seeds: tuple[int, ...] = ()
+    identities: dict[str, Any] = field(default_factory=dict)
+    rows: Any = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Table":
+        """Read the table in a folder.
+
+        Raises:
+            UsageError: there is none.
+            CheckpointError: it is damaged.
+            MissingPackage: the extra `tables` is not installed.
+        """
+        path = folder / NAME
+        if not path.is_file():
+            raise UsageError(f"{folder} holds no study: there is no file {NAME} in it")
+        parquet = need("pyarrow.parquet", "a study")
+        try:
+            rows = parquet.read_table(path)
+            kept = json.loads((rows.schema.metadata or {})[MARK])
+            return cls(kept["name"], kept["declared"], tuple(kept["seeds"]), kept["identities"], rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+
+    def add(self, cell: Cell, judged_by: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Take the rows of a finished cell."""
+        pyarrow = need("pyarrow", "a study")
+        key = cell.key
+        same = {
+            "cell": cell.digest,
+            "data": key.data,
+            "procedure": key.procedure,
+            "algorithm": cell.recipe.algorithm,
+            "support": key.support,
+            "seed": key.seed,
+            "judged_by": judged_by,
+        }
+        new = pyarrow.Table.from_pylist([same | row for row in rows], schema=_schema())
+        self.rows = new if self.rows is None else pyarrow.concat_tables([self.rows.replace_schema_metadata(None), new])
+        self.identities[cell.digest] = cell.identity
+
+    def write(self, folder: Path) -> None:
+        """Replace the file.
+
+        Raises:
+            RunError: the file system refuses; the old table is kept.
+        """
+        kept = {
+            "name": self.name,
+            "declared": self.declared,
+            "seeds": list(self.seeds),
+            "identities": self.identities,
+        }
+        rows = _schema().empty_table() if self.rows is None else self.rows
+        rows = rows.replace_schema_metadata({MARK: json.dumps(kept).encode()})
+        buffer = io.BytesIO()
+        need("pyarrow.parquet", "a study").write_table(rows, buffer, compression="zstd")
+        write_atomically(folder / NAME, buffer.getvalue())
+
+    def finished(self) -> dict[Key, str]:
+        """Return the digest of each cell that is in the table."""
+        if self.rows is None:
+            return {}
+        keys = self.rows.select(["data", "procedure", "support", "seed", "cell"])
+        distinct = keys.group_by(keys.column_names).aggregate([])
+        return {
+            Key(row["data"], row["procedure"], row["support"], row["seed"]): row["cell"] for row in distinct.to_pylist()
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns as lists, by name."""
+        return {} if self.rows is None else self.rows.to_pydict()
+
+
+def _schema() -> Any:
+    pyarrow = need("pyarrow", "a study")
+    text, number = pyarrow.string(), pyarrow.int64()
+    kinds = {"support": pyarrow.float64(), "seed": number, "round": number, "step": number}
+    fields = [(name, kinds.get(name, text)) for name in COLUMNS]
+    return pyarrow.schema([*fields, ("measure", text), ("value", pyarrow.float64())])

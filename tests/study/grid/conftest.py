@@ -1,0 +1,43 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedmeta.study.grid import workers
+from fedmeta.study.grid.file import Study
+from fedmeta.study.grid.run import run
+from fedmeta.study.grid.worker import Desk
+from tests.study.grid.declared import SMALL
+
+
+def answers_here(first, jobs, count):
+    """What processes would answer, computed in this one."""
+    study = Study.parse(first["text"], first["where"], first["stem"])
+    for job in jobs:
+        said = []
+        Desk(study, Path(first["folder"]), said.append).answer(json.loads(job.line))
+        for words in said:
+            yield job, json.loads(json.dumps(words))
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Cells are computed in this process."""
+    monkeypatch.setattr(workers, "answers", answers_here)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of the small study, finished; it is not changed."""
+    folder = tmp_path_factory.mktemp("small") / "study"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(workers, "answers", answers_here)
+        run(Study.parse(SMALL, "small.toml", "small"), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of the folder of the small study, finished."""
+    return Path(shutil.copytree(finished, tmp_path / "study"))

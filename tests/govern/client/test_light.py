@@ -32,7 +32,8 @@ def engine(tmp_path):
 def test_a_light_client_follows_a_chain_from_its_genesis_to_any_record(engine):
     client = LightClient.of(engine.genesis)
     headers = [client.follow(engine.header(height)) for height in (1, 2, 3)]
-    record, proof, signed = engine.prove("member", "hal")
+    record, proof, at = engine.prove("member", "hal")
+    signed = engine.header(at)
     assert client.head == headers[-1] == signed.header
     found = verify_record(proof, client.head)
     assert found == record
@@ -94,7 +95,8 @@ def test_a_header_that_was_changed_or_signed_by_another_is_not_believed(engine):
 
 
 def test_no_change_to_a_proof_convinces(engine):
-    _, proof, signed = engine.prove("member", "hal")
+    _, proof, at = engine.prove("member", "hal")
+    signed = engine.header(at)
     other = engine.prove("member", "ivy")[1]
     changed = [
         replace(proof, leaf=other.leaf),

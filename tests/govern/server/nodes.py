@@ -74,6 +74,7 @@ import time
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import GovernError
 from fedmeta.govern.server import create_app
+from fedmeta.govern.server.making import Sequencing
 from fedmeta.govern.server.serve import listen, serve
 from fedmeta.govern.wire.signatures import Key, digest
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from fedmeta.govern.errors import EngineError
-from fedmeta.govern.server.bodies import Unfit, read_body
+from fedmeta.govern.server.bodies import read_body
 from fedmeta.govern.server.models import LightModel, Problem
 from fedmeta.govern.server.node import Node
 
@@ -48,10 +48,9 @@ async def light(request: Request) -> Response:
     what they sign. Where a sequencer orders the blocks every method is unknown.
     """
     node: Node = request.app.state.node
-    try:
-        body = await read_body(request, _TYPES, "a call is application/json", LARGEST, node.limits.body_seconds)
-    except Unfit as unfit:
-        return unfit.answer
+    body = await read_body(request, _TYPES, "a call is application/json", LARGEST, node.limits.body_seconds)
+    if isinstance(body, Response):
+        return body
     try:
         call = json.loads(body)
     except (ValueError, RecursionError):

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from fedmeta.govern.engines.engine import Applied, Receipt
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.server.bodies import Unfit, read_body
+from fedmeta.govern.server.bodies import read_body
 from fedmeta.govern.server.json import to_json
 from fedmeta.govern.server.models import OutcomeModel, Problem, SequenceModel, WaitingModel
 from fedmeta.govern.server.node import Node
@@ -46,12 +46,10 @@ async def send(
     are in a block already are not done again: the answer is what they did.
     """
     node: Node = request.app.state.node
-    try:
-        raw = await read_body(
-            request, _TYPES, "a transaction is application/cbor", node.limits.body_bytes, node.limits.body_seconds
-        )
-    except Unfit as unfit:
-        return unfit.answer
+    limits = node.limits
+    raw = await read_body(request, _TYPES, "a transaction is application/cbor", limits.body_bytes, limits.body_seconds)
+    if isinstance(raw, Response):
+        return raw
     try:
         member = tx.decode(raw).member
         if seconds := request.app.state.members.missing(member):

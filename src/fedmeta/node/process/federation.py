@@ -103,6 +103,11 @@ class LocalFederation:
         return self.ledgers.first.port
 
     @property
+    def address(self) -> str:
+        """Where the ledger answers that all ask who have no server of their own."""
+        return f"http://{self.ledgers.address()}"
+
+    @property
     def recipe(self) -> bytes:
         """The procedure's digest, as the ledger has it."""
         return bytes.fromhex(self.procedure.digest)

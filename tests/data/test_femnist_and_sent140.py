@@ -14,8 +14,8 @@ from fedmeta.cli.data import data as command
 from fedmeta.data.image_table import image_column
 from fedmeta.errors import DataError, UnknownName, UsageError
 
-arrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
+arrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow, which is not installed")
+parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow, which is not installed")
 
 NAMES = [*"0123456789", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ", *"abcdefghijklmnopqrstuvwxyz"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)

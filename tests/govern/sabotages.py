@@ -1878,7 +1878,7 @@ MUTANTS = (
     gone(_BRIDGE, "        self._told.begun(header)\n", "a snapshot's header is never certified", SNAPSHOTS),
     gone(
         _BRIDGE,
-        'self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())',
+        'self._store.begin_at([SignedHeader(header, b"")], manifest, chunks, self._application.state.dump())',
         "a snapshot that was taken is lost at a crash",
         SNAPSHOTS,
     ),

@@ -124,6 +124,14 @@ def writing(path: Path) -> Iterator[None]:
         raise DownloadError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; raises `DownloadError`."""
+    part = path.with_name(f"{path.name}.part")
+    with writing(part):
+        part.write_bytes(content)
+        os.replace(part, path)
+
+
 def _receive(address: str, part: Path, name: str, progress: Progress | None, timeout: float) -> None:
     here = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={here}-"} if here else {})

@@ -66,7 +66,21 @@ class by_classes(Partitioner):
 
 
 @dataclass(frozen=True, kw_only=True)
-class dirichlet(Partitioner):
+class _Shares(Partitioner):
+    """One that divides by shares of a Dirichlet distribution; see the classes below for the arguments."""
+
+    clients: int
+    alpha: float
+    smallest: int = 2
+    seed: int = 0
+
+    def __post_init__(self):
+        keep(self, clients=whole("clients", self.clients, 1), smallest=whole("smallest", self.smallest, 0))
+        keep(self, alpha=real("alpha", self.alpha, "a number above 0", above=0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class dirichlet(_Shares):
     """The examples of each class are divided in shares that are drawn from a symmetric Dirichlet distribution.
 
     Label shift, as in Yurochkin et al. (2019), arXiv:1905.12022, section 4. Shares are drawn anew until every client
@@ -80,14 +94,6 @@ class dirichlet(Partitioner):
     """
 
     name: ClassVar[str] = "dirichlet"
-    clients: int
-    alpha: float
-    smallest: int = 2
-    seed: int = 0
-
-    def __post_init__(self):
-        keep(self, clients=whole("clients", self.clients, 1), smallest=whole("smallest", self.smallest, 0))
-        keep(self, alpha=real("alpha", self.alpha, "a number above 0", above=0.0))
 
     def apply(self, data: FederatedDataset) -> FederatedDataset:
         """Return the data set, spread so."""
@@ -106,7 +112,7 @@ class dirichlet(Partitioner):
 
 
 @dataclass(frozen=True, kw_only=True)
-class by_quantity(Partitioner):
+class by_quantity(_Shares):
     """Clients differ in how many examples they have, and in nothing else: sizes in shares of a Dirichlet distribution.
 
     Li et al. (2022), arXiv:2102.02079, "quantity skew".
@@ -119,14 +125,6 @@ class by_quantity(Partitioner):
     """
 
     name: ClassVar[str] = "by_quantity"
-    clients: int
-    alpha: float
-    smallest: int = 2
-    seed: int = 0
-
-    def __post_init__(self):
-        keep(self, clients=whole("clients", self.clients, 1), smallest=whole("smallest", self.smallest, 0))
-        keep(self, alpha=real("alpha", self.alpha, "a number above 0", above=0.0))
 
     def apply(self, data: FederatedDataset) -> FederatedDataset:
         """Return the data set, spread so."""

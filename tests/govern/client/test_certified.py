@@ -204,7 +204,7 @@ def late(play, links, tmp_path):
     keep(path, play.genesis, [])
     with Store.probe(path) as (_, lock):
         store = Store.open(path, lock)
-    store.begin_with(links[3].signed, manifest, chunks, application.state.dump())
+    store.begin_at([links[3].signed], manifest, chunks, application.state.dump())
     store.close()
     return path, at
 
@@ -461,7 +461,7 @@ def begun(path, play, links, at, certified=True):
     first = links[at].signed if certified else SignedHeader(links[at].signed.header, b"")
     with Store.probe(path) as (_, lock):
         store = Store.open(path, lock, durable=None)
-    store.begin_with(first, manifest, chunks, application.state.dump())
+    store.begin_at([first], manifest, chunks, application.state.dump())
     for one in links[at + 1 :] if certified else ():
         store.append(one.signed, one.block, one.leaves, one.codes, one.changes)
     store.close()

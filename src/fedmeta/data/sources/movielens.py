@@ -6,7 +6,6 @@ out as in GroupLens' `ml-latest-small`; the 100,004 ratings are those of the R p
 
 import csv
 import io
-import os
 import re
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, writing
+from fedmeta.data.download import Progress, make_folder, put
 from fedmeta.data.schema import Field, Schema
 from fedmeta.data.sources import rdatasets
 from fedmeta.data.splits import InTime
@@ -108,10 +107,7 @@ def get(folder: Path, progress: Progress) -> None:
     """
     make_folder(folder)
     for number, (name, text) in enumerate(put_back(rdatasets.fetched("dslabs/movielens")).items(), 1):
-        part = folder / f"{name}.part"
-        with writing(part):
-            part.write_text(text, "utf-8")
-            os.replace(part, folder / name)
+        put(folder / name, text.encode())
         progress("ratings", number, len(FILES))
 
 

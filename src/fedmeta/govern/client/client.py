@@ -1,16 +1,15 @@
 """A client of a node: it builds, signs and sends transactions, asks, follows the events, and checks proofs."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
+from fedmeta.govern.client.answers import NOT_NOW, REFUSED, Answers
 from fedmeta.govern.client.proving import FIRST, Prover
 from fedmeta.govern.errors import (
-    REFUSALS,
     InvalidGenesis,
     Malformed,
     NodeBusy,
@@ -31,11 +30,7 @@ CBOR = "application/cbor"
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _SENDS = 5
 _PROOFS = 10
-_REFUSED = (400, 404, 413, 422)
-_NOT_NOW = (429, 502, 503, 504)
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-T = TypeVar("T")
 
 
 class LedgerEvent(NamedTuple):
@@ -96,7 +91,7 @@ class Client:
             )
         except httpx.InvalidURL as error:
             raise NodeError(f"{node!r} is not a node's address, such as http://127.0.0.1:7878: {error}") from error
-        self._timeout = timeout
+        self._answers = Answers(self.node, timeout)
         self._genesis = genesis
         self._prover = Prover(self.node, self._raw, self.genesis, checkpoint)
         self._ledger = b"" if genesis is None else genesis.digest
@@ -116,7 +111,7 @@ class Client:
     def ledger(self) -> bytes:
         """The digest of the genesis that transactions are signed for: the one it was given, or else the node's."""
         if not self._ledger:
-            found = self._part(self.status(), "genesis", str)
+            found = self._answers.part(self.status(), "genesis", str)
             try:
                 self._ledger = bytes.fromhex(found)
             except ValueError as error:
@@ -183,10 +178,10 @@ class Client:
             said = f"{self.node} has transaction {name.hex()}, but no block with it yet: ask for it later"
             raise Unacknowledged(said, name, raw)
         try:
-            return self._outcome(self._value(answer), name)
+            return self._outcome(self._answers.value(answer), name)
         except NodeError as error:
             # It said no, and in a node's words: it has not taken it. Anything else may come from between.
-            if answer.is_error and self._problem(answer) is not None:
+            if answer.is_error and self._answers.problem(answer) is not None:
                 raise
             raise self._lost(str(error), name, raw) from error
 
@@ -198,16 +193,16 @@ class Client:
                 time.sleep(0.1 * 2**attempt)
             try:
                 answer = self._http.post("/transactions", params=params, content=raw, headers={"content-type": CBOR})
-                if broken is None or answer.is_success or answer.status_code in _REFUSED:
+                if broken is None or answer.is_success or answer.status_code in REFUSED:
                     return answer
             except httpx.RequestError as error:
                 if broken is None and isinstance(error, _NOTHING_SENT):
-                    raise NodeError(self._unreachable(error)) from error
+                    raise NodeError(self._answers.unreachable(error)) from error
                 broken = error
                 if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
                     break
         assert broken is not None
-        raise self._lost(self._unreachable(broken), name, raw) from broken
+        raise self._lost(self._answers.unreachable(broken), name, raw) from broken
 
     def _lost(self, why: str, name: bytes, raw: bytes) -> Unacknowledged:
         return Unacknowledged(f"{why}; ask for transaction {name.hex()} before it is signed anew", name, raw)
@@ -238,10 +233,10 @@ class Client:
             NodeError: the block was pruned, or the node cannot be asked.
         """
         answer = self._ask(f"/blocks/{height}", FIRST, CBOR)
-        if answer.status_code == 404 and (self._problem(answer) or ("", ""))[0] == "not-found":
+        if answer.status_code == 404 and (self._answers.problem(answer) or ("", ""))[0] == "not-found":
             return None
         if answer.status_code != 200:
-            self._value(answer)
+            self._answers.value(answer)
             raise NodeError(f"{self.node} answers {answer.status_code} to /blocks/{height}")
         return answer.content
 
@@ -274,7 +269,7 @@ class Client:
         """Return what `explain` says as text for people."""
         answer = self._ask(f"/explain/{_quoted(member)}", {} if term is None else {"term": str(term)}, "text/plain")
         if answer.status_code != 200:
-            self._value(answer)
+            self._answers.value(answer)
             raise NodeError(f"{self.node} answers {answer.status_code} to /explain")
         return answer.text
 
@@ -332,7 +327,7 @@ class Client:
             Refused: `not-found` for a height beyond the next block's.
             NodeError: the node was silent for too long, or has pruned the height.
         """
-        following = self._part(self.status(), "height", int) + 1 if from_height is None else from_height
+        following = self._answers.part(self.status(), "height", int) + 1 if from_height is None else from_height
         heard = time.monotonic()
         while True:
             why = f"{self.node} has ended the stream of events"
@@ -347,7 +342,7 @@ class Client:
             except _Later as later:
                 why = str(later)
             except httpx.RequestError as error:
-                why = self._unreachable(error)
+                why = self._answers.unreachable(error)
             if time.monotonic() - heard > patience:
                 raise NodeError(why)
             time.sleep(min(1, patience))
@@ -358,31 +353,31 @@ class Client:
         with self._http.stream("GET", "/events", params={"from_height": from_height}, headers=accept) as answer:
             if answer.status_code != 200:
                 answer.read()
-                if answer.status_code in _NOT_NOW:
-                    raise _Later(self._no(answer))
-                self._value(answer)
+                if answer.status_code in NOT_NOW:
+                    raise _Later(self._answers.no(answer))
+                self._answers.value(answer)
                 raise NodeError(f"{self.node} answers {answer.status_code} to /events")
             block: list[LedgerEvent] = []
             yield None
             for kind, data in _messages(answer.iter_bytes()):
-                value = self._json(data) if data else None
+                value = self._answers.json(data) if data else None
                 if value is None:
                     yield None
                     continue
-                height = self._part(value, "height", int)
+                height = self._answers.part(value, "height", int)
                 if height != from_height:
                     raise NodeError(f"{self.node} sends block {height} where block {from_height} is due")
                 if kind == "block":
                     yield block
                     block, from_height = [], from_height + 1
                 else:
-                    block.append(LedgerEvent(height, kind, self._part(value, "fields", dict)))
+                    block.append(LedgerEvent(height, kind, self._answers.part(value, "fields", dict)))
 
     def _sequence(self) -> int:
-        return self._part(self._get(f"/sequence/{_quoted(self.member)}"), "sequence", int)
+        return self._answers.part(self._get(f"/sequence/{_quoted(self.member)}"), "sequence", int)
 
     def _get(self, path: str, params: Any = None) -> Any:
-        return self._value(self._ask(path, params, "application/json"))
+        return self._answers.value(self._ask(path, params, "application/json"))
 
     def _map(self, path: str, params: Any = None) -> dict[str, Any]:
         found = self._get(path, params)
@@ -393,7 +388,7 @@ class Client:
     def _raw(self, path: str, params: Any = None) -> bytes:
         answer = self._ask(path, params, CBOR)
         if answer.status_code != 200:
-            self._value(answer)
+            self._answers.value(answer)
             raise NodeError(f"{self.node} answers {answer.status_code} to {path}")
         return answer.content
 
@@ -401,61 +396,16 @@ class Client:
         try:
             return self._http.get(path, params=params, headers={"accept": accept})
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise NodeError(self._unreachable(error)) from error
-
-    def _value(self, answer: httpx.Response) -> Any:
-        """Return what an answer holds, or raise what it says."""
-        if not answer.is_error:
-            return self._json(answer.text)
-        code, message = self._problem(answer) or ("", "")
-        if answer.status_code in _REFUSED and code in REFUSALS:
-            raise Refused(code, message)
-        wait = answer.headers.get("retry-after", "")
-        if answer.status_code in _NOT_NOW and wait.isascii() and wait.isdecimal():
-            raise NodeBusy(self._no(answer), int(wait[:6]))
-        raise NodeError(self._no(answer))
-
-    def _no(self, answer: httpx.Response) -> str:
-        found = self._problem(answer)
-        if found is None:
-            return f"{self.node} answers {answer.status_code} to {answer.request.url.path}: {answer.text[:60]!r}"
-        return f"{self.node}: {found[1]}"
-
-    def _problem(self, answer: httpx.Response) -> tuple[str, str] | None:
-        """Return code and message of a node's no, or None if it is not a node's."""
-        try:
-            value = json.loads(answer.text)
-        except (ValueError, RecursionError):
-            return None
-        code, message = (value.get("code"), value.get("message")) if isinstance(value, dict) else (None, None)
-        return (code, message) if isinstance(code, str) and isinstance(message, str) else None
+            raise NodeError(self._answers.unreachable(error)) from error
 
     def _outcome(self, value: Any, name: bytes) -> Outcome:
-        if self._part(value, "digest", str) != name.hex():
+        if self._answers.part(value, "digest", str) != name.hex():
             raise NodeError(f"{self.node} answers for another transaction, {value['digest']:.80}")
         if "height" not in value:
             return Outcome(0, name, ())
-        height, events = self._part(value, "height", int), self._part(value, "events", list)
-        said = ((self._part(one, "kind", str), self._part(one, "fields", dict)) for one in events)
+        height, events = self._answers.part(value, "height", int), self._answers.part(value, "events", list)
+        said = ((self._answers.part(one, "kind", str), self._answers.part(one, "fields", dict)) for one in events)
         return Outcome(height, name, tuple(LedgerEvent(height, kind, values) for kind, values in said))
-
-    def _json(self, text: str) -> Any:
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise NodeError(f"{self.node} does not answer as a node does: {text[:60]!r} is not JSON") from error
-
-    def _part(self, value: Any, name: str, kind: type[T]) -> T:
-        """Return a part of an answer, which must be a map with a value of this type under that name."""
-        found = value.get(name) if isinstance(value, dict) else None
-        if type(found) is not kind:
-            raise NodeError(f"{self.node} does not answer as a node does: {str(value)[:60]!r} has no {name}")
-        return found
-
-    def _unreachable(self, error: Exception) -> str:
-        if isinstance(error, httpx.TimeoutException):
-            return f"{self.node} gave no answer within {self._timeout} seconds"
-        return f"{self.node} cannot be reached: {error or type(error).__name__}"
 
 
 class _Later(Exception):

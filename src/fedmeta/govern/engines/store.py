@@ -269,12 +269,17 @@ class Store:
 
     def replace_state(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Write the state anew."""
-        with self._writing() as database:
-            database.execute("DELETE FROM state")
-            database.executemany("INSERT INTO state VALUES (?, ?)", rows)
+        with self._writing():
+            self._write_state(rows)
 
-    def begin_at(self, headers: Iterable[SignedHeader], manifest: Manifest, chunks: Iterable[bytes]) -> None:
-        """Write the headers up to a snapshot and the snapshot, into a database without blocks."""
+    def begin_at(
+        self,
+        headers: Iterable[SignedHeader],
+        manifest: Manifest,
+        chunks: Iterable[bytes],
+        rows: Iterable[tuple[int, bytes]] | None = None,
+    ) -> None:
+        """Write the headers up to a snapshot, the snapshot, and the state if given, into a database without blocks."""
         with self._writing() as database:
             database.executemany(
                 "INSERT INTO blocks VALUES (?, ?, ?, NULL)",
@@ -282,18 +287,8 @@ class Store:
             )
             self._keep(manifest, chunks)
             database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))
-
-    def begin_with(
-        self, signed: SignedHeader, manifest: Manifest, chunks: Iterable[bytes], rows: Iterable[tuple[int, bytes]]
-    ) -> None:
-        """Begin at a snapshot, with the header that names it and none before it, in a database without blocks."""
-        with self._writing() as database:
-            header = (signed.header.height, encode_header(signed.header), signed.certificate)
-            database.execute("INSERT INTO blocks VALUES (?, ?, ?, NULL)", header)
-            self._keep(manifest, chunks)
-            database.execute("UPDATE meta SET value = ? WHERE name = 'first'", (manifest.height + 1,))
-            database.execute("DELETE FROM state")
-            database.executemany("INSERT INTO state VALUES (?, ?)", rows)
+            if rows is not None:
+                self._write_state(rows)
 
     def uncertified(self) -> list[int]:
         """Return the heights of the headers without a certificate, in order."""
@@ -359,6 +354,10 @@ class Store:
             if manifest.height != height:
                 raise Malformed(f"it says height {manifest.height}")
             return manifest
+
+    def _write_state(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        self._database.execute("DELETE FROM state")
+        self._database.executemany("INSERT INTO state VALUES (?, ?)", rows)
 
     def _keep(self, manifest: Manifest, chunks: Iterable[bytes]) -> None:
         self._database.execute("DELETE FROM chunks WHERE height = ?", (manifest.height,))

@@ -272,7 +272,7 @@ class Bridge(abci.Handler):
             if self._application.height != manifest.height:
                 return abci.ChunkAnswer(ChunkApplied.ACCEPT)
             chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
-            self._store.begin_with(SignedHeader(header, b""), manifest, chunks, self._application.state.dump())
+            self._store.begin_at([SignedHeader(header, b"")], manifest, chunks, self._application.state.dump())
             self._offered, self._chunks, self._head = None, {}, header
         self._told.begun(header)
         return abci.ChunkAnswer(ChunkApplied.ACCEPT)

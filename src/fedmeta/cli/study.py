@@ -32,6 +32,11 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
 
     After an interruption, the same command continues. Cells that were made by other settings, data or code are refused;
     the message says what has changed.
+
+    \b
+    Examples:
+      fedmeta study run studies/smoke.toml --dry-run
+      fedmeta study run studies/smoke.toml --out runs/smoke
     """
     from fedmeta.study.grid.file import Study
 
@@ -65,6 +70,10 @@ def report(folder: Path) -> None:
     """Make report.md and the pictures again, from study.parquet alone.
 
     A comparison that was not declared before the first cell of its data was finished is reported as exploratory.
+
+    \b
+    Example:
+      fedmeta study report runs/smoke
     """
     _report(folder)
 

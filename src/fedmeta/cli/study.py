@@ -19,6 +19,7 @@ def study() -> None:
       fedmeta study run studies/smoke.toml --dry-run
       fedmeta study run studies/smoke.toml --out runs/smoke
       fedmeta study report runs/smoke
+      fedmeta study tune studies/heart.toml
     """
 
 
@@ -62,6 +63,41 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
         name, why = next(iter(outcome.failed.items()))
         more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
         raise RunError(f"{name} could not be computed{more}: {why}; the same command tries again")
+
+
+@study.command(short_help="Choose settings on validation clients, with the same operations for each algorithm.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The folder; by default runs/tune- and the file's name.")
+@click.option("--processes", type=click.IntRange(min=1), help="Candidates trained at a time; by default one a core.")
+def tune(file: Path, out: Path | None, processes: int | None) -> None:
+    """Choose settings from the grids that a study declares, on validation clients, and write tuned.toml.
+
+    Test clients are never looked at. All that was tried is in tuning.csv. After an interruption, the same command
+    continues.
+
+    \b
+    Example:
+      fedmeta study tune studies/heart.toml --out runs/tune-heart
+    """
+    from fedmeta.study.grid.file import Study
+    from fedmeta.study.grid.tune import LOG, TUNED, said
+    from fedmeta.study.grid.tune import tune as compute
+
+    folder = Path("runs") / f"tune-{file.stem}" if out is None else out
+    try:
+        tuned = compute(Study.read(file, tuning=True), folder, processes, _show_try)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {folder / LOG} has what was tried, the same command continues") from None
+    for line in said(tuned):
+        click.echo(line)
+    click.echo(f"Settings {folder / TUNED}")
+
+
+def _show_try(subject: Any, one: Any, words: dict[str, Any]) -> None:
+    if "tried" in words:
+        came, settings = words["tried"], ", ".join(f"{name} {value}" for name, value in one.settings.items())
+        scores = "diverged" if came["after"] is None else f"{came['before']:.4g} before, {came['after']:.4g} after"
+        click.echo(f"{subject.entry.name}, {subject.trained}: {settings}, {one.rounds} rounds: {scores}", err=True)
 
 
 @study.command(short_help="Make the report of a study again, from its table alone.")

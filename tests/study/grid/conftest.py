@@ -13,7 +13,7 @@ from tests.study.grid.declared import SMALL
 
 def answers_here(first, jobs, count):
     """What processes would answer, computed in this one."""
-    study = Study.parse(first["text"], first["where"], first["stem"])
+    study = Study.parse(first["text"], first["where"], first["stem"], first["tuned"], untuned=True)
     for job in jobs:
         said = []
         Desk(study, Path(first["folder"]), said.append).answer(json.loads(job.line))

@@ -134,6 +134,12 @@ PAIRS = {
     "statistics of a batch": lambda: federation(toys.algorithm("fedavg"), model=normalising()),
     "several inputs": lambda: federation(toys.algorithm("maml", "minibatches"), model=several_inputs()),
     "a bare Optax server": lambda: federation(server=optax.yogi(0.05), aggregator=aggregators.norm_clipped_mean(0.3)),
+    "rates by filter, error feedback": lambda: federation(toys.algorithm("meta-sgd", rates="filter"), MADE_GOOD),
+    "rates by layer, local steps and the median": lambda: federation(
+        fm.PerFedAvg(of=toys.algorithm("meta-sgd", rates="layer"), local_steps=2, batch_size=3),
+        transforms.fixed_point(),
+        aggregators.coordinate_median(),
+    ),
 }
 TABLES = {"algorithm": ALGORITHMS, "aggregator": AGGREGATORS, "transform": TRANSFORMS}
 ROWS = [(kind, name) for kind, table in TABLES.items() for name in table]

@@ -12,9 +12,11 @@ import numpy as np
 from fedmeta._engine.plan import Plan, default_plan
 from fedmeta.errors import Diverged
 from fedmeta.evaluation.figures import MORE_IS_BETTER, Figures
-from fedmeta.evaluation.scores import Report, Scores
+from fedmeta.evaluation.scores import Report
 from fedmeta.events import Event, RoundEnded
 from fedmeta.runs.loop import Run
+from fedmeta.study import answers
+from fedmeta.study.answers import TOP
 from fedmeta.study.dose import Dose, Doses, choose
 from fedmeta.study.experiment import Experiment, Validation
 from fedmeta.study.grid.beside import ALSO, UNTRAINED
@@ -26,9 +28,6 @@ MEASURED = 3
 
 NEVER = 10**9
 """Rounds between looks where there is one look, after the last round."""
-
-OTHERS = ("top_4",)
-"""What is told beside what a cell is judged by, where it was measured."""
 
 Row = dict[str, Any]
 
@@ -221,8 +220,10 @@ def tested(experiment: Experiment, report: Report) -> list[Row]:
         found += [
             _row(when, value, client=client) for client, value in zip(report.clients, figures.each[name], strict=True)
         ]
-    for other in sorted(set(report.after.values) & set(OTHERS)):
-        found += [_row(f"{other}_{when}", scores.pooled[other]) for when, scores in _both(report)]
+    if report.predictions is not None and len(experiment.procedure.inputs.classes or ()) > TOP:
+        kept = report.predictions
+        for when, given in (("before", kept.before), ("after", kept.after)):
+            found.append(_row(f"top_{TOP}_{when}", answers.scores(list(kept.y), list(given)).pooled[f"top_{TOP}"]))
     # A client whose loss is not finite counts as wrong in all of the above.
     lost = int(np.sum(~np.isfinite(report.after.values["loss"])))
     found.append(_row("not_finite_after", lost))
@@ -279,10 +280,6 @@ def better(judged: str) -> int:
 def judged_by(experiment: Experiment) -> str:
     """Return what a cell is judged by: "accuracy" or "rmse"."""
     return "rmse" if experiment.procedure.inputs.classes is None else "accuracy"
-
-
-def _both(report: Report) -> tuple[tuple[str, Scores], ...]:
-    return ("before", report.before), ("after", report.after)
 
 
 def _clients(experiment: Experiment) -> list[Row]:

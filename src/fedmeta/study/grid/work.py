@@ -14,6 +14,7 @@ from fedmeta.errors import Diverged
 from fedmeta.evaluation.figures import MORE_IS_BETTER, Figures
 from fedmeta.evaluation.scores import Report
 from fedmeta.events import Event, RoundEnded
+from fedmeta.runs.folder import read_history
 from fedmeta.runs.loop import Run
 from fedmeta.study import answers
 from fedmeta.study.answers import TOP
@@ -63,10 +64,11 @@ def compute(source: Source, cell: Cell, folder: Path, listener: Callable[[Event]
     """
     experiment = source.experiment(cell)
     judged, rows = judged_by(experiment), []
+    # A client that has too few examples is found before anything is trained.
+    tests = {support: source.at(experiment, support) for support in cell.tested}
     if cell.spec.baseline:
         answer = UNTRAINED[cell.spec.baseline]
-        for support in cell.tested:
-            at = source.at(experiment, support)
+        for support, at in tests.items():
             rows += _at(support, [*_clients(experiment), *tested(at, answer(at))])
         return judged, rows
     trained = train(experiment, folder, listener)
@@ -75,8 +77,7 @@ def compute(source: Source, cell: Cell, folder: Path, listener: Callable[[Event]
         lost = [*spent, _row("diverged", trained.rows[-1]["round"] + 1 if trained.rows else 1)]
         return judged, [row for support in cell.tested for row in _at(support, lost)]
     bare = [row for row in spent if row["measure"] != "validation"]
-    for support in cell.tested:
-        at = source.at(experiment, support)
+    for support, at in tests.items():
         told, report = adapted(at, trained.run, source.entry.doses)
         rows += _at(support, [*spent, *told, *tested(at, report)])
         for also in cell.spec.also:
@@ -112,7 +113,9 @@ def train(experiment: Experiment, folder: Path, listener: Callable[[Event], obje
     try:
         run = experiment.run(folder, (hear,), plan)
     except Diverged:
-        return Trained(None, heard)
+        first = heard[0]["round"] if heard else math.inf
+        before = [row for row in read_history(folder) if row["round"] < first]
+        return Trained(None, [*before, *heard])
     return Trained(run, run.rows)
 
 

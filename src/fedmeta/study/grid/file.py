@@ -1,5 +1,6 @@
 """The file of a study: what is tried, and what is claimed, before anything is run."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,8 +95,10 @@ class Tuning:
     seed: int = 1_000_000
 
     def __post_init__(self):
-        if not self.tflops > 0:
-            raise UsageError(f"tflops must be above 0, not {self.tflops:g}")
+        if not 0 < self.tflops < math.inf:
+            raise UsageError(f"tflops must be a number above 0, not {self.tflops:g}")
+        if self.seed < 0:
+            raise UsageError(f"seed must be at least 0, not {self.seed}")
         if not 0 < self.floor <= 1:
             raise UsageError(f"floor is a share of the rounds, above 0 and at most 1, not {self.floor:g}")
 
@@ -268,6 +271,7 @@ class Study:
                 raise UsageError(f"{where} needs a table [{needed}.NAME] at least")
         if "tuned" in content and not (tuned or untuned):
             raise UsageError(f"{where} names tuned settings, {content['tuned']}, and the file is empty")
+        reading.check_names(content["data"], f"{where}, data")
         common = procedures.read(content["procedures"], where)
         chosen = _toml(tuned, f"{where}, tuned")
         _check_tuned(chosen, content["data"], common, f"{where}, {content.get('tuned', 'tuned')}")
@@ -275,7 +279,14 @@ class Study:
             _entry(name, given, common, chosen.get(name, {}), f"{where}, data.{name}")
             for name, given in content["data"].items()
         )
-        return cls(content.get("name", stem), _seeds(content.get("seeds", 1), where), entries, text, tuned)
+        seeds = _seeds(content.get("seeds", 1), where)
+        for entry in entries:
+            if entry.tuning is not None and entry.tuning.seed in seeds:
+                raise UsageError(
+                    f"{where}, data.{entry.name}, tuning: seed = {entry.tuning.seed} is one of the study's seeds; "
+                    "give one that no cell has"
+                )
+        return cls(content.get("name", stem), seeds, entries, text, tuned)
 
     def declared(self) -> dict[str, Any]:
         """Return what is declared of the statistics, as JSON can hold it: by data set."""
@@ -300,6 +311,8 @@ def _check_tuned(chosen: Mapping[str, Any], data: Any, common: Mapping[str, Any]
     for name, tables in chosen.items():
         if name not in data:
             raise UnknownName(f"data set in {where}:", name, data)
+        if not isinstance(tables, dict):
+            raise UsageError(f"{where}, {name} is a table of procedures, not {tables!r:.60}")
         for procedure in tables:
             if procedure not in common:
                 raise UnknownName(f"procedure in {where}:", procedure, common)
@@ -356,21 +369,15 @@ def _entry(
     if not entry.smallest_effect > 0:
         raise UsageError(f"{where}: smallest_effect must be above 0, not {entry.smallest_effect:g}")
     for procedure, spec in own.items():
-        _check_grid(spec, f"{where}, procedures.{procedure}")
         for support in supports:
             try:
-                entry.recipe(procedure, support, 0)
+                procedures.check_also(spec, entry.recipe(procedure, support, 0))
                 for setting, values in spec.grid.items():
                     for value in values:
                         entry.recipe(procedure, support, 0, settings={setting: value})
             except UsageError as error:
                 raise UsageError(f"{where}, procedures.{procedure}: {error}") from None
     return entry
-
-
-def _check_grid(spec: Spec, where: str) -> None:
-    if spec.baseline and spec.grid:
-        raise UsageError(f"{where}: a baseline has no grid")
 
 
 def _doses(given: Mapping[str, Any], where: str) -> Doses:
@@ -387,7 +394,8 @@ def _tuning(given: Mapping[str, Any], where: str) -> Tuning:
     reading.check(given, _TUNING, where)
     if "tflops" not in given:
         raise UsageError(f"{where} needs tflops = NUMBER")
-    return _made(Tuning, dict(given), where)
+    floats = {name: float(given[name]) for name in ("tflops", "floor") if name in given}
+    return _made(Tuning, {**given, **floats}, where)
 
 
 def _made(kind: Any, told: Mapping[str, Any], where: str) -> Any:
@@ -407,10 +415,12 @@ def _own_procedures(
     for name in (*run, *own):
         if name not in common:
             raise UnknownName(f"procedure in {where}", name, common)
-    found = {name: procedures.merged(common[name], chosen.get(name, {}), own.get(name, {})) for name in run}
-    if not found:
+    if not run:
         raise UsageError(f"{where}: run names no procedure")
-    return found
+    return {
+        name: procedures.merged(common[name], chosen.get(name, {}), own.get(name, {}), where=f"{where}, {name}")
+        for name in run
+    }
 
 
 def _comparisons(given: Sequence[Any], procedures: Mapping[str, Any], where: str) -> tuple[Declared, ...]:

@@ -1,5 +1,6 @@
 """Reads values of a study's file: names that are unknown and values of another type are refused."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,10 +27,19 @@ def check(given: Any, known: Known, where: str) -> None:
             raise UsageError(f"{where}: {name} must be {wanted}, not {value!r:.60}")
 
 
+def check_names(given: Mapping[str, Any], where: str) -> None:
+    """Raise a UsageError for a name that cannot be part of a file's name, or of a list of names."""
+    for name in given:
+        if not name or name.startswith(".") or not name.isprintable() or set(name) & set("/\\,"):
+            raise UsageError(
+                f"{where}: a name has no slash and no comma, and begins with no point, unlike {name!r:.60}"
+            )
+
+
 def numbers(given: Sequence[Any], where: str) -> list[float]:
-    """Return a list of numbers."""
+    """Return a list of finite numbers."""
     for value in given:
-        if type(value) not in NUMBER:
+        if type(value) not in NUMBER or not math.isfinite(value):
             raise UsageError(f"{where} holds numbers, not {value!r}")
     return [float(value) for value in given]
 

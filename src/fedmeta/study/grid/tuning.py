@@ -8,11 +8,13 @@ beyond the edge of the grid come first.
 
 import itertools
 import math
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fedmeta import random
+from fedmeta.errors import UsageError
 from fedmeta.study.grid.file import Entry
 from fedmeta.study.grid.procedures import Spec, server
 
@@ -21,6 +23,8 @@ HALVING = 0.75
 
 TOGETHER = 4
 """Candidates that are begun at a time, before what they cost is looked at."""
+
+_SERVER = re.compile(r"\w+:[-+.\deE]+")
 
 TWINS = ("fedavg", "fedavg-meta")
 """Algorithms that are one training, which is judged before and after adaptation."""
@@ -59,6 +63,10 @@ class Tried:
         value = self.scores[judgement]
         return -math.inf if value is None or math.isnan(value) else value
 
+    def lives(self, judgements: Sequence[str]) -> bool:
+        """Return whether it has a finite score by one of these."""
+        return any(math.isfinite(self.score(judgement)) for judgement in judgements)
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -83,6 +91,14 @@ class Subject:
     def rounds(self) -> int:
         """The rounds of a cell."""
         return self.entry.recipe(self.trained, self.entry.supports[0], 0).rounds
+
+    def allows(self, settings: Settings) -> bool:
+        """Return whether its algorithm and server take these values, which may lie beyond the grid."""
+        try:
+            self.entry.recipe(self.trained, self.entry.supports[0], 0, settings=settings)
+        except UsageError:
+            return False
+        return True
 
 
 class Chosen(NamedTuple):
@@ -132,34 +148,61 @@ def tune(subject: Subject, budget: float) -> Generator[list[Try], list[Tried], O
         spent = sum(one.flops for one in field)
         if spent * _growth(len(field) + TOGETHER, ladder) > HALVING * budget * len(field) / (len(field) + TOGETHER):
             break
+    judgements = list(subject.judged.values())
     begun = {_name(one.settings): one.flops for one in field}
+    lost = {_name(one.settings) for one in field if not one.lives(judgements)}
     for rounds in ladder[1:]:
-        kept = survivors(field, list(subject.judged.values()), math.ceil(len(field) / 2))
+        kept = survivors(field, judgements, math.ceil(len(field) / 2))
         if not kept:
             return {}
         field = yield [Try(one.settings, rounds) for one in kept]
         begun |= {_name(one.settings): one.flops for one in field}
+        lost |= {_name(one.settings) for one in field if not one.lives(judgements)}
     done = {_name(one.settings): one for one in field}
     tried = set(begun)
     while True:
-        ahead = []
-        for judgement in subject.judged.values():
-            best = max(done.values(), key=lambda one, by=judgement: one.score(by))
-            left = [one for one in neighbours(best.settings, subject.grid) if _name(one) not in done]
+        ahead: dict[str, Try] = {}
+        left = budget - sum(begun.values())
+        for best in _best(subject, done).values():
+            new = [one for one in neighbours(best.settings, subject.grid) if _name(one) not in done]
+            lost |= {_name(one) for one in new if not subject.allows(one)}
             # What was dropped on the way has been seen; what is new comes first.
-            left.sort(key=lambda one: _name(one) in tried)
-            if left and sum(begun.values()) + best.flops <= budget:
-                ahead.append(Try(left[0], ladder[-1]))
+            new.sort(key=lambda one: _name(one) in tried)
+            for one in new:
+                cost = at_most(best, one) - begun.get(_name(one), 0.0)
+                if _name(one) not in lost and cost <= left:
+                    left -= 0.0 if _name(one) in ahead else cost
+                    ahead[_name(one)] = Try(one, ladder[-1])
+                    break
         if not ahead:
             break
-        for one in (yield list({_name(each.settings): each for each in ahead}.values())):
+        for one in (yield list(ahead.values())):
             done[_name(one.settings)] = one
             begun[_name(one.settings)] = one.flops
+    return {
+        procedure: Chosen(best, edges(best.settings, subject.grid, set(done) | lost))
+        for procedure, best in _best(subject, done).items()
+    }
+
+
+def _best(subject: Subject, done: Mapping[str, Tried]) -> dict[str, Tried]:
+    """Return by procedure the best of what was tried to the end; nothing of one of which all diverged."""
     found = {}
     for procedure, judgement in subject.judged.items():
         best = max(done.values(), key=lambda one, by=judgement: one.score(by))
-        found[procedure] = Chosen(best, edges(best.settings, subject.grid, set(done)))
+        if math.isfinite(best.score(judgement)):
+            found[procedure] = best
     return found
+
+
+def at_most(best: Tried, settings: Settings) -> float:
+    """Return the operations that a neighbour takes at most: in proportion to what is counted, such as steps."""
+    grown = 1.0
+    for name, value in settings.items():
+        before = best.settings[name]
+        if type(value) is type(before) is int and value > before > 0:
+            grown *= value / before
+    return best.flops * grown
 
 
 def rungs(rounds: int, floor: float) -> list[int]:
@@ -187,7 +230,7 @@ def survivors(field: Sequence[Tried], judgements: Sequence[str], count: int) -> 
         for order in orders:
             if len(found) == count or place == len(field):
                 return found
-            if order[place] not in found and any(map(math.isfinite, map(order[place].score, judgements))):
+            if order[place] not in found and order[place].lives(judgements):
                 found.append(order[place])
     return found
 
@@ -224,7 +267,7 @@ def beside(value: Any, values: Sequence[Any]) -> list[Any]:
     Beyond, rates go on by the ratio of the last two, whole numbers by doubling and halving down to 1. A server's rate
     is such a number among those of the same optimiser. Of anything else, all other values are next to it.
     """
-    if isinstance(value, str) and all(isinstance(one, str) and ":" in one for one in values):
+    if isinstance(value, str) and all(isinstance(one, str) and _SERVER.fullmatch(one) for one in values):
         name, rate = server(value)
         rates = [server(one)[1] for one in values if server(one)[0] == name]
         spelling = {server(one)[1]: one for one in values if server(one)[0] == name}
@@ -263,10 +306,14 @@ def tuned(spec: Spec, chosen: Chosen) -> dict[str, Any]:
     if "server" in settings:
         found["server"], found["server_lr"] = server(settings.pop("server"))
     dose, algorithm = chosen.best.dose, spec.told["algorithm"]
-    if dose is not None and dose["steps"] and algorithm not in ("fedavg", "per-fedavg"):
-        settings["adapt_steps"] = dose["steps"]
-        own = spec.told.get("algorithm_options", {})
-        rate = settings.get("inner_lr", own.get("inner_lr"))
+    if algorithm == TWINS[0]:
+        # It was trained as one that adapts.
+        settings = {name: value for name, value in settings.items() if not name.startswith("adapt")}
+    elif dose is not None and dose["steps"] and algorithm != "per-fedavg":
+        told = {**spec.told.get("algorithm_options", {}), **settings}
+        if "adapt_epochs" not in told:
+            settings["adapt_steps"] = dose["steps"]
+        rate = told.get("adapt_lr", told.get("inner_lr"))
         if dose["rate"] != 1 and algorithm != "meta-sgd" and rate is not None:
             settings["adapt_lr"] = float(f"{dose['rate'] * rate:.3g}")
     return {**found, "options": settings}

@@ -1,7 +1,10 @@
 """`fedmeta study`: a grid of experiments that a file declares, and its report."""
 
+import contextlib
 import math
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +51,7 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
     from fedmeta.study.grid.run import run as compute
 
     folder = Path("runs") / file.stem if out is None else out
-    with _Display() as display:
+    with _Display() as display, _heeding():
         try:
             outcome = compute(declared, folder, processes, display.show)
         except KeyboardInterrupt:
@@ -85,12 +88,23 @@ def tune(file: Path, out: Path | None, processes: int | None) -> None:
 
     folder = Path("runs") / f"tune-{file.stem}" if out is None else out
     try:
-        tuned = compute(Study.read(file, tuning=True), folder, processes, _show_try)
+        with _heeding():
+            tuned = compute(Study.read(file, tuning=True), folder, processes, _show_try)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {folder / LOG} has what was tried, the same command continues") from None
     for line in said(tuned):
         click.echo(line)
     click.echo(f"Settings {folder / TUNED}")
+
+
+@contextlib.contextmanager
+def _heeding() -> Iterator[None]:
+    """Let the signal with which a machine ends processes be what Ctrl-C is, so that checkpoints are kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_try(subject: Any, one: Any, words: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from fedmeta.study.dataspec import DataSpec, Groups
 from fedmeta.study.experiment import Experiment
 from fedmeta.study.grid.file import Entry, Study
 from fedmeta.study.grid.procedures import BASELINE, Spec
-from fedmeta.study.naming import only, without
+from fedmeta.study.naming import named_clients, only, without
 from fedmeta.study.recipe import Recipe
 from fedmeta.study.supports import with_support
 
@@ -200,6 +200,7 @@ class Source:
             "baseline": spec.baseline,
             "also": list(spec.also),
             "tested": list(tested),
+            "over": self.entry.over,
             "doses": None if doses is None else asdict(doses),
         }
         return {"settings": _plain(settings), "data": self.whole.fingerprint, "code": code()}
@@ -214,6 +215,8 @@ def pool(entry: Entry, data: DataSpec, whole: FederatedDataset, max_examples: in
     usable = whole.select(usable_clients(whole, max_examples))
     if usable.num_clients < len(Groups._fields):
         raise UsageError(f"{entry.name} has {usable.num_clients} clients; training, validation and pool need one each")
+    if entry.pool:
+        return named_clients(entry.pool, usable.client_ids, f"the pool of {entry.name}")
     _, _, chosen = usable.split_clients(data.fractions, entry.pool_seed)
     draw = random.generator(entry.pool_seed, "pool")
     return tuple(str(name) for name in _at_most(chosen, data.max_evaluated, draw).client_ids)

@@ -19,6 +19,9 @@ from fedmeta.study.recipe import Recipe
 MOST = 3
 """Declared comparisons of a data set."""
 
+OVER = ("clients", "examples")
+"""What intervals and tests are over: of few clients, their examples, such as the patients of one hospital."""
+
 EFFECT = 0.01
 """The smallest effect that matters where the file says none: a point of accuracy."""
 
@@ -53,6 +56,8 @@ _DATA: reading.Known = {
     "fractions": LIST,
     "deal": (str,),
     "pool_seed": (int,),
+    "pool": LIST,
+    "over": (str,),
     "support": (*NUMBER, list),
     "evaluate_at": LIST,
     "dose": (dict,),
@@ -121,6 +126,8 @@ class Entry:
         chosen: what a recipe is told beside the defaults for the source.
         deal: steps that spread the examples of clients outside of the pool anew with each seed; none for none.
         pool_seed: of the draw of the pool of test clients.
+        pool: the names of the test clients; none where they are drawn.
+        over: of `OVER`, what intervals and tests are over.
         fractions: of the clients, for training, validation and the pool.
         supports: the fractions of a client's examples that it adapts on, in training and in the test.
         evaluate_at: how many examples test clients adapt on, where one model is tested with several numbers of them;
@@ -139,6 +146,8 @@ class Entry:
     chosen: Mapping[str, Any]
     deal: tuple[Mapping[str, Any], ...]
     pool_seed: int
+    pool: tuple[str, ...]
+    over: str
     fractions: tuple[float, ...] | None
     supports: tuple[float, ...]
     evaluate_at: tuple[int, ...]
@@ -339,6 +348,8 @@ def _entry(
         chosen=chosen,
         deal=tuple(reading.spelled(spelling.partition, given["deal"], where)) if "deal" in given else (),
         pool_seed=given.get("pool_seed", 0),
+        pool=tuple(reading.names(given.get("pool", []), f"{where}: pool")),
+        over=given.get("over", OVER[0]),
         fractions=None if fractions is None else tuple(reading.numbers(fractions, f"{where}: fractions")),
         supports=supports,
         evaluate_at=evaluate_at,
@@ -350,6 +361,8 @@ def _entry(
         smallest_effect=float(given.get("smallest_effect", EFFECT)),
         procedures=own,
     )
+    if entry.over not in OVER:
+        raise UnknownName(f"value of over in {where}:", entry.over, OVER)
     if entry.compare_at not in tested:
         said = "evaluate_at" if evaluate_at else "support"
         raise UsageError(f"{where}: compare_at = {entry.compare_at:g} is none of {said} = {tested}")

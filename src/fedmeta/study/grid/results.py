@@ -218,7 +218,8 @@ class Results:
         mine, others = [a for a, _ in pairs], [b for _, b in pairs]
         gaps = self._sign(data) * (_matrix(mine, "after") - _matrix(others, "after"))
         told = self.declared(data)
-        trained = np.mean([cell.totals["training_clients"] for cell in mine])
+        trained = np.mean([cell.totals.get("training_examples", cell.totals["training_clients"]) for cell in mine])
+        held = np.mean(np.sum(~np.isnan(gaps), axis=1))
         curves = all(cell.has_curve for pair in pairs for cell in pair)
         to = {
             target: statistics.ratio(self.reached(others, target, "bytes"), self.reached(mine, target, "bytes"))
@@ -233,8 +234,8 @@ class Results:
             seeds=gaps.shape[0],
             clients=gaps.shape[1],
             effect=statistics.crossed_bootstrap(gaps),
-            corrected=statistics.corrected_t(gaps.mean(axis=1), gaps.shape[1] / float(trained)),
-            p=statistics.wilcoxon(gaps.mean(axis=0)),
+            corrected=statistics.corrected_t(np.nanmean(gaps, axis=1), float(held / trained)),
+            p=statistics.wilcoxon(np.nanmean(gaps, axis=0)),
             adjusted=float("nan"),
             smallest=told["smallest_effect"],
             bytes_to=to,
@@ -259,7 +260,8 @@ def _adjusted(findings: list[Finding], declared: int) -> list[Finding]:
 
 def _matrix(cells: Sequence[Measured], measure: str) -> np.ndarray:
     """Return a measure of the pool's clients, shape [seeds, clients]."""
-    names = list(cells[0].clients[measure])
+    # Where examples are looked at one by one, each seed has others in its query sets.
+    names = list(dict.fromkeys(name for cell in cells for name in cell.clients[measure]))
     return np.array([[cell.clients[measure].get(name, np.nan) for name in names] for cell in cells])
 
 

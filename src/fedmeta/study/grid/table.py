@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,10 +55,10 @@ class Table:
         parquet = need("pyarrow.parquet", "a study")
         try:
             rows = parquet.read_table(path)
-            kept = json.loads((rows.schema.metadata or {})[MARK])
+            kept = json.loads(zlib.decompress((rows.schema.metadata or {})[MARK]))
             keys = {digest: Key(*key) for digest, key in kept["keys"].items()}
             return cls(kept["name"], kept["declared"], tuple(kept["seeds"]), kept["identities"], keys, rows)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
     def add(self, cell: Cell, judged_by: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -91,7 +92,7 @@ class Table:
             "keys": self.keys,
         }
         rows = _schema().empty_table() if self.rows is None else self.rows
-        rows = rows.replace_schema_metadata({MARK: json.dumps(kept).encode()})
+        rows = rows.replace_schema_metadata({MARK: zlib.compress(json.dumps(kept).encode(), 9)})
         buffer = io.BytesIO()
         need("pyarrow.parquet", "a study").write_table(rows, buffer, compression="zstd")
         write_atomically(folder / NAME, buffer.getvalue())

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedmeta._engine.plan import Plan, default_plan
-from fedmeta.errors import Diverged
+from fedmeta.errors import Diverged, UsageError
 from fedmeta.evaluation.figures import MORE_IS_BETTER, Figures
-from fedmeta.evaluation.scores import Report, Scores
+from fedmeta.evaluation.scores import Report
 from fedmeta.events import Event, RoundEnded
+from fedmeta.runs.folder import read_history
 from fedmeta.runs.loop import Run
+from fedmeta.study import answers
+from fedmeta.study.answers import TOP
 from fedmeta.study.dose import Dose, Doses, choose
 from fedmeta.study.experiment import Experiment, Validation
 from fedmeta.study.grid.beside import ALSO, UNTRAINED
@@ -26,9 +29,6 @@ MEASURED = 3
 
 NEVER = 10**9
 """Rounds between looks where there is one look, after the last round."""
-
-OTHERS = ("top_4",)
-"""What is told beside what a cell is judged by, where it was measured."""
 
 Row = dict[str, Any]
 
@@ -63,25 +63,25 @@ def compute(source: Source, cell: Cell, folder: Path, listener: Callable[[Event]
         RunError: the run folder is in use, damaged, or cannot be written.
     """
     experiment = source.experiment(cell)
-    judged, rows = judged_by(experiment), []
+    judged, rows, over = judged_by(experiment), [], source.entry.over
+    # A client that has too few examples is found before anything is trained.
+    tests = {support: source.at(experiment, support) for support in cell.tested}
     if cell.spec.baseline:
         answer = UNTRAINED[cell.spec.baseline]
-        for support in cell.tested:
-            at = source.at(experiment, support)
-            rows += _at(support, [*_clients(experiment), *tested(at, answer(at))])
+        for support, at in tests.items():
+            rows += _at(support, [*_clients(experiment, over), *tested(at, answer(at), over)])
         return judged, rows
     trained = train(experiment, folder, listener)
-    spent = [*_clients(experiment), *curve(experiment, trained.rows)]
+    spent = [*_clients(experiment, over), *curve(experiment, trained.rows)]
     if trained.run is None:
         lost = [*spent, _row("diverged", trained.rows[-1]["round"] + 1 if trained.rows else 1)]
         return judged, [row for support in cell.tested for row in _at(support, lost)]
     bare = [row for row in spent if row["measure"] != "validation"]
-    for support in cell.tested:
-        at = source.at(experiment, support)
+    for support, at in tests.items():
         told, report = adapted(at, trained.run, source.entry.doses)
-        rows += _at(support, [*spent, *told, *tested(at, report)])
+        rows += _at(support, [*spent, *told, *tested(at, report, over)])
         for also in cell.spec.also:
-            more = [*bare, *tested(at, ALSO[also](at, trained.run.phi))]
+            more = [*bare, *tested(at, ALSO[also](at, trained.run.phi), over)]
             rows += _at(support, more, also_named(cell.key.procedure, also))
     return judged, rows
 
@@ -113,7 +113,9 @@ def train(experiment: Experiment, folder: Path, listener: Callable[[Event], obje
     try:
         run = experiment.run(folder, (hear,), plan)
     except Diverged:
-        return Trained(None, heard)
+        first = heard[0]["round"] if heard else math.inf
+        before = [row for row in read_history(folder) if row["round"] < first]
+        return Trained(None, [*before, *heard])
     return Trained(run, run.rows)
 
 
@@ -206,8 +208,14 @@ def curve(experiment: Experiment, history: Sequence[Mapping[str, Any]]) -> list[
     return found
 
 
-def tested(experiment: Experiment, report: Report) -> list[Row]:
-    """Return what the test clients gave: each of them, and together, before and after, step by step."""
+def tested(experiment: Experiment, report: Report, over: str) -> list[Row]:
+    """Return what the test clients gave: each of them, and together, before and after, step by step.
+
+    Args:
+        experiment: whose clients they are.
+        report: of them.
+        over: "examples" gives rows of each query example, by its client and its row, in place of each client.
+    """
     name = report.figures.headline
     found: list[Row] = []
     for when, figures in (("before", report.figures_before), ("after", report.figures)):
@@ -218,11 +226,14 @@ def tested(experiment: Experiment, report: Report) -> list[Row]:
             _row(f"std_{when}", figures.std),
             *_deciles(figures, when),
         ]
-        found += [
-            _row(when, value, client=client) for client, value in zip(report.clients, figures.each[name], strict=True)
-        ]
-    for other in sorted(set(report.after.values) & set(OTHERS)):
-        found += [_row(f"{other}_{when}", scores.pooled[other]) for when, scores in _both(report)]
+        each = zip(report.clients, figures.each[name], strict=True)
+        found += [_row(when, value, client=client) for client, value in (each if over == "clients" else ())]
+    if over == "examples":
+        found += _examples(experiment, report)
+    if report.predictions is not None and len(experiment.procedure.inputs.classes or ()) > TOP:
+        kept = report.predictions
+        for when, given in (("before", kept.before), ("after", kept.after)):
+            found.append(_row(f"top_{TOP}_{when}", answers.scores(list(kept.y), list(given)).pooled[f"top_{TOP}"]))
     # A client whose loss is not finite counts as wrong in all of the above.
     lost = int(np.sum(~np.isfinite(report.after.values["loss"])))
     found.append(_row("not_finite_after", lost))
@@ -281,12 +292,25 @@ def judged_by(experiment: Experiment) -> str:
     return "rmse" if experiment.procedure.inputs.classes is None else "accuracy"
 
 
-def _both(report: Report) -> tuple[tuple[str, Scores], ...]:
-    return ("before", report.before), ("after", report.after)
+def _clients(experiment: Experiment, over: str) -> list[Row]:
+    found = [_row("training_clients", experiment.train.num_clients)]
+    return found if over == "clients" else [*found, _row("training_examples", experiment.train.num_examples)]
 
 
-def _clients(experiment: Experiment) -> list[Row]:
-    return [_row("training_clients", experiment.train.num_clients)]
+def _examples(experiment: Experiment, report: Report) -> list[Row]:
+    """Return for each query example whether it was answered rightly, before and after."""
+    procedure, test, kept = experiment.procedure, experiment.test, report.predictions
+    if kept is None or procedure.inputs.classes is None:
+        raise UsageError("only of classes can intervals be over examples: each is answered rightly or not")
+    found, said = [], report.clients
+    for place, client in enumerate(said):
+        at = test.position(client)
+        _, query = test.split_at(at, procedure.support, procedure.seed, max_examples=procedure.max_examples)
+        for when, given in (("before", kept.before[place]), ("after", kept.after[place])):
+            right = np.argmax(np.asarray(given), axis=-1) == np.asarray(kept.y[place])
+            names = (f"{client} {row - int(test.starts[at])}" for row in query)
+            found += [_row(when, value, client=name) for name, value in zip(names, right, strict=True)]
+    return found
 
 
 def _at(support: float, rows: Sequence[Row], procedure: str | None = None) -> list[Row]:

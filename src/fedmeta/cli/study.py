@@ -200,7 +200,9 @@ class _Display:
 
 
 def _came(rows: list[dict[str, Any]]) -> str:
-    found = {row["measure"]: row["value"] for row in rows if row["client"] is None and row["round"] is None}
+    # Of several supports, and what stands beside a model, the model at the first support comes first.
+    own = [row for row in rows if row["client"] is None and row["round"] is None and "procedure" not in row]
+    found = {row["measure"]: row["value"] for row in reversed(own)}
     if "diverged" in found:
         return f"diverged in round {found['diverged']:.0f}"
     return f"{found['points_before']:.3f} before, {found['points_after']:.3f} after"

@@ -91,7 +91,7 @@ def test_a_file_is_a_grid_with_what_is_claimed_of_it():
         ),
         (
             "inner_steps = 1 }",
-            "inner_steps = 1 }\ngrid = { inner_lr = [0.1, -1] }",
+            "inner_steps = 1 }\ngrid = { inner_lr = [0.1, -1.0] }",
             "inner_lr must be a positive number",
         ),
         ("inner_steps = 1 }", 'inner_steps = 1 }\ngrid = { server = ["adam"] }', "such as \"adam:0.01\", not 'adam'"),

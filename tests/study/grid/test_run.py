@@ -15,7 +15,7 @@ from filelock import FileLock
 from fedmeta._engine.plan import default_plan
 from fedmeta.cli import main
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
-from fedmeta.study.grid import cells, worker
+from fedmeta.study.grid import cells, work
 from fedmeta.study.grid import run as running
 from fedmeta.study.grid.cells import Source
 from fedmeta.study.grid.file import Study
@@ -143,17 +143,17 @@ def test_a_cell_that_diverges_is_recorded_and_the_rest_goes_on(here, tmp_path):
 
 
 def test_a_cell_that_fails_is_named_and_tried_again(here, tmp_path, monkeypatch):
-    compute = worker.Desk._compute
+    compute = work.compute
 
-    def failing(desk, source, cell):
+    def failing(source, cell, *more):
         if cell.key.procedure == "fedavg":
             raise UsageError("too hot")
-        return compute(desk, source, cell)
+        return compute(source, cell, *more)
 
-    monkeypatch.setattr(worker.Desk, "_compute", failing)
+    monkeypatch.setattr(work, "compute", failing)
     _, outcome = computed(small(), tmp_path / "study")
     assert outcome.failed == {"digits, fedavg, support 0.2, seed 0": "too hot"}
-    monkeypatch.setattr(worker.Desk, "_compute", compute)
+    monkeypatch.setattr(work, "compute", compute)
     seen, outcome = computed(small(), tmp_path / "study")
     assert (seen, outcome.failed) == (["digits, fedavg, support 0.2, seed 0"], {})
 

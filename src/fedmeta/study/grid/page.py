@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from fedmeta.evaluation.figures import MORE_IS_BETTER
 from fedmeta.study.formatting import SHARES, amount, counted, digits, gigaflops, megabytes, score, titled
+from fedmeta.study.grid.cells import Key
 from fedmeta.study.grid.results import Finding, Measured, Results
 from fedmeta.study.statistics import LEVEL, LOOKS, Interval, Ratio
 
@@ -28,12 +30,18 @@ def page(results: Results, pictures: Mapping[str, Sequence[tuple[str, str]]]) ->
 def _facts(results: Results) -> str:
     cells = len(results.table.keys) or len(results.cells)
     seeds = sorted({key.seed for key in results.cells})
-    lost = results.diverged()
+    # One that is tested with several numbers of examples is one cell.
+    lost = {(key.data, key.procedure, key.support * (key.support < 1), key.seed): key for key in results.diverged()}
     said = f"{counted(cells, 'finished cell')}, with {counted(len(seeds), 'seed')}."
     if lost:
-        named = "; ".join(f"{key} in round {results.cells[key].totals['diverged']:.0f}" for key in lost)
+        named = "; ".join(_lost(results, key) for key in lost.values())
         said += f" {len(lost)} of them diverged, and are left out of all comparisons: {named}."
     return said
+
+
+def _lost(results: Results, key: Key) -> str:
+    name = str(key) if key.support < 1 else f"{key.data}, {key.procedure}, seed {key.seed}"
+    return f"{name} in round {results.cells[key].totals['diverged']:.0f}"
 
 
 def _data(results: Results, data: str) -> list[str]:
@@ -161,7 +169,8 @@ def _doses(results: Results, data: str) -> str:
         if dosed:
             told = [_dose(cell.totals) for cell in dosed]
             gained = [cell.totals["dose_validation"] - cell.totals["dose_validation_none"] for cell in dosed]
-            gap = _gap(judged, float(np.mean(gained)), math.nan, math.nan)
+            sign = 1 if judged in MORE_IS_BETTER else -1
+            gap = _gap(judged, sign * float(np.mean(gained)), math.nan, math.nan)
             rows.append([procedure, amount(support), "; ".join(dict.fromkeys(told)), gap])
     return _table(["procedure", "support", "dose, by seed", "over none, validation"], rows) if rows else ""
 

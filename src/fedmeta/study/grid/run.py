@@ -165,7 +165,7 @@ def _compute(
                 else:
                     table.add(cell, words["judged_by"], words["rows"])
                     table.write(folder)
-                    diverged += [cell for row in words["rows"] if row["measure"] == "diverged"]
+                    diverged += [cell] * any(row["measure"] == "diverged" for row in words["rows"])
             show(progress, cell, words)
     return diverged, failed
 

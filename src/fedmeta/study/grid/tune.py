@@ -56,9 +56,9 @@ def tune(study: Study, folder: Path, processes: int | None = None, show: Show = 
     """
     with ExitStack() as stack:
         stack.enter_context(locked(folder, LOG))
+        log = _Log(folder / LOG)
         going = _begin(study)
         team = stack.enter_context(workers.Team(first_words(study, folder), processes or workers.cores()))
-        log = _Log(folder / LOG)
         found: dict[tuple[str, str], Chosen] = {}
         lost: list[tuple[str, str]] = []
         rows: list[dict[str, Any]] = []
@@ -98,14 +98,17 @@ class _Log:
     def __init__(self, path: Path):
         self.path = path
         self._known: dict[tuple[str, int], dict[str, Any]] = {}
-        if path.is_file():
-            for line in path.read_text().splitlines():
-                try:
-                    kept = json.loads(line)
-                except ValueError:
-                    # A line that was being written when the process ended.
-                    continue
+        self._append("")
+        text = path.read_text(errors="replace")
+        for line in text.splitlines():
+            try:
+                kept = json.loads(line)
                 self._known[kept["cell"], kept["rounds"]] = kept
+            except (ValueError, TypeError, KeyError):
+                # A line that was being written when the process ended.
+                continue
+        if text and not text.endswith("\n"):
+            self._append("\n")
 
     def has(self, digest: str, rounds: int) -> bool:
         return (digest, rounds) in self._known
@@ -113,9 +116,12 @@ class _Log:
     def add(self, digest: str, one: Try, came: dict[str, Any]) -> None:
         kept = {"cell": digest, "rounds": one.rounds, "settings": dict(one.settings), **came}
         self._known[digest, one.rounds] = kept
+        self._append(json.dumps(kept) + "\n")
+
+    def _append(self, text: str) -> None:
         try:
             with self.path.open("a") as file:
-                file.write(json.dumps(kept) + "\n")
+                file.write(text)
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror or error}; what is there is kept") from error
 
@@ -155,8 +161,17 @@ def _compute(team: workers.Team, waiting: Sequence[tuple[_Going, list[Try]]], lo
         if "failed" in words:
             raise RunError(f"{job.cell.key}, {dict(each.settings)}: {words['failed']}; the same command goes on")
         if "tried" in words:
+            _check_counted(job.cell, words["tried"])
             log.add(job.cell.digest, each, words["tried"])
         show(subject, each, words)
+
+
+def _check_counted(cell: Cell, came: dict[str, Any]) -> None:
+    if came["after"] is not None and not came["flops"]:
+        raise RunError(
+            f"{cell.key.data}, {cell.key.procedure}: its floating-point operations cannot be counted, so it cannot be "
+            "tuned with as many as others; leave its grid out"
+        )
 
 
 def _row(subject: Subject, tried: Tried) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class CometEngine(Engine, Told):
         self._receipts: dict[bytes, tuple[bytes, Receipt]] = {}
         self._due: list[int] = uncertified
         """The heights of headers that are to be certified, in order."""
+        self._following: tuple[int, dict[str, Any]] = (0, {})
+        """The height and the validators of the block after the one that certified the last header."""
         self._waiting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look: asyncio.Event | None = None
@@ -242,7 +244,9 @@ class CometEngine(Engine, Told):
     def committed(self, block: Block, codes: Sequence[str], header: Header | None) -> None:
         """Acknowledge what was submitted here, and have the header certified."""
         with self._waiting:
-            found = [(at, self._receipts.pop(digest(raw), None)) for at, raw in enumerate(block.transactions)]
+            # Most nodes have submitted nothing of a block.
+            some = enumerate(block.transactions) if self._receipts else ()
+            found = [(at, self._receipts.pop(digest(raw), None)) for at, raw in some]
         for at, waiting in found:
             if waiting is not None:
                 receipt = waiting[1]
@@ -303,7 +307,10 @@ class CometEngine(Engine, Told):
     def _certify_one(self, height: int) -> None:
         """Ask CometBFT for the block after a header's own, and keep it as the header's certificate."""
         due = height + 1
-        sets = self._rpc.validators(due), self._rpc.validators(due + 1)
+        # Blocks that follow one another share a set.
+        first = self._following if self._following[0] == due else (due, self._rpc.validators(due))
+        self._following = due + 1, self._rpc.validators(due + 1)
+        sets = first[1], self._following[1]
         certificate = certificate_of(self._rpc.commit(due), *sets)
         check_commit(chain_id_of(self.origin.digest), certificate)
         with self._lock:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -140,6 +141,7 @@ class Connection(asyncio.Protocol):
         answers += encoded
 
 
+@lru_cache(maxsize=256)
 def _length(size: int) -> bytes:
     """Return a length as an unsigned varint."""
     encoded = bytearray()

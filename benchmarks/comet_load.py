@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ledger as embedded
-from comet_network import IN_PROCESS, LEDGER, SOCKET, Call, Ledger, Node
+from comet_network import LEDGER, Call, Ledger, Node
 
 from fedmeta.govern.wire import transactions as tx
 
 CANDIDATES = 50
 BATCH = 10
 """Calls in a request: CometBFT takes no more."""
-WINDOW = {IN_PROCESS: 3_000, SOCKET: 3_000, LEDGER: 1_200}
-"""Transactions that are under way at most, for CometBFT's pool holds 4,000: more than a second's are checked twice."""
+WINDOW = 3_000
+"""Transactions that are under way at most, for CometBFT's pool holds 4,000."""
+FEWER = {(LEDGER, 4): 1_200}
+"""By system and validators, where fewer give a higher rate: more than a second's wait before the votes."""
 FEWEST = 6
 """Blocks with transactions that a rate is made of, at least: there is load until they are there."""
 LOOK = 0.004
@@ -66,7 +68,7 @@ class Feeding:
         self.failed = ""
         """What CometBFT said last where it did not take one."""
         self.committed = 0
-        self._window = WINDOW[nodes[0].system]
+        self._window = FEWER.get((nodes[0].system, len(nodes)), WINDOW)
         self._stopped = False
         self._room = threading.Condition()
         """Guards the counts, and says when there may be room for more."""

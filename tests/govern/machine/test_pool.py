@@ -149,7 +149,9 @@ class Both:
         mine = sum(tx.decode(raw).member == name for raw in self.waits) if here else 0
         number = max(member.sequence + mine + chance.choice((0, 0, 0, 0, 0, 1, -1)), 0)
         body = chance.choice((tx.Delegate, tx.Delegate, tx.Undelegate))
-        return sign(name, number, body(chance.choice(("ann", "bob")), chance.choice((1, 7, member.free // 2 + 1, member.free))))
+        return sign(
+            name, number, body(chance.choice(("ann", "bob")), chance.choice((1, 7, member.free // 2 + 1, member.free)))
+        )
 
     def submit(self, *apps):
         """Hand some transactions to the first application, and to the others, which must say the same."""

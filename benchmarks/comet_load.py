@@ -23,7 +23,7 @@ BATCH = 10
 WINDOW = 3_000
 """Transactions that are under way at most, for CometBFT's pool holds 4,000."""
 FEWER = {(LEDGER, 4): 1_200}
-"""By system and validators, where fewer give a higher rate: more than a second's wait before the votes."""
+"""By system and validators, where more give no higher rate."""
 FEWEST = 6
 """Blocks with transactions that a rate is made of, at least: there is load until they are there."""
 LOOK = 0.004

@@ -1936,8 +1936,8 @@ MUTANTS = (
     ),
     mutant(
         _ENGINE,
-        "self._receipts.pop(digest(raw), None)) for at, raw in enumerate(block.transactions)]",
-        "self._receipts.get(digest(raw))) for at, raw in enumerate(block.transactions)]",
+        "self._receipts.pop(digest(raw), None)) for at, raw in some]",
+        "self._receipts.get(digest(raw))) for at, raw in some]",
         "receipts are kept for ever",
         ENGINE,
     ),

@@ -50,6 +50,7 @@ WAYS = {
     "fm.data.from_arrays([[1.0], [2.0]], [0, 1], ['c', 'c'], features='x')": "write features=['x']",
     "fm.data.Info(classes='ab')": "write classes=['ab']",
     "fm.data.Field(name='a', missing='NA')": "write missingValues=['NA']",
+    "fm.MetaSGD(rates='kernel')": "rates must be 'filter' or 'layer', or None for one a coordinate, not 'kernel'",
     "fm.MAML(adaptable='head/*')": "adaptable takes a list of patterns: write adaptable=['head/*']",
     "fm.FedPer(personal='head/*')": "write personal=['head/*']",
     "fm.Model(model.init, model.apply, head='head/*')": "write head=['head/*']",

@@ -21,7 +21,7 @@ from fedmeta.aggregators import AGGREGATORS
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.transforms import TRANSFORMS
 from tests import toys
-from tests.examples import cells
+from tests.examples import cells, in_soak
 from tests.oracles import federated
 
 SUPPORT, COHORT, SEED = 0.4, 5, 12
@@ -134,6 +134,12 @@ PAIRS = {
     "statistics of a batch": lambda: federation(toys.algorithm("fedavg"), model=normalising()),
     "several inputs": lambda: federation(toys.algorithm("maml", "minibatches"), model=several_inputs()),
     "a bare Optax server": lambda: federation(server=optax.yogi(0.05), aggregator=aggregators.norm_clipped_mean(0.3)),
+    "rates by filter, error feedback": lambda: federation(toys.algorithm("meta-sgd", rates="filter"), MADE_GOOD),
+    "rates by layer, local steps and the median": lambda: federation(
+        fm.PerFedAvg(of=toys.algorithm("meta-sgd", rates="layer"), local_steps=2, batch_size=3),
+        transforms.fixed_point(),
+        aggregators.coordinate_median(),
+    ),
 }
 TABLES = {"algorithm": ALGORITHMS, "aggregator": AGGREGATORS, "transform": TRANSFORMS}
 ROWS = [(kind, name) for kind, table in TABLES.items() for name in table]
@@ -213,6 +219,7 @@ def test_a_compiled_round_is_the_loop_over_clients(cell):
     check(cell)
 
 
+@in_soak
 def test_cohorts_of_several_buckets_go_on_from_one_another():
     check(("pair", "SCAFFOLD and error feedback"), numbers=BUCKETS)
 

@@ -38,12 +38,15 @@ def text():
 ONE_STEP = fm.MAML(inner_lr=0.3)
 MINIBATCHES = fm.MAML(inner_lr=0.3, inner_steps=3, inner_batch_size=2)
 RATES = fm.MetaSGD(inner_lr=0.3, inner_steps=2)
+BY_FILTER, BY_LAYER = (fm.MetaSGD(inner_lr=0.3, inner_steps=2, rates=rates) for rates in ("filter", "layer"))
 
 
 CASES = {
     "cnn, maml": (images, ONE_STEP),
     "cnn, minibatches": (images, MINIBATCHES),
     "cnn, meta-sgd": (images, RATES),
+    "cnn, meta-sgd by filter": (images, BY_FILTER),
+    "lstm, meta-sgd by layer": (text, BY_LAYER),
     "lstm, minibatches": (text, MINIBATCHES),
     "lstm, meta-sgd": (text, RATES),
 }

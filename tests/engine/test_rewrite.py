@@ -240,6 +240,17 @@ def test_of_meta_sgd_the_initialisation_is_left_in_factors_and_the_rates_are_for
     assert direction["inner_lr"]["weight"].shape == (40, 30)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rates", ["filter", "layer"])
+@pytest.mark.parametrize("network", cells(["mlp"], ["mlp", "cnn", "lstm"]))
+def test_rates_that_are_shared_give_what_jax_gives(network, rates):
+    algorithm = fm.MetaSGD(inner_lr=0.2, inner_steps=2, rates=rates)
+    for made in (algorithm, fm.PerFedAvg(of=algorithm, local_steps=2, batch_size=3)):
+        case = Case(network, made)
+        case.phi["inner_lr"] = jax.tree.map(lambda rate: rate * (1 + rows(*rate.shape) / 9), case.phi["inner_lr"])
+        case.check(LOW_RANK)
+
+
 @pytest.mark.parametrize("name", ["fomaml", "maml"])
 def test_a_recurrent_layers_gradient_is_taken_once_after_the_loop(name):
     case = Case("lstm", ALGORITHMS[name](inner_lr=0.2))

@@ -72,6 +72,7 @@ def plain_algorithm(name):
         "personal": patterns,
         "mu": st.floats(0.0, 3.0) | st.just(-0.0),
         "participation": shares,
+        "rates": st.sampled_from([None, "filter", "layer"]),
         "adapt_steps": st.none() | st.integers(0, 9) if ALGORITHMS[name].adapts else st.none(),
     }
     optional = {option: drawn for option, drawn in optional.items() if option in own}

@@ -75,6 +75,7 @@ def test_every_server_can_be_written(name):
         ("local_steps=4", ("local_steps", 4)),
         ("batch_size=none", ("batch_size", None)),
         ("of=fomaml", ("of", "fomaml")),
+        ("rates=layer", ("rates", "layer")),
         ("adaptable=head/*", ("adaptable", ("head/*",))),
         ("adaptable=head/*,0/bias", ("adaptable", ("head/*", "0/bias"))),
         ("inner=adam:learning_rate=0.05,eps_root=1e-8", ("inner", fm.optimisers.adam(0.05, eps_root=1e-8))),

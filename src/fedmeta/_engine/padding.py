@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
-from fedmeta.data.splits import support_size
+from fedmeta.data.splits import Split, support_size
 
 
 class PaddingBuckets:
@@ -17,11 +17,19 @@ class PaddingBuckets:
         support: the fraction of them that is support.
         limit: how many buckets there may be.
         slack: the share of padding that is accepted before another bucket, and so another program, is compiled.
+        split: of the data set, which may say a count of support examples.
     """
 
-    def __init__(self, sizes: Int[np.ndarray, " clients"], support: float, limit: int = 4, slack: float = 0.15):
+    def __init__(
+        self,
+        sizes: Int[np.ndarray, " clients"],
+        support: float,
+        limit: int = 4,
+        slack: float = 0.15,
+        split: Split | None = None,
+    ):
         self.sizes = _bucket_sizes(sizes, limit, slack)
-        self.support = support
+        self.support, self.split = support, split
 
     def bucket(self, examples: int) -> int:
         """Return the size of the smallest bucket that holds a client with so many examples."""
@@ -29,7 +37,7 @@ class PaddingBuckets:
 
     def lengths(self, examples: int) -> tuple[int, int]:
         """Return how many support and query examples a client of this size has; for a bucket, the padded lengths."""
-        support = support_size(examples, self.support)
+        support = support_size(examples, self.support, self.split)
         return support, examples - support
 
     def padding(self, sizes: Int[np.ndarray, " clients"]) -> float:

@@ -133,6 +133,7 @@ class FederatedDataset:
         more: tuple[Column, ...] = ()
         if isinstance(self.split, InTime):
             meaning += ["in time", self.split.gap, self.split.support]
+            meaning += [] if self.split.count is None else [self.split.count]
         if isinstance(self.split, ByGroup):
             meaning, more = [*meaning, "by group"], (self.split.groups,)
         return fingerprint(self.x, self.y, self.starts, self.sizes, self.ids, meaning, *more)
@@ -289,7 +290,7 @@ class FederatedDataset:
             else:
                 sides = self.split.sides(start, size, support)
             drawn = size - gap if max_examples is None else min(size - gap, max(2, max_examples))
-            count = support_size(drawn, support)
+            count = support_size(drawn, support, self.split)
             return some(sides[0], count, draw), some(sides[1], drawn - count, draw)
         if max_examples is not None and max_examples < size:
             rows = start + np.sort(draw.choice(size, max(2, max_examples), replace=False))

@@ -29,6 +29,7 @@ class InTime:
         gap: how many examples between support and query are left out.
         support: the only fraction that is allowed, where the examples themselves were made from the support set of
             that fraction, as candidates are; any where it is not given.
+        count: so many of a client's examples are support, whatever the fraction; at least one is query.
 
     Raises:
         UsageError: a value is out of range.
@@ -36,6 +37,7 @@ class InTime:
 
     gap: int = 0
     support: float | None = None
+    count: int | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "gap", whole_number("gap", self.gap))
@@ -44,6 +46,9 @@ class InTime:
         if self.support is not None:
             object.__setattr__(self, "support", a_number("support", self.support))
             check_support(self.support)
+        object.__setattr__(self, "count", whole_number("count", self.count))
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"count must be at least 1, not {self.count}")
 
     def sides(self, start: int, size: int, support: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of support and of query of the client whose rows begin at `start`.
@@ -56,7 +61,7 @@ class InTime:
                 f"the candidates were taken from the first {self.support:g} of each client's examples, so the support "
                 f"fraction is {self.support:g}, not {support:g}; load the data set with support={support:g}"
             )
-        count = support_size(size - self.gap, support)
+        count = support_size(size - self.gap, support, self)
         return np.arange(start, start + count), np.arange(start + count + self.gap, start + size)
 
 
@@ -113,9 +118,16 @@ def check_support(support: float) -> None:
         raise UsageError(f"the support fraction must lie between 0 and 1 (exclusive), not {support}")
 
 
-def support_size(examples: int, support: float) -> int:
-    """Return how many of a client's examples are support: the fraction, and at least one on each side."""
-    return int(min(max(round(support * examples), 1), examples - 1))
+def support_size(examples: int, support: float, split: Split | None = None) -> int:
+    """Return how many of a client's examples are support, with at least one on each side: the fraction, or the count.
+
+    Args:
+        examples: of the client, without a gap.
+        support: the fraction.
+        split: one in time may say a count.
+    """
+    count = split.count if isinstance(split, InTime) else None
+    return int(min(max(round(support * examples) if count is None else count, 1), examples - 1))
 
 
 def some(rows: np.ndarray, count: int, draw: np.random.Generator) -> np.ndarray:

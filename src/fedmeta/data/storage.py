@@ -169,7 +169,8 @@ def open_dataset(folder: str | os.PathLike[str]) -> FederatedDataset:
 def _split(data: FederatedDataset, work: Path, written: dict[tuple[int, int], str]) -> dict | None:
     """Return the manifest's entry for how clients are split; None for what is usual."""
     if isinstance(data.split, InTime):
-        return {"kind": "in time", "gap": data.split.gap, "support": data.split.support}
+        counted = {} if data.split.count is None else {"count": data.split.count}
+        return {"kind": "in time", "gap": data.split.gap, "support": data.split.support, **counted}
     if isinstance(data.split, ByGroup):
         return {"kind": "by group", "groups": _store(data.split.groups, "groups", data, work, written)}
     return None
@@ -179,7 +180,7 @@ def _opened_split(spec: dict | None, folder: Path, offsets: np.ndarray) -> Split
     if spec is None:
         return AtRandom()
     if spec["kind"] == "in time":
-        return InTime(spec["gap"], spec["support"])
+        return InTime(spec["gap"], spec["support"], spec.get("count"))
     if spec["kind"] == "by group":
         return ByGroup(_column(spec["groups"], folder, offsets))
     raise DataError(f"{folder / MANIFEST} holds a split of the unknown kind {spec['kind']!r}")

@@ -71,7 +71,7 @@ def evaluate(
     memory = algorithm.memory(model, random.as_key(random.key_data(seed, "init")))
     usable = usable_clients(data, max_examples)
     sizes = drawn_sizes(data, max_examples)
-    buckets = PaddingBuckets(sizes[usable], support)
+    buckets = PaddingBuckets(sizes[usable], support, split=data.split)
     padded = np.array([buckets.bucket(int(size)) for size in sizes[usable]])
     examples = np.zeros((len(usable), 2), np.int64)
     results: dict[str, list[Any]] = {}

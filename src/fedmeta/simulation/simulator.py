@@ -132,7 +132,7 @@ class Simulator:
                 f"cohort_size must lie between 1 and the {len(self.usable)} clients that can train, not {cohort_size}"
             )
         self.sizes = drawn_sizes(data, self.max_examples)
-        self.buckets = PaddingBuckets(self.sizes[self.usable], support)
+        self.buckets = PaddingBuckets(self.sizes[self.usable], support, split=data.split)
         check_federation(federation, self.cohort_size)
         self.memory = ClientMemory(self._fresh())
         self._after: tuple[int, tuple[str, ...], Any] | None = None

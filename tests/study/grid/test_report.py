@@ -61,7 +61,7 @@ def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), **options):
         rows += cell("fedavg", "fedavg", seed, level - 0.1, level - 0.1, [0.1] * 11, **options)
     told = {"targets": [0.5], "compare_at": 0.2, "smallest_effect": 0.01}
     told |= {"comparisons": [list(pair) for pair in declared], "procedures": ["fedavg", "fedavg-meta", "maml"]}
-    return Table("toys", {"toys": told}, tuple(range(seeds)), {}, pa.Table.from_pylist(rows, schema=_schema()))
+    return Table("toys", {"toys": told}, tuple(range(seeds)), {}, {}, pa.Table.from_pylist(rows, schema=_schema()))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from fedmeta._extras import need
 from fedmeta._files import write_atomically
 from fedmeta.evaluation.figures import MORE_IS_BETTER
 from fedmeta.study import plots, statistics
-from fedmeta.study.formatting import NAMES, SHARES, titled
+from fedmeta.study.formatting import NAMES, SHARES, amount, titled
 from fedmeta.study.grid.results import Results
 from fedmeta.study.plots import INK, PAPER, QUIET, STYLE, Mark
 from fedmeta.study.statistics import Interval
@@ -65,7 +65,7 @@ def convergence(results: Results, data: str) -> Any:
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
     sent: list[int] = []
     for procedure, mark in marks(results, data).items():
-        cells = results.of(data, procedure, at)
+        cells = [cell for cell in results.of(data, procedure, at) if cell.has_curve]
         if not cells:
             continue
         curves = [cell.curve() for cell in cells]
@@ -163,10 +163,10 @@ def _over_support(
 ) -> None:
     """Draw a value with its interval for each procedure at each support, side by side."""
     sizes = results.supports(data)
-    width = 0.04 * float(np.diff(sizes).min())
+    width = min(0.04, 0.5 / max(len(procedures), 1))
     for place, procedure in enumerate(procedures):
         mark = marks(results, data)[procedure]
-        found = [(at, value(data, procedure, at)) for at in sizes]
+        found = [(number, value(data, procedure, at)) for number, at in enumerate(sizes)]
         beside = (place - (len(procedures) - 1) / 2) * width
         points = [(at + beside, *each) for at, each in found if each is not None]
         if not points:
@@ -175,8 +175,9 @@ def _over_support(
         reach = scale * np.maximum([mean - low, high - mean], 0)
         axes.errorbar(x, scale * mean, reach, fmt="none", ecolor=mark.colour, elinewidth=1.1, capsize=2.5)
         _line(axes, mark, procedure, x, scale * mean)
-    axes.set_xticks(sizes, [f"{100 * at:g} %" for at in sizes])
-    axes.set_xlabel("share of a client's examples that it adapts on")
+    axes.set_xticks(range(len(sizes)), [amount(at) for at in sizes])
+    shares = "share of a client's examples" if max(sizes) < 1 else "examples"
+    axes.set_xlabel(f"{shares} that it adapts on")
 
 
 def _mean_gain(results: Results) -> Callable[[str, str, float], Interval | None]:
@@ -223,8 +224,8 @@ def who_gains(results: Results, data: str) -> Any:
 
 
 def _adapting(results: Results, data: str, at: float) -> list[str]:
-    """Return the procedures with which a client's answers change as it adapts."""
-    gains = {procedure: results.gain(data, procedure, at) for procedure in results.procedures(data)}
+    """Return the trained procedures with which a client's answers change as it adapts."""
+    gains = {procedure: results.gain(data, procedure, at) for procedure in results.trained(data)}
     return [procedure for procedure, gain in gains.items() if gain is not None and np.any(gain != 0)]
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,18 @@ class Desk:
     def answer(self, asked: Mapping[str, Any]) -> None:
         """Do what a line asks for, and say what came of it."""
         try:
-            cell, source = self._open(asked["entry"], asked["cell"])
+            source = self._source_of(asked["entry"])
+            if asked["do"] == "try":
+                cell = source.candidate(asked["procedure"], asked["settings"])
+                self._check(source, cell.digest == asked["cell"])
+                self.say(tried=self._waiting(cell, partial(work.attempt, source, cell, asked["rounds"])))
+                return
+            self._check(source, asked["cell"] in self._cells)
+            cell = self._cells[asked["cell"]]
             if asked["do"] == "measure":
                 self.say(measured=list(work.measure(source, cell)))
             else:
-                judged, rows = self._compute(source, cell)
+                judged, rows = self._waiting(cell, partial(work.compute, source, cell))
                 self.say(judged_by=judged, rows=rows)
         except FedmetaError as error:
             # What cannot be written here cannot be written for any other cell.
@@ -55,19 +63,22 @@ class Desk:
         """Answer."""
         self.tell(words)
 
-    def _open(self, entry: int, digest: str) -> tuple[Cell, Source]:
-        """Return a cell, and its data, which are read where those of another entry were in use."""
+    def _source_of(self, entry: int) -> Source:
+        """Return the data of an entry, which are read where those of another one were in use."""
         wanted = self.study.entries[entry]
         if self._source is None or self._source.entry is not wanted:
             self._source = None
             source = Source(wanted)
             self._cells = {cell.digest: cell for cell in source.cells(self.study.seeds)}
             self._source = source
-        if digest not in self._cells:
-            raise RunError(f"the data or the code of {wanted.name} have changed since the study was started")
-        return self._cells[digest], self._source
+        return self._source
 
-    def _compute(self, source: Source, cell: Cell) -> tuple[str, list[work.Row]]:
+    def _check(self, source: Source, same: bool) -> None:
+        if not same:
+            raise RunError(f"the data or the code of {source.entry.name} have changed since the study was started")
+
+    def _waiting(self, cell: Cell, compute: Callable[[Path, Callable[[Event], object]], Any]) -> Any:
+        """Compute in the cell's run folder, once it is free."""
         until, told = time.monotonic() + PATIENCE, 0.0
 
         def hear(event: Event) -> None:
@@ -80,7 +91,7 @@ class Desk:
 
         while True:
             try:
-                return work.compute(source, cell, self.folder / "cells" / cell.folder, hear)
+                return compute(self.folder / "cells" / cell.folder, hear)
             except RunLocked:
                 if time.monotonic() > until:
                     raise
@@ -99,7 +110,7 @@ def main() -> None:
 
     try:
         first = json.loads(sys.stdin.readline())
-        study = Study.parse(first["text"], first["where"], first["stem"])
+        study = Study.parse(first["text"], first["where"], first["stem"], first["tuned"], untuned=True)
         desk = Desk(study, Path(first["folder"]), tell)
         for line in sys.stdin:
             desk.answer(json.loads(line))

@@ -1,0 +1,198 @@
+"""One model tested at several supports, with a dose of its own, and what is set beside it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fedmeta.study import baselines, on_top
+from fedmeta.study.dose import Dose, Doses
+from fedmeta.study.grid import beside, work
+from fedmeta.study.grid.beside import sides
+from fedmeta.study.grid.cells import Source, changed
+from fedmeta.study.grid.file import Study
+from fedmeta.study.grid.report import write
+from fedmeta.study.grid.results import Results
+from fedmeta.study.grid.run import run
+from fedmeta.study.grid.table import COLUMNS, Table
+from tests.study.grid.declared import SEVERAL
+
+BESIDE = ["maml, masked", "maml, prior", "maml, knn-per"]
+
+
+@pytest.fixture(scope="module")
+def source():
+    return Source(Study.parse(SEVERAL, "a.toml").entries[0])
+
+
+@pytest.fixture(scope="module")
+def results(several):
+    return Results(Table.read(several))
+
+
+def named(source, procedure):
+    return next(cell for cell in source.cells((0,)) if cell.key.procedure == procedure)
+
+
+def test_each_model_is_in_the_table_at_each_support_and_so_is_what_stands_beside_it(results):
+    there = {(key.procedure, key.support) for key in results.cells}
+    assert there == {(name, at) for name in ["maml", "majority", *BESIDE] for at in (2.0, 4.0)}
+    assert list(results.procedures("digits")) == ["maml", *BESIDE, "majority"]
+    assert results.trained("digits") == ["maml"]
+    assert results.supports("digits") == [2.0, 4.0]
+    rows = results.table.rows.to_pylist()
+    keys = [tuple(row[name] for name in (*COLUMNS, "measure")) for row in rows]
+    assert len(set(keys)) == len(keys)
+    # Two cells: a model that is tested twice is one, and what stands beside it is of the same.
+    assert len({row["cell"] for row in rows}) == len(results.table.keys) == 2
+
+
+def test_a_model_is_asked_the_same_at_each_support_and_trained_once(results):
+    for procedure in results.procedures("digits"):
+        (few,), (many,) = (results.of("digits", procedure, at) for at in (2.0, 4.0))
+        assert set(few.clients["support"].values()) == {2.0}
+        assert set(many.clients["support"].values()) == {4.0}
+        assert few.clients["query"] == many.clients["query"]
+        if procedure == "maml":
+            assert few.clients["before"] == many.clients["before"]
+            assert few.rounds == many.rounds
+            assert few.trained == 4
+
+
+def test_what_is_finished_is_known_by_its_key(here, several, tmp_path):
+    folder, seen = shutil.copytree(several, tmp_path / "again"), []
+    outcome = run(Study.parse(SEVERAL, "several.toml", "several"), folder, show=lambda *told: seen.append(told))
+    assert seen == []
+    assert {key.support for key in outcome.table.finished()} == {0.2}
+
+
+def test_a_baseline_has_no_rounds_and_answers_as_on_its_own(source, results, tmp_path):
+    cell = named(source, "majority")
+    assert (cell.algorithm, cell.rounds, work.looks(cell)) == ("baseline", 0, 0)
+    experiment = source.at(source.experiment(cell), 4.0)
+    report = baselines.constant(experiment)
+    (found,) = results.of("digits", "majority", 4.0)
+    assert (found.algorithm, found.trained, found.has_curve) == ("baseline", 0, False)
+    assert found.totals["points_after"] == pytest.approx(report.after.accuracy)
+    assert list(found.clients["after"]) == list(source.pool)
+
+
+def test_the_dose_is_the_best_of_the_validation_clients_and_the_test_is_made_with_it(source, several, results):
+    cell = named(source, "maml")
+    experiment = source.at(source.experiment(cell), 4.0)
+    trained = work.train(source.experiment(cell), several / "cells" / cell.folder, lambda event: None)
+    (found,) = results.of("digits", "maml", 4.0)
+    tried = {}
+    for rate in (1.0, 3.0):
+        for steps in range(3):
+            dose = Dose(rate=rate, steps=steps, part="all")
+            algorithm, phi = dose.of(experiment.procedure.algorithm, experiment.procedure.network, trained.run.phi)
+            report = experiment.report(phi, experiment.validation, algorithm=algorithm, curve=False)
+            tried[dose] = report.after.accuracy
+    told = found.totals
+    dose = Dose(rate=told["dose_rate"], steps=int(told["dose_steps"]), part="head" if told["dose_head"] else "all")
+    assert tried[dose] == pytest.approx(max(tried.values())) == told["dose_validation"]
+    assert told["dose_validation_none"] == pytest.approx(tried[Dose(rate=1.0, steps=0, part="all")])
+    algorithm, phi = dose.of(experiment.procedure.algorithm, experiment.procedure.network, trained.run.phi)
+    report = experiment.report(phi, experiment.test, algorithm=algorithm)
+    assert told["points_after"] == pytest.approx(report.after.accuracy)
+    assert len(found.steps["points_at_step"]) == dose.steps + 1
+    # What stands beside it is of the model as it was trained.
+    assert not any(name.startswith("dose") for name in results.of("digits", "maml, prior", 4.0)[0].totals)
+
+
+def test_what_stands_beside_a_model_is_of_its_phi(source, several, results):
+    cell = named(source, "maml")
+    experiment = source.at(source.experiment(cell), 2.0)
+    trained = work.train(source.experiment(cell), several / "cells" / cell.folder, lambda event: None)
+    network = experiment.procedure.network
+    report = on_top.masked(network, trained.run.phi, experiment.test, sides(experiment))
+    (found,) = results.of("digits", "maml, masked", 2.0)
+    assert found.totals["points_after"] == pytest.approx(report.after.accuracy)
+    assert found.totals["points_before"] == pytest.approx(results.of("digits", "maml", 2.0)[0].totals["points_before"])
+    # What is chosen, is chosen on the validation clients: none of the grid is better there.
+    tried = [
+        on_top.with_prior(
+            network, trained.run.phi, experiment.validation, experiment.train, sides(experiment), prior=prior
+        ).accuracy
+        for prior in beside.PRIORS
+    ]
+    best = beside.PRIORS[int(np.argmax(tried))]
+    report = on_top.with_prior(
+        network, trained.run.phi, experiment.test, experiment.train, sides(experiment), prior=best
+    )
+    (found,) = results.of("digits", "maml, prior", 2.0)
+    assert found.totals["points_after"] == pytest.approx(report.after.accuracy)
+    assert "validation" not in found.rounds
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "procedure", "said"),
+    [
+        ("evaluate_at = [2, 4]", "evaluate_at = [3, 4]", "maml", "tested ([2.0, 4.0] then, [3.0, 4.0] now)"),
+        ("steps = 2", "steps = 3", "maml", "doses.steps (2 then, 3 now)"),
+        ('"masked", "prior"', '"masked"', "maml", "also (['masked', 'prior', 'knn-per'] then"),
+        ('baseline = "majority"', 'baseline = "alone"', "majority", "baseline ('majority' then, 'alone' now)"),
+    ],
+)
+def test_a_digest_changes_with_what_is_tested(source, old, new, procedure, said):
+    other = Source(Study.parse(SEVERAL.replace(old, new), "a.toml").entries[0])
+    one, other = named(source, procedure), named(other, procedure)
+    assert one.digest != other.digest
+    assert said in "; ".join(changed(one.identity, other.identity))
+
+
+def test_neither_a_grid_nor_its_operations_change_a_digest(source):
+    text = SEVERAL.replace("steps = 2,", "steps = 2,").replace("seeds = 1", "seeds = 2")
+    text = text.replace("rounds = 4", "rounds = 4\ntuning = { tflops = 1 }")
+    text = text.replace("inner_steps = 1 }", "inner_steps = 1 }\ngrid = { inner_lr = [0.1, 0.3] }")
+    other = Source(Study.parse(text, "a.toml").entries[0])
+    assert named(other, "maml").digest == named(source, "maml").digest
+    # A candidate has its own settings, and the seed of the tuning.
+    tried = [other.candidate("maml", {"inner_lr": rate}) for rate in (0.1, 0.3)]
+    assert len({cell.digest for cell in tried} | {named(other, "maml").digest}) == 3
+    assert {cell.key.seed for cell in tried} == {1_000_000}
+
+
+def test_the_report_shows_amounts_and_says_of_doses_and_baselines_what_there_is(several, results, tmp_path):
+    Table.read(several).write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    levels = text.split("### After adaptation")[1].split("###")[0]
+    assert "| maml | 2 | 1 |" in levels
+    assert "| majority | 4 | 1 |" in levels
+    (row,) = [line for line in levels.splitlines() if line.startswith("| majority | 4 |")]
+    assert row.endswith("| - | - | - |")
+    doses = text.split("### Dose of adaptation")[1].split("###")[0]
+    rows = [line.split(" | ") for line in doses.splitlines() if line.startswith("| maml")]
+    assert [row[:2] for row in rows] == [["| maml", "2"], ["| maml", "4"]]
+    # One training speaks for all supports.
+    targets = text.split("### Bytes to a target")[1].split("###")[0]
+    rows = [line.split(" | ") for line in targets.splitlines() if "of 1 seed" in line]
+    assert [row[:2] for row in rows] == [["| maml", "4"]]
+    assert "2 finished cells, with 1 seed." in text
+    declared = text.split("### Declared comparisons")[1].split("###")[0]
+    assert "| maml against majority | 4 |" in declared
+    for name in ("convergence", "support"):
+        assert (tmp_path / "figures" / f"digits-{name}.png").is_file()
+
+
+def test_an_attempt_that_goes_on_is_one_that_was_whole(source, tmp_path):
+    cell = named(source, "maml")
+    shorter = work.attempt(source, cell, 2, tmp_path / "on", lambda event: None)
+    longer = work.attempt(source, cell, 4, tmp_path / "on", lambda event: None)
+    whole = work.attempt(source, cell, 4, tmp_path / "whole", lambda event: None)
+    assert longer == whole
+    assert whole["flops"] == pytest.approx(2 * shorter["flops"])
+    assert json.loads(json.dumps(whole)) == whole
+    # Without any step is one of the doses.
+    assert whole["after"] >= whole["before"]
+    assert Doses(rates=(1.0, 3.0), steps=2) == source.entry.doses
+    assert set(whole["dose"]) == {"rate", "steps", "part"}
+
+
+def test_an_attempt_that_diverges_says_so(tmp_path):
+    text = SEVERAL.replace("inner_steps = 1 }", "inner_steps = 1, inner_lr = 1e30 }")
+    source = Source(Study.parse(text, "a.toml").entries[0])
+    came = work.attempt(source, named(source, "maml"), 2, tmp_path / "run", lambda event: None)
+    assert (came["before"], came["after"], came["dose"]) == (None, None, None)

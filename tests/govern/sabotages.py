@@ -1813,13 +1813,6 @@ MUTANTS = (
         "what a block makes impossible stays in the pool",
         POOL,
     ),
-    mutant(
-        "machine/pool.py",
-        " if raw not in self._refused)\n        self._refused = {}",
-        ")\n        self._refused = {}",
-        "what was refused still waits",
-        POOL,
-    ),
     # The ledger as CometBFT's application
     mutant(
         _BRIDGE,

@@ -80,6 +80,7 @@ def test_what_a_block_makes_impossible_is_refused_as_soon_as_it_is_checked_again
     follows = sign("hal", 2)
     assert app.check_tx(follows).code == "future-sequence"
     decide(app, block)
+    assert app.check_tx(sign("hal", 0), again=True).code == "stale-sequence"
     assert app.check_tx(rest, again=True).code == "insufficient-funds"
     assert app.check_tx(sign("hal", 1)) is None
 
@@ -177,7 +178,10 @@ class Both:
             self.ahead.look_ahead()
             self.submit(self.ahead)
         block = self.block()
-        assert decide(self.ahead, block) == self.plain.finalize(block)
+        assert self.ahead.finalize(block) == self.plain.finalize(block)
+        self.ahead.look_ahead()
+        self.submit(self.ahead)
+        self.ahead.commit()
         self.plain.commit()
         self.waits = [raw for raw in self.waits if raw not in block.transactions and chance.random() < 0.95]
         self.plain.recheck(())

@@ -59,7 +59,7 @@ soak: .venv/ready
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
 		$(addprefix tests/cli/,test_node_page.py test_four_hospitals_played.py test_validators_played.py) \
 		tests/consortium/processes/test_processes.py \
-		$(addprefix tests/govern/cometbft/,test_child.py test_ledgers.py test_light_client.py test_network.py test_partitions.py)
+		$(addprefix tests/govern/cometbft/,test_child.py test_ledgers.py test_light_client.py test_network.py test_partitions.py test_state_sync.py)
 
 build/peers-venv/ready: benchmarks/peers/requirements.txt
 build/fedjax-venv/ready: benchmarks/peers/requirements-fedjax.txt

@@ -1905,7 +1905,14 @@ MUTANTS = (
         "anybody's header is a snapshot's",
         SNAPSHOTS,
     ),
-    never(_BRIDGE, "self._store.tip", "a ledger is written over", SNAPSHOTS),
+    never(_BRIDGE, "tip and not anew", "a ledger is written over", SNAPSHOTS),
+    mutant(
+        _BRIDGE,
+        "anew = self._store.first_from(1) == tip == self._store.first - 1",
+        "anew = False",
+        "a node that was killed once it had taken a snapshot never begins",
+        SNAPSHOTS,
+    ),
     gone(_BRIDGE, "        self._told.begun(header)\n", "a snapshot's header is never certified", SNAPSHOTS),
     gone(
         _BRIDGE,

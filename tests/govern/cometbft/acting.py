@@ -1,9 +1,12 @@
 """A node whose application is not as it should be: `python -m tests.govern.cometbft.acting NODE HOW`.
 
 "lies" says another app hash than its own after a block with a transaction; "refuses" votes against every block of
-others, and takes no transaction; "proposes" puts what any rule refuses, and what waits twice, into its blocks.
+others, and takes no transaction; "proposes" puts what any rule refuses, and what waits twice, into its blocks. "dies"
+kills itself once it has taken the last chunk of a snapshot, "fails" raises then, which ends CometBFT; both do it once.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -37,8 +40,25 @@ class _Proposes(bridge.Bridge):
         return [*super().prepare_proposal(request), *request.transactions, b"junk"]
 
 
+class _Dies(bridge.Bridge):
+    def apply_snapshot_chunk(self, index, chunk, sender):
+        answer = super().apply_snapshot_chunk(index, chunk, sender)
+        if self._store.tip and not Path(sys.argv[1], "acted").exists():
+            acted()
+            self.end()
+        return answer
+
+    def end(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Fails(_Dies):
+    def end(self):
+        raise RuntimeError("the last chunk is there")
+
+
 if __name__ == "__main__":
     ledger_serving.log()
-    made = {"lies": _Lies, "refuses": _Refuses, "proposes": _Proposes}[sys.argv[2]]
+    made = {"lies": _Lies, "refuses": _Refuses, "proposes": _Proposes, "dies": _Dies, "fails": _Fails}[sys.argv[2]]
     sys.modules["fedmeta.govern.engines.cometbft.engine"].Bridge = made
     ledger_serving.main(Path(sys.argv[1]))

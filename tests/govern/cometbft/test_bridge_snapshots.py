@@ -93,6 +93,54 @@ def test_a_new_node_takes_a_snapshot_and_goes_on_as_the_others_do(tmp_path, chai
     assert chunks_of(joined, found) == chunks_of(here, found)
 
 
+def restored(handler, here, consensus):
+    """Let a node take the snapshot."""
+    found = offered(here)
+    assert handler.offer_snapshot(found, consensus.hashes[4]) is Offer.ACCEPT
+    answers = [handler.apply_snapshot_chunk(at, chunk, "peer") for at, chunk in enumerate(chunks_of(here, found))]
+    assert answers == [abci.ChunkAnswer(Applied.ACCEPT)] * found.chunks
+
+
+@pytest.mark.parametrize("ended", ["the node", "CometBFT alone"])
+def test_who_ended_after_the_last_chunk_and_before_cometbft_kept_that_takes_another_snapshot(
+    tmp_path, chain, here, fresh, ended
+):
+    consensus, _ = chain
+    restored(fresh, here, consensus)
+    again = fresh.copied(tmp_path / "again.db") if ended == "the node" else fresh
+    assert again.application.height == 4
+    found = offered(here)
+    chunks = chunks_of(here, found)
+    # Where the second one does not come to an end, the first is still there.
+    assert again.offer_snapshot(found, consensus.hashes[4]) is Offer.ACCEPT
+    assert again.apply_snapshot_chunk(0, chunks[0], "peer").result is Applied.ACCEPT
+    once_more = again.copied(tmp_path / "once more.db")
+    restored(once_more, here, consensus)
+    assert once_more.ear.beginnings == [once_more.store.header(4).header]
+    # The peers may have a later one by now.
+    step(chain, ("hal", tx.Delegate("bob", 9)))
+    here.application.snapshot()
+    later = here.list_snapshots()[-1]
+    assert later.height == 8
+    assert once_more.offer_snapshot(later, consensus.hashes[8]) is Offer.ACCEPT
+    for at, chunk in enumerate(chunks_of(here, later)):
+        once_more.apply_snapshot_chunk(at, chunk, "peer")
+    assert once_more.application.app_hash == here.application.app_hash
+    assert [one.height for one in once_more.store.manifests()] == list(once_more.store.heights(1, 8)) == [8]
+    assert once_more.list_snapshots() == [later]
+    assert once_more.copied(tmp_path / "last.db").info(abci.InfoRequest("", 0, 0, "")).height == 8
+
+
+def test_who_has_executed_a_block_since_its_snapshot_takes_no_other_one(chain, here, fresh):
+    consensus, _ = chain
+    restored(fresh, here, consensus)
+    consensus.nodes[0].first = 5
+    consensus.nodes.append(type(consensus.nodes[0])(fresh))
+    consensus.handshake(1)
+    assert fresh.store.tip == 6
+    assert fresh.offer_snapshot(offered(here), consensus.hashes[4]) is Offer.ABORT
+
+
 def parts(snapshot):
     header, manifest = codec.decode(snapshot.metadata)
     return header, decode_manifest(manifest)

@@ -1,4 +1,4 @@
-"""Ledgers whose super nodes decide the blocks, in real processes: killed, replaced, joined, misled and flooded."""
+"""Ledgers whose super nodes decide the blocks, in real processes: killed, replaced, misled and flooded."""
 
 import contextlib
 import random
@@ -10,17 +10,12 @@ from collections import Counter
 
 import pytest
 
-from fedmeta.govern.client.audit import verify_ledger
 from fedmeta.govern.client.follower import Follower
-from fedmeta.govern.engines.cometbft.config import StateSync
 from fedmeta.govern.errors import Refused
-from fedmeta.govern.machine.header import decode_signed
 from fedmeta.govern.state.records import Fault, Round
 from fedmeta.govern.views.invariants import check_invariants
-from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import Block
-from fedmeta.govern.wire.commits import decode_certificate
 from fedmeta.govern.wire.signatures import digest
 from tests.examples import TIMES, in_soak
 from tests.govern.cometbft.ledgers import Ledgers
@@ -317,50 +312,6 @@ def test_a_validator_whose_machine_is_lost_goes_on_by_a_new_key_on_another_one()
         views, _ = agree(network, left)
         assert new in views[-1].validators
         assert key("dan's consensus 0").public not in views[-1].validators
-
-
-# A new member
-
-
-@in_soak
-def test_a_new_member_begins_at_a_snapshot_by_a_header_that_it_trusts_and_checks_all_that_follows():
-    with Ledgers(quiet(), more=1, **QUICK) as network:
-        for number in range(2):
-            network.change(number, rpc_listen=f"tcp://{network[number].host}:31657")
-        first = range(4)
-        network.start(first)
-        with Load(network, first) as load:
-            network.wait(3, first)
-            with network.client(0) as client:
-                given = until(lambda: client.encoded_block(1))
-            trusted = decode_certificate(decode_signed(codec.decode(given)[0]).certificate).header
-            network.wait(25, first)
-            servers = tuple(f"{network[number].host}:31657" for number in range(2))
-            network.change(4, state_sync=StateSync(servers, trusted.height, trusted.hash, 400))
-            network.start([4])
-            until(lambda: network.status(4).get("height"))
-            load.further(10)
-        network.wait_further(3)
-        with network[4].rpc() as rpc:
-            begun = rpc.status().first_height
-        assert begun > 10
-        views, follower = agree(network, [*first, 4], {4: begun})
-        nothing_lost(views, load)
-        last = max(height for height, one in enumerate(views, 1) if one.items)
-        with network.client(4) as client:
-            until(lambda: network.status(4)["decided"]["height"] >= last)
-            assert network.status(4)["first_block"] == begun
-            # The header that it began with is certified as the others are.
-            assert client.header(begun - 1)["certificate"]
-        # It goes on from its own file.
-        network[4].kill()
-        network[4].start()
-        network.wait_further(2)
-        network[4].stop()
-        audit = verify_ledger(network[4].folder / "ledger.db")
-        assert audit.sound, audit.problem
-        assert audit.start == begun - 1
-        assert follower.height
 
 
 # Nodes that are not as they should be

@@ -279,8 +279,10 @@ class Store:
         chunks: Iterable[bytes],
         rows: Iterable[tuple[int, bytes]] | None = None,
     ) -> None:
-        """Write the headers up to a snapshot, the snapshot, and the state if given, into a database without blocks."""
+        """Write the headers up to a snapshot, the snapshot, and the state if given, in the place of all blocks."""
         with self._writing() as database:
+            for rows_of in ("blocks", "transactions", "events WHERE height > 0", "snapshots", "chunks"):
+                database.execute(f"DELETE FROM {rows_of}")
             database.executemany(
                 "INSERT INTO blocks VALUES (?, ?, ?, NULL)",
                 ((one.header.height, encode_header(one.header), one.certificate) for one in headers),

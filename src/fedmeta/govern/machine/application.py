@@ -274,12 +274,12 @@ class Application:
         """Return a chunk of a snapshot, or None if it is not kept."""
         return self._shelf.chunk(height, number)
 
-    def offer(self, manifest: Manifest, app_hash: bytes, time: int) -> bool:
+    def offer(self, manifest: Manifest, app_hash: bytes, time: int, anew: bool = False) -> bool:
         """Begin to restore a snapshot; False if it is not of a later state of this chain with this trusted app hash.
 
-        `time` is that of the snapshot's block, trusted as the hash is.
+        `time` is that of the snapshot's block, trusted as the hash is. With `anew` it need not be of a later state.
         """
-        wanted = manifest.chain_id == self.chain.chain_id and manifest.height > self.height
+        wanted = manifest.chain_id == self.chain.chain_id and (anew or manifest.height > self.height)
         self._restore = Restore(manifest, time) if wanted and manifest.app_hash == app_hash else None
         return self._restore is not None
 

@@ -241,11 +241,17 @@ class Bridge(abci.Handler):
             return (self._application.chunk(height, chunk) or b"") if format == SNAPSHOT_FORMAT else b""
 
     def offer_snapshot(self, snapshot: abci.Snapshot, app_hash: bytes) -> abci.Offer:
-        """Begin to take a snapshot whose header is the one that the validators certified, and no other."""
+        """Begin to take a snapshot whose header is the one that the validators certified, and no other.
+
+        CometBFT may have ended after it had one applied, and before it kept that for itself: then it offers again, and
+        as long as nothing but that snapshot is kept here, another one takes its place.
+        """
         if snapshot.format != SNAPSHOT_FORMAT:
             return abci.Offer.REJECT_FORMAT
         with self._lock:
-            if self._store.tip:
+            tip = self._store.tip
+            anew = self._store.first_from(1) == tip == self._store.first - 1
+            if tip and not anew:
                 return abci.Offer.ABORT
             try:
                 header, manifest = _parts(snapshot.metadata)
@@ -256,7 +262,7 @@ class Bridge(abci.Handler):
                 return abci.Offer.REJECT
             if len(manifest.chunks) != snapshot.chunks or digest(encode_manifest(manifest)) != snapshot.hash:
                 return abci.Offer.REJECT
-            if not self._application.offer(manifest, header.app_hash, header.time):
+            if not self._application.offer(manifest, header.app_hash, header.time, anew):
                 return abci.Offer.REJECT
             self._offered, self._chunks = (manifest, header), {}
             return abci.Offer.ACCEPT
@@ -274,7 +280,7 @@ class Bridge(abci.Handler):
                 return abci.ChunkAnswer(ChunkApplied.REJECT_SNAPSHOT)
             self._chunks[index] = chunk
             manifest, header = self._offered
-            if self._application.height != manifest.height:
+            if len(self._chunks) < len(manifest.chunks):
                 return abci.ChunkAnswer(ChunkApplied.ACCEPT)
             chunks = [self._chunks[at] for at in range(len(manifest.chunks))]
             self._store.begin_at([SignedHeader(header, b"")], manifest, chunks, self._application.state.dump())

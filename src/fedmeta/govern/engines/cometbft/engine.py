@@ -276,8 +276,8 @@ class CometEngine(Engine, Told):
             self._announce()
 
     def begun(self, header: Header) -> None:
-        """Have the header of the snapshot certified with which the ledger has begun."""
-        self._due.append(header.height)
+        """Have the header of the snapshot certified with which the ledger has begun, perhaps a second time."""
+        self._head, self._due = None, [header.height]
         self._snapped = header.height
 
     def refused(self, name: bytes, refusal: Refused) -> None:
@@ -307,7 +307,7 @@ class CometEngine(Engine, Told):
                     log.debug("header %d cannot be certified yet: %s", height, error)
                     await asyncio.sleep(RETRY)
                     continue
-                self._due.pop(0)
+                self._due = [one for one in self._due if one != height]
                 self._announce()
 
     def _certify_one(self, height: int) -> None:

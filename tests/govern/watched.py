@@ -53,7 +53,7 @@ class Watched(Play):
         self.faults = {}
         """When each fault was proven that the ledger still knows."""
         self.due = []
-        """What the next double signatures that are punished must be."""
+        """What signers did that must be punished next."""
         for one in genesis.members:
             self.reference.admit(one.name, one.organisation, one.free)
         for one in genesis.candidates:
@@ -73,7 +73,7 @@ class Watched(Play):
             follow = FOLLOW.get(type(event))
             if follow is not None:
                 follow(self, event)
-        assert not self.due, f"{self.due} signed twice"
+        assert not self.due, f"{self.due} must be punished"
         self.reference.end_block(self.looked_at_again())
         self.forget()
         # Where nothing was said there is hardly anything to compare.
@@ -83,14 +83,16 @@ class Watched(Play):
         return events
 
     def punishable(self, before):
-        """Return the (offender, term, height) of each double signature in this block that must be punished."""
+        """Return the (kind, offender, term, height) of what signers did by this block, if it must be punished."""
         found, barred = [], {one.member for one in before.all(Candidate) if one.tombstoned}
         candidates = {one.member for one in before.all(Candidate)}
-        for one in self.blocks[-1].double_signatures:
+        block = self.blocks[-1]
+        shown = [("double-signature", one) for one in block.double_signatures]
+        for kind, one in shown + [("light-client-attack", one) for one in block.attacks]:
             owner, term = before.get(KeyOwner, one.public), self.reference.punishable(one.height)
             if owner and owner.member in candidates - barred and term is not None:
                 barred.add(owner.member)
-                found.append((owner.member, term, one.height))
+                found.append((kind, owner.member, term, one.height))
         return found
 
     def forget(self):
@@ -226,8 +228,8 @@ class Watched(Play):
         self.dropped = []
         term = self.state.need(Fault, event.fault).term
         self.faults[event.fault] = self.height
-        if event.fault_kind == "double-signature":
-            assert (event.offender, term, event.infraction) == self.due.pop(0)
+        if event.fault_kind != "false-result":
+            assert (event.fault_kind, event.offender, term, event.infraction) == self.due.pop(0)
         cuts = [(one.place, one.member, one.candidate, one.amount) for one in event.cuts]
         self.reference.slash(event.fault, event.offender, event.fault_kind, term, self.snapshots[term], cuts, gone)
 

@@ -21,7 +21,11 @@ INDEX_GRAIN = Fraction(1, 2**80)
 LOOK_AGAIN = 20
 """Blocks after which stake is looked at again whose block time has not come."""
 
-COSTS = {"false-result": "slash_false_result", "double-signature": "slash_double_signature"}
+COSTS = {
+    "false-result": "slash_false_result",
+    "double-signature": "slash_double_signature",
+    "light-client-attack": "slash_double_signature",
+}
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.state.records import Candidate, Fault, Round
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.block import Block
+from fedmeta.govern.wire.block import Block, LightClientAttack
 from tests.govern.cometbft.consensus import check_headers
 from tests.govern.cometbft.deciding import consensus_of, follow, key_of, misbehaviour, play_round, step
 from tests.govern.playing import key
@@ -21,8 +21,11 @@ def chain(tmp_path):
 # Signers
 
 
-@pytest.mark.parametrize("kind", [abci.Fault.DUPLICATE_VOTE, abci.Fault.LIGHT_CLIENT_ATTACK])
-def test_misbehaviour_is_slashed_once_and_bars_for_good(chain, kind):
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(abci.Fault.DUPLICATE_VOTE, "double-signature"), (abci.Fault.LIGHT_CLIENT_ATTACK, "light-client-attack")],
+)
+def test_misbehaviour_is_slashed_once_and_bars_for_good(chain, kind, named):
     consensus, play = chain
     step(chain)
     ann = play.state.need(Candidate, "ann").tokens
@@ -30,7 +33,7 @@ def test_misbehaviour_is_slashed_once_and_bars_for_good(chain, kind):
     answer = step(chain, ("hal", tx.Delegate("bob", 3)), shown=shown)
     assert len(answer.results) == 2
     (fault,) = play.state.all(Fault)
-    assert (fault.offender, fault.kind, fault.infraction) == ("ann", "double-signature", 1)
+    assert (fault.offender, fault.kind, fault.infraction) == ("ann", named, 1)
     assert play.state.need(Candidate, "ann").tombstoned
     assert play.state.need(Candidate, "ann").tokens < ann
     assert abci.ValidatorUpdate(key_of("ann"), 0) in answer.validators
@@ -56,6 +59,12 @@ def test_a_proposal_must_say_what_was_shown_of_signers_and_in_its_one_form(chain
     for others in (word[::-1], word[:2], (*word, word[0]), (replace(word[0], height=2), *word[1:])):
         items = Block(3, 0, double_signatures=others).items
         assert consensus.votes(good._replace(transactions=items)) == [False, False]
+    attack = LightClientAttack(key_of("dan"), 1)
+    for block in (
+        Block(3, 0, double_signatures=word, attacks=(attack,)),
+        Block(3, 0, double_signatures=word[:2], attacks=(LightClientAttack(word[2].public, word[2].height),)),
+    ):
+        assert consensus.votes(good._replace(transactions=block.items)) == [False, False]
     assert consensus.votes(good._replace(transactions=())) == [False, False]
 
 

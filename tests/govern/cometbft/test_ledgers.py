@@ -19,6 +19,7 @@ from fedmeta.govern.wire.block import Block
 from fedmeta.govern.wire.signatures import digest
 from tests.examples import TIMES, in_soak
 from tests.govern.cometbft.ledgers import Ledgers
+from tests.govern.cometbft.misleading import attack, show
 from tests.govern.cometbft.network import needs_cometbft
 from tests.govern.cometbft.outside import Load, agree, nothing_lost
 from tests.govern.playing import Play, consensus_key, federation, first_consensus_key, key
@@ -236,6 +237,30 @@ def test_a_validator_that_runs_twice_is_slashed_once_and_barred_and_the_others_g
         assert key_of_dan in views[0].validators
         assert key_of_dan not in views[-1].validators
         assert network[twice].number == twice
+
+
+@in_soak
+def test_validators_who_sign_a_header_to_mislead_light_clients_are_slashed_and_barred_for_that():
+    genesis = quiet(stakes=FOUR, delegations=(("hal", "dan", 1_000),), members=("ivy", "joy"), standbys=0)
+    with Ledgers(genesis, **QUICK) as network:
+        liars = [first_consensus_key(name) for name in ("cat", "dan")]
+        network.start()
+        network.wait(8)
+        with Load(network, range(4), candidates=["ann"]) as load, network.client(0, "hal") as client:
+            show(network[0], attack(network[0], 7, 5, liars))
+            until(lambda: all(client.query("candidate", name=name)["tombstoned"] for name in ("cat", "dan")))
+            load.further(20)
+            told = client.explain_text("hal")
+        network.wait_further(3)
+        views, follower = agree(network)
+        nothing_lost(views, load)
+        found = {one.offender: (one.kind, one.infraction) for one in follower.state.all(Fault)}
+        # CometBFT names the last height that both chains share: there they had the power that they used.
+        assert found == dict.fromkeys(("cat", "dan"), ("light-client-attack", 5))
+        cuts = {one.offender: [cut.amount for cut in one.cuts] for one in follower.state.all(Fault)}
+        assert cuts == {"cat": [300], "dan": [400]}
+        assert "of dan (light-client-attack): the pool lost 400" in told
+        assert views[-1].validators.keys() == {first_consensus_key(name).public for name in ("ann", "bob")}
 
 
 @in_soak

@@ -20,7 +20,7 @@ from fedmeta.govern.state.records import (
     Unbonding,
 )
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.block import DoubleSignature
+from fedmeta.govern.wire.block import DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.round_events import FaultProven
 from fedmeta.govern.wire.signatures import digest
 from tests.examples import examples
@@ -317,9 +317,9 @@ class Ledger(RuleBasedStateMachine):
         for block in (moves, leaves, further):
             self.play.block(*block)
 
-    @rule(name=st.sampled_from(CANDIDATES), ago=st.integers(0, 90), leaving=st.booleans())
-    def sign_twice(self, name, ago, leaving):
-        """Let an engine show that a key signed two blocks of one height; two candidates must be left to go on."""
+    @rule(name=st.sampled_from(CANDIDATES), ago=st.integers(0, 90), leaving=st.booleans(), attack=st.booleans())
+    def sign_twice(self, name, ago, leaving, attack):
+        """Let an engine show that a key signed what it must not; two candidates must be left to go on."""
         play = self.play
         barred = [one for one in play.state.all(Candidate) if one.tombstoned]
         if len(barred) >= len(CANDIDATES) - 5:
@@ -327,8 +327,9 @@ class Ledger(RuleBasedStateMachine):
         if leaving:
             self.leave(name)
         public = play.state.need(Candidate, name).consensus or play.key(name).public
-        found = DoubleSignature(public, max(1, play.height - ago))
-        play.take(replace(play.next_block(), double_signatures=(found, found)))
+        height = max(1, play.height - ago)
+        twice, attacked = DoubleSignature(public, height), LightClientAttack(public, height)
+        play.take(replace(play.next_block(), double_signatures=(twice,) * (not attack), attacks=(attacked, attacked)))
 
     @rule(
         at=which,

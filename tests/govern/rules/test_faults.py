@@ -8,7 +8,7 @@ from fedmeta.govern.rules import faults
 from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Candidate, Delegation, Fault, Member, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.block import Block, DoubleSignature
+from fedmeta.govern.wire.block import Block, DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.events import CandidateJailed, SlashAnnulled
 from fedmeta.govern.wire.round_events import DutyMissed, FaultProven
 from fedmeta.govern.wire.signatures import digest
@@ -40,8 +40,10 @@ def taken(fault):
 
 
 def shown(play, *found):
-    """Execute a block with double signatures that its engine has found."""
-    block = Block(play.height + 1, play.state.time + 1_000, (), found)
+    """Execute a block with what its engine has found of signers."""
+    attacks = tuple(one for one in found if isinstance(one, LightClientAttack))
+    twice = tuple(one for one in found if one not in attacks)
+    block = Block(play.height + 1, play.state.time + 1_000, (), twice, attacks=attacks)
     play.blocks.append(block)
     return play._take(execute(play.state, block))
 
@@ -49,7 +51,9 @@ def shown(play, *found):
 # What a proven fault costs
 
 
-@pytest.mark.parametrize(("kind", "ppm"), [("double-signature", 100_000), ("false-result", 50_000)])
+@pytest.mark.parametrize(
+    ("kind", "ppm"), [("double-signature", 100_000), ("light-client-attack", 100_000), ("false-result", 50_000)]
+)
 def test_each_kind_costs_what_its_parameter_says_and_a_seat(kind, ppm):
     play = Play()
     fault = prove(play, "bob", kind)
@@ -58,13 +62,13 @@ def test_each_kind_costs_what_its_parameter_says_and_a_seat(kind, ppm):
     assert play.chain.treasury == 1_000_000 + 4_500 * ppm // MILLION
     candidate = play.state.need(Candidate, "bob")
     assert (candidate.jailed, candidate.absent) == (True, False)
-    assert candidate.tombstoned == (kind == "double-signature")
+    assert candidate.tombstoned == (kind != "false-result")
     term = play.state.need(Term, 1)
     assert [seat.candidate for seat in term.seats] == ["ann", "eve", "cat", "dan"]
 
 
 def test_there_are_no_other_kinds_than_those_that_only_the_offender_can_commit():
-    assert list(faults.KINDS) == ["false-result", "double-signature"]
+    assert list(faults.KINDS) == ["false-result", "double-signature", "light-client-attack"]
 
 
 @pytest.mark.parametrize(
@@ -208,15 +212,18 @@ def test_several_liars_are_each_at_fault():
     assert [tokens(play, f"node{at}") for at in range(7)] == [2_000, 1_900, 2_000, 2_000, 1_900, 2_000, 2_000]
 
 
-# Double signatures
+# What signers do
 
 
-def test_a_double_signature_costs_a_tenth_and_the_seat_for_good():
+@pytest.mark.parametrize(
+    ("deed", "kind"), [(DoubleSignature, "double-signature"), (LightClientAttack, "light-client-attack")]
+)
+def test_to_sign_twice_or_against_light_clients_costs_a_tenth_and_the_seat_for_good(deed, kind):
     play = Play()
     play.wait(3)
-    shown(play, DoubleSignature(key("cat").public, 2))
+    shown(play, deed(key("cat").public, 2))
     (fault,) = play.state.all(Fault)
-    assert (fault.offender, fault.kind, fault.round, fault.term) == ("cat", "double-signature", 0, 1)
+    assert (fault.offender, fault.kind, fault.round, fault.term) == ("cat", kind, 0, 1)
     assert (fault.infraction, fault.height, fault.fraction) == (2, 4, 100_000)
     assert tokens(play, "cat") == 3_500 - 350
     assert play.state.need(Candidate, "cat").tombstoned
@@ -228,8 +235,9 @@ def test_one_shown_again_or_of_another_height_costs_nothing_more():
     found = DoubleSignature(key("cat").public, 2)
     shown(play, found, found)
     shown(play, found)
-    shown(play, DoubleSignature(key("cat").public, 3))
-    assert len(play.state.all(Fault)) == 1
+    shown(play, DoubleSignature(key("cat").public, 3), LightClientAttack(key("cat").public, 2))
+    shown(play, LightClientAttack(key("cat").public, 3))
+    assert [one.kind for one in play.state.all(Fault)] == ["double-signature"]
     assert tokens(play, "cat") == 3_500 - 350
 
 
@@ -291,7 +299,7 @@ def test_one_that_is_older_than_all_that_stake_answers_for_costs_nothing(height,
     # The first term is still there, as while a round names it.
     assert now.draft.need(Term, 1).start <= height <= now.draft.need(Term, 1).ends
     before, treasury = now.candidate("ada"), now.chain.treasury
-    faults.double_signature(now, DoubleSignature(key("ada").public, height))
+    faults.misconduct(now, DoubleSignature(key("ada").public, height))
     assert now.draft.count(Fault) == int(counts)
     slashed = before.tokens * now.parameters.slash_double_signature // MILLION if counts else 0
     assert slashed == (150 if counts else 0)

@@ -5,21 +5,24 @@ from hypothesis import strategies as st
 from fedmeta.govern.errors import Malformed, Refused
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.block import Block, DoubleSignature
+from fedmeta.govern.wire.block import Block, DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.playing import key
 
 keys = st.binary(min_size=32, max_size=32)
-twice = st.lists(st.builds(DoubleSignature, keys, st.integers(1, 2**53 - 1)), max_size=3).map(tuple)
+twice, attacks = (
+    st.lists(st.builds(deed, keys, st.integers(1, 2**53 - 1)), max_size=3).map(tuple)
+    for deed in (DoubleSignature, LightClientAttack)
+)
 RAW = tx.sign(key("hal"), digest(b"genesis"), "hal", 0, tx.Leave())
 
 
-@given(double_signatures=twice, absent=st.lists(keys, max_size=3).map(tuple), count=st.integers(0, 2))
-def test_a_block_comes_back_of_its_items(double_signatures, absent, count):
-    block = Block(7, 1_000, (RAW,) * count, double_signatures, absent)
+@given(twice=twice, absent=st.lists(keys, max_size=3).map(tuple), attacks=attacks, count=st.integers(0, 2))
+def test_a_block_comes_back_of_its_items(twice, absent, attacks, count):
+    block = Block(7, 1_000, (RAW,) * count, twice, absent, attacks)
     assert Block.of(7, 1_000, block.items) == block
     assert block.items[block.first :] == block.transactions
-    assert block.first == bool(double_signatures or absent)
+    assert block.first == bool(twice or absent or attacks)
 
 
 def test_where_the_engine_says_nothing_the_items_are_the_transactions():
@@ -33,6 +36,10 @@ def test_where_the_engine_says_nothing_the_items_are_the_transactions():
         codec.encode([[], []]),
         codec.encode([[]]),
         codec.encode([[], [], []]),
+        codec.encode([[[bytes(32), 1]], [], []]),
+        codec.encode([[], [], [[bytes(32), 0]]]),
+        codec.encode([[], [], [bytes(32)]]),
+        codec.encode([[], [], [[bytes(32), 1]], []]),
         codec.encode([[[bytes(31), 1]], []]),
         codec.encode([[[bytes(32), 0]], []]),
         codec.encode([[[bytes(32)]], []]),

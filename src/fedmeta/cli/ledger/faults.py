@@ -19,7 +19,7 @@ def fault(way: Connection, number: int | None) -> None:
     """List the latest faults, or show fault NUMBER and what was slashed for it.
 
     The ledger sees them by itself: a seat opened another result than the one that became final, or signed two blocks of
-    one height. `propose annul` undoes a slash.
+    one height, or a header to mislead light clients. `propose annul` undoes a slash.
 
     \b
     Examples:

@@ -101,8 +101,8 @@ def begin(state: State, block: Block) -> Context:
             f"executes protocol {PROTOCOL}; install one that executes {chain.protocol}, and go on"
         )
     context = Context(state, height, time)
-    for found in block.double_signatures:
-        faults.double_signature(context, found)
+    for found in (*block.double_signatures, *block.attacks):
+        faults.misconduct(context, found)
     faults.absences(context, block.absent)
     return context
 

@@ -10,7 +10,7 @@ from fedmeta.govern.rules.pruning import horizon
 from fedmeta.govern.rules.slashing import cut_stake, give_back
 from fedmeta.govern.state.parameters import MILLION
 from fedmeta.govern.state.records import Candidate, Fault, KeyOwner, Term
-from fedmeta.govern.wire.block import DoubleSignature
+from fedmeta.govern.wire.block import DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.events import SlashAnnulled
 from fedmeta.govern.wire.layout import replace
 from fedmeta.govern.wire.round_events import DutyDone, DutyMissed, FaultProven
@@ -28,18 +28,22 @@ class Kind:
 KINDS = {
     "false-result": Kind("slash_false_result", False, "opened another result than the one that became final"),
     "double-signature": Kind("slash_double_signature", True, "signed two blocks of one height, as the engine shows"),
+    "light-client-attack": Kind(
+        "slash_double_signature", True, "signed a header to mislead light clients, as the engine shows"
+    ),
 }
 """Every kind of fault: nobody can commit one in another's name."""
 
 
-def double_signature(context: Context, found: DoubleSignature) -> None:
-    """Punish a key's owner for two signatures that the engine has shown, unless that was done or is too long ago."""
+def misconduct(context: Context, found: DoubleSignature | LightClientAttack) -> None:
+    """Punish a key's owner for signatures that the engine has shown, unless that was done or is too long ago."""
+    kind = "double-signature" if isinstance(found, DoubleSignature) else "light-client-attack"
     owner = context.draft.get(KeyOwner, found.public)
     candidate = None if owner is None else context.draft.get(Candidate, owner.member)
     terms = [one for one in context.draft.all(Term) if 0 < one.start <= found.height <= one.ends]
     recent = found.height >= horizon(context.draft)
     if candidate is not None and not candidate.tombstoned and terms and recent:
-        prove(context, candidate.member, "double-signature", terms[0].number, found.height)
+        prove(context, candidate.member, kind, terms[0].number, found.height)
 
 
 def absences(context: Context, absent: Sequence[bytes]) -> None:

@@ -72,7 +72,9 @@ class Parameters:
         "blocks", 10, 10**6, 100, "blocks of which one is looked at for which super nodes signed it"
     )
     slash_false_result: int = _parameter("ppm", 0, MILLION, 50_000, "slashed for opening another result than the final")
-    slash_double_signature: int = _parameter("ppm", 0, MILLION, 100_000, "slashed for signing two blocks of a height")
+    slash_double_signature: int = _parameter(
+        "ppm", 0, MILLION, 100_000, "slashed for signing two blocks of a height, or a header to mislead light clients"
+    )
     jail_blocks: int = _parameter("blocks", 1, 10**8, 1_000, "blocks in jail after a fault or too many absences")
     proposal_deposit: int = _parameter("units", 0, 10**12, 100, "given back unless the proposal is vetoed")
     max_proposals: int = _parameter("proposals", 10, 10_000, 100, "proposals that may be open at once")

@@ -4,6 +4,7 @@ import abc
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from fedmeta.govern.engines.cometbft import abci
 from fedmeta.govern.engines.cometbft.abci import Applied as ChunkApplied
@@ -17,7 +18,7 @@ from fedmeta.govern.state.parameters import LARGEST_TRANSACTION, Parameters
 from fedmeta.govern.state.records import ConsensusKey
 from fedmeta.govern.state.snapshot import Manifest, decode_manifest, encode_manifest
 from fedmeta.govern.wire import codec, merkle
-from fedmeta.govern.wire.block import Block, DoubleSignature
+from fedmeta.govern.wire.block import Block, DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.commits import chain_id_of
 from fedmeta.govern.wire.signatures import digest
 
@@ -34,6 +35,8 @@ BLOCK_OVERHEAD = (1 << 17) + EVIDENCE_BYTES
 """Bytes of a block besides its transactions: header, evidence, and the commit, which has 109 for each validator."""
 
 _TAKEN = abci.TxResult()
+
+T = TypeVar("T", DoubleSignature, LightClientAttack)
 
 
 class Told(abc.ABC):
@@ -138,7 +141,7 @@ class Bridge(abci.Handler):
             due = self._empty(request.height, request.time, request.last_commit, request.misbehaviour)
             try:
                 block = Block.of(due.height, due.time, request.transactions)
-                if (block.double_signatures, block.absent) != (due.double_signatures, due.absent):
+                if replace(block, transactions=()) != due:
                     return False
                 if not self._application.process(block):
                     return False
@@ -300,15 +303,22 @@ class Bridge(abci.Handler):
             found = state.get(ConsensusKey, validator.address)
             return b"" if found is None else found.public
 
-        # An attack on light clients is one, too: who takes part signs a header beside the one that was decided.
-        twice = {DoubleSignature(public, one.height) for one in shown if (public := key(one.validator))}
+        def found(made: type[T], kind: abci.Fault) -> tuple[T, ...]:
+            who = {(one.height, key(one.validator)) for one in shown if one.kind == kind}
+            return tuple(made(public, at) for at, public in sorted(who) if public)
+
         absent: set[bytes] = set()
         if height % self._parameters.signing_blocks == 0:
             serving = {one.public for one in self._application.seats}
             missing = (key(one.validator) for one in last.votes if one.flag == abci.VoteFlag.ABSENT)
             absent = {public for public in missing if public in serving}
-        ordered = tuple(sorted(twice, key=lambda one: (one.height, one.public)))
-        return Block(height, time // MILLISECOND, (), ordered, tuple(sorted(absent)))
+        return Block(
+            height,
+            time // MILLISECOND,
+            double_signatures=found(DoubleSignature, abci.Fault.DUPLICATE_VOTE),
+            absent=tuple(sorted(absent)),
+            attacks=found(LightClientAttack, abci.Fault.LIGHT_CLIENT_ATTACK),
+        )
 
 
 def consensus_parameters(parameters: Parameters) -> abci.ConsensusParameters:

@@ -1936,6 +1936,13 @@ MUTANTS = (
     ),
     mutant(
         _ENGINE,
+        "self._head, self._due = None, [header.height]",
+        "self._due.append(header.height)",
+        "headers of a snapshot that another one replaced are waited for",
+        ENGINE,
+    ),
+    mutant(
+        _ENGINE,
         "news.height)\n        self._announce()\n",
         "news.height)\n",
         "nobody hears that there are no blocks",

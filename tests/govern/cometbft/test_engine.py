@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import pytest
 
@@ -213,6 +214,17 @@ def test_a_ledger_that_is_closed_cancels_what_waits_and_is_opened_where_it_was(t
         consensus.handshake(0, again._bridge)
         assert (again.decided, again.height) == (2, 0)
         assert again.read(lambda application: application.state.need(Member, "hal").sequence) == 1
+
+
+def test_a_ledger_that_begins_with_a_snapshot_again_waits_for_its_header_alone(engine, play):
+    engine.submit(play.sign("hal", tx.Delegate("bob", 7)))
+    engine._rpc.consensus.step()
+    first = engine._store.header(1).header
+    # As if it were the snapshot's, and certified.
+    engine._head = first
+    for height in (20, 40):
+        engine.begun(replace(first, height=height))
+    assert (engine._due, engine.height) == ([40], 0)
 
 
 def test_a_sequencer_s_ledger_is_not_cometbft_s(tmp_path):

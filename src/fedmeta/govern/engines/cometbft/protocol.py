@@ -20,9 +20,10 @@ MAX_LENGTH = 5
 TURN = 16
 """Messages of a connection that are answered before all are read again, and another one has its turn: some 3 ms of
 checks of transactions."""
-AHEAD = 1 << 22
+AHEAD = 1 << 19
 """Bytes of requests that are read while others wait. While CometBFT's own side of the socket is full, a timer of its
-client (`ThrottleTimer` of 0.38, 20 ns where 20 ms are meant) fires without a pause, and takes a core's time."""
+client (`ThrottleTimer` of 0.38, 20 ns where 20 ms are meant) fires without a pause, and takes a core's time. But before
+it commits a block CometBFT waits for all that was asked before: of a flood of the smallest transactions, a second."""
 BATCH = 1 << 16
 """Bytes of answers that are sent at once."""
 log = logging.getLogger("fedmeta.ledger")

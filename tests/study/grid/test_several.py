@@ -83,19 +83,19 @@ def test_the_dose_is_the_best_of_the_validation_clients_and_the_test_is_made_wit
     experiment = source.at(source.experiment(cell), 4.0)
     trained = work.train(source.experiment(cell), several / "cells" / cell.folder, lambda event: None)
     (found,) = results.of("digits", "maml", 4.0)
-    tried = {}
+    plan, tried = trained.run.plan, {}
+    algorithm, network = experiment.procedure.algorithm, experiment.procedure.network
     for rate in (1.0, 3.0):
-        for steps in range(3):
-            dose = Dose(rate=rate, steps=steps, part="all")
-            algorithm, phi = dose.of(experiment.procedure.algorithm, experiment.procedure.network, trained.run.phi)
-            report = experiment.report(phi, experiment.validation, algorithm=algorithm, curve=False)
-            tried[dose] = report.after.accuracy
+        most, phi = Dose(rate=rate, steps=2, part="all").of(algorithm, network, trained.run.phi)
+        report = experiment.report(phi, experiment.validation, algorithm=most, plan=plan)
+        tried |= {Dose(rate=rate, steps=at, part="all"): scores.accuracy for at, scores in enumerate(report.steps)}
+    assert len(tried) == 6
     told = found.totals
     dose = Dose(rate=told["dose_rate"], steps=int(told["dose_steps"]), part="head" if told["dose_head"] else "all")
     assert tried[dose] == pytest.approx(max(tried.values())) == told["dose_validation"]
     assert told["dose_validation_none"] == pytest.approx(tried[Dose(rate=1.0, steps=0, part="all")])
-    algorithm, phi = dose.of(experiment.procedure.algorithm, experiment.procedure.network, trained.run.phi)
-    report = experiment.report(phi, experiment.test, algorithm=algorithm)
+    adapting, phi = dose.of(algorithm, network, trained.run.phi)
+    report = experiment.report(phi, experiment.test, algorithm=adapting, predictions=True, plan=plan)
     assert told["points_after"] == pytest.approx(report.after.accuracy)
     assert len(found.steps["points_at_step"]) == dose.steps + 1
     # What stands beside it is of the model as it was trained.

@@ -76,6 +76,29 @@ def test_a_baseline_has_no_rounds_and_answers_as_on_its_own(source, results, tmp
     assert (found.algorithm, found.trained, found.has_curve) == ("baseline", 0, False)
     assert found.totals["points_after"] == pytest.approx(report.after.accuracy)
     assert list(found.clients["after"]) == list(source.pool)
+    # In the order of how often the training clients have them, the first four classes.
+    often = np.argsort(-report.predictions.after[0][0], kind="stable")[:4]
+    assert found.totals["top_4_after"] == pytest.approx(np.isin(np.concatenate(report.predictions.y), often).mean())
+
+
+def test_over_examples_each_answer_is_told_by_its_client_and_its_row(source):
+    cell = named(source, "majority")
+    experiment = source.at(source.experiment(cell), 4.0)
+    report = baselines.constant(experiment)
+    rows = [row for row in work.tested(experiment, report, "examples") if row["measure"] == "after"]
+    found = {row["client"]: row["value"] for row in rows}
+    assert len(found) == len(rows) == int(np.sum(report.after.examples))
+    assert np.mean(list(found.values())) == pytest.approx(report.after.accuracy)
+    guess = int(np.argmax(report.predictions.after[0][0]))
+    for name, value in found.items():
+        client, _, row = name.rpartition(" ")
+        assert value == (experiment.test[client].y[int(row)] == guess)
+    # The other measures are as they are over clients.
+    others, same = (
+        [row for row in work.tested(experiment, report, over) if row["measure"] not in ("before", "after")]
+        for over in ("examples", "clients")
+    )
+    assert others == same
 
 
 def test_the_dose_is_the_best_of_the_validation_clients_and_the_test_is_made_with_it(source, several, results):

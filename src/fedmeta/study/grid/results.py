@@ -153,6 +153,11 @@ class Results:
         """Return whether models were trained with this support; of several numbers of examples one speaks for all."""
         return support < 1 or support == self.declared(data)["compare_at"]
 
+    def over(self, data: str) -> str:
+        """Return what intervals of a data set are over: its test clients, or their examples."""
+        told = any("training_examples" in cell.totals for key, cell in self.cells.items() if key.data == data)
+        return "examples" if told else "clients"
+
     def judged_by(self, data: str) -> str:
         """Return what a data set is judged by."""
         return next(cell.judged_by for key, cell in self.cells.items() if key.data == data)

@@ -6,8 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from fedmeta.cli.study import _came
+from fedmeta.errors import Diverged, UsageError
 from fedmeta.study import baselines, on_top
 from fedmeta.study.dose import Dose, Doses
+from fedmeta.study.experiment import Experiment
 from fedmeta.study.grid import beside, work
 from fedmeta.study.grid.beside import sides
 from fedmeta.study.grid.cells import Source, changed
@@ -16,6 +19,8 @@ from fedmeta.study.grid.report import write
 from fedmeta.study.grid.results import Results
 from fedmeta.study.grid.run import run
 from fedmeta.study.grid.table import COLUMNS, Table
+from fedmeta.study.grid.worker import Desk
+from fedmeta.study.grid.workers import Job
 from tests.study.grid.declared import SEVERAL
 
 BESIDE = ["maml, masked", "maml, prior", "maml, knn-per"]
@@ -214,8 +219,45 @@ def test_an_attempt_that_goes_on_is_one_that_was_whole(source, tmp_path):
     assert set(whole["dose"]) == {"rate", "steps", "part"}
 
 
-def test_an_attempt_that_diverges_says_so(tmp_path):
-    text = SEVERAL.replace("inner_steps = 1 }", "inner_steps = 1, inner_lr = 1e30 }")
+def test_one_that_diverges_later_keeps_what_it_was_before(source, tmp_path, monkeypatch):
+    cell, folder = named(source, "maml"), tmp_path / "run"
+    before = work.attempt(source, cell, 2, folder, lambda event: None)
+
+    def diverging(experiment, *told):
+        raise Diverged("the update of round 3 is not finite")
+
+    monkeypatch.setattr(Experiment, "run", diverging)
+    came = work.attempt(source, cell, 4, folder, lambda event: None)
+    assert came == {"before": None, "after": None, "dose": None, "flops": before["flops"]}
+    _, rows = work.compute(source, cell, folder, lambda event: None)
+    assert {row["support"]: row["value"] for row in rows if row["measure"] == "diverged"} == {2.0: 3, 4.0: 3}
+    assert {row["round"] for row in rows if row["measure"] == "bytes"} == {2}
+
+
+def test_a_support_that_a_client_cannot_have_is_found_before_anything_is_trained(tmp_path):
+    text = SEVERAL.replace("evaluate_at = [2, 4]", "evaluate_at = [4, 400]")
     source = Source(Study.parse(text, "a.toml").entries[0])
-    came = work.attempt(source, named(source, "maml"), 2, tmp_path / "run", lambda event: None)
-    assert (came["before"], came["after"], came["dose"]) == (None, None, None)
+    with pytest.raises(UsageError, match="clients have fewer than 400 examples that can be support"):
+        work.compute(source, named(source, "maml"), tmp_path / "run", lambda event: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_with_another_floor_candidates_are_tried_for_fewer_rounds_than_before(source, tmp_path):
+    study = Study.parse(SEVERAL.replace("rounds = 4", "rounds = 4\ntuning = { tflops = 1 }"), "a.toml")
+    said = []
+    desk = Desk(study, tmp_path, said.append)
+    cell = Source(study.entries[0]).candidate("maml", {})
+    for rounds in (3, 1, 3):
+        desk.answer(json.loads(Job("try", 0, cell, {}, rounds).line))
+    first, short, again = (words["tried"] for words in said if "tried" in words)
+    assert first == again
+    assert 3 * short["flops"] == first["flops"]
+
+
+def test_a_line_of_progress_is_of_the_cell_itself():
+    rows = [
+        {"client": None, "round": None, "step": None, "measure": f"points_{when}", "value": value, **more}
+        for value, more in ((0.5, {"support": 2.0}), (0.6, {"support": 4.0}), (0.7, {"support": 2.0, "procedure": "p"}))
+        for when in ("before", "after")
+    ]
+    assert _came(rows) == "0.500 before, 0.500 after"

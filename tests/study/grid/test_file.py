@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 import fedmeta as fm
@@ -181,6 +183,8 @@ grid = { local = ["adam:learning_rate=0.01"] }
     assert spelled(tried.algorithm_options["local"]) == spelled(fm.optimisers.adam(0.01))
 
 
+STUDIES = Path(__file__).parents[3] / "studies"
+
 TUNED = ("seeds = 1", 'seeds = 1\ntuned = "t.toml"')
 
 CHOSEN = """
@@ -250,3 +254,11 @@ def test_nothing_stands_beside_what_is_no_network_alone(algorithm, title):
     with pytest.raises(UsageError, match=rf"also = \['masked'\] needs a network that all clients share, and {title}"):
         Study.parse(SMALL + more, "a.toml")
     Study.parse(SMALL + '\n[procedures.p]\nalgorithm = "per-fedavg"\nalso = ["masked"]\n', "a.toml")
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_projects_own_studies_are_declared_in_full(file):
+    for entry in Study.read(file, tuning=True).entries:
+        assert entry.comparisons
+        tuned = [name for name, spec in entry.procedures.items() if spec.grid]
+        assert bool(tuned) == (entry.tuning is not None)

@@ -20,6 +20,8 @@ from tests.examples import cells, examples
 
 KEY = jax.random.key(3)
 
+PHI = {"w": np.zeros(2, np.float32)}
+
 SHARED = ["fedavg-meta", "maml", "fomaml", "reptile", "anil"]
 """Algorithms whose phi is a network alone, and whose clients adapt."""
 
@@ -44,17 +46,30 @@ def same(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), one, other)
 
 
-@pytest.mark.parametrize("name", SHARED)
-def test_a_dose_is_what_the_algorithm_says_itself(name, network):
-    algorithm = make(name, inner_lr=0.2, adapt_epochs=3)
-    given, phi = Dose(rate=3.0, steps=4, part="all").of(algorithm, network, "phi")
-    assert given == replace(algorithm, adapt_lr=3 * 0.2, adapt_steps=4, adapt_epochs=None)
-    assert phi == "phi"
+def close(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), one, other)
+
+
+@pytest.mark.parametrize("part", ["all", "head"])
+@pytest.mark.parametrize("name", cells(["fedavg-meta", "anil"], SHARED))
+def test_a_dose_is_what_the_algorithm_gives_at_that_rate(name, part, network, clients):
     # The factor is of the rate with which clients adapt, where they have one of their own.
-    own = make(name, inner_lr=0.2, adapt_lr=0.05)
-    assert Dose(rate=3.0, steps=4, part="all").of(own, network, phi)[0].adapt_lr == pytest.approx(0.15)
-    part, _ = Dose(rate=1.0, steps=2, part="head").of(algorithm, network, phi)
-    assert part.adaptable == network.head
+    for own in ({}, {"adapt_lr": 0.05}):
+        algorithm = make(name, inner_lr=0.2, adapt_epochs=3, **own)
+        phi = algorithm.init(network, KEY)
+        given, new = Dose(rate=3.0, steps=4, part=part).of(algorithm, network, phi)
+        like = replace(algorithm, adapt_lr=3 * own.get("adapt_lr", 0.2), adapt_steps=4, adapt_epochs=None)
+        if part == "head":
+            like = replace(like, adaptable=network.head)
+        close(adapted(given, network, new, clients), adapted(like, network, phi, clients))
+
+
+def test_all_rates_are_one_program(network):
+    algorithm = fm.MAML(inner_lr=0.2)
+    phi = algorithm.init(network, KEY)
+    one, other = (Dose(rate=rate, steps=4, part="all").of(algorithm, network, phi) for rate in (0.5, 3.0))
+    assert one[0] == other[0]
+    assert set(jax.tree.leaves(other[1]["inner_lr"])) == {np.float32(0.6)}
 
 
 def test_fedper_has_its_rate_from_the_dose(network):
@@ -62,11 +77,12 @@ def test_fedper_has_its_rate_from_the_dose(network):
     assert given == fm.FedPer(inner_lr=0.2, adapt_lr=0.1, adapt_steps=2)
 
 
-def test_per_fedavg_passes_a_dose_on(network):
+def test_per_fedavg_passes_a_dose_on(network, clients):
     outside = fm.PerFedAvg(of=fm.MAML(inner_lr=0.2), local_steps=3)
-    given, _ = Dose(rate=2.0, steps=3, part="head").of(outside, network, "phi")
+    phi = outside.init(network, KEY)
+    given, new = Dose(rate=2.0, steps=3, part="head").of(outside, network, phi)
     inside = fm.MAML(inner_lr=0.2, adapt_lr=0.4, adapt_steps=3, adaptable=network.head)
-    assert given == replace(outside, of=inside)
+    close(adapted(given, network, new, clients), adapted(inside, network, phi, clients))
 
 
 def test_an_optimiser_of_the_users_keeps_its_rate(network):
@@ -146,7 +162,7 @@ def test_the_best_is_chosen_and_of_equals_the_fewest_steps(values):
     doses, values = Doses(rates=(1.0, 3.0), steps=3), np.round(values, 1)
     # Without a step, the rate does not matter.
     told = {1.0: values[:4], 3.0: [values[0], *values[5:]]}
-    found = choose(fm.MAML(inner_lr=0.1), toys.network(), None, doses, _answers(told), lambda scores: scores["figure"])
+    found = choose(fm.MAML(inner_lr=0.1), toys.network(), PHI, doses, _answers(told), lambda scores: scores["figure"])
     assert len(found) == 8
     best = max(max(each) for each in told.values())
     fewest = min(steps for each in told.values() for steps, value in enumerate(each) if value == best)
@@ -160,7 +176,7 @@ def test_the_best_is_chosen_and_of_equals_the_fewest_steps(values):
 def test_what_is_not_finite_is_the_worst():
     told = {1.0: [0.1, math.nan, math.inf, -0.3]}
     found = choose(
-        fm.MAML(inner_lr=0.1), toys.network(), None, Doses(steps=3), _answers(told), lambda one: one["figure"]
+        fm.MAML(inner_lr=0.1), toys.network(), PHI, Doses(steps=3), _answers(told), lambda one: one["figure"]
     )
     assert [dose.steps for dose in found] == [0, 3, 1, 2]
     assert list(found.values()) == [0.1, -0.3, -math.inf, -math.inf]
@@ -177,7 +193,11 @@ def _answers(told):
         def __init__(self, values):
             self.steps = [Pooled(value) for value in values]
 
-    return lambda algorithm, phi: Made(told[round(algorithm.adapt_lr / algorithm.inner_lr, 6)])
+    def ask(algorithm, phi):
+        (rate,) = {float(rate) for rate in jax.tree.leaves(phi["inner_lr"])}
+        return Made(told[round(rate / 0.1, 5)])
+
+    return ask
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,11 @@ class Dose:
     part: str
 
     def of(self, algorithm: Algorithm, model: Model, phi: Phi) -> tuple[Algorithm, Phi]:
-        """Return the algorithm that adapts so, and its phi, in which Meta-SGD has its rates."""
+        """Return the algorithm that adapts so, and its phi.
+
+        Gradient descent at a rate is Meta-SGD with this rate everywhere. So the rate is a part of phi, and all rates
+        are one compiled program.
+        """
         if isinstance(algorithm, PerFedAvg):
             inside, phi = self.of(algorithm.of, model, phi)
             return replace(algorithm, of=inside), phi
@@ -72,10 +76,22 @@ class Dose:
         told: dict[str, Any] = {"adapt_steps": self.steps, "adapt_epochs": None}
         if isinstance(algorithm, MetaSGD):
             return replace(algorithm, **told), {**phi, "inner_lr": self._rates(phi["inner_lr"], model)}
-        if self.part == "head":
-            told["adaptable"] = model.head
-        if isinstance(algorithm, SharedInitialisation | FedPer) and algorithm.inner is None:
+        patterns = model.head if self.part == "head" else algorithm.patterns(model)
+        if isinstance(algorithm, SharedInitialisation) and algorithm.inner is None:
+            rate = np.float32(self.rate * (algorithm.adapt_lr or algorithm.inner_lr))
+            moving, _ = pytrees.split(phi, patterns)
+            rates = jax.tree.map(lambda leaf: rate.astype(leaf.dtype), moving)
+            descent = MetaSGD(
+                rates="layer",
+                adapt_steps=self.steps,
+                inner_batch_size=algorithm.inner_batch_size,
+                adaptable=patterns,
+            )
+            return descent, {"params": phi, "inner_lr": rates}
+        if isinstance(algorithm, FedPer) and algorithm.inner is None:
             told["adapt_lr"] = self.rate * (algorithm.adapt_lr or algorithm.inner_lr)
+        if self.part == "head":
+            told["adaptable"] = patterns
         return replace(algorithm, **told), phi
 
     def _rates(self, rates: Any, model: Model) -> Any:

@@ -27,9 +27,6 @@ from fedmeta.study.grid.file import also_named
 MEASURED = 3
 """Rounds whose median is a round's time."""
 
-NEVER = 10**9
-"""Rounds between looks where there is one look, after the last round."""
-
 Row = dict[str, Any]
 
 
@@ -93,8 +90,16 @@ class Trained(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
 
 
-def train(experiment: Experiment, folder: Path, listener: Callable[[Event], object]) -> Trained:
+def train(
+    experiment: Experiment, folder: Path, listener: Callable[[Event], object], *, looking: bool = True
+) -> Trained:
     """Train, or go on where it was stopped.
+
+    Args:
+        experiment: what is trained.
+        folder: its run folder.
+        listener: is told of each round.
+        looking: whether the validation clients are looked at on the way.
 
     Raises:
         UsageError: the recipe does not fit the data.
@@ -111,7 +116,7 @@ def train(experiment: Experiment, folder: Path, listener: Callable[[Event], obje
         listener(event)
 
     try:
-        run = experiment.run(folder, (hear,), plan)
+        run = experiment.run(folder, (hear,), plan, looking=looking)
     except Diverged:
         first = heard[0]["round"] if heard else math.inf
         before = [row for row in read_history(folder) if row["round"] < first]
@@ -173,10 +178,9 @@ def attempt(
         RunError: the run folder is in use, damaged, or cannot be written.
     """
     experiment = source.experiment(cell)
-    # The same looks for any number of rounds, so that a run may go on.
-    looks, procedure = Validation(every=NEVER), replace(experiment.procedure, rounds=rounds)
-    experiment = replace(experiment, looks=looks, procedure=procedure)
-    trained = train(experiment, folder, listener)
+    procedure = replace(experiment.procedure, rounds=rounds)
+    experiment = replace(experiment, looks=Validation(), procedure=procedure)
+    trained = train(experiment, folder, listener, looking=False)
     spent = sum(row["flops"] or 0 for row in trained.rows)
     if trained.run is None:
         return {"before": None, "after": None, "dose": None, "flops": spent}

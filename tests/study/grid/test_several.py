@@ -223,7 +223,7 @@ def test_one_that_diverges_later_keeps_what_it_was_before(source, tmp_path, monk
     cell, folder = named(source, "maml"), tmp_path / "run"
     before = work.attempt(source, cell, 2, folder, lambda event: None)
 
-    def diverging(experiment, *told):
+    def diverging(experiment, *told, **more):
         raise Diverged("the update of round 3 is not finite")
 
     monkeypatch.setattr(Experiment, "run", diverging)

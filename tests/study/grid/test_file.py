@@ -262,3 +262,11 @@ def test_the_projects_own_studies_are_declared_in_full(file):
         assert entry.comparisons
         tuned = [name for name, spec in entry.procedures.items() if spec.grid]
         assert bool(tuned) == (entry.tuning is not None)
+
+
+@pytest.mark.parametrize("baseline", ["most-recent", "chain"])
+def test_of_examples_that_are_drawn_there_is_no_item_before(baseline):
+    more = f"\n[procedures.{baseline}]\nbaseline = {baseline!r}\n"
+    Study.parse(SMALL + more, "a.toml")
+    with pytest.raises(UsageError, match=rf"baseline = {baseline!r} needs each item that came before.*\[2, 4\]"):
+        Study.parse(changed(("rounds = 4", "rounds = 4\nevaluate_at = [2, 4]")) + more, "a.toml")

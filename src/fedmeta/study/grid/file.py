@@ -371,7 +371,7 @@ def _entry(
     for procedure, spec in own.items():
         for support in supports:
             try:
-                procedures.check_also(spec, entry.recipe(procedure, support, 0))
+                procedures.check_beside(spec, entry.recipe(procedure, support, 0), evaluate_at)
                 for setting, values in spec.grid.items():
                     for value in values:
                         entry.recipe(procedure, support, 0, settings={setting: value})

@@ -68,7 +68,7 @@ class Size:
         """Of load."""
         self.most = {IN_PROCESS: 20_000 if quick else 80_000, SOCKET: 12_000 if quick else 48_000}
         """Transactions at most."""
-        self.most[LEDGER] = 6_000 if quick else 24_000
+        self.most[LEDGER] = 6_000 if quick else 36_000
         self.latency = 6 if quick else 35
         self.latency_turns = 1 if quick else 2
         self.kills = 1 if quick else 3

@@ -62,6 +62,7 @@ _DATA: reading.Known = {
     "evaluate_at": LIST,
     "dose": (dict,),
     "tuning": (dict,),
+    "tuned_as": (str,),
     "looks": (dict,),
     "targets": LIST,
     "comparisons": LIST,
@@ -276,7 +277,7 @@ class Study:
         chosen = _toml(tuned, f"{where}, tuned")
         _check_tuned(chosen, content["data"], common, f"{where}, {content.get('tuned', 'tuned')}")
         entries = tuple(
-            _entry(name, given, common, chosen.get(name, {}), f"{where}, data.{name}")
+            _entry(name, given, common, _tuned_of(name, given, chosen, content["data"], where), f"{where}, data.{name}")
             for name, given in content["data"].items()
         )
         seeds = _seeds(content.get("seeds", 1), where)
@@ -316,6 +317,18 @@ def _check_tuned(chosen: Mapping[str, Any], data: Any, common: Mapping[str, Any]
         for procedure in tables:
             if procedure not in common:
                 raise UnknownName(f"procedure in {where}:", procedure, common)
+
+
+def _tuned_of(
+    name: str, given: Any, chosen: Mapping[str, Any], data: Mapping[str, Any], where: str
+) -> Mapping[str, Any]:
+    """Return the tuned settings of a data set, or of the other one whose settings it has."""
+    other = given.get("tuned_as", name) if isinstance(given, dict) else name
+    if other not in data:
+        raise UnknownName(f"data set that data.{name} is tuned as, in {where}:", other, data)
+    if other != name and "tuning" in given:
+        raise UsageError(f"{where}, data.{name}: it has the settings of {other}, so tuning has no meaning")
+    return chosen.get(other, {})
 
 
 def _entry(

@@ -260,8 +260,8 @@ def test_nothing_stands_beside_what_is_no_network_alone(algorithm, title):
 def test_the_projects_own_studies_are_declared_in_full(file):
     for entry in Study.read(file, tuning=True).entries:
         assert entry.comparisons
-        tuned = [name for name, spec in entry.procedures.items() if spec.grid]
-        assert bool(tuned) == (entry.tuning is not None)
+        if entry.tuning is not None:
+            assert any(spec.grid for spec in entry.procedures.values())
 
 
 @pytest.mark.parametrize("baseline", ["most-recent", "chain"])
@@ -270,3 +270,43 @@ def test_of_examples_that_are_drawn_there_is_no_item_before(baseline):
     Study.parse(SMALL + more, "a.toml")
     with pytest.raises(UsageError, match=rf"baseline = {baseline!r} needs each item that came before.*\[2, 4\]"):
         Study.parse(changed(("rounds = 4", "rounds = 4\nevaluate_at = [2, 4]")) + more, "a.toml")
+
+
+OTHER = """
+[data.other]
+source = "digits"
+tuned_as = "digits"
+"""
+
+
+def test_a_data_set_may_have_the_settings_of_another_one(tmp_path):
+    (tmp_path / "a.toml").write_text(changed(TUNED) + OTHER)
+    (tmp_path / "t.toml").write_text(CHOSEN)
+    first, other = Study.read(tmp_path / "a.toml").entries
+    assert other.recipe("maml", 0.2, 0).algorithm_options["inner_lr"] == 0.25
+    assert other.recipe("maml", 0.2, 0).server_lr == first.recipe("maml", 0.2, 0).server_lr == 0.125
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"digits"\n', '"digts"\n', "data.other is tuned as.*'digts': did you mean 'digits'"),
+        ('"digits"\n', '"digits"\ntuning = { tflops = 1 }\n', "has the settings of digits, so tuning has no meaning"),
+        ('"digits"\n', '"more"\n[data.more]\ntuned_as = "digits"\n', "more has the settings of another one itself"),
+        ('"digits"\n', "[1]\n", r"data.other: tuned_as must be a text, not \[1\]"),
+    ],
+)
+def test_settings_of_what_is_no_other_data_set_are_refused(old, new, said):
+    more = OTHER.replace(f"tuned_as = {old}", f"tuned_as = {new}")
+    with pytest.raises(UsageError, match=said):
+        Study.parse(SMALL + more, "a.toml")
+
+
+def test_the_pool_may_be_named_and_intervals_be_over_its_examples():
+    text = changed(("rounds = 4", 'rounds = 4\npool = ["3", "5"]\nover = "examples"'))
+    (entry,) = Study.parse(text, "a.toml").entries
+    assert (entry.pool, entry.over) == (("3", "5"), "examples")
+    with pytest.raises(UsageError, match=r"'exmaples': did you mean 'examples'"):
+        Study.parse(text.replace('"examples"', '"exmaples"'), "a.toml")
+    with pytest.raises(UsageError, match="pool holds names, not 3"):
+        Study.parse(text.replace('["3", "5"]', "[3]"), "a.toml")

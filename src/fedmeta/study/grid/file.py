@@ -324,8 +324,12 @@ def _tuned_of(
 ) -> Mapping[str, Any]:
     """Return the tuned settings of a data set, or of the other one whose settings it has."""
     other = given.get("tuned_as", name) if isinstance(given, dict) else name
+    if not isinstance(other, str):
+        raise UsageError(f"{where}, data.{name}: tuned_as must be a text, not {other!r:.60}")
     if other not in data:
         raise UnknownName(f"data set that data.{name} is tuned as, in {where}:", other, data)
+    if other != name and "tuned_as" in data[other]:
+        raise UsageError(f"{where}, data.{name}: {other} has the settings of another one itself; name that one")
     if other != name and "tuning" in given:
         raise UsageError(f"{where}, data.{name}: it has the settings of {other}, so tuning has no meaning")
     return chosen.get(other, {})

@@ -5,7 +5,8 @@ import pytest
 import fedmeta as fm
 from fedmeta.errors import UsageError
 from fedmeta.study.dose import Doses
-from fedmeta.study.grid.file import Declared, Study, Tuning
+from fedmeta.study.grid.entries import Declared, Tuning
+from fedmeta.study.grid.file import Study
 from fedmeta.study.spelling import spelled
 from tests.study.grid.declared import SMALL, changed
 
@@ -231,6 +232,16 @@ def test_what_is_wrong_in_tuned_settings_is_named(chosen, said, tmp_path):
         (tmp_path / "t.toml").write_text(chosen)
     with pytest.raises(UsageError, match=said):
         Study.read(tmp_path / "a.toml")
+
+
+def test_a_grid_without_tuned_settings_is_not_run_untuned_in_silence(tmp_path):
+    text = changed(TUNED, ("options = { inner_epochs = 1 }", "grid = { inner_lr = [0.1, 0.3] }"))
+    (tmp_path / "a.toml").write_text(text)
+    (tmp_path / "t.toml").write_text(CHOSEN)
+    with pytest.raises(UsageError, match=r"t\.toml has no settings of fedavg for digits, and it has a grid"):
+        Study.read(tmp_path / "a.toml")
+    (tmp_path / "t.toml").write_text(CHOSEN + "[digits.fedavg.options]\ninner_lr = 0.3\n")
+    assert Study.read(tmp_path / "a.toml").entries[0].recipe("fedavg", 0.2, 0).algorithm_options["inner_lr"] == 0.3
 
 
 @pytest.mark.parametrize("more", ['also = ["masked"]', 'server = "sgd"', "options = { inner_lr = 0.1 }"])

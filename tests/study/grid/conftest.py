@@ -11,21 +11,13 @@ from fedmeta.study.grid.worker import Desk
 from tests.study.grid.declared import SEVERAL, SMALL
 
 
-def answers_here(first, jobs, count):
-    """What processes would answer, computed in this one."""
-    study = Study.parse(first["text"], first["where"], first["stem"], first["tuned"], untuned=True)
-    for job in jobs:
-        said = []
-        Desk(study, Path(first["folder"]), said.append).answer(json.loads(job.line))
-        for words in said:
-            yield job, json.loads(json.dumps(words))
-
-
-class TeamHere:
+class TeamHere(workers.Team):
     """Answers as processes would, in this one."""
 
     def __init__(self, first, count):
-        self.first, self.count = first, count
+        study = Study.parse(first["text"], first["where"], first["stem"], first["tuned"], untuned=True)
+        self.said = []
+        self.desk = Desk(study, Path(first["folder"]), self.said.append)
 
     def __enter__(self):
         return self
@@ -34,7 +26,16 @@ class TeamHere:
         pass
 
     def ask(self, jobs):
-        return answers_here(self.first, jobs, self.count)
+        for job in jobs:
+            self.desk.answer(json.loads(job.line))
+            for words in self.said:
+                yield job, json.loads(json.dumps(words))
+            self.said.clear()
+
+
+def answers_here(first, jobs, count):
+    """What processes would answer, computed in this one."""
+    return TeamHere(first, count).ask(jobs)
 
 
 @pytest.fixture

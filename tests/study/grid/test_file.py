@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 import fedmeta as fm
 from fedmeta.errors import UsageError
 from fedmeta.study.dose import Doses
-from fedmeta.study.grid.file import Declared, Study, Tuning
+from fedmeta.study.grid.entries import Declared, Tuning
+from fedmeta.study.grid.file import Study
 from fedmeta.study.spelling import spelled
 from tests.study.grid.declared import SMALL, changed
 
@@ -181,6 +184,8 @@ grid = { local = ["adam:learning_rate=0.01"] }
     assert spelled(tried.algorithm_options["local"]) == spelled(fm.optimisers.adam(0.01))
 
 
+STUDIES = Path(__file__).parents[3] / "studies"
+
 TUNED = ("seeds = 1", 'seeds = 1\ntuned = "t.toml"')
 
 CHOSEN = """
@@ -229,6 +234,16 @@ def test_what_is_wrong_in_tuned_settings_is_named(chosen, said, tmp_path):
         Study.read(tmp_path / "a.toml")
 
 
+def test_a_grid_without_tuned_settings_is_not_run_untuned_in_silence(tmp_path):
+    text = changed(TUNED, ("options = { inner_epochs = 1 }", "grid = { inner_lr = [0.1, 0.3] }"))
+    (tmp_path / "a.toml").write_text(text)
+    (tmp_path / "t.toml").write_text(CHOSEN)
+    with pytest.raises(UsageError, match=r"t\.toml has no settings of fedavg for digits, and it has a grid"):
+        Study.read(tmp_path / "a.toml")
+    (tmp_path / "t.toml").write_text(CHOSEN + "[digits.fedavg.options]\ninner_lr = 0.3\n")
+    assert Study.read(tmp_path / "a.toml").entries[0].recipe("fedavg", 0.2, 0).algorithm_options["inner_lr"] == 0.3
+
+
 @pytest.mark.parametrize("more", ['also = ["masked"]', 'server = "sgd"', "options = { inner_lr = 0.1 }"])
 def test_a_data_set_gives_no_settings_to_a_baseline(more):
     text = SMALL + f'\n[procedures.alone]\nbaseline = "alone"\n[data.digits.procedures.alone]\n{more}'
@@ -250,3 +265,59 @@ def test_nothing_stands_beside_what_is_no_network_alone(algorithm, title):
     with pytest.raises(UsageError, match=rf"also = \['masked'\] needs a network that all clients share, and {title}"):
         Study.parse(SMALL + more, "a.toml")
     Study.parse(SMALL + '\n[procedures.p]\nalgorithm = "per-fedavg"\nalso = ["masked"]\n', "a.toml")
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_projects_own_studies_are_declared_in_full(file):
+    for entry in Study.read(file, tuning=True).entries:
+        assert entry.comparisons
+        if entry.tuning is not None:
+            assert any(spec.grid for spec in entry.procedures.values())
+
+
+@pytest.mark.parametrize("baseline", ["most-recent", "chain"])
+def test_of_examples_that_are_drawn_there_is_no_item_before(baseline):
+    more = f"\n[procedures.{baseline}]\nbaseline = {baseline!r}\n"
+    Study.parse(SMALL + more, "a.toml")
+    with pytest.raises(UsageError, match=rf"baseline = {baseline!r} needs each item that came before.*\[2, 4\]"):
+        Study.parse(changed(("rounds = 4", "rounds = 4\nevaluate_at = [2, 4]")) + more, "a.toml")
+
+
+OTHER = """
+[data.other]
+source = "digits"
+tuned_as = "digits"
+"""
+
+
+def test_a_data_set_may_have_the_settings_of_another_one(tmp_path):
+    (tmp_path / "a.toml").write_text(changed(TUNED) + OTHER)
+    (tmp_path / "t.toml").write_text(CHOSEN)
+    first, other = Study.read(tmp_path / "a.toml").entries
+    assert other.recipe("maml", 0.2, 0).algorithm_options["inner_lr"] == 0.25
+    assert other.recipe("maml", 0.2, 0).server_lr == first.recipe("maml", 0.2, 0).server_lr == 0.125
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"digits"\n', '"digts"\n', "data.other is tuned as.*'digts': did you mean 'digits'"),
+        ('"digits"\n', '"digits"\ntuning = { tflops = 1 }\n', "has the settings of digits, so tuning has no meaning"),
+        ('"digits"\n', '"more"\n[data.more]\ntuned_as = "digits"\n', "more has the settings of another one itself"),
+        ('"digits"\n', "[1]\n", r"data.other: tuned_as must be a text, not \[1\]"),
+    ],
+)
+def test_settings_of_what_is_no_other_data_set_are_refused(old, new, said):
+    more = OTHER.replace(f"tuned_as = {old}", f"tuned_as = {new}")
+    with pytest.raises(UsageError, match=said):
+        Study.parse(SMALL + more, "a.toml")
+
+
+def test_the_pool_may_be_named_and_intervals_be_over_its_examples():
+    text = changed(("rounds = 4", 'rounds = 4\npool = ["3", "5"]\nover = "examples"'))
+    (entry,) = Study.parse(text, "a.toml").entries
+    assert (entry.pool, entry.over) == (("3", "5"), "examples")
+    with pytest.raises(UsageError, match=r"'exmaples': did you mean 'examples'"):
+        Study.parse(text.replace('"examples"', '"exmaples"'), "a.toml")
+    with pytest.raises(UsageError, match="pool holds names, not 3"):
+        Study.parse(text.replace('["3", "5"]', "[3]"), "a.toml")

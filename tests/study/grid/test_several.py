@@ -6,8 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from fedmeta.cli.study import _came
+from fedmeta.errors import Diverged, UsageError
 from fedmeta.study import baselines, on_top
 from fedmeta.study.dose import Dose, Doses
+from fedmeta.study.experiment import Experiment
 from fedmeta.study.grid import beside, work
 from fedmeta.study.grid.beside import sides
 from fedmeta.study.grid.cells import Source, changed
@@ -16,6 +19,8 @@ from fedmeta.study.grid.report import write
 from fedmeta.study.grid.results import Results
 from fedmeta.study.grid.run import run
 from fedmeta.study.grid.table import COLUMNS, Table
+from fedmeta.study.grid.worker import Desk
+from fedmeta.study.grid.workers import Job
 from tests.study.grid.declared import SEVERAL
 
 BESIDE = ["maml, masked", "maml, prior", "maml, knn-per"]
@@ -76,6 +81,29 @@ def test_a_baseline_has_no_rounds_and_answers_as_on_its_own(source, results, tmp
     assert (found.algorithm, found.trained, found.has_curve) == ("baseline", 0, False)
     assert found.totals["points_after"] == pytest.approx(report.after.accuracy)
     assert list(found.clients["after"]) == list(source.pool)
+    # In the order of how often the training clients have them, the first four classes.
+    often = np.argsort(-report.predictions.after[0][0], kind="stable")[:4]
+    assert found.totals["top_4_after"] == pytest.approx(np.isin(np.concatenate(report.predictions.y), often).mean())
+
+
+def test_over_examples_each_answer_is_told_by_its_client_and_its_row(source):
+    cell = named(source, "majority")
+    experiment = source.at(source.experiment(cell), 4.0)
+    report = baselines.constant(experiment)
+    rows = [row for row in work.tested(experiment, report, "examples") if row["measure"] == "after"]
+    found = {row["client"]: row["value"] for row in rows}
+    assert len(found) == len(rows) == int(np.sum(report.after.examples))
+    assert np.mean(list(found.values())) == pytest.approx(report.after.accuracy)
+    guess = int(np.argmax(report.predictions.after[0][0]))
+    for name, value in found.items():
+        client, _, row = name.rpartition(" ")
+        assert value == (experiment.test[client].y[int(row)] == guess)
+    # The other measures are as they are over clients.
+    others, same = (
+        [row for row in work.tested(experiment, report, over) if row["measure"] not in ("before", "after")]
+        for over in ("examples", "clients")
+    )
+    assert others == same
 
 
 def test_the_dose_is_the_best_of_the_validation_clients_and_the_test_is_made_with_it(source, several, results):
@@ -83,19 +111,19 @@ def test_the_dose_is_the_best_of_the_validation_clients_and_the_test_is_made_wit
     experiment = source.at(source.experiment(cell), 4.0)
     trained = work.train(source.experiment(cell), several / "cells" / cell.folder, lambda event: None)
     (found,) = results.of("digits", "maml", 4.0)
-    tried = {}
+    plan, tried = trained.run.plan, {}
+    algorithm, network = experiment.procedure.algorithm, experiment.procedure.network
     for rate in (1.0, 3.0):
-        for steps in range(3):
-            dose = Dose(rate=rate, steps=steps, part="all")
-            algorithm, phi = dose.of(experiment.procedure.algorithm, experiment.procedure.network, trained.run.phi)
-            report = experiment.report(phi, experiment.validation, algorithm=algorithm, curve=False)
-            tried[dose] = report.after.accuracy
+        most, phi = Dose(rate=rate, steps=2, part="all").of(algorithm, network, trained.run.phi)
+        report = experiment.report(phi, experiment.validation, algorithm=most, plan=plan)
+        tried |= {Dose(rate=rate, steps=at, part="all"): scores.accuracy for at, scores in enumerate(report.steps)}
+    assert len(tried) == 6
     told = found.totals
     dose = Dose(rate=told["dose_rate"], steps=int(told["dose_steps"]), part="head" if told["dose_head"] else "all")
     assert tried[dose] == pytest.approx(max(tried.values())) == told["dose_validation"]
     assert told["dose_validation_none"] == pytest.approx(tried[Dose(rate=1.0, steps=0, part="all")])
-    algorithm, phi = dose.of(experiment.procedure.algorithm, experiment.procedure.network, trained.run.phi)
-    report = experiment.report(phi, experiment.test, algorithm=algorithm)
+    adapting, phi = dose.of(algorithm, network, trained.run.phi)
+    report = experiment.report(phi, experiment.test, algorithm=adapting, predictions=True, plan=plan)
     assert told["points_after"] == pytest.approx(report.after.accuracy)
     assert len(found.steps["points_at_step"]) == dose.steps + 1
     # What stands beside it is of the model as it was trained.
@@ -191,8 +219,45 @@ def test_an_attempt_that_goes_on_is_one_that_was_whole(source, tmp_path):
     assert set(whole["dose"]) == {"rate", "steps", "part"}
 
 
-def test_an_attempt_that_diverges_says_so(tmp_path):
-    text = SEVERAL.replace("inner_steps = 1 }", "inner_steps = 1, inner_lr = 1e30 }")
+def test_one_that_diverges_later_keeps_what_it_was_before(source, tmp_path, monkeypatch):
+    cell, folder = named(source, "maml"), tmp_path / "run"
+    before = work.attempt(source, cell, 2, folder, lambda event: None)
+
+    def diverging(experiment, *told, **more):
+        raise Diverged("the update of round 3 is not finite")
+
+    monkeypatch.setattr(Experiment, "run", diverging)
+    came = work.attempt(source, cell, 4, folder, lambda event: None)
+    assert came == {"before": None, "after": None, "dose": None, "flops": before["flops"]}
+    _, rows = work.compute(source, cell, folder, lambda event: None)
+    assert {row["support"]: row["value"] for row in rows if row["measure"] == "diverged"} == {2.0: 3, 4.0: 3}
+    assert {row["round"] for row in rows if row["measure"] == "bytes"} == {2}
+
+
+def test_a_support_that_a_client_cannot_have_is_found_before_anything_is_trained(tmp_path):
+    text = SEVERAL.replace("evaluate_at = [2, 4]", "evaluate_at = [4, 400]")
     source = Source(Study.parse(text, "a.toml").entries[0])
-    came = work.attempt(source, named(source, "maml"), 2, tmp_path / "run", lambda event: None)
-    assert (came["before"], came["after"], came["dose"]) == (None, None, None)
+    with pytest.raises(UsageError, match="clients have fewer than 400 examples that can be support"):
+        work.compute(source, named(source, "maml"), tmp_path / "run", lambda event: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_with_another_floor_candidates_are_tried_for_fewer_rounds_than_before(source, tmp_path):
+    study = Study.parse(SEVERAL.replace("rounds = 4", "rounds = 4\ntuning = { tflops = 1 }"), "a.toml")
+    said = []
+    desk = Desk(study, tmp_path, said.append)
+    cell = Source(study.entries[0]).candidate("maml", {})
+    for rounds in (3, 1, 3):
+        desk.answer(json.loads(Job("try", 0, cell, {}, rounds).line))
+    first, short, again = (words["tried"] for words in said if "tried" in words)
+    assert first == again
+    assert 3 * short["flops"] == first["flops"]
+
+
+def test_a_line_of_progress_is_of_the_cell_itself():
+    rows = [
+        {"client": None, "round": None, "step": None, "measure": f"points_{when}", "value": value, **more}
+        for value, more in ((0.5, {"support": 2.0}), (0.6, {"support": 4.0}), (0.7, {"support": 2.0, "procedure": "p"}))
+        for when in ("before", "after")
+    ]
+    assert _came(rows) == "0.500 before, 0.500 after"

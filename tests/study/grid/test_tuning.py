@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta.study.grid import tuning
-from fedmeta.study.grid.file import Study, Tuning
+from fedmeta.study.grid.entries import Tuning
+from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.procedures import Spec
 from fedmeta.study.grid.tuning import Chosen, Tried, Try
 from tests.examples import examples

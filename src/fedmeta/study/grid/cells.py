@@ -20,7 +20,8 @@ from fedmeta.data.partitioners import PARTITIONERS, make, partition
 from fedmeta.errors import UsageError
 from fedmeta.study.dataspec import DataSpec, Groups
 from fedmeta.study.experiment import Experiment
-from fedmeta.study.grid.file import Entry, Study
+from fedmeta.study.grid.entries import Entry
+from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.procedures import BASELINE, Spec
 from fedmeta.study.naming import named_clients, only, without
 from fedmeta.study.recipe import Recipe

@@ -91,7 +91,7 @@ def clients(results: Results, data: str) -> Any:
     """Draw each test client's value before and after it adapts, a panel for each procedure that adapts."""
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
     shown = _adapting(results, data, at)
-    if not shown:
+    if not shown or results.over(data) == "examples":
         return None
     figure, panels = _figure(len(shown), (3.1 * max(len(shown), 2), 3.7), share=True)
     drawn = {
@@ -147,8 +147,9 @@ def support(results: Results, data: str) -> Any:
     plots.scaled(after, judged)
     gained.axhline(0, color=QUIET, linewidth=1)
     gained.set_ylabel("gain, points" if judged in SHARES else f"less {NAMES[judged]}")
-    _title(after, f"{titled(judged)} after adapting", "mean of the clients; intervals of 95 %")
-    _title(gained, "Gain by adapting", "mean of the clients; intervals of 95 %")
+    below = f"mean of the {results.over(data)}; intervals of 95 %"
+    _title(after, f"{titled(judged)} after adapting", below)
+    _title(gained, "Gain by adapting", below)
     _legend(figure, after)
     return figure
 
@@ -192,7 +193,7 @@ def who_gains(results: Results, data: str) -> Any:
     """Draw the clients' gains in their order, and the mean gain by how many examples clients adapt on."""
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
     shown = _adapting(results, data, at)
-    if not shown:
+    if not shown or results.over(data) == "examples":
         return None
     sizes = {one: np.array(list(results.of(data, one, at)[0].clients["support"].values())) for one in shown}
     # Where all have about as many there is nothing to see.

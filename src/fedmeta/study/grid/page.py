@@ -54,7 +54,7 @@ def _data(results: Results, data: str) -> list[str]:
     smallest = _amount(judged, told["smallest_effect"])
     if declared:
         note = f"Declared before the first cell was finished. The smallest effect that matters is {smallest}."
-        parts += ["### Declared comparisons", note, _findings(judged, declared)]
+        parts += ["### Declared comparisons", note, _findings(results, data, declared)]
     missing = len(told["comparisons"]) - len(declared)
     if missing:
         parts.append(f"{counted(missing, 'declared comparison')} cannot be made: no seed has both cells.")
@@ -64,7 +64,7 @@ def _data(results: Results, data: str) -> list[str]:
         parts += [_ratios(judged, curves)] if curves else []
     if others:
         note = "Not declared before: exploratory. They suggest, and show nothing, so there is no test."
-        parts += ["### Exploratory comparisons", note, _findings(judged, others)]
+        parts += ["### Exploratory comparisons", note, _findings(results, data, others)]
     doses = _doses(results, data)
     if doses:
         note = "How much clients adapt in the test, chosen on validation clients."
@@ -97,7 +97,8 @@ def _levels(results: Results, data: str) -> str:
             ]
         )
     unit = ", %" if judged in SHARES else ""
-    headings = ["procedure", "support", "seeds", "points before", "points after", "clients before", "clients after"]
+    over = results.over(data)
+    headings = ["procedure", "support", "seeds", "points before", "points after", "clients before", f"{over} after"]
     return f"{titled(judged)}{unit}.\n\n" + _table([*headings, "worst tenth", "rounds", "MB", "GFLOP"], rows)
 
 
@@ -113,8 +114,8 @@ def _spent(cells: Sequence[Measured]) -> list[str]:
     ]
 
 
-def _findings(judged: str, findings: Iterable[Finding]) -> str:
-    rows = []
+def _findings(results: Results, data: str, findings: Iterable[Finding]) -> str:
+    judged, rows = results.judged_by(data), []
     for each in findings:
         row = [
             f"{each.one} against {each.other}",
@@ -124,7 +125,7 @@ def _findings(judged: str, findings: Iterable[Finding]) -> str:
             _gap(judged, each.corrected.value, each.corrected.low, each.corrected.high),
         ]
         rows.append([*row, _p(each.p), _p(each.adjusted), each.verdict] if each.declared else row)
-    headings = ["", "support", "seeds x clients", "by (bootstrap)", "by (corrected t)"]
+    headings = ["", "support", f"seeds x {results.over(data)}", "by (bootstrap)", "by (corrected t)"]
     return _table([*headings, *["Wilcoxon's p", "Holm's p", "verdict"][: len(rows[0]) - len(headings)]], rows)
 
 
@@ -211,7 +212,8 @@ def _how() -> str:
         f"Intervals are of {100 * LEVEL:g} %. By (bootstrap): the mean over clients of what the first is better by, "
         "resampled over seeds and clients at once. By (corrected t): the same by seed, with Nadeau and Bengio's "
         "correction for training clients that seeds share. "
-        "Wilcoxon's signed ranks are over clients, each the mean of its seeds; "
+        "Of a pool of few clients, both are over their examples in place of clients. "
+        "Wilcoxon's signed ranks are over the same, each the mean of its seeds; "
         "Holm's p is among the declared comparisons of a data set. A target is reached where the mean of "
         f"{LOOKS} looks at the validation clients stays there for {LOOKS} looks; a curve that never does is censored, "
         "and its ratio is a bound. Bytes are those of the arrays, up and down."

@@ -26,6 +26,9 @@ KNOWN: reading.Known = {
     "grid": (dict,),
 }
 
+IN_ORDER = ("most-recent", "chain")
+"""Baselines that go by the item before."""
+
 OPTIMISERS = ("inner", "local")
 """Options of algorithms that are optimisers."""
 
@@ -114,8 +117,16 @@ def _check_bare(told: Mapping[str, Any], where: str) -> None:
         raise UsageError(f"{where}: a baseline is not trained, so {', '.join(sorted(told))} has no meaning")
 
 
-def check_also(spec: Spec, recipe: Recipe) -> None:
-    """Raise a UsageError where something stands beside an algorithm whose phi is more, or less, than a network."""
+def check_beside(spec: Spec, recipe: Recipe, evaluate_at: tuple[int, ...]) -> None:
+    """Raise a UsageError where something stands beside an algorithm whose phi is more, or less, than a network.
+
+    Likewise for a baseline that needs the order of a support set, where one of so many examples is drawn.
+    """
+    if evaluate_at and spec.baseline in IN_ORDER:
+        raise UsageError(
+            f"baseline = {spec.baseline!r} needs each item that came before, and of evaluate_at = {list(evaluate_at)} "
+            "examples, which are drawn, it is not known: leave it out of run, or evaluate_at"
+        )
     name = recipe.algorithm
     if name == PerFedAvg.name:
         of = recipe.algorithm_options.get("of", "maml")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,11 @@ class Results:
         there = {key.procedure for key, cell in self.cells.items() if key.data == data and cell.has_curve}
         return [name for name in self.procedures(data) if name in there]
 
+    def bare(self, data: str) -> list[str]:
+        """Return what trained models of a data set become without more training, such as "fedavg, masked"."""
+        trained = self.trained(data)
+        return [name for name in self.procedures(data) if name.rpartition(", ")[0] in trained]
+
     def supports(self, data: str) -> list[float]:
         """Return the supports of a data set."""
         return sorted({key.support for key in self.cells if key.data == data})
@@ -152,6 +157,11 @@ class Results:
     def has_own_training(self, data: str, support: float) -> bool:
         """Return whether models were trained with this support; of several numbers of examples one speaks for all."""
         return support < 1 or support == self.declared(data)["compare_at"]
+
+    def over(self, data: str) -> str:
+        """Return what intervals of a data set are over: its test clients, or their examples."""
+        told = any("training_examples" in cell.totals for key, cell in self.cells.items() if key.data == data)
+        return "examples" if told else "clients"
 
     def judged_by(self, data: str) -> str:
         """Return what a data set is judged by."""
@@ -206,7 +216,7 @@ class Results:
         rest = [
             self._finding(data, support, one, other, declared=False)
             for support in self.supports(data)
-            for one, other in combinations(self.trained(data), 2)
+            for one, other in (*combinations(self.trained(data), 2), *product(self.trained(data), self.bare(data)))
             if (support, frozenset((one, other))) not in known
         ]
         return [*first, *(each for each in rest if each is not None)]

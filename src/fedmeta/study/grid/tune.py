@@ -128,7 +128,7 @@ class _Log:
     def read(self, going: _Going, one: Try) -> Tried:
         kept = self._known[going.cell(one).digest, one.rounds]
         scores = {name: kept[name] for name in ("before", "after")}
-        return Tried(one.settings, one.rounds, scores, kept["dose"], kept["flops"])
+        return Tried(one.settings, one.rounds, scores, kept["dose"], float(kept["flops"]))
 
 
 def _begin(study: Study) -> list[_Going]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fedmeta import random
 from fedmeta.errors import UsageError
-from fedmeta.study.grid.file import Entry
+from fedmeta.study.grid.entries import Entry
 from fedmeta.study.grid.procedures import Spec, server
 
 HALVING = 0.75

@@ -22,7 +22,7 @@ from fedmeta.study.dose import Dose, Doses, choose
 from fedmeta.study.experiment import Experiment, Validation
 from fedmeta.study.grid.beside import ALSO, UNTRAINED
 from fedmeta.study.grid.cells import Cell, Source
-from fedmeta.study.grid.file import also_named
+from fedmeta.study.grid.entries import also_named
 
 MEASURED = 3
 """Rounds whose median is a round's time."""
@@ -61,6 +61,8 @@ def compute(source: Source, cell: Cell, folder: Path, listener: Callable[[Event]
     """
     experiment = source.experiment(cell)
     judged, rows, over = judged_by(experiment), [], source.entry.over
+    if over == "examples" and judged != "accuracy":
+        raise UsageError('over = "examples" is for classes, of which each answer is right or wrong; these are numbers')
     # A client that has too few examples is found before anything is trained.
     tests = {support: source.at(experiment, support) for support in cell.tested}
     if cell.spec.baseline:
@@ -304,8 +306,7 @@ def _clients(experiment: Experiment, over: str) -> list[Row]:
 def _examples(experiment: Experiment, report: Report) -> list[Row]:
     """Return for each query example whether it was answered rightly, before and after."""
     procedure, test, kept = experiment.procedure, experiment.test, report.predictions
-    if kept is None or procedure.inputs.classes is None:
-        raise UsageError("only of classes can intervals be over examples: each is answered rightly or not")
+    assert kept is not None
     found, said = [], report.clients
     for place, client in enumerate(said):
         at = test.position(client)

@@ -14,6 +14,7 @@ from typing import Any
 
 from fedmeta.errors import FedmetaError, RunError, RunLocked
 from fedmeta.events import Event, RoundEnded
+from fedmeta.runs.folder import read_history
 from fedmeta.study.grid import work
 from fedmeta.study.grid.cells import Cell, Source
 from fedmeta.study.grid.file import Study
@@ -46,14 +47,15 @@ class Desk:
             if asked["do"] == "try":
                 cell = source.candidate(asked["procedure"], asked["settings"])
                 self._check(source, cell.digest == asked["cell"])
-                self.say(tried=self._waiting(cell, partial(work.attempt, source, cell, asked["rounds"])))
+                attempt = partial(work.attempt, source, cell, asked["rounds"])
+                self.say(tried=self._waiting(cell, attempt, self._begun(cell, asked["rounds"])))
                 return
             self._check(source, asked["cell"] in self._cells)
             cell = self._cells[asked["cell"]]
             if asked["do"] == "measure":
                 self.say(measured=list(work.measure(source, cell)))
             else:
-                judged, rows = self._waiting(cell, partial(work.compute, source, cell))
+                judged, rows = self._waiting(cell, partial(work.compute, source, cell), cell.folder)
                 self.say(judged_by=judged, rows=rows)
         except FedmetaError as error:
             # What cannot be written here cannot be written for any other cell.
@@ -77,8 +79,16 @@ class Desk:
         if not same:
             raise RunError(f"the data or the code of {source.entry.name} have changed since the study was started")
 
-    def _waiting(self, cell: Cell, compute: Callable[[Path, Callable[[Event], object]], Any]) -> Any:
-        """Compute in the cell's run folder, once it is free."""
+    def _begun(self, cell: Cell, rounds: int) -> str:
+        """Return the name of a candidate's run folder; another one where the first has more rounds than are asked for.
+
+        That is so where tuning was begun with another floor.
+        """
+        history = read_history(self.folder / "cells" / cell.folder)
+        return f"{cell.folder}-{rounds}" if history and history[-1]["round"] > rounds else cell.folder
+
+    def _waiting(self, cell: Cell, compute: Callable[[Path, Callable[[Event], object]], Any], name: str) -> Any:
+        """Compute in the run folder of that name, once it is free."""
         until, told = time.monotonic() + PATIENCE, 0.0
 
         def hear(event: Event) -> None:
@@ -91,7 +101,7 @@ class Desk:
 
         while True:
             try:
-                return compute(self.folder / "cells" / cell.folder, hear)
+                return compute(self.folder / "cells" / name, hear)
             except RunLocked:
                 if time.monotonic() > until:
                     raise

@@ -80,6 +80,8 @@ def amount(support: float) -> str:
 def megabytes(count: int) -> str:
     """Return bytes as megabytes (10^6 bytes)."""
     value = count / 1e6
+    if 0 < value < 0.01:
+        return f"{value:.1g}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 

@@ -19,7 +19,8 @@ from fedmeta.study.plots import INK, PAPER, QUIET, STYLE, Mark, mark_of
 
 IMAGES = ROOT / "docs" / "images"
 DRAWN = {name: mark_of("fedavg" if name == "global" else name) for name in METHODS}
-LETTERS = {"global": "G", "alone": "A", "fedavg-meta": "F", "maml": "M", "meta-sgd": "S"}
+DRAWN["meta-sgd-layer"] = mark_of("meta-sgd", 1)
+LETTERS = {"global": "G", "alone": "A", "fedavg-meta": "F", "maml": "M", "meta-sgd-layer": "L", "meta-sgd": "S"}
 KINDS = {LABELS: "Labels: classes a client holds", CONCEPTS: "Concepts: clients that permute their labels"}
 WIDEST = 15.0
 """Points at which a colour is darkest."""

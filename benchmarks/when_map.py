@@ -1,4 +1,4 @@
-"""A map of support size against how much clients differ: which of five ways is best for clients that took no part.
+"""A map of support size against how much clients differ: which of six ways is best for clients that took no part.
 
     FEDMETA_DATA=... python benchmarks/when_map.py tune    # chooses rates on validation clients; some minutes
     FEDMETA_DATA=... python benchmarks/when_map.py         # half an hour of one core; goes on where it stopped
@@ -29,16 +29,19 @@ FOLDER = ROOT / "docs" / "results" / "when"
 TABLE, TUNING = FOLDER / "map.csv", FOLDER / "tuning.csv"
 NONE, LABELS, CONCEPTS = "none", "labels", "concepts"
 """The kinds of difference; levels of the second are classes a client, of the third the share that permutes."""
-METHODS = ("global", "alone", "fedavg-meta", "maml", "meta-sgd")
-TRAINED = ("fedavg", "maml", "meta-sgd")
+METHODS = ("global", "alone", "fedavg-meta", "maml", "meta-sgd-layer", "meta-sgd")
+"""From the simplest on; the last but one has a rate for each layer."""
+TRAINED = ("fedavg", "maml", "meta-sgd-layer", "meta-sgd")
 STEPS, BATCH, HIDDEN = 3, 20, 32
 """A meta-learner's inner steps in training; examples in a local step of FedAvg; the network's hidden units."""
 RATES, LONGEST = (0.03, 0.1, 0.3, 1.0), 50
 """The doses that are tried on validation clients: rates, and any number of steps up to so many."""
 CANDIDATES: dict[str, list[tuple[float, str, float]]] = {
     "fedavg": [(rate, *server) for rate in (0.03, 0.1, 0.3) for server in (("sgd", 1.0), ("adam", 0.01))],
-    "maml": [(rate, "adam", lr) for rate in (0.1, 0.3) for lr in (0.003, 0.01, 0.03)],
-    "meta-sgd": [(rate, "adam", lr) for rate in (0.1, 0.3) for lr in (0.003, 0.01, 0.03)],
+    **{
+        name: [(rate, "adam", lr) for rate in (0.1, 0.3, 1.0) for lr in (0.003, 0.01)]
+        for name in ("maml", "meta-sgd-layer", "meta-sgd")
+    },
 }
 """For each algorithm as many: the clients' rate, the server's optimiser and its rate."""
 TUNED_AT = {LABELS: (3.0, 15), CONCEPTS: (0.5, 15)}
@@ -230,8 +233,11 @@ def train(name: str, setting: Setting, dealt: Dealt, support: int, grid: Grid, s
     if name == "fedavg":
         steps = local_steps(dealt.train.x.shape[1], support, grid.examples)
         algorithm: Any = fm.FedAvg(inner_lr=rate, inner_steps=steps, inner_batch_size=BATCH)
+    elif name == "maml":
+        algorithm = fm.MAML(inner_lr=rate, inner_steps=STEPS)
     else:
-        algorithm = {"maml": fm.MAML, "meta-sgd": fm.MetaSGD}[name](inner_lr=rate, inner_steps=STEPS)
+        rates = "layer" if name == "meta-sgd-layer" else None
+        algorithm = fm.MetaSGD(inner_lr=rate, inner_steps=STEPS, rates=rates)
     run = fm.train(
         algorithm,
         model,
@@ -258,7 +264,7 @@ def curve(how: Any, phi: Any, data: fm.data.FederatedDataset, support: int, grid
 def doses(algorithm: Any) -> list[tuple[float | None, Any]]:
     """Return the rates at which clients may adapt, and how they do; where rates were learnt, these alone."""
     if isinstance(algorithm, fm.MetaSGD):
-        return [(None, fm.MetaSGD(adapt_steps=LONGEST))]
+        return [(None, fm.MetaSGD(rates=algorithm.rates, adapt_steps=LONGEST))]
     return [(rate, fm.FedAvgMeta(adapt_lr=rate, adapt_steps=LONGEST, inner_batch_size=None)) for rate in RATES]
 
 

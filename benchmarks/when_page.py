@@ -19,8 +19,11 @@ TITLES = {
     "alone": "alone",
     "fedavg-meta": "FedAvg(Meta)",
     "maml": "MAML",
+    "meta-sgd-layer": "Meta-SGD by layer",
     "meta-sgd": "Meta-SGD",
 }
+SETTINGS = {"means": "n", "regression": "n", "hardness": "h", "directions": "ratio"}
+"""What is varied, in each experiment on quadratic losses."""
 MATTERS = 1.0
 """Points of accuracy: of those within so many of the best, the simplest is named."""
 DIRECTIONS = 50
@@ -72,22 +75,32 @@ def said(kind: str, level: float) -> str:
 
 
 def quadratics_table() -> str:
-    """Return every prediction beside its measurement."""
-    lines = ["| clients | setting | method | predicted | measured | deviation |", "|---|---:|---|---:|---:|---:|"]
+    """Return predictions beside measurements, a line for each kind of clients and method."""
+    lines = [
+        "| clients | settings | method | predicted | measured | largest deviation |",
+        "|---|---|---|---|---|---:|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in stored(QUADRATICS):
-        predicted, measured, error = (float(row[name]) for name in ("predicted", "measured", "error"))
-        lines.append(
-            f"| {row['experiment']} | {float(row['setting']):g} | {row['method']} | {predicted:.3f} | "
-            f"{measured:.3f} ± {error:.3f} | {(measured - predicted) / error:+.1f} |"
+        groups[row["experiment"], row["method"]].append(row)
+    for (experiment, method), rows in groups.items():
+        settings = f"{SETTINGS[experiment]} = {', '.join(row['setting'] for row in rows)}"
+        predicted, measured = (
+            ", ".join(f"{float(row[name]):.3f}" for row in rows) for name in ("predicted", "measured")
         )
+        farthest = max((deviation(row) for row in rows), key=abs)
+        lines.append(f"| {experiment} | {settings} | {method} | {predicted} | {measured} | {farthest:+.1f} |")
     return "\n".join(lines)
+
+
+def deviation(row: dict[str, str]) -> float:
+    """Return how many standard errors a measurement is above its prediction."""
+    return (float(row["measured"]) - float(row["predicted"])) / float(row["error"])
 
 
 def quadratics_summary() -> str:
     """Return how far the measurements are from the predictions, in standard errors."""
-    gaps = np.array(
-        [(float(row["measured"]) - float(row["predicted"])) / float(row["error"]) for row in stored(QUADRATICS)]
-    )
+    gaps = np.array([deviation(row) for row in stored(QUADRATICS)])
     inside = [np.mean(np.abs(gaps) < width) for width in (1, 2)]
     return (
         f"Of {len(gaps)} measurements {100 * inside[0]:.0f} % are within one standard error of the closed form and "
@@ -117,7 +130,7 @@ def map_summary(found: Found) -> str:
     counts = {name: sum(simplest(cell) == name for cell in found.values()) for name in METHODS}
     share = ", ".join(f"{TITLES[name]} in {count}" for name, count in counts.items())
     parts = [f"Of {len(found)} cells the simplest method within a point of the best is: {share}."]
-    for name in ("maml", "meta-sgd"):
+    for name in METHODS[3:]:
         gains = {cell: gain(values, name, "fedavg-meta") for cell, values in found.items()}
         most, least = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
         above = sum(value >= MATTERS for value in gains.values())

@@ -100,7 +100,10 @@ def small(script, monkeypatch):
     return module, module.pooled(np.asarray(data.x[:]) / 16, np.asarray(data.y[:])), grid
 
 
-SETTINGS = [("fedavg", 0.1, "sgd", 1.0), ("maml", 0.3, "adam", 0.01), ("meta-sgd", 0.3, "adam", 0.01)]
+SETTINGS = [
+    ("fedavg", 0.1, "sgd", 1.0),
+    *((name, 0.3, "adam", 0.01) for name in ("maml", "meta-sgd-layer", "meta-sgd")),
+]
 
 
 def tuning(module):
@@ -119,7 +122,7 @@ def test_a_map_has_a_row_for_each_method_of_each_cell(small, tmp_path):
     rows = module.stored(table)
     assert [row["method"] for row in rows] == len(grid.levels) * list(module.METHODS)
     assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
-    found = {row["method"]: row for row in rows[-5:]}
+    found = {row["method"]: row for row in rows[-6:]}
     # FedAvg's and FedAvg(Meta)'s are one training.
     assert found["global"]["accuracy"] == found["fedavg-meta"]["before"]
     # Local work is equal, as counted, to half a step of two.
@@ -134,7 +137,7 @@ def test_a_map_goes_on_where_it_stopped(small, tmp_path, monkeypatch):
     assert len(list(module.measure(pool, grid, tuning(module), table))) == 2
     written = table.read_text()
     assert list(module.measure(pool, grid, tuning(module), table)) == []
-    table.write_text("".join(written.splitlines(keepends=True)[:6]))
+    table.write_text("".join(written.splitlines(keepends=True)[:7]))
     assert [said.partition(",")[0] for said in module.measure(pool, grid, tuning(module), table)] == ["concepts 1"]
     assert table.read_text() == written
 

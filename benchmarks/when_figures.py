@@ -65,7 +65,7 @@ def draw_quadratics() -> Figure:
         (
             third,
             "directions",
-            "variance between clients, one half of directions / other",
+            "ratio of the two halves' variances (log scale)",
             "Clients differ more in some directions",
             {
                 "MAML, one best rate": DRAWN["maml"],

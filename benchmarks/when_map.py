@@ -14,6 +14,7 @@ import csv
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +38,17 @@ STEPS, BATCH, HIDDEN = 3, 20, 32
 RATES, LONGEST = (0.03, 0.1, 0.3, 1.0), 50
 """The doses that are tried on validation clients: rates, and any number of steps up to so many."""
 CANDIDATES: dict[str, list[tuple[float, str, float]]] = {
-    "fedavg": [(rate, *server) for rate in (0.03, 0.1, 0.3) for server in (("sgd", 1.0), ("adam", 0.01))],
+    "fedavg": [
+        *((rate, *server) for rate in (0.03, 0.1, 0.3) for server in (("sgd", 1.0), ("adam", 0.01))),
+        (0.3, "adam", 0.03),
+        (1.0, "sgd", 1.0),
+    ],
     **{
-        name: [(rate, "adam", lr) for rate in (0.1, 0.3, 1.0) for lr in (0.003, 0.01)]
+        name: [
+            *((rate, "adam", lr) for rate in (0.1, 0.3, 1.0) for lr in (0.003, 0.01)),
+            (0.3, "adam", 0.03),
+            (1.0, "adam", 0.03),
+        ]
         for name in ("maml", "meta-sgd-layer", "meta-sgd")
     },
 }
@@ -64,13 +73,13 @@ class Grid(NamedTuple):
 
     levels: tuple[tuple[str, float], ...] = (
         (NONE, 0.0),
-        *((LABELS, count) for count in (7.0, 5.0, 3.0, 2.0)),
+        *((LABELS, count) for count in (5.0, 3.0, 2.0)),
         *((CONCEPTS, share) for share in (0.1, 0.25, 0.5, 1.0)),
     )
     supports: tuple[int, ...] = (2, 5, 15, 50)
     seeds: int = 3
     clients: int = 400
-    rounds: int = 500
+    rounds: int = 300
     cohort: int = 10
     examples: int = 100
 
@@ -209,9 +218,10 @@ def border(signal: np.ndarray, noise: np.ndarray, common: float) -> float:
     return 10**low
 
 
-def network(data: fm.data.FederatedDataset) -> fm.Model:
-    """Return the network: one hidden layer."""
-    return fm.models.mlp((data.x.shape[1], HIDDEN, 10))
+@cache
+def network(features: int) -> fm.Model:
+    """Return the network, one hidden layer; always the same object, which is tried once."""
+    return fm.models.mlp((features, HIDDEN, 10))
 
 
 def local_steps(features: int, support: int, examples: int) -> int:
@@ -229,7 +239,7 @@ def local_steps(features: int, support: int, examples: int) -> int:
 def train(name: str, setting: Setting, dealt: Dealt, support: int, grid: Grid, seed: int) -> tuple[Any, Any, int]:
     """Return an algorithm, its phi after training, and the operations of one client in a round."""
     rate, server, lr = setting
-    model = network(dealt.train)
+    model = network(dealt.train.x.shape[1])
     if name == "fedavg":
         steps = local_steps(dealt.train.x.shape[1], support, grid.examples)
         algorithm: Any = fm.FedAvg(inner_lr=rate, inner_steps=steps, inner_batch_size=BATCH)
@@ -257,7 +267,7 @@ def curve(how: Any, phi: Any, data: fm.data.FederatedDataset, support: int, grid
     """Return the mean accuracy over clients after each step from 0 on; the query set is the same for every support."""
     tested = with_support(data, support, 0.5, seed, grid.examples)
     plan = fm.Plan(chunk=8, devices=1)
-    report = fm.evaluate(how, network(data), phi, tested, seed=seed, plan=plan)
+    report = fm.evaluate(how, network(data.x.shape[1]), phi, tested, seed=seed, plan=plan)
     return np.array([scores.client_accuracy for scores in report.steps])
 
 
@@ -290,7 +300,7 @@ def tested(algorithm: Any, phi: Any, dealt: Dealt, support: int, grid: Grid, see
 def cell(dealt: Dealt, support: int, grid: Grid, seed: int, settings: dict[str, Setting]) -> Iterator[tuple[str, dict]]:
     """Yield what each method gives in one cell."""
     where = dealt, support, grid, seed
-    untrained = network(dealt.train).init(jax.random.key(seed))
+    untrained = network(dealt.train.x.shape[1]).init(jax.random.key(seed))
     yield "alone", {**tested(fm.FedAvgMeta(), untrained, *where), "flops": 0}
     for name in TRAINED:
         algorithm, phi, flops = train(name, settings[name], *where)
@@ -302,24 +312,21 @@ def cell(dealt: Dealt, support: int, grid: Grid, seed: int, settings: dict[str, 
         yield method, {**tested(algorithm, phi, *where), "flops": flops}
 
 
-def tune(pool: fm.data.FederatedDataset, grid: Grid) -> Iterator[dict[str, Any]]:
-    """Yield the accuracy of each candidate on validation clients after its best dose, for each kind of difference."""
+def tune(pool: fm.data.FederatedDataset, grid: Grid, table: Path) -> Iterator[dict[str, Any]]:
+    """Yield the validation accuracy, after the best dose, of each candidate that is not in the table yet, by kind."""
+    names = ("kind", "algorithm", "rate", "server", "server_rate")
+    done = {tuple(row[name] for name in names) for row in stored(table)}
     for kind, (level, support) in TUNED_AT.items():
         dealt = deal(pool, kind, level, grid, TUNING_SEED)
         dealt = dealt._replace(test=dealt.validation)
         for name in TRAINED:
             for setting in CANDIDATES[name]:
+                rate, server, lr = setting
+                if (kind, name, _short(rate), server, _short(lr)) in done:
+                    continue
                 algorithm, phi, _ = train(name, setting, dealt, support, grid, TUNING_SEED)
                 found = tested(algorithm, phi, dealt, support, grid, TUNING_SEED)
-                rate, server, lr = setting
-                yield {
-                    "kind": kind,
-                    "algorithm": name,
-                    "rate": rate,
-                    "server": server,
-                    "server_rate": lr,
-                    "validation": found["validation"],
-                }
+                yield {**dict(zip(names, (kind, name, *setting), strict=True)), "validation": found["validation"]}
 
 
 def chosen(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Setting]:
@@ -350,7 +357,6 @@ def measure(pool: Any, grid: Grid, tuning: Sequence[dict[str, Any]], table: Path
                 what = {"kind": kind, "level": level, "support": support, "seed": seed}
                 append(table, [Row(**what, method=name, **found[name], **dealt.linear)._asdict() for name in METHODS])
                 yield f"{kind} {level:g}, support {support}, seed {seed}: {time.time() - since:.1f} s"
-            jax.clear_caches()
 
 
 def stored(table: Path) -> list[dict[str, str]]:
@@ -384,7 +390,7 @@ def main() -> None:
     arguments = parser.parse_args()
     grid, pool = Grid(seeds=arguments.seeds), small_mnist()
     if arguments.what == "tune":
-        for row in tune(pool, grid):
+        for row in tune(pool, grid, TUNING):
             append(TUNING, [row])
             print(row, flush=True)
         return

@@ -73,8 +73,8 @@ class Grid(NamedTuple):
 
     levels: tuple[tuple[str, float], ...] = (
         (NONE, 0.0),
-        *((LABELS, count) for count in (5.0, 3.0, 2.0)),
-        *((CONCEPTS, share) for share in (0.1, 0.25, 0.5, 1.0)),
+        *((LABELS, count) for count in (5.0, 2.0)),
+        *((CONCEPTS, share) for share in (0.25, 0.5, 1.0)),
     )
     supports: tuple[int, ...] = (2, 5, 15, 50)
     seeds: int = 3

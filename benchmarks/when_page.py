@@ -34,7 +34,10 @@ Found = dict[Cell, dict[str, np.ndarray]]
 
 
 def read() -> Found:
-    """Return each method's accuracy in per cent, seed by seed, of each kind, level and support size."""
+    """Return each method's accuracy in per cent, seed by seed, of each kind, level and support size.
+
+    A support size that has not been measured at every level yet is left out.
+    """
     found: dict[Cell, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in stored(TABLE):
         cell = row["kind"], float(row["level"]), int(row["support"])
@@ -42,7 +45,13 @@ def read() -> Found:
         if row["method"] == "global":
             for name in ("spread", "noise", "border"):
                 found[cell][name].append(float(row[name]))
-    return {cell: {name: np.array(values) for name, values in each.items()} for cell, each in found.items()}
+    levels = len({cell[:2] for cell in found})
+    whole = [support for support in {cell[2] for cell in found} if sum(cell[2] == support for cell in found) == levels]
+    return {
+        cell: {name: np.array(values) for name, values in each.items()}
+        for cell, each in sorted(found.items())
+        if cell[2] in whole
+    }
 
 
 def levels_of(kind: str, found: Found) -> list[tuple[str, float]]:
@@ -129,7 +138,7 @@ def map_summary(found: Found) -> str:
     """Return where each method is the simplest within a point, and the largest gains."""
     counts = {name: sum(simplest(cell) == name for cell in found.values()) for name in METHODS}
     share = ", ".join(f"{TITLES[name]} in {count}" for name, count in counts.items())
-    parts = [f"Of {len(found)} cells the simplest method within a point of the best is: {share}."]
+    parts = [f"Of {len(found)} cells, the simplest method within a point of the best is {share}."]
     for name in METHODS[3:]:
         gains = {cell: gain(values, name, "fedavg-meta") for cell, values in found.items()}
         most, least = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
@@ -139,12 +148,19 @@ def map_summary(found: Found) -> str:
             f"{TITLES[name]} is at least a point above FedAvg(Meta) in {above} and at least one below in {below}; "
             f"the most is {gains[most]:+.1f} ({place(most)}), the least {gains[least]:+.1f} ({place(least)})."
         )
-    deviations = [np.std(cell["maml"] - cell["fedavg-meta"], ddof=1) for cell in found.values()]
+    layer = [gain(cell, "meta-sgd-layer", "meta-sgd") for cell in found.values()]
     parts.append(
-        f"Between seeds the difference of MAML and FedAvg(Meta) has a standard deviation of "
-        f"{np.median(deviations):.1f} points (median over the cells; {len(next(iter(found.values()))['maml'])} seeds)."
+        "A rate for each layer in place of one for each coordinate changes Meta-SGD by "
+        f"{np.mean(layer):+.1f} points in the mean over the cells, between {min(layer):+.1f} and {max(layer):+.1f}."
     )
-    return "\n".join(parts)
+    seeds = sorted({len(cell["maml"]) for cell in found.values()})
+    parts.append(f"Seeds a cell: {' to '.join(map(str, seeds))}.")
+    if seeds[0] > 1:
+        apart = np.median([np.std(cell["maml"] - cell["fedavg-meta"], ddof=1) for cell in found.values()])
+        parts.append(
+            f"From seed to seed MAML less FedAvg(Meta) has a standard deviation of {apart:.1f} points (median)."
+        )
+    return "\n".join(f"- {part}" for part in parts)
 
 
 def place(cell: Cell) -> str:
@@ -193,13 +209,17 @@ def _size(value: float) -> str:
 
 
 def settings_table() -> str:
-    """Return what was chosen before."""
+    """Return what was chosen before, and the accuracies of the candidates."""
     rows = stored(TUNING)
-    lines = ["| clients differ in | algorithm | clients' rate | server | its rate |", "|---|---|---:|---|---:|"]
+    lines = [
+        "| clients differ in | algorithm | clients' rate | server | its rate | validation | worst candidate |",
+        "|---|---|---:|---|---:|---:|---:|",
+    ]
     for kind in (LABELS, CONCEPTS):
         for name, (rate, server, lr) in chosen(rows, kind).items():
-            title = TITLES.get(name, "FedAvg")
-            lines.append(f"| {kind} | {title} | {rate:g} | {server} | {lr:g} |")
+            own = [float(row["validation"]) for row in rows if (row["kind"], row["algorithm"]) == (kind, name)]
+            scores = " | ".join(f"{100 * score:.1f}" for score in (max(own), min(own)))
+            lines.append(f"| {kind} | {TITLES.get(name, 'FedAvg(Meta)')} | {rate:g} | {server} | {lr:g} | {scores} |")
     return "\n".join(lines)
 
 

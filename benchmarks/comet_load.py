@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ledger as embedded
-from comet_network import IN_PROCESS, LEDGER, SOCKET, Call, Ledger, Node
+from comet_network import LEDGER, Call, Ledger, Node
 
 from fedmeta.govern.wire import transactions as tx
 
 CANDIDATES = 50
 BATCH = 10
 """Calls in a request: CometBFT takes no more."""
-WINDOW = {IN_PROCESS: 3_000, SOCKET: 3_000, LEDGER: 1_200}
-"""Transactions that are under way at most, for CometBFT's pool holds 4,000: more than a second's are checked twice."""
+WINDOW = 3_000
+"""Transactions that are under way at most, for CometBFT's pool holds 4,000."""
+FEWER = {(LEDGER, 4): 1_200}
+"""By system and validators, where more give no higher rate."""
 FEWEST = 6
 """Blocks with transactions that a rate is made of, at least: there is load until they are there."""
 LOOK = 0.004
@@ -66,10 +68,10 @@ class Feeding:
         self.failed = ""
         """What CometBFT said last where it did not take one."""
         self.committed = 0
-        """To be told by whoever looks at the blocks."""
-        self._window = WINDOW[nodes[0].system]
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._window = FEWER.get((nodes[0].system, len(nodes)), WINDOW)
+        self._stopped = False
+        self._room = threading.Condition()
+        """Guards the counts, and says when there may be room for more."""
         places = [[] for _ in nodes]
         # A member's transactions all go to one node, so that they come there in order.
         for number, raw in enumerate(raws):
@@ -85,9 +87,18 @@ class Feeding:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        with self._room:
+            self._stopped = True
+            self._room.notify_all()
         for one in self._threads:
             one.join()
+
+    def seen(self, more: int) -> None:
+        """Be told by whoever looks at the blocks that more are in one."""
+        if more:
+            with self._room:
+                self.committed += more
+                self._room.notify_all()
 
     @property
     def over(self) -> bool:
@@ -97,15 +108,15 @@ class Feeding:
     def _feed(self, node: Node, batches: Sequence[bytes]) -> None:
         with node.call() as call:
             for body in batches:
-                while self.sent - self.committed > self._window - BATCH and not self._stop.is_set():
-                    time.sleep(0.002)
-                if self._stop.is_set():
-                    return
+                with self._room:
+                    # What is being handed over counts: all threads together stay within the window.
+                    self._room.wait_for(lambda: self._stopped or self.sent - self.committed <= self._window - BATCH)
+                    if self._stopped:
+                        return
+                    self.sent += BATCH
                 answer = call.post(body)
                 if b'"error"' in answer:
                     self.failed = answer.decode()[:200]
-                with self._lock:
-                    self.sent += BATCH
 
 
 def _batches(raws: Sequence[bytes]) -> list[bytes]:
@@ -158,13 +169,13 @@ def speed(nodes: Sequence[Node], raws: Sequence[bytes], members: int, seconds: f
         with Feeding(nodes, raws, members) as feeding:
             while not feeding.over and (time.monotonic() < end or seen.full < FEWEST):
                 time.sleep(0.05)
-                feeding.committed += seen.more()
+                feeding.seen(seen.more())
             loaded = seen.height
         still = time.monotonic()
         while feeding.committed < feeding.sent and time.monotonic() < still + 5:
             time.sleep(0.05)
             if news := seen.more():
-                feeding.committed += news
+                feeding.seen(news)
                 still = time.monotonic()
         after = [node.cpu() for node in nodes]
         # The block after the last one says when that was decided.

@@ -14,6 +14,7 @@ lines of the others. With --quick, which only tries that all of it works, they g
 - recovery: one validator of four is killed, and is started again five seconds later.
 - disk: what rounds and quiet blocks leave on the disk.
 - statesync: a node begins with a snapshot of a large ledger.
+- consortium: rounds of four hospitals' processes, on either engine.
 """
 
 import argparse
@@ -39,7 +40,10 @@ import comet_network as networks
 import ledger as embedded
 import rounds
 from comet_network import IN_PROCESS, LEDGER, SOCKET, Ledger, Node, network, until
+from rich.console import Console
 
+from fedmeta.consortium import hospitals
+from fedmeta.consortium.processes import demonstration
 from fedmeta.govern.engines.cometbft.binary import find_binary, version_of
 from fedmeta.govern.engines.cometbft.config import StateSync
 from fedmeta.govern.engines.store import Store
@@ -64,12 +68,14 @@ class Size:
         """Of load."""
         self.most = {IN_PROCESS: 20_000 if quick else 80_000, SOCKET: 12_000 if quick else 48_000}
         """Transactions at most."""
-        self.most[LEDGER] = 6_000 if quick else 24_000
+        self.most[LEDGER] = 6_000 if quick else 36_000
         self.latency = 6 if quick else 35
         self.latency_turns = 1 if quick else 2
         self.kills = 1 if quick else 3
         self.rounds = 6 if quick else 40
         self.large = 2_000 if quick else 100_000
+        self.finals = 4 if quick else 10
+        self.consortium_turns = 1 if quick else 3
 
 
 def ledger_of(folder: Path, members: int, validators: int, **parameters: int) -> Ledger:
@@ -289,7 +295,25 @@ def _stages(log: str) -> dict[str, float]:
     return {"looked": (offered - start) % 86_400, "restored": (restored - offered) % 86_400}
 
 
-PARTS = {"speed": speed, "latency": latency, "recovery": recovery, "disk": disk, "statesync": statesync}
+def consortium(size: Size, folder: Path) -> Iterator[Row]:
+    """Let four hospitals train, on either engine, and time their rounds; the first ones wait for the first term."""
+    patients = hospitals.load()
+    for turn, engine in itertools.product(range(size.consortium_turns), ("embedded", "cometbft")):
+        kept = folder / f"{engine}-{turn}"
+        kept.mkdir()
+        shown = demonstration.run(patients, size.finals, False, Console(quiet=True), kept, lambda _: None, engine)
+        took = [sum(phase.seconds for phase in one.phases) for one in shown.part.rounds if one.outcome == "final"]
+        yield {"turn": turn, "engine": engine, "patients": not patients.stand_in, "seconds": took[2:]}
+
+
+PARTS = {
+    "speed": speed,
+    "latency": latency,
+    "recovery": recovery,
+    "disk": disk,
+    "statesync": statesync,
+    "consortium": consortium,
+}
 
 
 def setting() -> Row:

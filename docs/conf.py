@@ -20,7 +20,8 @@ extensions = [
     "from_ledger",
     "from_node",
 ]
-exclude_patterns = ["_ext"]
+# A report is a part of the page on its study.
+exclude_patterns = ["_ext", "results/*/report.md"]
 nitpicky = False
 
 myst_enable_extensions = ["deflist", "colon_fence"]

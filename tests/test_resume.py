@@ -100,7 +100,7 @@ def kept(folder):
     return {path.name: path.read_bytes() for path in (folder / "memory").iterdir()}
 
 
-@pytest.mark.parametrize(("kind", "point"), cells(KEEPING[::3], KEEPING))
+@pytest.mark.parametrize(("kind", "point"), cells(KEEPING[::5], KEEPING))
 def test_a_killed_process_loses_nothing_that_its_clients_keep(kind, point, with_memory, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "SLACK", -(1 << 30))
     expected = with_memory(kind)

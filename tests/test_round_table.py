@@ -21,7 +21,7 @@ from fedmeta.aggregators import AGGREGATORS
 from fedmeta.algorithms import ALGORITHMS
 from fedmeta.transforms import TRANSFORMS
 from tests import toys
-from tests.examples import cells
+from tests.examples import cells, in_soak
 from tests.oracles import federated
 
 SUPPORT, COHORT, SEED = 0.4, 5, 12
@@ -219,6 +219,7 @@ def test_a_compiled_round_is_the_loop_over_clients(cell):
     check(cell)
 
 
+@in_soak
 def test_cohorts_of_several_buckets_go_on_from_one_another():
     check(("pair", "SCAFFOLD and error feedback"), numbers=BUCKETS)
 

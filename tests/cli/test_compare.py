@@ -68,7 +68,7 @@ REAL = {
 
 # MNIST warns of the writers that have too few images.
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", cells(["mnist"], REAL))
 def test_the_real_files_are_compared(fedmeta, real_data, tmp_path, name):
     real_data(name)
     names = ("--algorithms", cells("fomaml", "fedavg,meta-sgd"), "--baselines", cells("none", "free"))

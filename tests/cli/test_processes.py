@@ -233,6 +233,7 @@ def test_all_processes_test_the_model_of_the_best_round_which_the_leader_alone_h
         assert found == pytest.approx(expected, rel=1e-4)
 
 
+@in_soak
 def test_ctrl_c_while_they_start_is_one_line(shop, tmp_path):
     process = start(*train(shop, tmp_path / "run", 100_000), "--processes", "2")
     until(lambda: len(children(process.pid)) == 2)

@@ -34,6 +34,15 @@ def test_in_time_support_comes_first_then_a_gap_then_the_query(free, gap, suppor
     assert set(some.query.x[:, 0]) <= set(whole.query.x[:, 0])
 
 
+@given(st.integers(2, 40), st.integers(1, 60), st.integers(0, 5), st.sampled_from([0.1, 0.9]))
+def test_of_a_count_so_many_examples_are_support_whatever_the_fraction(free, count, gap, support):
+    data = ordered(free + gap, InTime(gap, count=count))
+    first, last = data.split_at(1, support)
+    assert len(first) == min(count, free - 1)
+    assert (first - 3).tolist() == list(range(len(first)))
+    assert (last - 3).tolist() == list(range(len(first) + gap, free + gap))
+
+
 @given(st.integers(2, 10), st.integers(1, 6), st.integers(0, 50))
 def test_by_group_each_group_is_on_one_side_and_which_is_drawn(groups, each, seed):
     data = ordered(groups * each, InTime())
@@ -67,13 +76,13 @@ def test_candidates_of_one_fraction_are_split_by_no_other():
         data.task("b", 0.5)
 
 
-@pytest.mark.parametrize("wrong", [{"gap": -1}, {"support": 0.0}, {"support": 1.0}])
+@pytest.mark.parametrize("wrong", [{"gap": -1}, {"support": 0.0}, {"support": 1.0}, {"count": 0}])
 def test_a_split_out_of_range_is_refused(wrong):
     with pytest.raises(UsageError):
         InTime(**wrong)
 
 
-@pytest.mark.parametrize("split", [InTime(2), InTime(1, 0.5), ByGroup(np.arange(11) % 4)])
+@pytest.mark.parametrize("split", [InTime(2), InTime(1, 0.5), InTime(1, count=4), ByGroup(np.arange(11) % 4)])
 def test_a_split_is_stored_and_is_part_of_the_fingerprint(split, tmp_path):
     data = ordered(8, split)
     fm.data.save(data, tmp_path / "kept")
@@ -83,6 +92,7 @@ def test_a_split_is_stored_and_is_part_of_the_fingerprint(split, tmp_path):
         np.testing.assert_array_equal(one.support.x, other.support.x)
         np.testing.assert_array_equal(one.query.x, other.query.x)
     assert data.fingerprint != replace(data, split=InTime(3)).fingerprint
+    assert data.fingerprint != replace(data, split=InTime(1)).fingerprint
     if isinstance(split, ByGroup):
         other = replace(data, split=ByGroup(np.arange(11) % 2))
         assert other.fingerprint != data.fingerprint

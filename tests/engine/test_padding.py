@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmeta._engine.padding import PaddingBuckets
-from fedmeta.data.splits import support_size
+from fedmeta.data.splits import InTime, support_size
 from tests.oracles import levels
 
 SUPPORT = st.floats(0.001, 0.999)
@@ -19,6 +19,19 @@ def test_every_client_fits_its_bucket_and_there_are_few(sizes, support, limit):
         assert for_support + for_query == buckets.bucket(size)
         assert 1 <= needed <= for_support
         assert 1 <= size - needed <= for_query
+
+
+@given(st.lists(st.integers(2, 300), min_size=1, max_size=50), SUPPORT, st.integers(1, 200), st.integers(1, 6))
+def test_every_client_with_a_count_of_support_fits_its_bucket(sizes, support, count, limit):
+    split = InTime(count=count)
+    buckets = PaddingBuckets(np.array(sizes), support, limit, split=split)
+    for size in sizes:
+        for_support, for_query = buckets.lengths(buckets.bucket(size))
+        needed = support_size(size, support, split)
+        assert needed == min(count, size - 1)
+        assert for_support + for_query == buckets.bucket(size)
+        assert needed <= for_support
+        assert size - needed <= for_query
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 4))

@@ -43,6 +43,7 @@ CERTIFIED = "client/test_certified.py"
 BRIDGE, SNAPSHOTS, SIGNERS, ENGINE = (
     f"cometbft/test_{name}.py" for name in ("bridge", "bridge_snapshots", "bridge_signers", "engine")
 )
+POOL = "machine/test_pool.py"
 _BRIDGE, _ENGINE = "engines/cometbft/bridge.py", "engines/cometbft/engine.py"
 
 MUTANTS = (
@@ -1782,6 +1783,36 @@ MUTANTS = (
         "units are made and lost unseen",
         "views/test_invariants.py",
     ),
+    # What waits for a block
+    mutant(
+        "machine/pool.py",
+        "self._context is None or self._base is not state",
+        "self._context is None",
+        "what was judged after a block that was not decided stays as it was judged",
+        POOL,
+    ),
+    mutant(
+        "machine/pool.py",
+        "self._place < len(self._due) and self._due[self._place] == raw",
+        "raw in self._passed",
+        "what has left the engine's pool still counts",
+        POOL,
+    ),
+    never("machine/pool.py", "self._place < len(due)", "what has left the engine's pool counts for ever", POOL),
+    mutant(
+        "machine/pool.py",
+        "raw in self._expected and raw not in self._passed",
+        "raw in self._expected",
+        "a transaction waits twice",
+        POOL,
+    ),
+    mutant(
+        "machine/pool.py",
+        "return self._refused.get(raw)",
+        "return None",
+        "what a block makes impossible stays in the pool",
+        POOL,
+    ),
     # The ledger as CometBFT's application
     mutant(
         _BRIDGE,
@@ -1794,8 +1825,8 @@ MUTANTS = (
     never(_BRIDGE, "self._application.height", "a chain begins twice", BRIDGE),
     mutant(
         _BRIDGE,
-        "doomed if recheck and doomed is not None else self._application.check_tx(raw)",
-        "self._application.check_tx(raw)",
+        "doomed if recheck and doomed is not None else self._application.check_tx(raw, recheck)",
+        "self._application.check_tx(raw, recheck)",
         "what a rule refuses at its turn stays in the pool",
         BRIDGE,
     ),
@@ -1898,8 +1929,8 @@ MUTANTS = (
     ),
     mutant(
         _ENGINE,
-        "self._receipts.pop(digest(raw), None)) for at, raw in enumerate(block.transactions)]",
-        "self._receipts.get(digest(raw))) for at, raw in enumerate(block.transactions)]",
+        "self._receipts.pop(digest(raw), None)) for at, raw in some]",
+        "self._receipts.get(digest(raw))) for at, raw in some]",
         "receipts are kept for ever",
         ENGINE,
     ),

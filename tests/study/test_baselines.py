@@ -12,6 +12,7 @@ from fedmeta.study import baselines as module
 from fedmeta.study.baselines import TITLES, baselines
 from fedmeta.study.recipe import Recipe
 from tests.cli.conftest import shop
+from tests.examples import in_soak
 
 __all__ = ["shop"]
 
@@ -118,6 +119,7 @@ def test_pooled_training_sees_every_training_example_and_no_other(classes, monke
     assert report.figures.over_points == report.figures_before.over_points
 
 
+@in_soak
 def test_pooled_training_learns_what_all_clients_share(numbers):
     """Where all clients follow one rule, the pooled model beats every answer that looks at no inputs."""
     train = numbers.train

@@ -223,4 +223,4 @@ def test_federated_meta_learning_is_ahead_of_averaging_in_the_demo():
 
 def test_figures_are_written_for_people():
     assert percent(0.9344) == "93.4 %"
-    assert [megabytes(count) for count in (12_345, 1_234_567, 123_456_789)] == ["0.01", "1.2", "123"]
+    assert [megabytes(count) for count in (1_234, 12_345, 1_234_567, 123_456_789)] == ["0.001", "0.01", "1.2", "123"]

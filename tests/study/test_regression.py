@@ -10,7 +10,7 @@ import fedmeta as fm
 from fedmeta.runs.inputs import Inputs
 from fedmeta.study.defaults import safe_inner_rate
 from fedmeta.study.recipe import Recipe, prepare_all
-from tests.examples import cells
+from tests.examples import in_soak
 from tests.small_tables import table
 
 CLIENTS, EACH = 20, 40
@@ -44,7 +44,8 @@ def test_a_safe_rate_of_a_linear_model_is_half_the_inverse_of_the_mean_of_one_pl
     assert safe_inner_rate(model, data, inputs.target_scale[1], 0) == pytest.approx(1 / (2 * (1 + 2)), rel=0.1)
 
 
-@pytest.mark.parametrize("algorithm", cells(["maml"], ["maml", "meta-sgd"]))
+@in_soak
+@pytest.mark.parametrize("algorithm", ["maml", "meta-sgd"])
 def test_by_default_regression_is_far_better_than_the_mean_and_adapting_helps(file, algorithm, caplog):
     with caplog.at_level(logging.WARNING, "fedmeta.study"):
         recipe = Recipe.default(str(file), algorithm, client="site", target="y")

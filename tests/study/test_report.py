@@ -207,6 +207,7 @@ def test_an_algorithm_that_does_not_adapt_is_said_not_to(tmp_path):
     assert "What adapting changes" not in seen
 
 
+@in_soak
 def test_the_text_of_plays_is_reported(tmp_path):
     """Targets are the next character; its classes have no names of their own."""
     text = ["to be or not to be that is the question", "all the world is a stage and all the men"]

@@ -1,7 +1,10 @@
 """`fedmeta study`: a grid of experiments that a file declares, and its report."""
 
+import contextlib
 import math
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ def study() -> None:
       fedmeta study run studies/smoke.toml --dry-run
       fedmeta study run studies/smoke.toml --out runs/smoke
       fedmeta study report runs/smoke
+      fedmeta study tune studies/heart.toml
     """
 
 
@@ -47,7 +51,7 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
     from fedmeta.study.grid.run import run as compute
 
     folder = Path("runs") / file.stem if out is None else out
-    with _Display() as display:
+    with _Display() as display, _heeding():
         try:
             outcome = compute(declared, folder, processes, display.show)
         except KeyboardInterrupt:
@@ -62,6 +66,52 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
         name, why = next(iter(outcome.failed.items()))
         more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
         raise RunError(f"{name} could not be computed{more}: {why}; the same command tries again")
+
+
+@study.command(short_help="Choose settings on validation clients, with the same operations for each algorithm.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The folder; by default runs/tune- and the file's name.")
+@click.option("--processes", type=click.IntRange(min=1), help="Candidates trained at a time; by default one a core.")
+def tune(file: Path, out: Path | None, processes: int | None) -> None:
+    """Choose settings from the grids that a study declares, on validation clients, and write tuned.toml.
+
+    Test clients are never looked at. All that was tried is in tuning.csv. After an interruption, the same command
+    continues.
+
+    \b
+    Example:
+      fedmeta study tune studies/heart.toml --out runs/tune-heart
+    """
+    from fedmeta.study.grid.file import Study
+    from fedmeta.study.grid.tune import LOG, TUNED, said
+    from fedmeta.study.grid.tune import tune as compute
+
+    folder = Path("runs") / f"tune-{file.stem}" if out is None else out
+    try:
+        with _heeding():
+            tuned = compute(Study.read(file, tuning=True), folder, processes, _show_try)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {folder / LOG} has what was tried, the same command continues") from None
+    for line in said(tuned):
+        click.echo(line)
+    click.echo(f"Settings {folder / TUNED}")
+
+
+@contextlib.contextmanager
+def _heeding() -> Iterator[None]:
+    """Let the signal with which a machine ends processes be what Ctrl-C is, so that checkpoints are kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show_try(subject: Any, one: Any, words: dict[str, Any]) -> None:
+    if "tried" in words:
+        came, settings = words["tried"], ", ".join(f"{name} {value}" for name, value in one.settings.items())
+        scores = "diverged" if came["after"] is None else f"{came['before']:.4g} before, {came['after']:.4g} after"
+        click.echo(f"{subject.entry.name}, {subject.trained}: {settings}, {one.rounds} rounds: {scores}", err=True)
 
 
 @study.command(short_help="Make the report of a study again, from its table alone.")
@@ -150,7 +200,9 @@ class _Display:
 
 
 def _came(rows: list[dict[str, Any]]) -> str:
-    found = {row["measure"]: row["value"] for row in rows if row["client"] is None and row["round"] is None}
+    # Of several supports, and what stands beside a model, the model at the first support comes first.
+    own = [row for row in rows if row["client"] is None and row["round"] is None and "procedure" not in row]
+    found = {row["measure"]: row["value"] for row in reversed(own)}
     if "diverged" in found:
         return f"diverged in round {found['diverged']:.0f}"
     return f"{found['points_before']:.3f} before, {found['points_after']:.3f} after"

@@ -114,8 +114,22 @@ class Experiment:
         """Return how the engine would compute the run, and why."""
         return explain(self.simulator(), plan, listeners)
 
-    def run(self, directory: Path | None = None, listeners: tuple[Any, ...] = (), plan: Plan | None = None) -> loop.Run:
-        """Train, or go on where the run in the directory stopped; look at the validation clients on the way."""
+    def run(
+        self,
+        directory: Path | None = None,
+        listeners: tuple[Any, ...] = (),
+        plan: Plan | None = None,
+        *,
+        looking: bool = True,
+    ) -> loop.Run:
+        """Train, or go on where the run in the directory stopped; look at the validation clients on the way.
+
+        Args:
+            directory: the run folder; none where it is not given.
+            listeners: are told of each round.
+            plan: how the engine computes the rounds.
+            looking: whether there are looks at all.
+        """
 
         def validate(phi: Any) -> Mapping[str, float]:
             return self.report(phi, self.validation, curve=False).after.pooled
@@ -124,7 +138,7 @@ class Experiment:
             self.simulator(plan),
             rounds=self.procedure.rounds,
             directory=directory,
-            validate=validate,
+            validate=validate if looking else None,
             validate_every=self.looks.every,
             validate_early=self.looks.early,
             select=self.looks.select,

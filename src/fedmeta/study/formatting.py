@@ -72,9 +72,16 @@ def digits(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
+def amount(support: float) -> str:
+    """Return a size of support: a share of a client's examples, or from 1 on a number of them."""
+    return f"{100 * support:g} %" if support < 1 else f"{support:g}"
+
+
 def megabytes(count: int) -> str:
     """Return bytes as megabytes (10^6 bytes)."""
     value = count / 1e6
+    if 0 < value < 0.01:
+        return f"{value:.1g}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 

@@ -20,7 +20,7 @@ MOST = 0.12
 """What docs/ledger.md admits that manipulated scores can gain, where honest seats differ by a tenth."""
 
 
-@pytest.mark.parametrize("seed", cells(range(4), range(200)))
+@pytest.mark.parametrize("seed", cells(range(2), range(200)))
 def test_nothing_is_final_that_is_wrong_nobody_honest_pays_every_round_ends_and_little_is_gained(seed):
     for strategies, outcome, gained in games(seed, pairs=4):
         assert not outcome.flaws, (seed, strategies)

@@ -17,7 +17,7 @@ from fedmeta.govern.rules.round_phases import window
 from fedmeta.govern.state.records import Attestation, Fault, Hold, Round
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.signatures import digest
-from tests.examples import TIMES
+from tests.examples import TIMES, in_soak
 from tests.govern.playing import Play
 
 SEATS = ("ann", "bob", "cat", "dan")
@@ -192,6 +192,7 @@ def test_whatever_comes_in_whatever_order_honest_seats_agree_and_none_is_punishe
     assert outcomes == {("final", 1), ("final", 2), ("final", 3), ("void", 3)}
 
 
+@in_soak
 def test_once_the_network_is_whole_every_course_ends_in_the_right_result():
     for state in explored():
         round = round_of(state)

@@ -183,6 +183,32 @@ def test_whoever_does_not_read_is_answered_no_further_until_it_does():
     assert unframed(raw) == [encode((15, [(1, bytes([chunk]) * 100_000)])) for chunk in range(count)]
 
 
+def test_a_peer_can_write_while_others_of_its_requests_wait_up_to_a_limit(monkeypatch):
+    """CometBFT's client spins where it cannot write."""
+    monkeypatch.setattr(protocol, "AHEAD", 10_000)
+    one = framed(encode((8, [(1, b"x" * 900)])))
+    paused = []
+
+    async def run():
+        transport = Transport()
+        transport.pause_reading = lambda: paused.append(True)
+        transport.resume_reading = lambda: paused.append(False)
+        connection = protocol.Connection(Recorder(), lambda _: None, LIMIT)
+        connection.connection_made(transport)
+        connection.data_received(one * (protocol.TURN + 5))
+        assert not any(paused)
+        connection.data_received(one * 20)
+        assert paused[-1]
+        assert connection.eof_received()
+        await asyncio.sleep(0)
+        assert not paused[-1]
+        while not transport.closed:
+            await asyncio.sleep(0)
+        return transport.written
+
+    assert unframed(asyncio.run(run())) == [encode((9, []))] * (protocol.TURN + 25)
+
+
 HOSTILE = {
     "an endless length": b"\x80" * 5,
     "a length over the limit": framed(bytes(LIMIT + 1))[:3],

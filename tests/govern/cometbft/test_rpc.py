@@ -212,6 +212,31 @@ def test_threads_may_share_it(tmp_path):
         assert list(pool.map(rpc.commit, range(400))) == [{"height": str(number)} for number in range(400)]
 
 
+def test_it_waits_while_too_many_wait_to_be_accepted(tmp_path):
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(str(tmp_path / "s"))
+        busy.listen(0)
+        waiting = []
+        while True:
+            one = stack.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            try:
+                one.connect(str(tmp_path / "s"))
+            except BlockingIOError:
+                break
+            waiting.append(one)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(Rpc(tmp_path / "s").status)
+            time.sleep(0.1)
+            assert not asked.done()
+            for _ in range(len(waiting) + 1):
+                accepted, _ = busy.accept()
+                accepted.close()
+            with pytest.raises(EngineError, match="no answer to status"):
+                asked.result()
+
+
 def test_a_node_that_hangs_up_is_an_error_and_one_that_is_back_is_asked(tmp_path):
     times = iter([None, {"result": STATUS}])
     with answering(tmp_path / "s", lambda *_: next(times)) as (rpc, _):

@@ -122,7 +122,7 @@ def test_what_is_checked_leaves_nothing_behind_but_its_effect():
     assert app.check_tx(sign("ivy", 0)) is None
     other = begin()
     assert other.check_tx(sign("ivy", 0)) is None
-    pending, due = app._pending, other._pending
+    pending, due = app._pool._context, other._pool._context
     assert pending.events == due.events == []
     assert pending.draft._log == due.draft._log
     assert pending.draft.finish().changes == due.draft.finish().changes

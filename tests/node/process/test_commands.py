@@ -412,6 +412,7 @@ def test_a_seat_must_go_on_until_its_term_is_over_also_where_it_stands_for_elect
     assert after.duties
 
 
+@in_soak
 def test_who_has_no_seat_and_no_update_in_a_live_round_may_shut_down_and_wait_returns(federation, final):
     config, follower = followed(federation, "coast")
     said = []

@@ -8,23 +8,41 @@ from fedmeta.study.grid import workers
 from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.run import run
 from fedmeta.study.grid.worker import Desk
-from tests.study.grid.declared import SMALL
+from tests.study.grid.declared import SEVERAL, SMALL
+
+
+class TeamHere(workers.Team):
+    """Answers as processes would, in this one."""
+
+    def __init__(self, first, count):
+        study = Study.parse(first["text"], first["where"], first["stem"], first["tuned"], untuned=True)
+        self.said = []
+        self.desk = Desk(study, Path(first["folder"]), self.said.append)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def ask(self, jobs):
+        for job in jobs:
+            self.desk.answer(json.loads(job.line))
+            for words in self.said:
+                yield job, json.loads(json.dumps(words))
+            self.said.clear()
 
 
 def answers_here(first, jobs, count):
     """What processes would answer, computed in this one."""
-    study = Study.parse(first["text"], first["where"], first["stem"])
-    for job in jobs:
-        said = []
-        Desk(study, Path(first["folder"]), said.append).answer(json.loads(job.line))
-        for words in said:
-            yield job, json.loads(json.dumps(words))
+    return TeamHere(first, count).ask(jobs)
 
 
 @pytest.fixture
 def here(monkeypatch):
-    """Cells are computed in this process."""
+    """Cells and candidates are computed in this process."""
     monkeypatch.setattr(workers, "answers", answers_here)
+    monkeypatch.setattr(workers, "Team", TeamHere)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +52,16 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(workers, "answers", answers_here)
         run(Study.parse(SMALL, "small.toml", "small"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory):
+    """The folder of a study with several supports, doses, baselines and what stands beside a model; not changed."""
+    folder = tmp_path_factory.mktemp("several") / "study"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(workers, "answers", answers_here)
+        run(Study.parse(SEVERAL, "several.toml", "several"), folder)
     return folder
 
 

@@ -28,3 +28,24 @@ def changed(*pairs):
         assert old in text
         text = text.replace(old, new)
     return text
+
+
+SEVERAL = (
+    changed(
+        ('comparisons = [["maml", "fedavg"]]', 'comparisons = [["maml", "majority"]]'),
+        (
+            "rounds = 4",
+            """rounds = 4
+evaluate_at = [2, 4]
+compare_at = 4
+dose = { rates = [1, 3], steps = 2, parts = ["all"] }""",
+        ),
+        ("[procedures.fedavg]\noptions = { inner_epochs = 1 }\n", ""),
+        ("inner_steps = 1 }", 'inner_steps = 1 }\nalso = ["masked", "prior", "knn-per"]'),
+    )
+    + """
+[procedures.majority]
+baseline = "majority"
+"""
+)
+"""One model that is tested at several supports, with doses, what stands beside it, and a baseline."""

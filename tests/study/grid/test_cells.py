@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fedmeta.errors import UsageError
 from fedmeta.study.grid.cells import Source, changed
 from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.work import looks
@@ -75,3 +76,23 @@ def test_a_digest_is_that_of_the_cell_alone():
 def test_the_looks_are_counted_as_they_are_made():
     cell = Source(Study.parse(SMALL, "a.toml").entries[0]).cells((0,))[0]
     assert looks(cell) == 3  # rounds 1, 2 and 4
+
+
+def test_a_pool_that_is_named_is_the_test_clients():
+    whole = opened().whole.client_ids
+    source = opened(("rounds = 4", f'rounds = 4\npool = ["{whole[3]}", "{whole[1]}"]'))
+    assert set(source.pool) == {whole[3], whole[1]}
+    for cell in source.cells((0, 1)):
+        experiment = source.experiment(cell)
+        assert names(experiment.test) == {whole[3], whole[1]}
+        assert not names(experiment.test) & (names(experiment.train) | names(experiment.validation))
+    with pytest.raises(UsageError, match="nobody"):
+        opened(("rounds = 4", 'rounds = 4\npool = ["nobody"]'))
+
+
+def test_what_intervals_are_over_is_part_of_a_digest():
+    (one,), (other,) = (
+        [cell for cell in opened(*pairs).cells((0,)) if cell.key.procedure == "maml"]
+        for pairs in ([], [("rounds = 4", 'rounds = 4\nover = "examples"')])
+    )
+    assert "over ('clients' then, 'examples' now)" in changed(one.identity, other.identity)

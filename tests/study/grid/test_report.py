@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from fedmeta.algorithms import ALGORITHMS
+from fedmeta.study import formatting
 from fedmeta.study.grid import figures
 from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.report import write
@@ -61,7 +62,7 @@ def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), **options):
         rows += cell("fedavg", "fedavg", seed, level - 0.1, level - 0.1, [0.1] * 11, **options)
     told = {"targets": [0.5], "compare_at": 0.2, "smallest_effect": 0.01}
     told |= {"comparisons": [list(pair) for pair in declared], "procedures": ["fedavg", "fedavg-meta", "maml"]}
-    return Table("toys", {"toys": told}, tuple(range(seeds)), {}, pa.Table.from_pylist(rows, schema=_schema()))
+    return Table("toys", {"toys": told}, tuple(range(seeds)), {}, {}, pa.Table.from_pylist(rows, schema=_schema()))
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,127 @@ def test_the_command_runs_a_study_on_processes_and_the_report_again(tmp_path):
     assert (folder / "study.toml").read_text() == tiny
     write(folder)
     assert (folder / "report.md").read_text() == text
+
+
+def more(one, rows, procedures):
+    """The same study, with more cells, and these procedures."""
+    one.rows = pa.concat_tables([one.rows, pa.Table.from_pylist(rows, schema=_schema())])
+    one.declared["toys"]["procedures"] = procedures
+    return one
+
+
+def lines(text, heading, begin):
+    """The rows of a table that begin so, as lists of cells."""
+    part = text.split(f"### {heading}")[1].split("\n### ")[0]
+    found = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")]
+    return [row for row in found if row[0].startswith(begin)]
+
+
+def test_a_baseline_has_a_level_and_no_curve_and_is_compared_where_that_is_declared(tmp_path):
+    one = table(0.05, declared=(("maml", "most-frequent"),))
+    rows = [row for seed in range(3) for row in cell("most-frequent", "baseline", seed, [0.3] * 20, [0.1] * 20, [])]
+    more(one, rows, ["fedavg", "fedavg-meta", "maml", "most-frequent"])
+    results = Results(one)
+    assert results.trained("toys") == ["fedavg", "fedavg-meta", "maml"]
+    (declared,) = [each for each in results.findings("toys") if each.declared]
+    assert (declared.other, declared.bytes_to) == ("most-frequent", {})
+    assert declared.effect.value == pytest.approx(0.6 + 0.05 - 0.3, abs=0.1)
+    # What is not declared of a baseline is no finding.
+    assert not any("most-frequent" in (each.one, each.other) for each in results.findings("toys") if not each.declared)
+    one.write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    (level,) = lines(text, "After adaptation", "most-frequent")
+    assert level[-3:] == ["-", "-", "-"]
+    assert level[1:5] == ["20 %", "3", "10.0", "30.0"]
+    assert not lines(text, "Bytes to a target", "most-frequent")
+    labels = [line.get_label() for line in figures.convergence(results, "toys").axes[0].lines]
+    assert "most-frequent" not in labels
+    assert "maml" in labels
+    assert figures.marks(results, "toys")["most-frequent"].colour == COLOURS[-1]
+
+
+@pytest.mark.parametrize(("support", "said"), [(30.0, "30"), (0.3, "30 %"), (1.0, "1")])
+def test_from_one_on_a_support_is_a_number_of_examples(support, said, tmp_path):
+    one = table(0.05, support=support)
+    one.declared["toys"]["compare_at"] = support
+    one.write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    assert {row[1] for row in lines(text, "After adaptation", "maml")} == {said}
+    assert {row[1] for row in lines(text, "Declared comparisons", "maml")} == {said}
+    assert formatting.amount(support) == said
+
+
+def test_of_one_model_at_several_numbers_of_examples_the_curve_is_told_once(tmp_path):
+    one = table(0.05, support=10.0)
+    one.rows = pa.concat_tables([one.rows, table(0.02, support=30.0).rows])
+    one.declared["toys"]["compare_at"] = 30.0
+    one.write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    assert [row[1] for row in lines(text, "After adaptation", "maml")] == ["10", "30"]
+    assert [row[1] for row in lines(text, "Bytes to a target", "maml") if row[0] == "maml"] == ["30"]
+    left, right = figures.support(Results(one), "toys").axes
+    assert [text.get_text() for text in right.get_xticklabels()] == ["10", "30"]
+    assert left.get_xlabel() == "examples that it adapts on"
+    # Trained with each share of a client's examples, each has its own.
+    shares = table(0.05, support=0.2)
+    shares.rows = pa.concat_tables([shares.rows, table(0.02, support=0.5).rows])
+    assert [Results(shares).has_own_training("toys", at) for at in (0.2, 0.5)] == [True, True]
+    assert [Results(one).has_own_training("toys", at) for at in (10.0, 30.0)] == [False, True]
+
+
+def dosed(one, told):
+    """The same study, where MAML's cells have such a dose, by seed."""
+    same = {"data": "toys", "procedure": "maml", "algorithm": "maml", "support": 0.2, "judged_by": "accuracy"}
+    rows = [
+        {**same, "cell": f"maml{seed}0.2", "seed": seed, "measure": f"dose_{name}", "value": float(value)}
+        for seed, values in enumerate(told)
+        for name, value in values.items()
+    ]
+    return more(one, rows, one.declared["toys"]["procedures"])
+
+
+def test_the_dose_is_told_by_seed_with_what_it_is_better_by(tmp_path):
+    told = [
+        {"rate": 3, "steps": 4, "head": 0, "validation": 0.7, "validation_none": 0.6},
+        {"rate": 1, "steps": 1, "head": 1, "validation": 0.65, "validation_none": 0.6},
+        {"rate": 1, "steps": 0, "head": 0, "validation": 0.6, "validation_none": 0.6},
+    ]
+    dosed(table(0.05), told).write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    (row,) = lines(text, "Dose of adaptation", "maml")
+    assert row[2] == "4 steps at 3 times the rate; 1 step at 1 times the rate, the head; none"
+    assert row[3] == "+5.0"
+    table(0.05).write(tmp_path)
+    assert "Dose" not in write(tmp_path)[0].read_text()
+
+
+def test_of_errors_a_dose_that_lessens_them_is_better(tmp_path):
+    one = dosed(table(0.05), [{"rate": 1, "steps": 2, "head": 0, "validation": 1.5, "validation_none": 2.0}])
+    of_errors(one).write(tmp_path)
+    (row,) = lines(write(tmp_path)[0].read_text(), "Dose of adaptation", "maml")
+    assert row[3] == "+0.5000"
+
+
+def test_a_cell_that_diverged_is_named_once_whatever_the_supports(tmp_path):
+    one = table(0.05, support=10.0)
+    one.rows = pa.concat_tables([one.rows, table(0.02, support=30.0).rows])
+    one.declared["toys"]["compare_at"] = 30.0
+    same = {"cell": "x", "data": "toys", "procedure": "lost", "algorithm": "maml", "seed": 0, "judged_by": "accuracy"}
+    rows = [{**same, "support": at, "measure": "diverged", "value": 7.0} for at in (10.0, 30.0)]
+    more(one, rows, ["fedavg", "fedavg-meta", "maml", "lost"]).write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    assert "1 of them diverged, and are left out of all comparisons: toys, lost, seed 0 in round 7." in text
+
+
+def test_intervals_over_examples_are_said_to_be_so_and_have_no_picture_of_clients(tmp_path):
+    one = table(0.05)
+    same = {"cell": "maml00.2", "data": "toys", "procedure": "maml", "algorithm": "maml", "support": 0.2, "seed": 0}
+    rows = [{**same, "judged_by": "accuracy", "measure": "training_examples", "value": 400.0}]
+    more(one, rows, one.declared["toys"]["procedures"]).write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    assert "| seeds x examples |" in text
+    assert "| examples after |" in text
+    assert [path.name for path in sorted((tmp_path / "figures").glob("*.png"))] == ["toys-convergence.png"]
 
 
 @in_soak

@@ -15,7 +15,7 @@ from filelock import FileLock
 from fedmeta._engine.plan import default_plan
 from fedmeta.cli import main
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
-from fedmeta.study.grid import cells, worker
+from fedmeta.study.grid import cells, work
 from fedmeta.study.grid import run as running
 from fedmeta.study.grid.cells import Source
 from fedmeta.study.grid.file import Study
@@ -143,17 +143,17 @@ def test_a_cell_that_diverges_is_recorded_and_the_rest_goes_on(here, tmp_path):
 
 
 def test_a_cell_that_fails_is_named_and_tried_again(here, tmp_path, monkeypatch):
-    compute = worker.Desk._compute
+    compute = work.compute
 
-    def failing(desk, source, cell):
+    def failing(source, cell, *more):
         if cell.key.procedure == "fedavg":
             raise UsageError("too hot")
-        return compute(desk, source, cell)
+        return compute(source, cell, *more)
 
-    monkeypatch.setattr(worker.Desk, "_compute", failing)
+    monkeypatch.setattr(work, "compute", failing)
     _, outcome = computed(small(), tmp_path / "study")
     assert outcome.failed == {"digits, fedavg, support 0.2, seed 0": "too hot"}
-    monkeypatch.setattr(worker.Desk, "_compute", compute)
+    monkeypatch.setattr(work, "compute", compute)
     seen, outcome = computed(small(), tmp_path / "study")
     assert (seen, outcome.failed) == (["digits, fedavg, support 0.2, seed 0"], {})
 
@@ -210,7 +210,7 @@ def test_an_estimate_measures_each_kind_of_cell_once(here, monkeypatch):
 
 
 @in_soak
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_was_killed_goes_on_and_gives_the_same(finished, tmp_path, ending):
     file, folder = tmp_path / "small.toml", tmp_path / "killed"
     file.write_text(SMALL)
@@ -218,7 +218,7 @@ def test_a_study_that_was_killed_goes_on_and_gives_the_same(finished, tmp_path, 
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: (folder / NAME).is_file() and len(Table.read(folder).finished()) == 1)
     first.send_signal(ending)
-    assert first.wait() == (130 if ending == signal.SIGINT else -ending)
+    assert first.wait() == (-ending if ending == signal.SIGKILL else 130)
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "fedavg" not in again.stderr

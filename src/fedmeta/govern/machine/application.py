@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from fedmeta.govern.errors import InvalidBlock, Refused, StateError, WrongProtocol
 from fedmeta.govern.machine.execute import attempt, begin, counted, end, is_of_round
+from fedmeta.govern.machine.pool import Pool
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.members import machine_key_at
 from fedmeta.govern.rules.pruning import horizon
@@ -92,9 +93,7 @@ class Application:
     def __init__(self, state: State, shelf: SnapshotStore | None = None):
         self._state = state.fold()
         self._shelf = MemorySnapshotStore() if shelf is None else shelf
-        self._pending: Context | None = None
-        self._waiting: Counter[str] = Counter()
-        """How many of those that are pending count as each member's."""
+        self._pool = Pool(self._state)
         self._executed: _Executed | None = None
         self._restore: Restore | None = None
 
@@ -133,27 +132,25 @@ class Application:
         """The voting powers that the next block is decided by."""
         return seats_of(self._state)
 
-    def check_tx(self, raw: bytes) -> Refused | None:
+    def check_tx(self, raw: bytes, again: bool = False) -> Refused | None:
         """Return why a transaction cannot enter the pool, or None, and count it as pending.
 
         It is executed as in the next block, but at the time of the last one, after those that passed since the last
         commit. So the next one of a member carries the next number, and may need what the one before does; and what a
         rule refuses now is refused, also if a later block might have taken it.
+
+        With `again` it is one that passed before the last commit, and waits still: it is as if it came now.
         """
-        if self._pending is None:
-            try:
-                self._pending = begin(self._state, Block(self.height + 1, self.time))
-            except WrongProtocol as error:
-                return Refused("wrong-protocol", str(error))
-        member, most = counted(raw), self._pending.parameters.member_transactions
-        if member and self._waiting[member] >= most:
-            return Refused("limit-reached", f"{most} transactions of {member} wait for a block: no more fit in one")
-        refusal = attempt(self._pending, 0, raw)
-        if refusal is None and member:
-            self._waiting[member] += 1
-        # Nobody is told what has not happened yet.
-        self._pending.events.clear()
-        return refusal
+        return self._pool.check_again(raw) if again else self._pool.check(raw)
+
+    def look_ahead(self) -> None:
+        """Check transactions as after the block that was executed last, which is likely to be decided.
+
+        What passes then need not be executed again after its commit. All that waits is checked once more after any
+        other one.
+        """
+        if self._executed is not None:
+            self._pool.ahead(self._executed.block, self._executed.state)
 
     def judge(self, raw: bytes) -> Refused | None:
         """Return why the next block would refuse a transaction that is alone in it, or None; nothing is counted."""
@@ -164,7 +161,7 @@ class Application:
 
     def recheck(self, raws: Iterable[bytes]) -> dict[bytes, Refused]:
         """Count only these as pending, if they still pass, in this order; return the refusals by digest."""
-        self._forget_pending()
+        self._pool.restart(self._state)
         found = ((raw, self.check_tx(raw)) for raw in raws)
         return {digest(raw): refusal for raw, refusal in found if refusal is not None}
 
@@ -248,7 +245,8 @@ class Application:
         commit = Commit(block.height, finalized.app_hash, state.changes, _retain(state))
         if save is not None:
             save(commit)
-        self._become(state.fold())
+        self._state, self._executed = state.fold(), None
+        self._pool.committed(block, state, self._state)
         return commit
 
     def query(self, name: str, arguments: Mapping[str, Any]) -> Any:
@@ -299,17 +297,9 @@ class Application:
             return False
         if not self._restore.missing:
             restore, self._restore = self._restore, None
-            self._become(restore.state())
+            self._state, self._executed = restore.state(), None
+            self._pool.restart(self._state)
         return True
-
-    def _become(self, state: State) -> None:
-        self._state = state
-        self._executed = None
-        self._forget_pending()
-
-    def _forget_pending(self) -> None:
-        self._pending = None
-        self._waiting.clear()
 
     def _execute(self, block: Block) -> _Executed:
         if self._executed is None or self._executed.block != block:

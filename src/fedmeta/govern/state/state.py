@@ -336,6 +336,10 @@ class Draft:
             else:
                 self._written[cls][key] = before
 
+    def follow(self, folded: State) -> None:
+        """Go on upon what `fold` returned for the state that these are changes to: the same records."""
+        self._state = folded
+
     def finish(self) -> State:
         """Return the state with these changes; raises `Malformed` if a record's field is not of its declared type."""
         state = self._state

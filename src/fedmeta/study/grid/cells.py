@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +20,33 @@ from fedmeta.data.partitioners import PARTITIONERS, make, partition
 from fedmeta.errors import UsageError
 from fedmeta.study.dataspec import DataSpec, Groups
 from fedmeta.study.experiment import Experiment
-from fedmeta.study.grid.file import Entry, Study
-from fedmeta.study.naming import only, without
+from fedmeta.study.grid.entries import Entry
+from fedmeta.study.grid.file import Study
+from fedmeta.study.grid.procedures import BASELINE, Spec
+from fedmeta.study.naming import named_clients, only, without
 from fedmeta.study.recipe import Recipe
+from fedmeta.study.supports import with_support
 
 APART = ("cli", "consortium", "govern", "node")
 """Parts of fedmeta that change nothing of what a cell computes."""
 
-COMPUTING = ("dataspec.py", "experiment.py", "naming.py", "recipe.py", "defaults.py", "grid/cells.py", "grid/work.py")
+COMPUTING = (
+    "answers.py",
+    "baselines.py",
+    "dataspec.py",
+    "defaults.py",
+    "dose.py",
+    "experiment.py",
+    "mixed_model.py",
+    "naming.py",
+    "on_top.py",
+    "recipe.py",
+    "supports.py",
+    "untrained.py",
+    "grid/beside.py",
+    "grid/cells.py",
+    "grid/work.py",
+)
 """Of `fedmeta.study`, the files that do."""
 
 
@@ -49,18 +68,27 @@ class Cell:
 
     Args:
         key: which it is.
-        recipe: what is run.
+        recipe: what is run; of a baseline, the network and how clients are split.
+        spec: what the study says of its procedure.
+        tested: the supports at which it is tested: fractions, or from 1 on numbers of examples.
         identity: settings, data and code, as JSON can hold them.
     """
 
     key: Key
     recipe: Recipe
+    spec: Spec
+    tested: tuple[float, ...]
     identity: Mapping[str, Any]
+
+    @property
+    def algorithm(self) -> str:
+        """The name of its algorithm, or that it is a baseline."""
+        return BASELINE if self.spec.baseline else self.recipe.algorithm
 
     @property
     def rounds(self) -> int:
         """How many rounds it has."""
-        return self.recipe.rounds
+        return 0 if self.spec.baseline else self.recipe.rounds
 
     @cached_property
     def digest(self) -> str:
@@ -98,9 +126,20 @@ class Source:
             for support in entry.supports:
                 for procedure in entry.procedures:
                     recipe = entry.recipe(procedure, support, seed, self.pool)
-                    key = Key(entry.name, procedure, support, seed)
-                    found.append(Cell(key, recipe, self._identity(recipe)))
+                    found.append(self._cell(Key(entry.name, procedure, support, seed), recipe))
         return found
+
+    def candidate(self, procedure: str, settings: Mapping[str, Any]) -> Cell:
+        """Return the cell of a candidate, by which a procedure is tuned.
+
+        Args:
+            procedure: its name in the study.
+            settings: of its grid.
+        """
+        entry = self.entry
+        assert entry.tuning is not None
+        key = Key(entry.name, procedure, entry.supports[0], entry.tuning.seed)
+        return self._cell(key, entry.recipe(procedure, key.support, key.seed, self.pool, settings))
 
     def experiment(self, cell: Cell) -> Experiment:
         """Return the experiment of a cell.
@@ -109,6 +148,23 @@ class Source:
             UsageError: the recipe does not fit the data.
         """
         return cell.recipe.on(self._groups(cell.recipe))
+
+    def at(self, experiment: Experiment, support: float) -> Experiment:
+        """Return the experiment whose clients adapt on so much: a fraction, or from 1 on a number of examples.
+
+        Raises:
+            UsageError: a client has fewer examples.
+        """
+        if support < 1:
+            return experiment
+        procedure = experiment.procedure
+        how = (int(support), procedure.support, procedure.seed, procedure.max_examples)
+        return replace(
+            experiment,
+            procedure=replace(procedure, max_examples=None),
+            validation=with_support(experiment.validation, *how),
+            test=with_support(experiment.test, *how),
+        )
 
     def _recipes(self) -> Iterator[Recipe]:
         for procedure in self.entry.procedures:
@@ -128,13 +184,26 @@ class Source:
         some = _at_most(parts[1], recipe.data.max_evaluated, random.generator(recipe.seed, "evaluated clients", "deal"))
         return Groups(parts[0], some, only(self.whole, self.pool))
 
-    def _identity(self, recipe: Recipe) -> dict[str, Any]:
+    def _cell(self, key: Key, recipe: Recipe) -> Cell:
+        spec, tested = self.entry.procedures[key.procedure], self.entry.tested(key.support)
+        return Cell(key, recipe, spec, tested, self._identity(recipe, spec, tested))
+
+    def _identity(self, recipe: Recipe, spec: Spec, tested: tuple[float, ...]) -> dict[str, Any]:
         settings = recipe.settings()
         data = dict(settings["data"])
         # The fingerprint says what the data are, wherever they lie.
         data["data"] = Path(data["data"]).name
         data["test_clients"] = hashlib.sha256("\n".join(self.pool).encode()).hexdigest()[:16]
-        settings |= {"data": data, "deal": [dict(step) for step in self.entry.deal]}
+        doses = self.entry.doses
+        settings |= {
+            "data": data,
+            "deal": [dict(step) for step in self.entry.deal],
+            "baseline": spec.baseline,
+            "also": list(spec.also),
+            "tested": list(tested),
+            "over": self.entry.over,
+            "doses": None if doses is None else asdict(doses),
+        }
         return {"settings": _plain(settings), "data": self.whole.fingerprint, "code": code()}
 
 
@@ -147,6 +216,8 @@ def pool(entry: Entry, data: DataSpec, whole: FederatedDataset, max_examples: in
     usable = whole.select(usable_clients(whole, max_examples))
     if usable.num_clients < len(Groups._fields):
         raise UsageError(f"{entry.name} has {usable.num_clients} clients; training, validation and pool need one each")
+    if entry.pool:
+        return named_clients(entry.pool, usable.client_ids, f"the pool of {entry.name}")
     _, _, chosen = usable.split_clients(data.fractions, entry.pool_seed)
     draw = random.generator(entry.pool_seed, "pool")
     return tuple(str(name) for name in _at_most(chosen, data.max_evaluated, draw).client_ids)

@@ -11,7 +11,7 @@ from fedmeta._extras import need
 from fedmeta._files import write_atomically
 from fedmeta.evaluation.figures import MORE_IS_BETTER
 from fedmeta.study import plots, statistics
-from fedmeta.study.formatting import NAMES, SHARES, titled
+from fedmeta.study.formatting import NAMES, SHARES, amount, titled
 from fedmeta.study.grid.results import Results
 from fedmeta.study.plots import INK, PAPER, QUIET, STYLE, Mark
 from fedmeta.study.statistics import Interval
@@ -65,7 +65,7 @@ def convergence(results: Results, data: str) -> Any:
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
     sent: list[int] = []
     for procedure, mark in marks(results, data).items():
-        cells = results.of(data, procedure, at)
+        cells = [cell for cell in results.of(data, procedure, at) if cell.has_curve]
         if not cells:
             continue
         curves = [cell.curve() for cell in cells]
@@ -91,7 +91,7 @@ def clients(results: Results, data: str) -> Any:
     """Draw each test client's value before and after it adapts, a panel for each procedure that adapts."""
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
     shown = _adapting(results, data, at)
-    if not shown:
+    if not shown or results.over(data) == "examples":
         return None
     figure, panels = _figure(len(shown), (3.1 * max(len(shown), 2), 3.7), share=True)
     drawn = {
@@ -147,8 +147,9 @@ def support(results: Results, data: str) -> Any:
     plots.scaled(after, judged)
     gained.axhline(0, color=QUIET, linewidth=1)
     gained.set_ylabel("gain, points" if judged in SHARES else f"less {NAMES[judged]}")
-    _title(after, f"{titled(judged)} after adapting", "mean of the clients; intervals of 95 %")
-    _title(gained, "Gain by adapting", "mean of the clients; intervals of 95 %")
+    below = f"mean of the {results.over(data)}; intervals of 95 %"
+    _title(after, f"{titled(judged)} after adapting", below)
+    _title(gained, "Gain by adapting", below)
     _legend(figure, after)
     return figure
 
@@ -163,10 +164,10 @@ def _over_support(
 ) -> None:
     """Draw a value with its interval for each procedure at each support, side by side."""
     sizes = results.supports(data)
-    width = 0.04 * float(np.diff(sizes).min())
+    width = min(0.04, 0.5 / max(len(procedures), 1))
     for place, procedure in enumerate(procedures):
         mark = marks(results, data)[procedure]
-        found = [(at, value(data, procedure, at)) for at in sizes]
+        found = [(number, value(data, procedure, at)) for number, at in enumerate(sizes)]
         beside = (place - (len(procedures) - 1) / 2) * width
         points = [(at + beside, *each) for at, each in found if each is not None]
         if not points:
@@ -175,8 +176,9 @@ def _over_support(
         reach = scale * np.maximum([mean - low, high - mean], 0)
         axes.errorbar(x, scale * mean, reach, fmt="none", ecolor=mark.colour, elinewidth=1.1, capsize=2.5)
         _line(axes, mark, procedure, x, scale * mean)
-    axes.set_xticks(sizes, [f"{100 * at:g} %" for at in sizes])
-    axes.set_xlabel("share of a client's examples that it adapts on")
+    axes.set_xticks(range(len(sizes)), [amount(at) for at in sizes])
+    shares = "share of a client's examples" if max(sizes) < 1 else "examples"
+    axes.set_xlabel(f"{shares} that it adapts on")
 
 
 def _mean_gain(results: Results) -> Callable[[str, str, float], Interval | None]:
@@ -191,7 +193,7 @@ def who_gains(results: Results, data: str) -> Any:
     """Draw the clients' gains in their order, and the mean gain by how many examples clients adapt on."""
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
     shown = _adapting(results, data, at)
-    if not shown:
+    if not shown or results.over(data) == "examples":
         return None
     sizes = {one: np.array(list(results.of(data, one, at)[0].clients["support"].values())) for one in shown}
     # Where all have about as many there is nothing to see.
@@ -223,8 +225,8 @@ def who_gains(results: Results, data: str) -> Any:
 
 
 def _adapting(results: Results, data: str, at: float) -> list[str]:
-    """Return the procedures with which a client's answers change as it adapts."""
-    gains = {procedure: results.gain(data, procedure, at) for procedure in results.procedures(data)}
+    """Return the trained procedures with which a client's answers change as it adapts."""
+    gains = {procedure: results.gain(data, procedure, at) for procedure in results.trained(data)}
     return [procedure for procedure, gain in gains.items() if gain is not None and np.any(gain != 0)]
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from fedmeta.study.formatting import SHARES, counted, digits, gigaflops, megabytes, score, titled
+from fedmeta.evaluation.figures import MORE_IS_BETTER
+from fedmeta.study.formatting import SHARES, amount, counted, digits, gigaflops, megabytes, score, titled
+from fedmeta.study.grid.cells import Key
 from fedmeta.study.grid.results import Finding, Measured, Results
 from fedmeta.study.statistics import LEVEL, LOOKS, Interval, Ratio
 
@@ -26,14 +28,20 @@ def page(results: Results, pictures: Mapping[str, Sequence[tuple[str, str]]]) ->
 
 
 def _facts(results: Results) -> str:
-    cells = len(results.cells)
+    cells = len(results.table.keys) or len(results.cells)
     seeds = sorted({key.seed for key in results.cells})
-    lost = results.diverged()
+    # One that is tested with several numbers of examples is one cell.
+    lost = {(key.data, key.procedure, key.support * (key.support < 1), key.seed): key for key in results.diverged()}
     said = f"{counted(cells, 'finished cell')}, with {counted(len(seeds), 'seed')}."
     if lost:
-        named = "; ".join(f"{key} in round {results.cells[key].totals['diverged']:.0f}" for key in lost)
+        named = "; ".join(_lost(results, key) for key in lost.values())
         said += f" {len(lost)} of them diverged, and are left out of all comparisons: {named}."
     return said
+
+
+def _lost(results: Results, key: Key) -> str:
+    name = str(key) if key.support < 1 else f"{key.data}, {key.procedure}, seed {key.seed}"
+    return f"{name} in round {results.cells[key].totals['diverged']:.0f}"
 
 
 def _data(results: Results, data: str) -> list[str]:
@@ -46,16 +54,21 @@ def _data(results: Results, data: str) -> list[str]:
     smallest = _amount(judged, told["smallest_effect"])
     if declared:
         note = f"Declared before the first cell was finished. The smallest effect that matters is {smallest}."
-        parts += ["### Declared comparisons", note, _findings(judged, declared)]
+        parts += ["### Declared comparisons", note, _findings(results, data, declared)]
     missing = len(told["comparisons"]) - len(declared)
     if missing:
         parts.append(f"{counted(missing, 'declared comparison')} cannot be made: no seed has both cells.")
     if told["targets"]:
         parts += ["### Bytes to a target", _targets(results, data)]
-        parts += [_ratios(judged, findings)] if findings else []
+        curves = [each for each in findings if each.bytes_to and results.has_own_training(data, each.support)]
+        parts += [_ratios(judged, curves)] if curves else []
     if others:
         note = "Not declared before: exploratory. They suggest, and show nothing, so there is no test."
-        parts += ["### Exploratory comparisons", note, _findings(judged, others)]
+        parts += ["### Exploratory comparisons", note, _findings(results, data, others)]
+    doses = _doses(results, data)
+    if doses:
+        note = "How much clients adapt in the test, chosen on validation clients."
+        parts += ["### Dose of adaptation", note, doses]
     parts += ["### Over clients", _deciles(results, data)]
     steps = _steps(results, data)
     return [*parts, "### Step by step", steps] if steps else parts
@@ -70,39 +83,49 @@ def _levels(results: Results, data: str) -> str:
         def mean(measure: str, cells: Sequence[Measured] = cells) -> str:
             return score(judged, float(np.mean([cell.totals[measure] for cell in cells])), unit=False)
 
-        flops = float(np.mean([cell.last("flops") for cell in cells]))
         rows.append(
             [
                 procedure,
-                f"{100 * support:g} %",
+                amount(support),
                 str(len(cells)),
                 mean("points_before"),
                 mean("points_after"),
                 mean("clients_before"),
                 _interval(judged, level),
                 mean("worst_tenth_after"),
-                f"{np.mean([max(cell.rounds['bytes']) for cell in cells]):,.0f}",
-                megabytes(int(np.mean([cell.last("bytes") for cell in cells]))),
-                gigaflops(None if math.isnan(flops) else round(flops)),
+                *_spent(cells),
             ]
         )
     unit = ", %" if judged in SHARES else ""
-    headings = ["procedure", "support", "seeds", "points before", "points after", "clients before", "clients after"]
+    over = results.over(data)
+    headings = ["procedure", "support", "seeds", "points before", "points after", "clients before", f"{over} after"]
     return f"{titled(judged)}{unit}.\n\n" + _table([*headings, "worst tenth", "rounds", "MB", "GFLOP"], rows)
 
 
-def _findings(judged: str, findings: Iterable[Finding]) -> str:
-    rows = []
+def _spent(cells: Sequence[Measured]) -> list[str]:
+    """Return rounds, megabytes and operations; a dash each where nothing was trained."""
+    if not any(cell.trained for cell in cells):
+        return ["-", "-", "-"]
+    flops = float(np.mean([cell.last("flops") for cell in cells]))
+    return [
+        f"{np.mean([cell.trained for cell in cells]):,.0f}",
+        megabytes(int(np.mean([cell.last("bytes") for cell in cells]))),
+        gigaflops(None if math.isnan(flops) else round(flops)),
+    ]
+
+
+def _findings(results: Results, data: str, findings: Iterable[Finding]) -> str:
+    judged, rows = results.judged_by(data), []
     for each in findings:
         row = [
             f"{each.one} against {each.other}",
-            f"{100 * each.support:g} %",
+            amount(each.support),
             f"{each.seeds} x {each.clients}",
             _gap(judged, each.effect.value, each.effect.low, each.effect.high),
             _gap(judged, each.corrected.value, each.corrected.low, each.corrected.high),
         ]
         rows.append([*row, _p(each.p), _p(each.adjusted), each.verdict] if each.declared else row)
-    headings = ["", "support", "seeds x clients", "by (bootstrap)", "by (corrected t)"]
+    headings = ["", "support", f"seeds x {results.over(data)}", "by (bootstrap)", "by (corrected t)"]
     return _table([*headings, *["Wilcoxon's p", "Holm's p", "verdict"][: len(rows[0]) - len(headings)]], rows)
 
 
@@ -110,7 +133,9 @@ def _targets(results: Results, data: str) -> str:
     judged, rows = results.judged_by(data), []
     targets = results.declared(data)["targets"]
     for support, procedure, cells in _groups(results, data):
-        row = [procedure, f"{100 * support:g} %"]
+        if not any(cell.has_curve for cell in cells) or not results.has_own_training(data, support):
+            continue
+        row = [procedure, amount(support)]
         for target in targets:
             spent = results.reached(cells, target, "bytes")
             rounds = results.reached(cells, target, "rounds")
@@ -128,7 +153,7 @@ def _ratios(judged: str, findings: Sequence[Finding]) -> str:
     rows = [
         [
             f"{each.other} over {each.one}",
-            f"{100 * each.support:g} %",
+            amount(each.support),
             "declared" if each.declared else "exploratory",
             *(_ratio(found) for found in each.bytes_to.values()),
         ]
@@ -138,11 +163,31 @@ def _ratios(judged: str, findings: Sequence[Finding]) -> str:
     return _table(["", "support", "", *heads], rows)
 
 
+def _doses(results: Results, data: str) -> str:
+    judged, rows = results.judged_by(data), []
+    for support, procedure, cells in _groups(results, data):
+        dosed = [cell for cell in cells if "dose_steps" in cell.totals]
+        if dosed:
+            told = [_dose(cell.totals) for cell in dosed]
+            gained = [cell.totals["dose_validation"] - cell.totals["dose_validation_none"] for cell in dosed]
+            sign = 1 if judged in MORE_IS_BETTER else -1
+            gap = _gap(judged, sign * float(np.mean(gained)), math.nan, math.nan)
+            rows.append([procedure, amount(support), "; ".join(dict.fromkeys(told)), gap])
+    return _table(["procedure", "support", "dose, by seed", "over none, validation"], rows) if rows else ""
+
+
+def _dose(totals: Mapping[str, float]) -> str:
+    if not totals["dose_steps"]:
+        return "none"
+    part = ", the head" if totals["dose_head"] else ""
+    return f"{counted(round(totals['dose_steps']), 'step')} at {totals['dose_rate']:g} times the rate{part}"
+
+
 def _deciles(results: Results, data: str) -> str:
     judged, rows = results.judged_by(data), []
     for support, procedure, cells in _groups(results, data):
         values = [np.mean([cell.totals[f"decile_{place:02}_after"] for cell in cells]) for place in range(0, 101, 10)]
-        rows.append([procedure, f"{100 * support:g} %", *(score(judged, float(v), unit=False) for v in values)])
+        rows.append([procedure, amount(support), *(score(judged, float(v), unit=False) for v in values)])
     return "Deciles after adaptation, the mean over seeds.\n\n" + _table(
         ["procedure", "support", *(f"{place} %" for place in range(0, 101, 10))], rows
     )
@@ -154,7 +199,7 @@ def _steps(results: Results, data: str) -> str:
     longest = max((len(cell.steps["points_at_step"]) for *_, cells in groups for cell in cells), default=0)
     rows = []
     for support, procedure, cells in groups:
-        row = [procedure, f"{100 * support:g} %"]
+        row = [procedure, amount(support)]
         for step in range(longest):
             values = [cell.steps["points_at_step"].get(step, math.nan) for cell in cells]
             row.append(score(judged, float(np.mean(values)), unit=False))
@@ -167,7 +212,8 @@ def _how() -> str:
         f"Intervals are of {100 * LEVEL:g} %. By (bootstrap): the mean over clients of what the first is better by, "
         "resampled over seeds and clients at once. By (corrected t): the same by seed, with Nadeau and Bengio's "
         "correction for training clients that seeds share. "
-        "Wilcoxon's signed ranks are over clients, each the mean of its seeds; "
+        "Of a pool of few clients, both are over their examples in place of clients. "
+        "Wilcoxon's signed ranks are over the same, each the mean of its seeds; "
         "Holm's p is among the declared comparisons of a data set. A target is reached where the mean of "
         f"{LOOKS} looks at the validation clients stays there for {LOOKS} looks; a curve that never does is censored, "
         "and its ratio is a bound. Bytes are those of the arrays, up and down."

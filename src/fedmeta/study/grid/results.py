@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Measured:
 
     Args:
         key: which it is.
-        algorithm: its algorithm's name.
+        algorithm: its algorithm's name, or "baseline".
         judged_by: "accuracy" or "rmse".
         totals: by measure, values of the whole cell.
         clients: by measure, by client.
@@ -45,12 +45,22 @@ class Measured:
         """Whether it diverged, so that nothing was tested."""
         return "diverged" in self.totals
 
+    @property
+    def has_curve(self) -> bool:
+        """Whether validation clients were looked at while it was trained."""
+        return "validation" in self.rounds
+
     def curve(self, spent: str = "bytes") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return rounds, what was spent until then and validation values, each of shape [looks]."""
         looks = sorted(self.rounds.get("validation", {}))
         values = [self.rounds["validation"][look] for look in looks]
         costs = [self.rounds[spent][look] for look in looks] if spent != "rounds" else looks
         return np.array(looks, float), np.array(costs, float), np.array(values, float)
+
+    @property
+    def trained(self) -> int:
+        """How many rounds it was trained; none for what needs no federated training."""
+        return max(self.rounds.get("bytes", {0: 0.0}))
 
     def last(self, measure: str) -> float:
         """Return what was spent in all, such as "bytes"; NaN where no round was finished."""
@@ -75,7 +85,7 @@ class Finding:
         p: Wilcoxon's over clients.
         adjusted: by Holm among the declared comparisons of the data set; NaN for an exploratory one.
         smallest: effect that matters.
-        bytes_to: by target, how many times more bytes the second needs.
+        bytes_to: by target, how many times more bytes the second needs; none where one of them has no curve.
     """
 
     data: str
@@ -130,9 +140,28 @@ class Results:
         there = {key.procedure: cell.algorithm for key, cell in self.cells.items() if key.data == data}
         return {name: there[name] for name in self.declared(data)["procedures"] if name in there}
 
+    def trained(self, data: str) -> list[str]:
+        """Return the procedures of a data set that have a curve: neither a baseline nor what stands beside a model."""
+        there = {key.procedure for key, cell in self.cells.items() if key.data == data and cell.has_curve}
+        return [name for name in self.procedures(data) if name in there]
+
+    def bare(self, data: str) -> list[str]:
+        """Return what trained models of a data set become without more training, such as "fedavg, masked"."""
+        trained = self.trained(data)
+        return [name for name in self.procedures(data) if name.rpartition(", ")[0] in trained]
+
     def supports(self, data: str) -> list[float]:
         """Return the supports of a data set."""
         return sorted({key.support for key in self.cells if key.data == data})
+
+    def has_own_training(self, data: str, support: float) -> bool:
+        """Return whether models were trained with this support; of several numbers of examples one speaks for all."""
+        return support < 1 or support == self.declared(data)["compare_at"]
+
+    def over(self, data: str) -> str:
+        """Return what intervals of a data set are over: its test clients, or their examples."""
+        told = any("training_examples" in cell.totals for key, cell in self.cells.items() if key.data == data)
+        return "examples" if told else "clients"
 
     def judged_by(self, data: str) -> str:
         """Return what a data set is judged by."""
@@ -176,7 +205,9 @@ class Results:
         return found
 
     def findings(self, data: str) -> list[Finding]:
-        """Return the declared comparisons of a data set, in their order, and then all others, as exploratory."""
+        """Return the declared comparisons of a data set, in their order, and then all others of what was trained, as
+        exploratory.
+        """
         told = self.declared(data)
         pairs = [(told["compare_at"], one, other) for one, other in told["comparisons"]]
         first = [self._finding(data, *pair, declared=True) for pair in pairs]
@@ -185,7 +216,7 @@ class Results:
         rest = [
             self._finding(data, support, one, other, declared=False)
             for support in self.supports(data)
-            for one, other in combinations(self.procedures(data), 2)
+            for one, other in (*combinations(self.trained(data), 2), *product(self.trained(data), self.bare(data)))
             if (support, frozenset((one, other))) not in known
         ]
         return [*first, *(each for each in rest if each is not None)]
@@ -197,10 +228,12 @@ class Results:
         mine, others = [a for a, _ in pairs], [b for _, b in pairs]
         gaps = self._sign(data) * (_matrix(mine, "after") - _matrix(others, "after"))
         told = self.declared(data)
-        trained = np.mean([cell.totals["training_clients"] for cell in mine])
+        trained = np.mean([cell.totals.get("training_examples", cell.totals["training_clients"]) for cell in mine])
+        held = np.mean(np.sum(~np.isnan(gaps), axis=1))
+        curves = all(cell.has_curve for pair in pairs for cell in pair)
         to = {
             target: statistics.ratio(self.reached(others, target, "bytes"), self.reached(mine, target, "bytes"))
-            for target in told["targets"]
+            for target in (told["targets"] if curves else ())
         }
         return Finding(
             data=data,
@@ -211,8 +244,8 @@ class Results:
             seeds=gaps.shape[0],
             clients=gaps.shape[1],
             effect=statistics.crossed_bootstrap(gaps),
-            corrected=statistics.corrected_t(gaps.mean(axis=1), gaps.shape[1] / float(trained)),
-            p=statistics.wilcoxon(gaps.mean(axis=0)),
+            corrected=statistics.corrected_t(np.nanmean(gaps, axis=1), float(held / trained)),
+            p=statistics.wilcoxon(np.nanmean(gaps, axis=0)),
             adjusted=float("nan"),
             smallest=told["smallest_effect"],
             bytes_to=to,
@@ -237,7 +270,8 @@ def _adjusted(findings: list[Finding], declared: int) -> list[Finding]:
 
 def _matrix(cells: Sequence[Measured], measure: str) -> np.ndarray:
     """Return a measure of the pool's clients, shape [seeds, clients]."""
-    names = list(cells[0].clients[measure])
+    # Where examples are looked at one by one, each seed has others in its query sets.
+    names = list(dict.fromkeys(name for cell in cells for name in cell.clients[measure]))
     return np.array([[cell.clients[measure].get(name, np.nan) for name in names] for cell in cells])
 
 

@@ -90,7 +90,7 @@ def run(
         RunError: the folder holds something else, or cannot be written; what is finished is kept.
     """
     need("pyarrow", "a study")
-    with _locked(folder):
+    with locked(folder, NAME):
         table = _table(study, folder)
         opened = list(sources(study))
         grid = [(place, cell) for place, source in enumerate(opened) for cell in source.cells(study.seeds)]
@@ -108,7 +108,7 @@ def run(
         rounds = sum(cell.rounds for cell in before)
         progress = Progress(len(grid), sum(cell.rounds for _, cell in grid), len(before), count)
         progress.done, progress.passed, progress.before_rounds = len(before), rounds, rounds
-        diverged, failed = _compute(_first(study, folder), jobs, count, table, folder, progress, show)
+        diverged, failed = _compute(first_words(study, folder), jobs, count, table, folder, progress, show)
     return Outcome(table, tuple(diverged), failed, exploratory)
 
 
@@ -131,7 +131,7 @@ def estimate(study: Study, processes: int | None = None) -> Iterator[tuple[Cell,
     kinds = {cell.key[:3]: (place, cell) for place, cell in reversed(grid)}
     jobs = [workers.Job("measure", place, cell) for place, cell in kinds.values()]
     found: dict[Any, Seconds | str] = {}
-    with closing(workers.answers(_first(study, Path()), jobs, processes or workers.cores())) as said:
+    with closing(workers.answers(first_words(study, Path()), jobs, processes or workers.cores())) as said:
         for job, words in said:
             found[job.cell.key[:3]] = Seconds(*words["measured"]) if "measured" in words else words["failed"]
     for _, cell in grid:
@@ -165,16 +165,25 @@ def _compute(
                 else:
                     table.add(cell, words["judged_by"], words["rows"])
                     table.write(folder)
-                    diverged += [cell for row in words["rows"] if row["measure"] == "diverged"]
+                    diverged += [cell] * any(row["measure"] == "diverged" for row in words["rows"])
             show(progress, cell, words)
     return diverged, failed
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder, where there is none, and keep other processes out."""
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Make the folder, where there is none, and keep other processes out.
+
+    Args:
+        folder: the folder.
+        name: of the file by which one is known that is not new.
+
+    Raises:
+        RunLocked: another process has it.
+        RunError: it holds something else, or cannot be used.
+    """
     try:
-        if folder.exists() and not (folder / NAME).is_file():
+        if folder.exists() and not (folder / name).is_file():
             others = [] if not folder.is_dir() else [entry.name for entry in folder.iterdir() if entry.name != ".lock"]
             if others or not folder.is_dir():
                 raise RunError(f"{folder} holds something that is not a study; give an empty or a new folder")
@@ -239,5 +248,7 @@ def _declare(study: Study, table: Table, begun: set[str]) -> tuple[str, ...]:
     return tuple(late)
 
 
-def _first(study: Study, folder: Path) -> dict[str, Any]:
-    return {"text": study.text, "where": "the study", "stem": study.name, "folder": str(folder.absolute())}
+def first_words(study: Study, folder: Path) -> dict[str, Any]:
+    """Return what each process is told first."""
+    where = str(folder.absolute())
+    return {"text": study.text, "where": "the study", "stem": study.name, "tuned": study.tuned, "folder": where}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Table:
         declared: by data set, the targets and comparisons that were declared before the first cell was run.
         seeds: those of the file, when it was last run.
         identities: by digest, settings, data and code of each finished cell.
+        keys: by digest, which cell it is.
         rows: a pyarrow table; `COLUMNS`, `measure` and `value`.
     """
 
@@ -35,6 +37,7 @@ class Table:
     declared: Mapping[str, Any]
     seeds: tuple[int, ...] = ()
     identities: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
     rows: Any = None
 
     @classmethod
@@ -52,27 +55,28 @@ class Table:
         parquet = need("pyarrow.parquet", "a study")
         try:
             rows = parquet.read_table(path)
-            kept = json.loads((rows.schema.metadata or {})[MARK])
-            return cls(kept["name"], kept["declared"], tuple(kept["seeds"]), kept["identities"], rows)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            kept = json.loads(zlib.decompress((rows.schema.metadata or {})[MARK]))
+            keys = {digest: Key(*key) for digest, key in kept["keys"].items()}
+            return cls(kept["name"], kept["declared"], tuple(kept["seeds"]), kept["identities"], keys, rows)
+        except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise CheckpointError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
     def add(self, cell: Cell, judged_by: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Take the rows of a finished cell."""
+        """Take the rows of a finished cell; those of another procedure or support say so."""
         pyarrow = need("pyarrow", "a study")
         key = cell.key
         same = {
             "cell": cell.digest,
             "data": key.data,
             "procedure": key.procedure,
-            "algorithm": cell.recipe.algorithm,
+            "algorithm": cell.algorithm,
             "support": key.support,
             "seed": key.seed,
             "judged_by": judged_by,
         }
         new = pyarrow.Table.from_pylist([same | row for row in rows], schema=_schema())
         self.rows = new if self.rows is None else pyarrow.concat_tables([self.rows.replace_schema_metadata(None), new])
-        self.identities[cell.digest] = cell.identity
+        self.identities[cell.digest], self.keys[cell.digest] = cell.identity, key
 
     def write(self, folder: Path) -> None:
         """Replace the file.
@@ -85,22 +89,17 @@ class Table:
             "declared": self.declared,
             "seeds": list(self.seeds),
             "identities": self.identities,
+            "keys": self.keys,
         }
         rows = _schema().empty_table() if self.rows is None else self.rows
-        rows = rows.replace_schema_metadata({MARK: json.dumps(kept).encode()})
+        rows = rows.replace_schema_metadata({MARK: zlib.compress(json.dumps(kept).encode(), 9)})
         buffer = io.BytesIO()
         need("pyarrow.parquet", "a study").write_table(rows, buffer, compression="zstd")
         write_atomically(folder / NAME, buffer.getvalue())
 
     def finished(self) -> dict[Key, str]:
         """Return the digest of each cell that is in the table."""
-        if self.rows is None:
-            return {}
-        keys = self.rows.select(["data", "procedure", "support", "seed", "cell"])
-        distinct = keys.group_by(keys.column_names).aggregate([])
-        return {
-            Key(row["data"], row["procedure"], row["support"], row["seed"]): row["cell"] for row in distinct.to_pylist()
-        }
+        return {key: digest for digest, key in self.keys.items()}
 
     def columns(self) -> dict[str, Any]:
         """Return the columns as lists, by name."""

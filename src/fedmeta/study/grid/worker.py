@@ -8,11 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedmeta.errors import FedmetaError, RunError, RunLocked
 from fedmeta.events import Event, RoundEnded
+from fedmeta.runs.folder import read_history
 from fedmeta.study.grid import work
 from fedmeta.study.grid.cells import Cell, Source
 from fedmeta.study.grid.file import Study
@@ -41,11 +43,19 @@ class Desk:
     def answer(self, asked: Mapping[str, Any]) -> None:
         """Do what a line asks for, and say what came of it."""
         try:
-            cell, source = self._open(asked["entry"], asked["cell"])
+            source = self._source_of(asked["entry"])
+            if asked["do"] == "try":
+                cell = source.candidate(asked["procedure"], asked["settings"])
+                self._check(source, cell.digest == asked["cell"])
+                attempt = partial(work.attempt, source, cell, asked["rounds"])
+                self.say(tried=self._waiting(cell, attempt, self._begun(cell, asked["rounds"])))
+                return
+            self._check(source, asked["cell"] in self._cells)
+            cell = self._cells[asked["cell"]]
             if asked["do"] == "measure":
                 self.say(measured=list(work.measure(source, cell)))
             else:
-                judged, rows = self._compute(source, cell)
+                judged, rows = self._waiting(cell, partial(work.compute, source, cell), cell.folder)
                 self.say(judged_by=judged, rows=rows)
         except FedmetaError as error:
             # What cannot be written here cannot be written for any other cell.
@@ -55,19 +65,30 @@ class Desk:
         """Answer."""
         self.tell(words)
 
-    def _open(self, entry: int, digest: str) -> tuple[Cell, Source]:
-        """Return a cell, and its data, which are read where those of another entry were in use."""
+    def _source_of(self, entry: int) -> Source:
+        """Return the data of an entry, which are read where those of another one were in use."""
         wanted = self.study.entries[entry]
         if self._source is None or self._source.entry is not wanted:
             self._source = None
             source = Source(wanted)
             self._cells = {cell.digest: cell for cell in source.cells(self.study.seeds)}
             self._source = source
-        if digest not in self._cells:
-            raise RunError(f"the data or the code of {wanted.name} have changed since the study was started")
-        return self._cells[digest], self._source
+        return self._source
 
-    def _compute(self, source: Source, cell: Cell) -> tuple[str, list[work.Row]]:
+    def _check(self, source: Source, same: bool) -> None:
+        if not same:
+            raise RunError(f"the data or the code of {source.entry.name} have changed since the study was started")
+
+    def _begun(self, cell: Cell, rounds: int) -> str:
+        """Return the name of a candidate's run folder; another one where the first has more rounds than are asked for.
+
+        That is so where tuning was begun with another floor.
+        """
+        history = read_history(self.folder / "cells" / cell.folder)
+        return f"{cell.folder}-{rounds}" if history and history[-1]["round"] > rounds else cell.folder
+
+    def _waiting(self, cell: Cell, compute: Callable[[Path, Callable[[Event], object]], Any], name: str) -> Any:
+        """Compute in the run folder of that name, once it is free."""
         until, told = time.monotonic() + PATIENCE, 0.0
 
         def hear(event: Event) -> None:
@@ -80,7 +101,7 @@ class Desk:
 
         while True:
             try:
-                return work.compute(source, cell, self.folder / "cells" / cell.folder, hear)
+                return compute(self.folder / "cells" / name, hear)
             except RunLocked:
                 if time.monotonic() > until:
                     raise
@@ -99,7 +120,7 @@ def main() -> None:
 
     try:
         first = json.loads(sys.stdin.readline())
-        study = Study.parse(first["text"], first["where"], first["stem"])
+        study = Study.parse(first["text"], first["where"], first["stem"], first["tuned"], untuned=True)
         desk = Desk(study, Path(first["folder"]), tell)
         for line in sys.stdin:
             desk.answer(json.loads(line))

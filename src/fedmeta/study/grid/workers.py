@@ -30,19 +30,26 @@ class Job:
     """What a process is asked for.
 
     Args:
-        do: "run" or "measure".
+        do: "run", "measure" or "try".
         entry: the place of the data set in the study.
         cell: the cell.
+        settings: of its procedure's grid, where they are tried.
+        rounds: that they are tried for.
     """
 
     do: str
     entry: int
     cell: Cell
+    settings: Mapping[str, Any] | None = None
+    rounds: int = 0
 
     @property
     def line(self) -> str:
         """The line that asks for it."""
-        return json.dumps({"do": self.do, "entry": self.entry, "cell": self.cell.digest}) + "\n"
+        told: dict[str, Any] = {"do": self.do, "entry": self.entry, "cell": self.cell.digest}
+        if self.settings is not None:
+            told |= {"procedure": self.cell.key.procedure, "settings": dict(self.settings), "rounds": self.rounds}
+        return json.dumps(told) + "\n"
 
 
 def cores() -> int:
@@ -55,36 +62,61 @@ def answers(
 ) -> Generator[tuple[Job, dict[str, Any]], None, None]:
     """Yield what the processes say of each job: how far it is, and last what came of it.
 
-    A job whose process ends without a word is answered with `failed`; the rest goes on. Where this is closed early, the
-    processes are stopped, and keep what they have in their checkpoints.
+    Where this is closed early, the processes are stopped, and keep what they have in their checkpoints.
 
     Args:
         first: what each process is told first.
         jobs: what is done, in this order.
         count: how many processes.
     """
-    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        todo.put(job)
-    said: queue.SimpleQueue[tuple[Job, dict[str, Any]] | BaseException | None] = queue.SimpleQueue()
-    team = [_Worker(first, todo, said) for _ in range(min(count, len(jobs)))]
-    try:
-        for worker in team:
+    with Team(first, min(count, len(jobs))) as team:
+        yield from team.ask(jobs)
+
+
+class Team:
+    """Processes that wait for jobs; they end, and keep what they have in their checkpoints, where it is left.
+
+    Args:
+        first: what each process is told first.
+        count: how many processes.
+    """
+
+    def __init__(self, first: Mapping[str, Any], count: int):
+        self._todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[tuple[Job, dict[str, Any]] | BaseException] = queue.SimpleQueue()
+        self._workers = [_Worker(first, self._todo, self._said) for _ in range(count)]
+
+    def __enter__(self) -> "Team":
+        for worker in self._workers:
             worker.thread.start()
-        running = len(team)
-        while running:
-            one = said.get()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.interrupt()
+            self._todo.put(None)
+        for worker in self._workers:
+            worker.end()
+
+    def ask(self, jobs: Sequence[Job]) -> Generator[tuple[Job, dict[str, Any]], None, None]:
+        """Yield what is said of each job until all are done.
+
+        A job whose process ends without a word is answered with `failed`; the rest goes on.
+        """
+        for job in jobs:
+            self._todo.put(job)
+        left = len(jobs)
+        while left:
+            one = self._said.get()
             if isinstance(one, BaseException):
                 raise one
-            if one is None:
-                running -= 1
-            else:
-                yield one
-    finally:
-        for worker in team:
-            worker.interrupt()
-        for worker in team:
-            worker.end()
+            left -= is_last(one[1])
+            yield one
+
+
+def is_last(words: Mapping[str, Any]) -> bool:
+    """Return whether this is the last that is said of a job, and not how far it is."""
+    return "round" not in words
 
 
 class _Worker:
@@ -122,15 +154,10 @@ class _Worker:
 
     def _serve(self) -> None:
         try:
-            while not self._stopped.is_set():
-                try:
-                    job = self.todo.get_nowait()
-                except queue.Empty:
-                    break
+            while (job := self.todo.get()) is not None and not self._stopped.is_set():
                 self._ask(job)
         except BaseException as error:  # noqa: BLE001 (raised again by who waits)
             self.said.put(error)
-        self.said.put(None)
 
     def _ask(self, job: Job) -> None:
         """Pass a job on, and what is said of it until it is done."""
@@ -143,7 +170,7 @@ class _Worker:
         for line in process.stdout:
             words = json.loads(line)
             self.said.put((job, words))
-            if not words.keys() & {"round"}:
+            if is_last(words):
                 return
         if not self._stopped.is_set():
             self.said.put(

@@ -33,6 +33,8 @@ EVIDENCE_BYTES = 1 << 16
 BLOCK_OVERHEAD = (1 << 17) + EVIDENCE_BYTES
 """Bytes of a block besides its transactions: header, evidence, and the commit, which has 109 for each validator."""
 
+_TAKEN = abci.TxResult()
+
 
 class Told(abc.ABC):
     """Who is told what becomes of transactions and blocks; it is called without the lock."""
@@ -111,13 +113,12 @@ class Bridge(abci.Handler):
     def check_tx(self, raw: bytes, recheck: bool) -> abci.TxResult:
         """Check a transaction by all rules, after those that wait already."""
         with self._lock:
-            name = digest(raw)
-            doomed = self._doomed.pop(name, None)
-            refusal = doomed if recheck and doomed is not None else self._application.check_tx(raw)
+            doomed = self._doomed.pop(digest(raw), None) if self._doomed else None
+            refusal = doomed if recheck and doomed is not None else self._application.check_tx(raw, recheck)
         if refusal is None:
-            return abci.TxResult()
+            return _TAKEN
         if recheck:
-            self._told.refused(name, refusal)
+            self._told.refused(digest(raw), refusal)
         return abci.TxResult(1, log=refusal.message, codespace=refusal.code)
 
     def prepare_proposal(self, request: abci.ProposalRequest) -> Sequence[bytes]:
@@ -139,9 +140,12 @@ class Bridge(abci.Handler):
                 block = Block.of(due.height, due.time, request.transactions)
                 if (block.double_signatures, block.absent) != (due.double_signatures, due.absent):
                     return False
-                return self._application.process(block)
+                if not self._application.process(block):
+                    return False
             except (InvalidBlock, Malformed):
                 return False
+            self._application.look_ahead()
+            return True
 
     def finalize_block(self, request: abci.BlockRequest) -> abci.BlockAnswer:
         """Execute a decided block."""
@@ -149,6 +153,7 @@ class Bridge(abci.Handler):
             before = self._parameters
             block = Block.of(request.height, request.time // MILLISECOND, request.transactions)
             done = self._application.finalize(block)
+            self._application.look_ahead()
             header, leaves = None, []
             if done.eventful:
                 leaves = event_leaves(done.events)
@@ -165,8 +170,8 @@ class Bridge(abci.Handler):
             found, after = consensus_parameters(before), consensus_parameters(done.parameters)
             return abci.BlockAnswer(
                 self._hash if header is None else header.hash,
-                (abci.TxResult(),) * block.first
-                + tuple(abci.TxResult(1, codespace=code) if code else abci.TxResult() for code in done.codes),
+                (_TAKEN,) * block.first
+                + tuple(abci.TxResult(1, codespace=code) if code else _TAKEN for code in done.codes),
                 _updates(done.seat_updates),
                 None if after == found else after,
             )

@@ -1,6 +1,7 @@
 """Between the messages of `schema.proto` and the plain values of `abci`: a row for each method of a `Handler`."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,6 +14,8 @@ from fedmeta.govern.errors import Malformed
 
 SECOND = 1_000_000_000
 """Nanoseconds."""
+
+_CHECKS = frozenset(pb.RequestCheckTx.Type.values())
 
 
 class Method(NamedTuple):
@@ -137,14 +140,25 @@ def _write_chain(answer: abci.ChainAnswer) -> pb.ResponseInitChain:
 
 
 def _read_check(asked: pb.RequestCheckTx) -> tuple[bytes, bool]:
-    if asked.type not in pb.RequestCheckTx.Type.values():
-        raise Malformed(f"a transaction is checked in the way {asked.type}, but there are 0 (new) and 1 (recheck)")
-    return asked.tx, asked.type == pb.RequestCheckTx.RECHECK
+    way = asked.type
+    if way not in _CHECKS:
+        raise Malformed(f"a transaction is checked in the way {way}, but there are 0 (new) and 1 (recheck)")
+    return asked.tx, way == pb.RequestCheckTx.RECHECK
 
 
 def _write_result(result: abci.TxResult) -> pb.TxResult:
     code, data, log, info, codespace = result
     return pb.TxResult(code=code, data=data, log=log, info=info, codespace=codespace)
+
+
+# Most results are the same, and messages are copied into the one that they are a part of.
+_shared_result = lru_cache(maxsize=64)(_write_result)
+
+
+@lru_cache(maxsize=64)
+def _checked(result: abci.TxResult) -> bytes:
+    """Return the encoded answer to a check, which is most of what is asked."""
+    return pb.Response(check_tx=_write_result(result)).SerializeToString()
 
 
 def _read_query(asked: pb.RequestQuery) -> tuple[abci.QueryRequest]:
@@ -199,7 +213,7 @@ def _write_verdict(accepted: bool) -> pb.ResponseProcessProposal:
 
 def _write_block(answer: abci.BlockAnswer) -> pb.ResponseFinalizeBlock:
     return pb.ResponseFinalizeBlock(
-        tx_results=[_write_result(one) for one in answer.results],
+        tx_results=map(_shared_result, answer.results),
         validator_updates=_write_updates(answer.validators),
         consensus_param_updates=_write_parameters(answer.parameters),
         app_hash=answer.app_hash,
@@ -273,6 +287,8 @@ def read_request(encoded: bytes) -> tuple[str, tuple[Any, ...]]:
 
 def answer(handler: abci.Handler, kind: str, arguments: tuple[Any, ...]) -> bytes:
     """Ask a handler what `read_request` gave, and return its encoded answer; raises what the handler raises."""
+    if kind == "check_tx":
+        return _checked(handler.check_tx(*arguments))
     body = UNASKED[kind](*arguments) if kind in UNASKED else METHODS[kind].write(getattr(handler, kind)(*arguments))
     return pb.Response(**{kind: body}).SerializeToString()
 

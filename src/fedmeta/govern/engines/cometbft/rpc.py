@@ -7,6 +7,7 @@ import http.client
 import json
 import select
 import socket
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +23,8 @@ _KNOWN = "tx already exists in cache"
 _FULL = ("mempool is full", "mempool is still rechecking")
 _IDLE = 8
 """Connections that are kept for the next question."""
+_QUEUED = 0.01
+"""Seconds until a connection is tried again that too many others stand before."""
 
 T = TypeVar("T")
 
@@ -226,7 +229,16 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        until = time.monotonic() + (self.timeout or 0)
+        while True:
+            try:
+                self.sock.connect(self._path)
+                return
+            except BlockingIOError:
+                # Too many wait to be accepted; a unix socket with a timeout says so at once.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_QUEUED)
 
     @property
     def open(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import colors, patches, ticker
+from matplotlib import colors, patches, patheffects, ticker
 from matplotlib.figure import Figure
 from when_map import CONCEPTS, LABELS, METHODS, stored
 from when_page import ROOT, TITLES, Found, gain, levels_of, read, said, simple_border, simplest, supports_of
@@ -22,6 +22,8 @@ DRAWN = {name: mark_of("fedavg" if name == "global" else name) for name in METHO
 DRAWN["meta-sgd-layer"] = mark_of("meta-sgd", 1)
 LETTERS = {"global": "G", "alone": "A", "fedavg-meta": "F", "maml": "M", "meta-sgd-layer": "L", "meta-sgd": "S"}
 KINDS = {LABELS: "Labels: classes a client holds", CONCEPTS: "Concepts: clients that permute their labels"}
+HATCHES = {"meta-sgd-layer": ".."}
+"""What tells the two Meta-SGDs apart, which have one colour."""
 WIDEST = 15.0
 """Points at which a colour is darkest."""
 
@@ -131,7 +133,12 @@ def draw_map(found: Found) -> Figure:
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
     handles = [
-        patches.Patch(facecolor=_tint(DRAWN[name].colour), edgecolor=INK, label=f"{LETTERS[name]}: {title}")
+        patches.Patch(
+            facecolor=_tint(DRAWN[name].colour),
+            edgecolor=INK,
+            hatch=HATCHES.get(name),
+            label=f"{LETTERS[name]}: {title}",
+        )
         for name, title in TITLES.items()
     ]
     handles += panels[0][0].get_legend_handles_labels()[0]
@@ -146,9 +153,9 @@ def _best(axes: Any, found: Found, rows: list[tuple[str, float]]) -> None:
             name = simplest(cell)
             corner = (across - 0.5, down - 0.5)
             colour = _tint(DRAWN[name].colour)
-            axes.add_patch(patches.Rectangle(corner, 1, 1, facecolor=colour, edgecolor=PAPER))
+            axes.add_patch(patches.Rectangle(corner, 1, 1, facecolor=colour, edgecolor=PAPER, hatch=HATCHES.get(name)))
             text = f"{LETTERS[name]}\n{cell[name].mean():.0f} %"
-            axes.text(across, down, text, ha="center", va="center", fontsize=8.5, color=INK)
+            _written(axes, across, down, text, INK)
 
 
 def _gains(axes: Any, found: Found, rows: list[tuple[str, float]], one: str, other: str) -> None:
@@ -162,7 +169,13 @@ def _gains(axes: Any, found: Found, rows: list[tuple[str, float]], one: str, oth
     axes.imshow(values, cmap="PuOr_r", vmin=-WIDEST, vmax=WIDEST, aspect="auto")
     for (down, across), value in np.ndenumerate(values):
         colour = "white" if abs(value) > 0.75 * WIDEST else INK
-        axes.text(across, down, f"{value:+.1f}", ha="center", va="center", fontsize=8.5, color=colour)
+        _written(axes, across, down, f"{value:+.1f}", colour)
+
+
+def _written(axes: Any, across: float, down: float, text: str, colour: str) -> None:
+    """Write into a cell, above the lines."""
+    edge = [patheffects.withStroke(linewidth=2.5, foreground=PAPER if colour == INK else INK)]
+    axes.text(across, down, text, ha="center", va="center", fontsize=8.5, color=colour, zorder=6, path_effects=edge)
 
 
 def _frame(axes: Any, found: Found, rows: list[tuple[str, float]], first: bool) -> None:

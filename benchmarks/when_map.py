@@ -55,7 +55,7 @@ CANDIDATES: dict[str, list[tuple[float, str, float]]] = {
 """For each algorithm as many: the clients' rate, the server's optimiser and its rate."""
 TUNED_AT = {LABELS: (3.0, 15), CONCEPTS: (0.5, 15)}
 """Level and support size at which they are compared, for each kind."""
-TUNING_SEED = 100
+TUNING_SEED, TUNING_ROUNDS = 100, 500
 
 
 class Grid(NamedTuple):
@@ -390,7 +390,7 @@ def main() -> None:
     arguments = parser.parse_args()
     grid, pool = Grid(seeds=arguments.seeds), small_mnist()
     if arguments.what == "tune":
-        for row in tune(pool, grid, TUNING):
+        for row in tune(pool, grid._replace(rounds=TUNING_ROUNDS), TUNING):
             append(TUNING, [row])
             print(row, flush=True)
         return

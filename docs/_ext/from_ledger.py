@@ -15,8 +15,8 @@ from tables import literal, literals, prose, table
 
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS
-from fedmeta.govern.machine.application import Application
-from fedmeta.govern.machine.execute import RULES, authenticate, begin
+from fedmeta.govern.machine.execute import RULES, attempt, authenticate, begin
+from fedmeta.govern.machine.pool import Pool
 from fedmeta.govern.machine.genesis import (
     FirstCandidate,
     FirstDelegation,
@@ -219,7 +219,7 @@ class RefusalTable(SphinxDirective):
 
 def of_any_transaction() -> set[str]:
     """Return the codes that every transaction may be refused with: where it is authenticated, and by the pool."""
-    return refusals(authenticate) | refusals(Application.check_tx, (begin,))
+    return refusals(authenticate) | refusals(Pool._execute, (begin,)) | refusals(Pool._attempt, (attempt,))
 
 
 class FaultTable(SphinxDirective):

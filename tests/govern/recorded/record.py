@@ -13,7 +13,7 @@ from fedmeta.govern.machine.genesis import Genesis, decode_genesis, encode_genes
 from fedmeta.govern.state.records import Candidate, Delegation, Fault, Proposal, Redelegation
 from fedmeta.govern.wire import codec
 from fedmeta.govern.wire import transactions as tx
-from fedmeta.govern.wire.block import Block, DoubleSignature
+from fedmeta.govern.wire.block import Block, DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.signatures import digest
 from tests.govern.engines.story import LIE, rotate, set_machine_key
 from tests.govern.playing import MODEL, RECIPE, STAKES, Play, consensus_key, federation, key
@@ -38,7 +38,7 @@ LAST = 1_500
 
 
 class Recorded(NamedTuple):
-    """A recorded chain. In its last block two keys sign twice, which an engine with a single signer cannot have."""
+    """A recorded chain. In its last block keys sign twice and deceive a light client, as of a single signer none can."""
 
     genesis: Genesis
     blocks: list[Block]
@@ -182,8 +182,10 @@ def farewell(play: Play) -> None:
     play.must(*moves)
     assert play.height < BUSY
     play.wait_until(LAST - 1)
-    found = (DoubleSignature(key(name).public, play.height) for name in (play.super_nodes()[0], play.standbys()[0]))
-    play.take(replace(play.next_block(), double_signatures=tuple(found)))
+    seat, other = play.super_nodes()[:2]
+    found = (DoubleSignature(key(name).public, play.height) for name in (seat, play.standbys()[0]))
+    attacks = (LightClientAttack(key(other).public, play.height),)
+    play.take(replace(play.next_block(), double_signatures=tuple(found), attacks=attacks))
 
 
 def read() -> Recorded:

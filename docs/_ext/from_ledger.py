@@ -16,7 +16,6 @@ from tables import literal, literals, prose, table
 from fedmeta.govern.engines.embedded import EmbeddedEngine
 from fedmeta.govern.errors import REFUSALS
 from fedmeta.govern.machine.execute import RULES, attempt, authenticate, begin
-from fedmeta.govern.machine.pool import Pool
 from fedmeta.govern.machine.genesis import (
     FirstCandidate,
     FirstDelegation,
@@ -26,6 +25,7 @@ from fedmeta.govern.machine.genesis import (
     Genesis,
 )
 from fedmeta.govern.machine.header import Header
+from fedmeta.govern.machine.pool import Pool
 from fedmeta.govern.rules.context import Context
 from fedmeta.govern.rules.faults import KINDS
 from fedmeta.govern.rules.proposal_actions import ACTIONS

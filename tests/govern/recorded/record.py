@@ -38,7 +38,7 @@ LAST = 1_500
 
 
 class Recorded(NamedTuple):
-    """A recorded chain. In its last block keys sign twice and deceive a light client, as of a single signer none can."""
+    """A recorded chain. In its last block there is misconduct that an engine with a single signer cannot have."""
 
     genesis: Genesis
     blocks: list[Block]

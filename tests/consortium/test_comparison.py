@@ -11,6 +11,7 @@ from fedmeta.consortium.comparison import Patients
 from fedmeta.consortium.methods import Setting
 from fedmeta.consortium.results import Comparison
 from fedmeta.errors import UsageError
+from tests.examples import in_soak
 
 FEW = ("majority", "alone", "alone-plain", "others", "fedavg", "meta-sgd")
 OF_MEMBERS = ("majority", "alone", "alone-network", "pooled", "pooled-marked", "fedavg", "meta-sgd")
@@ -106,6 +107,7 @@ def test_a_members_test_patients_change_nothing_that_it_is_answered(drawn, patie
             np.testing.assert_array_equal(one, other)
 
 
+@in_soak
 def test_the_whole_comparison_comes_back_through_json(drawn):
     said = []
     found = comparison.compare(drawn, 2, 1, 30, said.append, OF_MEMBERS, FEW, planted_seeds=0)

@@ -15,6 +15,7 @@ from fedmeta.study.plots import COLOURS, draw
 from fedmeta.study.recipe import Recipe
 from fedmeta.study.report import write_report
 from fedmeta.study.verdict import result, verdict
+from tests.examples import in_soak
 
 SPREAD = 3.0
 
@@ -211,6 +212,7 @@ def test_the_picture_shows_every_algorithm_once():
     assert len(figure.axes) == 3
 
 
+@in_soak
 def test_federated_meta_learning_is_ahead_of_averaging_in_the_demo():
     """The main job: unseen clients that hold three classes each, the same few rounds, tuned on validation clients."""
     after = {}

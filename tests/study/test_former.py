@@ -21,6 +21,7 @@ from fedmeta.runs.inputs import Inputs
 from fedmeta.study.recipe import Recipe
 from tests import toys
 from tests.cli.conftest import fedmeta, shop
+from tests.examples import in_soak
 
 __all__ = ["fedmeta", "shop"]
 
@@ -95,6 +96,7 @@ def test_it_is_tested_adapts_and_predicts(fedmeta, former, shop, tmp_path):
     assert len(fedmeta("predict", tmp_path / "m.safetensors", "--examples", shop, "--json").json) == 180
 
 
+@in_soak
 def test_it_goes_on_as_a_run_of_today_would(fedmeta, former, shop, tmp_path):
     done = fedmeta("resume", former, "--rounds", 6)
     assert done.code == 0, done.err

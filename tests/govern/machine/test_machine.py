@@ -23,7 +23,7 @@ from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.block import DoubleSignature, LightClientAttack
 from fedmeta.govern.wire.round_events import FaultProven
 from fedmeta.govern.wire.signatures import digest
-from tests.examples import examples
+from tests.examples import examples, in_soak
 from tests.govern.playing import DELEGATIONS, MODEL, RECIPE, SHORT, STAKES, consensus_key, federation, key
 from tests.govern.recorded import record
 from tests.govern.watched import Watched
@@ -44,6 +44,7 @@ def sign_twice(play, name, height):
     return [one for one in events if isinstance(one, FaultProven)]
 
 
+@in_soak
 def test_seats_that_nobody_can_take_answer_with_the_stake_that_elected_them():
     play = Watched(federation(**SHORT))
     play.must(*((name, tx.Retire()) for name in STAKES))

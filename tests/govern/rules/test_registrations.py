@@ -10,6 +10,7 @@ from fedmeta.govern.state.records import Recipe, Registration, Round
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.round_events import RecipeJoined, RecipeLeft
 from fedmeta.govern.wire.signatures import digest
+from tests.examples import in_soak
 from tests.govern.playing import RECIPE, Play
 from tests.govern.small import HOSPITALS, context, later, refuses
 
@@ -180,6 +181,7 @@ def test_an_organisation_that_never_delivers_makes_the_others_wait_in_fewer_and_
     assert waited == [1, 3, 6, 11]
 
 
+@in_soak
 def test_however_many_never_deliver_those_that_do_are_soon_in_a_round_of_their_own():
     """Fourteen of eighteen do not, and register again at once; a cohort has six places."""
     names = tuple(f"o{at:02}" for at in range(18))

@@ -377,6 +377,7 @@ def followed(federation, name):
         return config, catch_up(config, client)
 
 
+@in_soak
 def test_leave_ends_the_registration_and_what_the_node_would_do_by_itself(federation, final):
     folder = folder_of(federation, "coast")
     done = run("node", "leave", "--folder", folder.path, "--account", account_of(federation, "coast"), "--json")

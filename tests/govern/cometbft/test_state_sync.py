@@ -40,6 +40,25 @@ def trust(network, blocks=25):
     network.change(4, state_sync=StateSync(servers, trusted.height, trusted.hash, 400))
 
 
+def began_late(network, load):
+    """Where the newcomer began, what all nodes have, and a follower, once all agree and nothing is lost."""
+    network.wait_further(3)
+    with network[4].rpc() as rpc:
+        begun = rpc.status().first_height
+    assert begun > 10
+    views, follower = agree(network, [*FIRST, 4], {4: begun})
+    nothing_lost(views, load)
+    return begun, views, follower
+
+
+def sound_from(network, begun):
+    """Stop the newcomer: its file is sound, from the snapshot on."""
+    network[4].stop()
+    audit = verify_ledger(network[4].folder / "ledger.db")
+    assert audit.sound, audit.problem
+    assert audit.start == begun - 1
+
+
 @in_soak
 def test_a_new_member_begins_at_a_snapshot_by_a_header_that_it_trusts_and_checks_all_that_follows():
     with joined() as network:
@@ -49,12 +68,7 @@ def test_a_new_member_begins_at_a_snapshot_by_a_header_that_it_trusts_and_checks
             network.start([4])
             until(lambda: network.status(4).get("height"))
             load.further(10)
-        network.wait_further(3)
-        with network[4].rpc() as rpc:
-            begun = rpc.status().first_height
-        assert begun > 10
-        views, follower = agree(network, [*FIRST, 4], {4: begun})
-        nothing_lost(views, load)
+        begun, views, follower = began_late(network, load)
         last = max(height for height, one in enumerate(views, 1) if one.items)
         with network.client(4) as client:
             until(lambda: network.status(4)["decided"]["height"] >= last)
@@ -65,10 +79,7 @@ def test_a_new_member_begins_at_a_snapshot_by_a_header_that_it_trusts_and_checks
         network[4].kill()
         network[4].start()
         network.wait_further(2)
-        network[4].stop()
-        audit = verify_ledger(network[4].folder / "ledger.db")
-        assert audit.sound, audit.problem
-        assert audit.start == begun - 1
+        sound_from(network, begun)
         assert follower.height
 
 
@@ -87,13 +98,5 @@ def test_a_node_that_ended_between_the_last_chunk_and_cometbft_s_own_state_begin
                 network[4].start()
             until(lambda: network.status(4).get("height"))
             load.further(10)
-        network.wait_further(3)
-        with network[4].rpc() as rpc:
-            begun = rpc.status().first_height
-        assert begun > 10
-        views, _ = agree(network, [*FIRST, 4], {4: begun})
-        nothing_lost(views, load)
-        network[4].stop()
-        audit = verify_ledger(network[4].folder / "ledger.db")
-        assert audit.sound, audit.problem
-        assert audit.start == begun - 1
+        begun, _, _ = began_late(network, load)
+        sound_from(network, begun)

@@ -45,24 +45,23 @@ def here(monkeypatch):
     monkeypatch.setattr(workers, "Team", TeamHere)
 
 
+def computed(folder, text, name):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(workers, "answers", answers_here)
+        run(Study.parse(text, f"{name}.toml", name), folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """The folder of the small study, finished; it is not changed."""
-    folder = tmp_path_factory.mktemp("small") / "study"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(workers, "answers", answers_here)
-        run(Study.parse(SMALL, "small.toml", "small"), folder)
-    return folder
+    return computed(tmp_path_factory.mktemp("small") / "study", SMALL, "small")
 
 
 @pytest.fixture(scope="session")
 def several(tmp_path_factory):
     """The folder of a study with several supports, doses, baselines and what stands beside a model; not changed."""
-    folder = tmp_path_factory.mktemp("several") / "study"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(workers, "answers", answers_here)
-        run(Study.parse(SEVERAL, "several.toml", "several"), folder)
-    return folder
+    return computed(tmp_path_factory.mktemp("several") / "study", SEVERAL, "several")
 
 
 @pytest.fixture

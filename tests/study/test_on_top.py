@@ -120,3 +120,19 @@ def test_other_features_can_be_given_and_what_is_out_of_range_is_refused(data, m
     headless = fm.Model(model.init, model.apply)
     with pytest.raises(UsageError, match="no dense layer"):
         on_top.knn_per(headless, params, data, SIDES)
+
+
+def test_other_parameters_and_settings_compile_nothing_anew(data):
+    traced, network = [], fm.models.mlp((4, 5, 4))
+
+    def apply(params, x):
+        traced.append(x.shape)
+        return network.apply(params, x)
+
+    counted = fm.Model(network.init, apply, head=network.head)
+    first, second = (network.init(jax.random.key(seed)) for seed in (0, 1))
+    before = on_top.knn_per(counted, first, data, SIDES, mix=1.0)
+    times = len(traced)
+    after = on_top.knn_per(counted, second, data, SIDES, mix=0.1, scale=10.0)
+    assert len(traced) == times
+    assert not np.allclose(before.predictions.before[0], after.predictions.before[0])

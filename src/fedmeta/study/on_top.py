@@ -6,7 +6,7 @@ Without these, a comparison on clients that hold few of the classes would measur
 import fnmatch
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -36,7 +36,7 @@ def masked(model: Model, params: Any, test: FederatedDataset, sides: Sides | Non
     Raises:
         UsageError: the data set has no classes.
     """
-    logits = _outputs(model, params, test)
+    logits = _outputs(model.predict, params, test)
 
     def answer(client: Client) -> np.ndarray:
         held = np.bincount(client.y, minlength=test.num_classes or 0) > 0
@@ -73,7 +73,7 @@ def with_prior(
     """
     if not prior >= 0:
         raise UsageError(f"prior must be at least 0, not {prior}")
-    logits = _outputs(model, params, test)
+    logits = _outputs(model.predict, params, test)
     classes = test.num_classes or 0
     counts = np.bincount(columns.read(train.y, train.rows), minlength=classes) + 1 / max(classes, 1)
     overall = counts / counts.sum()
@@ -121,9 +121,9 @@ def knn_per(
         raise UsageError(
             f"neighbours must be at least 1, mix from 0 to 1 and scale above 0, not {neighbours}, {mix} and {scale}"
         )
-    logits = _outputs(model, params, test)
+    logits = _outputs(model.predict, params, test)
     represent = into_head(model) if features is None else features
-    points = _outputs(replace(model, apply=represent, needs=()), params, test)
+    points = _outputs(represent, params, test)
 
     def answer(client: Client) -> np.ndarray:
         here, there = points[client.query], points[client.support]
@@ -138,6 +138,7 @@ def knn_per(
     return answered(test, sides or Sides(), answer, lambda client: logits[client.query])
 
 
+@lru_cache(maxsize=8)
 def into_head(model: Model) -> Callable[[Any, Any], Any]:
     """Return what gives the inputs of a network's head, its last dense layer; of a linear network the inputs.
 
@@ -169,16 +170,22 @@ def into_head(model: Model) -> Callable[[Any, Any], Any]:
     return features
 
 
-def _outputs(model: Model, params: Any, data: FederatedDataset) -> np.ndarray:
-    """Return the model's outputs for every row of the clients, float64 of shape [rows, outputs]; other rows are NaN."""
+@lru_cache(maxsize=8)
+def _compiled(compute: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a compiled function, the same for the same one: one program serves all parameters of a network."""
+    return jax.jit(compute)
+
+
+def _outputs(outputs: Callable[[Any, Any], Any], params: Any, data: FederatedDataset) -> np.ndarray:
+    """Return a network's outputs for every row of the clients, float64 of shape [rows, outputs]; other rows are NaN."""
     rows = data.rows
-    compute = jax.jit(lambda x: model.predict(params, x))
+    compute = _compiled(outputs)
     found: np.ndarray | None = None
     for first in range(0, len(rows), CHUNK):
         some = rows[first : first + CHUNK]
         # The last ones again, so that one program does.
         padded = np.concatenate([some, np.repeat(some[-1:], min(CHUNK, len(rows)) - len(some))])
-        given = np.asarray(compute(columns.read(data.x, padded)), np.float64)[: len(some)]
+        given = np.asarray(compute(params, columns.read(data.x, padded)), np.float64)[: len(some)]
         if found is None:
             found = np.full((int(rows.max()) + 1, *given.shape[1:]), np.nan)
         found[some] = given

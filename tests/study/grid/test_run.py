@@ -15,6 +15,7 @@ from filelock import FileLock
 from fedmeta._engine.plan import default_plan
 from fedmeta.cli import main
 from fedmeta.errors import CheckpointError, RunError, RunLocked, UsageError
+from fedmeta.study.experiment import Experiment
 from fedmeta.study.grid import cells, work
 from fedmeta.study.grid import run as running
 from fedmeta.study.grid.cells import Source
@@ -205,7 +206,7 @@ def test_an_estimate_measures_each_kind_of_cell_once(here, monkeypatch):
     ]
     assert len(asked) == 2
     for _, parts, seconds in found:
-        assert seconds == pytest.approx(parts.first + 3 * parts.round + 3 * parts.look + parts.test)
+        assert seconds == pytest.approx(parts.first + 3 * parts.round + 3 * parts.look + parts.end)
         assert seconds > 0
 
 
@@ -263,3 +264,23 @@ def test_a_dry_run_prints_cells_and_hours_and_writes_nothing(here, tmp_path, mon
     hours = [float(word) for word in re.findall(r"[\d.e-]*\d", total.replace("2 at a time", ""))]
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.01)
     assert [entry.name for entry in tmp_path.iterdir()] == ["small.toml"]
+
+
+def test_an_estimate_counts_the_choice_of_a_dose_and_what_stands_beside_a_model(monkeypatch):
+    # A clock that a report moves by a second, and what stands beside a model by a minute.
+    clock = {"seconds": 0.0}
+
+    def took(seconds, result=None):
+        clock["seconds"] += seconds
+        return result
+
+    report = Experiment.report
+    monkeypatch.setattr(work.time, "perf_counter", lambda: clock["seconds"])
+    monkeypatch.setattr(Experiment, "report", lambda *args, **more: took(1, report(*args, **more)))
+    monkeypatch.setitem(work.ALSO, "prior", lambda *args: took(60))
+    dose = ('source = "digits"', 'source = "digits"\ndose = { rates = [0.3, 1.0, 3.0], steps = 2, parts = ["all"] }')
+    beside = ("[procedures.fedavg]", '[procedures.fedavg]\nalso = ["prior"]')
+    source = Source(small(dose, beside).entries[0])
+    ends = {cell.key.procedure: work.measure(source, cell).end for cell in source.cells((0,))}
+    # FedAvg does not adapt: a test, and the prior. MAML: three curves, and a test.
+    assert ends == {"fedavg": 61, "maml": 4}

@@ -18,7 +18,7 @@ from fedmeta.runs.folder import read_history
 from fedmeta.runs.loop import Run
 from fedmeta.study import answers
 from fedmeta.study.answers import TOP
-from fedmeta.study.dose import Dose, Doses, choose
+from fedmeta.study.dose import Dose, Doses, choose, possible
 from fedmeta.study.experiment import Experiment, Validation
 from fedmeta.study.grid.beside import ALSO, UNTRAINED
 from fedmeta.study.grid.cells import Cell, Source
@@ -31,16 +31,19 @@ Row = dict[str, Any]
 
 
 class Seconds(NamedTuple):
-    """What a cell takes: the compilation and first round, each other round, a look, and the test at the end."""
+    """What a cell takes: the compilation and first round, each other round, a look, and what comes at the end.
+
+    That is the choice of a dose, the test, and what stands beside the model.
+    """
 
     first: float
     round: float
     look: float
-    test: float
+    end: float
 
     def of(self, rounds: int, looks: int) -> float:
         """Return the seconds of so many rounds and looks."""
-        return self.first + max(rounds - 1, 0) * self.round + looks * self.look + self.test
+        return self.first + max(rounds - 1, 0) * self.round + looks * self.look + self.end
 
 
 def compute(source: Source, cell: Cell, folder: Path, listener: Callable[[Event], object]) -> tuple[str, list[Row]]:
@@ -254,12 +257,11 @@ def tested(experiment: Experiment, report: Report, over: str) -> list[Row]:
 
 
 def measure(source: Source, cell: Cell) -> Seconds:
-    """Return what a cell would take here, from a few rounds, two looks and a test that are thrown away."""
+    """Return what a cell would take here, from a few rounds, looks and curves and a test that are thrown away."""
     experiment = source.experiment(cell)
+    at = source.at(experiment, cell.tested[0])
     if cell.spec.baseline:
-        begun = time.perf_counter()
-        UNTRAINED[cell.spec.baseline](source.at(experiment, cell.tested[0]))
-        return Seconds(0.0, 0.0, 0.0, (time.perf_counter() - begun) * len(cell.tested))
+        return Seconds(0.0, 0.0, 0.0, _timed(lambda: UNTRAINED[cell.spec.baseline](at)) * len(cell.tested))
     simulator = experiment.simulator()
     simulator.use(default_plan(simulator.cohort_size, simulator.flops()))
     state, rounds = simulator.init(), []
@@ -268,15 +270,32 @@ def measure(source: Source, cell: Cell) -> Seconds:
         state, figures = simulator.step(state, simulator.draw(number))
         _ = figures.metrics
         rounds.append(time.perf_counter() - begun)
-    looks = []
-    for _ in range(2):
-        begun = time.perf_counter()
-        experiment.report(state.phi, experiment.validation, curve=False)
-        looks.append(time.perf_counter() - begun)
+    phi = state.phi
+    first, look = (_timed(lambda: experiment.report(phi, experiment.validation, curve=False)) for _ in range(2))
+    end = _choosing(at, phi, source.entry.doses)
+    end += _timed(lambda: at.report(phi, at.test, predictions=True).figures)
+    end += sum(_timed(lambda also=also: ALSO[also](at, phi)) for also in cell.spec.also)
+    return Seconds(rounds[0] + first - look, float(np.median(rounds[1:])), look, end * len(cell.tested))
+
+
+def _choosing(experiment: Experiment, phi: Any, doses: Doses | None) -> float:
+    """Return the seconds that it takes to choose a dose: of as many curves as are tried, two of which are computed."""
+    algorithm, model = experiment.procedure.algorithm, experiment.procedure.network
+    tried = [] if doses is None else list(possible(algorithm, doses, model))
+    if doses is None or not tried:
+        return 0.0
+    rate, part = tried[0]
+    algorithm, phi = Dose(rate=rate, steps=doses.steps, part=part).of(algorithm, model, phi)
+    first, other = (
+        _timed(lambda: experiment.report(phi, experiment.validation, algorithm=algorithm)) for _ in range(2)
+    )
+    return first + other * (len(tried) - 1)
+
+
+def _timed(compute: Callable[[], object]) -> float:
     begun = time.perf_counter()
-    _ = experiment.report(state.phi, experiment.test, predictions=True).figures
-    test = (time.perf_counter() - begun) * len(cell.tested)
-    return Seconds(rounds[0] + looks[0] - looks[1], float(np.median(rounds[1:])), looks[1], test)
+    compute()
+    return time.perf_counter() - begun
 
 
 def looks(cell: Cell) -> int:

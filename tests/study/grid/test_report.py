@@ -120,6 +120,7 @@ def test_the_report_is_made_of_the_table_alone_and_says_what_is_exploratory(tmp_
     assert "fedavg against maml" in exploratory
     assert "| verdict |" not in exploratory.split("### ")[0]
     assert "0 of 3 seeds" in declared
+    assert "among 4" not in text
     for name in ("convergence", "clients", "who-gains"):
         assert (tmp_path / "figures" / f"toys-{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (tmp_path / "figures" / f"toys-{name}.svg").read_text()
@@ -309,3 +310,22 @@ def test_the_smoke_study_is_declared_in_full():
 def _command(*words):
     command = [sys.executable, "-m", "fedmeta", "study", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_bytes_that_were_not_declared_stand_beside_the_federated_averages_alone(tmp_path):
+    one = table(0.05)
+    rows = one.rows.to_pylist()
+    fast = [{**row, "procedure": name} for row in rows if row["procedure"] == "maml" for name in ("reptile", "anil")]
+    more(
+        one,
+        [{**row, "algorithm": row["procedure"]} for row in fast],
+        ["fedavg", "fedavg-meta", "maml", "reptile", "anil"],
+    )
+    one.write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    told = text.split("### Bytes to a target")[1].split("###")[0]
+    pairs = {line.split(" | ")[0].strip("| ") for line in told.splitlines() if " over " in line}
+    assert {"fedavg over reptile", "reptile over fedavg"} & pairs
+    assert {"fedavg-meta over reptile", "reptile over fedavg-meta"} & pairs
+    assert {"reptile over anil", "anil over reptile", "reptile over maml", "maml over reptile"}.isdisjoint(pairs)
+    assert "anil" in text.split("### Exploratory comparisons")[1].split("###")[0]

@@ -190,7 +190,9 @@ def test_the_report_shows_amounts_and_says_of_doses_and_baselines_what_there_is(
     assert "| maml | 2 | 1 |" in levels
     assert "| majority | 4 | 1 |" in levels
     (row,) = [line for line in levels.splitlines() if line.startswith("| majority | 4 |")]
-    assert row.endswith("| - | - | - |")
+    (found,) = results.of("digits", "majority", 4.0)
+    assert row.endswith(f"| {100 * found.totals['top_4_after']:.1f} | - | - | - |")
+    assert "| worst tenth | among 4 | rounds |" in levels
     doses = text.split("### Dose of adaptation")[1].split("###")[0]
     rows = [line.split(" | ") for line in doses.splitlines() if line.startswith("| maml")]
     assert [row[:2] for row in rows] == [["| maml", "2"], ["| maml", "4"]]

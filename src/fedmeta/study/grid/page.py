@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from fedmeta.evaluation.figures import MORE_IS_BETTER
+from fedmeta.study.answers import TOP
 from fedmeta.study.formatting import SHARES, amount, counted, digits, gigaflops, megabytes, score, titled
 from fedmeta.study.grid.cells import Key
 from fedmeta.study.grid.results import Finding, Measured, Results
@@ -61,6 +62,7 @@ def _data(results: Results, data: str) -> list[str]:
     if told["targets"]:
         parts += ["### Bytes to a target", _targets(results, data)]
         curves = [each for each in findings if each.bytes_to and results.has_own_training(data, each.support)]
+        curves = [each for each in curves if each.declared or _beside_averaging(results, each)]
         parts += [_ratios(judged, curves)] if curves else []
     if others:
         note = "Not declared before: exploratory. They suggest, and show nothing, so there is no test."
@@ -76,8 +78,11 @@ def _data(results: Results, data: str) -> list[str]:
 
 def _levels(results: Results, data: str) -> str:
     judged = results.judged_by(data)
-    rows = []
-    for support, procedure, cells in _groups(results, data):
+    rows, top = [], f"top_{TOP}_after"
+    groups = list(_groups(results, data))
+    # Where there are only so many classes, it says nothing and was not measured.
+    has_top = any(top in cell.totals for *_, cells in groups for cell in cells)
+    for support, procedure, cells in groups:
         level = results.level(data, procedure, support)
 
         def mean(measure: str, cells: Sequence[Measured] = cells) -> str:
@@ -93,13 +98,15 @@ def _levels(results: Results, data: str) -> str:
                 mean("clients_before"),
                 _interval(judged, level),
                 mean("worst_tenth_after"),
+                *([mean(top)] if has_top else []),
                 *_spent(cells),
             ]
         )
     unit = ", %" if judged in SHARES else ""
     over = results.over(data)
     headings = ["procedure", "support", "seeds", "points before", "points after", "clients before", f"{over} after"]
-    return f"{titled(judged)}{unit}.\n\n" + _table([*headings, "worst tenth", "rounds", "MB", "GFLOP"], rows)
+    headings += ["worst tenth", *([f"among {TOP}"] if has_top else []), "rounds", "MB", "GFLOP"]
+    return f"{titled(judged)}{unit}.\n\n" + _table(headings, rows)
 
 
 def _spent(cells: Sequence[Measured]) -> list[str]:
@@ -112,6 +119,12 @@ def _spent(cells: Sequence[Measured]) -> list[str]:
         megabytes(int(np.mean([cell.last("bytes") for cell in cells]))),
         gigaflops(None if math.isnan(flops) else round(flops)),
     ]
+
+
+def _beside_averaging(results: Results, finding: Finding) -> bool:
+    """Return whether one of the two is a federated average, before or after it adapts."""
+    pair = [results.of(finding.data, name, finding.support)[0].algorithm for name in (finding.one, finding.other)]
+    return not {"fedavg", "fedavg-meta"}.isdisjoint(pair)
 
 
 def _findings(results: Results, data: str, findings: Iterable[Finding]) -> str:

@@ -1,6 +1,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from importlib.abc import MetaPathFinder
@@ -56,6 +57,11 @@ class _Plain(MetaPathFinder):
 for _name in SHAPELESS:
     beartype_package(f"fedmeta.{_name}")
 sys.meta_path.insert(0, _Plain())
+
+
+# Under a shell that starts the tests in the background, Ctrl-C would be ignored by the programs that they start, too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure():

@@ -59,7 +59,7 @@ def steps(optimiser, state, params, gradients, update=None):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", cells(["bfloat16"], ["float32", "bfloat16", "float64"]))
 def test_on_jax_every_update_and_state_is_optax_own_to_the_bit(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         params, (ours, theirs) = start(dtype), PAIRS[name]
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_either_goes_on_with_the_other(name, tmp_path):
         assert toys.same_bits(steps(second, state, params, gradients[7:])[1], whole)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", cells([*PAIRS][::3], [*PAIRS]))
 def test_one_is_taken_wherever_an_optax_transformation_is(name):
     params, (ours, theirs) = start("float32"), PAIRS[name]
     assert isinstance(ours, optimisers.Optimiser)
@@ -306,7 +306,7 @@ UNSAFE = {
 }
 
 
-@pytest.mark.parametrize("name", cells([*[*SAFE][::3], *[*UNSAFE][::3]], [*SAFE, *UNSAFE]))
+@pytest.mark.parametrize("name", cells([*[*SAFE][::6], *[*UNSAFE][::6]], [*SAFE, *UNSAFE]))
 def test_optimisers_without_a_derivative_at_zero_are_found(name):
     optimiser = (SAFE | UNSAFE)[name]
     assert optimisers.differentiable_at_zero(optimiser, LIKE) is (name in SAFE)

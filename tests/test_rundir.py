@@ -1,6 +1,7 @@
 """A run's folder: who may use it, what it refuses, and what it survives."""
 
 import errno
+import math
 import os
 import resource
 import subprocess
@@ -175,11 +176,15 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 def largest_file(size):
     """Let this process write no file beyond `size` bytes, as on a disk that is full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # What is compiled meanwhile is not kept: cut off, it would be in the way of other tests.
+    kept = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", kept)
 
 
 def test_a_disk_that_is_full_for_the_checkpoint_keeps_the_one_before(model, run_copy):

@@ -130,7 +130,7 @@ def around_maml(inner):
     return fm.PerFedAvg(of=fm.MAML(inner=inner))
 
 
-@pytest.mark.parametrize("algorithm", cells([fm.MAML, around_maml], [fm.MAML, fm.ANIL, fm.MetaSGD, around_maml]))
+@pytest.mark.parametrize("algorithm", cells([around_maml], [fm.MAML, fm.ANIL, fm.MetaSGD, around_maml]))
 def test_an_inner_optimiser_whose_meta_gradient_would_be_nan_is_refused_with_the_cure(algorithm, data):
     model = toys.network()
     with pytest.raises(fm.errors.UsageError, match="eps_root"):

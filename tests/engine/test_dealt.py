@@ -11,6 +11,7 @@ import pytest
 from tests import toys
 from tests.engine import dealt
 from tests.engine.test_devices import LOOPBACK, ROOT, free_port
+from tests.examples import in_soak
 
 
 def start(*words):
@@ -64,6 +65,7 @@ def test_several_devices_give_what_one_gives(case, count, of_one_process):
     check(load(of_one_process, case, count), expected)
 
 
+@in_soak
 @pytest.mark.parametrize("case", dealt.CASES)
 def test_two_processes_give_what_one_device_gives(case, of_one_process, of_two_processes):
     check(load(of_two_processes, case, 2), load(of_one_process, case, 1))

@@ -101,10 +101,10 @@ NETWORKS = {
 CONVOLVES, ADAPTED = ("cnn", "rectangles"), ("flax", "equinox")
 CASES = cells(
     [
-        *(("mlp", name, LOW_RANK) for name in ("maml", "meta-sgd", "reptile", "per-fedavg", "scaffold")),
-        *((network, "maml", LOW_RANK) for network in NETWORKS if network != "mlp"),
-        *((network, "maml", PATCHES if network in CONVOLVES else DENSE) for network in ("mlp", "cnn")),
-        ("cnn", "fedavg", LOW_RANK),
+        *(("mlp", name, LOW_RANK) for name in ("meta-sgd", "per-fedavg", "scaffold")),
+        *((network, "maml", LOW_RANK) for network in ("rectangles", "lstm", "equinox")),
+        ("cnn", "maml", PATCHES),
+        ("mlp", "fedavg", DENSE),
     ],
     [
         (network, name, options)
@@ -241,7 +241,7 @@ def test_of_meta_sgd_the_initialisation_is_left_in_factors_and_the_rates_are_for
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("rates", ["filter", "layer"])
+@pytest.mark.parametrize("rates", cells(["filter"], ["filter", "layer"]))
 @pytest.mark.parametrize("network", cells(["mlp"], ["mlp", "cnn", "lstm"]))
 def test_rates_that_are_shared_give_what_jax_gives(network, rates):
     algorithm = fm.MetaSGD(inner_lr=0.2, inner_steps=2, rates=rates)
@@ -374,7 +374,7 @@ OWN = [gated, bent, branching, unknown_length]
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("activation", cells(OWN, [*OWN, jax.nn.relu, jax.checkpoint(jnp.tanh)]))
+@pytest.mark.parametrize("activation", cells(OWN[::2], [*OWN, jax.nn.relu, jax.checkpoint(jnp.tanh)]))
 def test_a_network_may_have_derivatives_of_its_own_branches_and_loops(activation):
     case = Case("mlp", fm.MAML(inner_lr=0.2), fm.models.mlp((40, 32, 36), activation=activation))
     assert low_rank_leaves(case.check(LOW_RANK))
@@ -672,7 +672,7 @@ ROUNDED = [("mlp", HALVES[0]), ("mlp", HALVES[1]), ("rectangles", HALVES[2])]
 
 
 @pytest.mark.parametrize(
-    ("network", "options"), cells(ROUNDED, [*ROUNDED, ("cnn", HALVES[0]), ("lstm", HALVES[0])]), ids=label
+    ("network", "options"), cells(ROUNDED[1:], [*ROUNDED, ("cnn", HALVES[0]), ("lstm", HALVES[0])]), ids=label
 )
 def test_factors_rounded_to_bfloat16_give_nearly_what_float32_gives(network, options):
     case = Case(network, fm.FOMAML(inner_lr=0.2) if network == "lstm" else fm.MAML(inner_lr=0.2))

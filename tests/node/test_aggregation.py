@@ -390,7 +390,7 @@ def test_with_jaxs_64_bits_there_is_no_exact_path(x64):
         Exact(procedure())
 
 
-@pytest.mark.parametrize("rule", cells(("weighted_mean", "krum"), AGGREGATORS))
+@pytest.mark.parametrize("rule", cells(("krum",), AGGREGATORS))
 def test_the_memory_is_what_is_said(rule):
     """So that a duty that would not fit is not taken; in blocks it is far less than the messages as floats."""
     size = 2**16

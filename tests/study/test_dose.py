@@ -51,7 +51,7 @@ def close(one, other):
 
 
 @pytest.mark.parametrize("part", ["all", "head"])
-@pytest.mark.parametrize("name", cells(["fedavg-meta", "anil"], SHARED))
+@pytest.mark.parametrize("name", cells(["anil"], SHARED))
 def test_a_dose_is_what_the_algorithm_gives_at_that_rate(name, part, network, clients):
     # The factor is of the rate with which clients adapt, where they have one of their own.
     for own in ({}, {"adapt_lr": 0.05}):

@@ -10,8 +10,9 @@ from tests.node.process.federations import federation, kill_ledger, procedure
 PHASES = ("commit", "deliver", "compute", "reveal")
 
 
+@in_soak
 def test_with_a_seat_killed_and_started_again_rounds_go_on():
-    """Short enough for every day: four members, each with a seat."""
+    """Four members, each with a seat."""
     with federation(seats=4, others=0, kinds={"b": "recording"}) as found:
         found.begin()
         found.more_finals(1)

@@ -62,14 +62,14 @@ EVERY = [(name, phase) for name in sorted(FAULTS) for phase in PHASES]
 SOME = [(name, PHASES[at % 4]) for at, name in enumerate(sorted(FAULTS))]
 
 
-@pytest.mark.parametrize(("name", "phase"), cells(SOME, EVERY))
+@pytest.mark.parametrize(("name", "phase"), cells(SOME[::2], EVERY))
 def test_a_fault_in_each_phase_heals(name, phase):
     world = World(seed=len(name) * 7 + len(phase))
     reached(world, phase)
     healed(world, name)
 
 
-@pytest.mark.parametrize("seed", cells(range(50), range(2_000)))
+@pytest.mark.parametrize("seed", cells(range(12), range(2_000)))
 def test_some_faults_at_once_heal(seed):
     world = World(seed=seed, seats=7 if seed % 8 == 7 else 4)
     draw = Random(seed)

@@ -258,7 +258,7 @@ def _in_points(value: float) -> str:
 
 
 def _amount(judged: str, value: float) -> str:
-    return f"{100 * value:g} point{'' if value == 0.01 else 's'}" if judged in SHARES else digits(value)
+    return f"{100 * value:g} point{'' if value == 0.01 else 's'}" if judged in SHARES else f"{value:g}"
 
 
 def _ratio(found: Ratio) -> str:

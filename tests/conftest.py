@@ -29,6 +29,9 @@ import pytest
 import fedmeta as fm
 from tests import toys
 
+# Begun here, so that a command that a test runs in this process does not make a device of each core.
+jax.devices()
+
 # A traced program is very many small objects, nearly all of which stay: looking through them less often saves a
 # twentieth of the time.
 gc.set_threshold(50_000, 20, 50)

@@ -14,7 +14,7 @@ import pytest
 from fedmeta import optimisers, pytrees
 from fedmeta.errors import UnknownName, UsageError
 from tests import toys
-from tests.examples import cells
+from tests.examples import cells, in_soak
 
 # Each named optimiser, plainly and with other settings, beside Optax's own.
 PAIRS = {
@@ -191,6 +191,7 @@ def everything_on_numpy():
     return digest.hexdigest()
 
 
+@in_soak
 def test_with_vector_instructions_and_without_the_bytes_are_the_same():
     features = np._core._multiarray_umath.__cpu_features__
     optional = [name for name in np._core._multiarray_umath.__cpu_dispatch__ if features[name]]

@@ -67,8 +67,9 @@ REAL = {
 
 
 # MNIST warns of the writers that have too few images.
+@in_soak
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("name", cells(["mnist"], REAL))
+@pytest.mark.parametrize("name", REAL)
 def test_the_real_files_are_compared(fedmeta, real_data, tmp_path, name):
     real_data(name)
     names = ("--algorithms", cells("fomaml", "fedavg,meta-sgd"), "--baselines", cells("none", "free"))

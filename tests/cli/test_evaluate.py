@@ -7,6 +7,7 @@ import pytest
 
 import fedmeta as fm
 from fedmeta.study.baselines import TITLES
+from tests.examples import in_soak
 
 SPLIT = ("--fractions", "0.5,0.25,0.25", "--test-clients", "u3,u7,u9", "--validation-clients", "u1", "--json")
 SMALL = ("--model", "softmax_regression", *SPLIT)
@@ -109,6 +110,7 @@ def test_rows_without_a_target_are_refused_or_left_out(fedmeta, train_shop, shop
     assert fedmeta("evaluate", run, "--data", next_month, "--drop-missing-target").code == 0
 
 
+@in_soak
 def test_data_without_columns_must_be_of_the_kind_of_the_training(fedmeta, tmp_path):
     told = ("--data", "digits", "--algorithm", "fomaml", "--rounds", 1, "--out", tmp_path / "run")
     assert fedmeta("train", *told).code == 0

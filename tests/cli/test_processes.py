@@ -117,6 +117,7 @@ def test_the_one_that_died_is_named_and_not_those_that_lost_it(team, guilty):
         team(f"together(); {late}", 3)
 
 
+@in_soak
 def test_a_program_that_is_killed_leaves_no_process(shop, tmp_path):
     process = start(*train(shop, tmp_path / "run", 100_000), "--processes", "2")
     until(lambda: len(children(process.pid)) == 2)

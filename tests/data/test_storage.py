@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import in_soak
 
 import fedmeta as fm
 from fedmeta.data.columns import Scaled, Windows
@@ -324,6 +325,7 @@ def resident():
     return int(said["VmRSS"].split()[0]) * 1024
 
 
+@in_soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process holds")
 def test_memory_does_not_grow_with_the_clients_that_were_drawn(huge):
     data = fm.data.open(huge)

@@ -194,6 +194,7 @@ def start(*words):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@in_soak
 def test_four_devices_give_what_one_gives(usually, tmp_path):
     ((_, err, code),) = finish(start("plans", tmp_path))
     assert code == 0, err

@@ -96,7 +96,7 @@ def test_a_seat_killed_in_any_phase_changes_no_model(phase):
 
 
 @pytest.mark.parametrize("how", ["lie", "withhold", "phantom"])
-@pytest.mark.parametrize(("seats", "liars"), [(4, 1), (7, 2)])
+@pytest.mark.parametrize(("seats", "liars"), cells([(4, 1)], [(4, 1), (7, 2)]))
 def test_dishonest_seats_below_a_third_neither_win_nor_stop_it(how, seats, liars):
     bad = {f"s{at}": (how,) for at in range(liars)}
     world = World(seed=11, seats=seats, bad=bad)

@@ -281,8 +281,7 @@ def measure(source: Source, cell: Cell) -> Seconds:
 def _choosing(experiment: Experiment, phi: Any, doses: Doses | None) -> float:
     """Return the seconds that it takes to choose a dose: of as many curves as are tried, two of which are computed."""
     algorithm, model = experiment.procedure.algorithm, experiment.procedure.network
-    tried = [] if doses is None else list(possible(algorithm, doses, model))
-    if doses is None or not tried:
+    if doses is None or not (tried := list(possible(algorithm, doses, model))):
         return 0.0
     rate, part = tried[0]
     algorithm, phi = Dose(rate=rate, steps=doses.steps, part=part).of(algorithm, model, phi)

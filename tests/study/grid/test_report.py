@@ -147,6 +147,25 @@ def test_a_colour_is_that_of_the_algorithm_and_a_second_procedure_of_it_has_anot
     assert marks["fedavg"].colour != marks["maml"].colour
 
 
+def test_panels_of_many_procedures_stand_in_rows():
+    one = table(0.05)
+    names = ["maml-5", "maml-10", "fomaml"]
+    for name in names:
+        rows = cell(name, "maml", 0, np.full(CLIENTS, 0.5), np.full(CLIENTS, 0.4), [0.5] * 11)
+        one.rows = pa.concat_tables([one.rows, pa.Table.from_pylist(rows, schema=_schema())])
+    one.declared["toys"]["procedures"] += names
+    drawn = figures.clients(Results(one), "toys")
+    # FedAvg does not adapt.
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in drawn.axes] == ["fedavg-meta", "maml", *names]
+    drawn.canvas.draw()
+    tops = [round(axes.get_position().y1, 3) for axes in drawn.axes]
+    assert len(set(tops[:4])) == 1
+    assert tops[4] < tops[0]
+    assert [bool(axes.get_ylabel()) for axes in drawn.axes] == [True, False, False, False, True]
+    # As wide as four of them.
+    assert drawn.get_figwidth() < drawn.get_figheight() * 2
+
+
 def test_several_supports_have_a_picture():
     one = table(0.05)
     one.rows = pa.concat_tables([one.rows, table(0.05, support=0.5).rows])

@@ -1,6 +1,7 @@
 """The pictures of a study: convergence against bytes, clients before and after, gain against support, and who gains."""
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ ENDINGS = ("svg", "png")
 
 FIFTHS = 5
 """Groups of clients, by how many examples they adapt on."""
+
+ABREAST = 4
+"""Panels of procedures in a row, so that the words in them can be read on a page."""
 
 
 def marks(results: Results, data: str) -> dict[str, Mark]:
@@ -93,7 +97,8 @@ def clients(results: Results, data: str) -> Any:
     shown = _adapting(results, data, at)
     if not shown or results.over(data) == "examples":
         return None
-    figure, panels = _figure(len(shown), (3.1 * max(len(shown), 2), 3.7), share=True)
+    rows, columns = math.ceil(len(shown) / ABREAST), min(len(shown), ABREAST)
+    figure, panels = _figure(len(shown), (3.1 * max(columns, 2), 3.7 * rows), columns, share=True)
     drawn = {
         procedure: [
             np.nanmean([list(cell.clients[when].values()) for cell in results.of(data, procedure, at)], axis=0)
@@ -131,7 +136,8 @@ def clients(results: Results, data: str) -> Any:
         plots.scaled(axes, judged)
         if judged in SHARES:
             axes.xaxis.set_major_formatter(axes.yaxis.get_major_formatter())
-    panels[0].set_ylabel(f"{NAMES[judged]} after")
+    for first in panels[::columns]:
+        first.set_ylabel(f"{NAMES[judged]} after")
     return figure
 
 
@@ -230,9 +236,14 @@ def _adapting(results: Results, data: str, at: float) -> list[str]:
     return [procedure for procedure, gain in gains.items() if gain is not None and np.any(gain != 0)]
 
 
-def _figure(panels: int, size: tuple[float, float], *, share: bool = False) -> tuple[Any, Sequence[Any]]:
+def _figure(
+    panels: int, size: tuple[float, float], columns: int = 2, *, share: bool = False
+) -> tuple[Any, Sequence[Any]]:
     figure = need("matplotlib.figure", "the pictures of a study").Figure(figsize=size, layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(1, panels, sharey=share)))
+    places = figure.subplots(math.ceil(panels / columns), min(panels, columns), sharey=share, squeeze=False).ravel()
+    for empty in places[panels:]:
+        empty.remove()
+    return figure, list(places[:panels])
 
 
 def _line(axes: Any, mark: Mark, label: str, x: Any, y: Any, **more: Any) -> None:

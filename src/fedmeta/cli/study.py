@@ -44,10 +44,18 @@ def run(file: Path, out: Path | None, processes: int | None, dry_run: bool) -> N
     """
     from fedmeta.study.grid.file import Study
 
-    declared = Study.read(file)
     if dry_run:
-        _estimate(declared, processes)
+        lacking = Study.lacks_tuned(file)
+        declared = Study.read(file, tuning=bool(lacking))
+        if lacking:
+            click.echo(f"fedmeta: warning: there is no {lacking} yet: measured with the settings by default", err=True)
+        try:
+            with _heeding():
+                _estimate(declared, processes)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; what was printed was measured") from None
         return
+    declared = Study.read(file)
     from fedmeta.study.grid.run import run as compute
 
     folder = Path("runs") / file.stem if out is None else out

@@ -266,6 +266,47 @@ def test_a_dry_run_prints_cells_and_hours_and_writes_nothing(here, tmp_path, mon
     assert [entry.name for entry in tmp_path.iterdir()] == ["small.toml"]
 
 
+def test_a_dry_run_of_a_study_that_is_not_tuned_says_so(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    Path("small.toml").write_text('tuned = "tuned/small.toml"\n' + SMALL)
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "run", "small.toml", "--dry-run", "--processes", "1"])
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert "there is no tuned/small.toml yet" in said.err
+    assert len(said.out.splitlines()) == 4
+    with pytest.raises(SystemExit) as ended:
+        main(["study", "run", "small.toml", "--out", "out", "--processes", "1"])
+    assert ended.value.code != 0
+    assert "tuned/small.toml" in capsys.readouterr().err
+
+
+def test_an_estimate_tells_of_a_cell_before_the_next_is_measured(here, monkeypatch):
+    def answers(first, jobs, count):
+        assert [job.cell.key.procedure for job in jobs] == ["fedavg", "maml"]
+        yield jobs[0], {"measured": [1.0, 1.0, 1.0, 1.0]}
+        raise AssertionError("asked on")
+
+    monkeypatch.setattr(running.workers, "answers", answers)
+    cell, parts, seconds = next(running.estimate(small(), 1))
+    assert cell.key.procedure == "fedavg"
+    assert (parts.round, seconds) == (1.0, 8.0)
+
+
+def test_a_dry_run_that_is_ended_takes_its_processes_along(tmp_path):
+    (tmp_path / "small.toml").write_text(SMALL)
+    command = [sys.executable, "-m", "fedmeta", "study", "run", "small.toml", "--dry-run", "--processes", "1"]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{first.pid}/task")
+    (child,) = until(lambda: [word for task in children.iterdir() for word in (task / "children").read_text().split()])
+    first.send_signal(signal.SIGTERM)
+    _, said = first.communicate()
+    assert first.returncode == 130
+    assert said == "fedmeta: interrupted; what was printed was measured\n"
+    assert not Path(f"/proc/{child}").exists()
+
+
 def test_an_estimate_counts_the_choice_of_a_dose_and_what_stands_beside_a_model(monkeypatch):
     # A clock that a report moves by a second, and what stands beside a model by a minute.
     clock = {"seconds": 0.0}

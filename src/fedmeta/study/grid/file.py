@@ -98,7 +98,7 @@ class Study:
 
         Args:
             path: the file.
-            tuning: leave the tuned settings out, for they are being chosen.
+            tuning: leave the tuned settings out, for they are being chosen, or not chosen yet.
 
         Raises:
             UsageError: it cannot be read, is no TOML, or names or says something wrong.
@@ -148,6 +148,19 @@ class Study:
                     "give one that no cell has"
                 )
         return cls(content.get("name", stem), seeds, entries, text, tuned)
+
+    @classmethod
+    def lacks_tuned(cls, path: Path) -> str:
+        """Return the file of tuned settings that a study's file names, where there is none yet; else nothing.
+
+        Args:
+            path: the study's file.
+
+        Raises:
+            UsageError: it cannot be read, or is no TOML.
+        """
+        told = _toml(_text(path), str(path)).get("tuned")
+        return str(path.parent / told) if isinstance(told, str) and not (path.parent / told).exists() else ""
 
     def declared(self) -> dict[str, Any]:
         """Return what is declared of the statistics, as JSON can hold it: by data set."""

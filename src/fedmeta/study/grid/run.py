@@ -1,5 +1,6 @@
 """Runs a study: what is finished stays, what was made otherwise is refused, and the rest is computed on all cores."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -115,7 +116,8 @@ def run(
 def estimate(study: Study, processes: int | None = None) -> Iterator[tuple[Cell, Seconds | str, float]]:
     """Yield each cell, the seconds of its parts, and its seconds in all, measured here on a cell that is like it.
 
-    A cell that cannot be measured, for it diverges at once, say, has the reason in place of its parts, and NaN.
+    Cells come in the grid's order, each as soon as it and those before it are measured. A cell that cannot be measured,
+    for it diverges at once, say, has the reason in place of its parts, and NaN.
 
     Args:
         study: what the file declares.
@@ -128,15 +130,18 @@ def estimate(study: Study, processes: int | None = None) -> Iterator[tuple[Cell,
     opened = list(sources(study))
     grid = [(place, cell) for place, source in enumerate(opened) for cell in source.cells(study.seeds)]
     del opened
-    kinds = {cell.key[:3]: (place, cell) for place, cell in reversed(grid)}
-    jobs = [workers.Job("measure", place, cell) for place, cell in kinds.values()]
+    kinds: dict[Any, workers.Job] = {}
+    for place, cell in grid:
+        kinds.setdefault(cell.key[:3], workers.Job("measure", place, cell))
+    cells = deque(cell for _, cell in grid)
     found: dict[Any, Seconds | str] = {}
-    with closing(workers.answers(first_words(study, Path()), jobs, processes or workers.cores())) as said:
+    with closing(workers.answers(first_words(study, Path()), [*kinds.values()], processes or workers.cores())) as said:
         for job, words in said:
             found[job.cell.key[:3]] = Seconds(*words["measured"]) if "measured" in words else words["failed"]
-    for _, cell in grid:
-        parts = found[cell.key[:3]]
-        yield cell, parts, float("nan") if isinstance(parts, str) else parts.of(cell.rounds, looks(cell))
+            while cells and cells[0].key[:3] in found:
+                cell = cells.popleft()
+                parts = found[cell.key[:3]]
+                yield cell, parts, float("nan") if isinstance(parts, str) else parts.of(cell.rounds, looks(cell))
 
 
 def _compute(

@@ -197,6 +197,7 @@ class _Worker:
             if self._stopped.is_set():
                 # Stopped while it was being started.
                 self._process.kill()
+                self._process.wait()
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(self.first)
                 self._process.stdin.flush()

@@ -297,7 +297,7 @@ def test_a_cell_that_diverged_is_named_once_whatever_the_supports(tmp_path):
     rows = [{**same, "support": at, "measure": "diverged", "value": 7.0} for at in (10.0, 30.0)]
     more(one, rows, ["fedavg", "fedavg-meta", "maml", "lost"]).write(tmp_path)
     text = write(tmp_path)[0].read_text()
-    assert "1 of them diverged, and are left out of all comparisons: toys, lost, seed 0 in round 7." in text
+    assert "1 of them diverged, and is left out of all comparisons: toys, lost, seed 0 in round 7." in text
 
 
 def test_intervals_over_examples_are_said_to_be_so_and_have_no_picture_of_clients(tmp_path):

@@ -36,7 +36,8 @@ def _facts(results: Results) -> str:
     said = f"{counted(cells, 'finished cell')}, with {counted(len(seeds), 'seed')}."
     if lost:
         named = "; ".join(_lost(results, key) for key in lost.values())
-        said += f" {len(lost)} of them diverged, and are left out of all comparisons: {named}."
+        are = "is" if len(lost) == 1 else "are"
+        said += f" {len(lost)} of them diverged, and {are} left out of all comparisons: {named}."
     return said
 
 

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,34 @@ def test_time_to_a_target_is_a_ratio_of_bytes_and_a_bound_where_one_does_not_arr
     assert (exact.value, exact.bound) == (pytest.approx(7.0), "exact")
     late = found["fedavg", "maml"]
     assert (late.value, late.bound) == (pytest.approx(1 / 11), "at most")
+
+
+def test_where_the_average_ended_is_a_target_of_each_seed(tmp_path):
+    one = table(0.05)
+    slow = [0.1, 0.2, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    curves = {"fedavg": slow, "maml": [0.7] * 11, "fedavg-meta": [0.5] * 11}
+    rows, seen = one.rows.to_pylist(), Counter()
+    for row in rows:
+        if row["measure"] == "validation":
+            which = row["procedure"], row["seed"]
+            # With the third seed FedAvg ends where none of the others comes.
+            row["value"] = curves[row["procedure"]][seen[which]] + (row["procedure"] == "fedavg" and row["seed"] == 2)
+            seen[which] += 1
+    one.rows = pa.Table.from_pylist(rows, schema=one.rows.schema)
+    results = Results(one)
+    found = results.to_end_of("toys", "fedavg", "maml", 0.2)
+    assert [each.arrived for each in found.sent] == [True, True, False]
+    # The smoothed slow curve is at 0.6 after look 8; the other is there from the first, or has not come after 11.
+    assert found.saved.bound == "at most"
+    assert found.saved.value == pytest.approx((8 * 8 * 8 / 11) ** (1 / 3))
+    assert not any(each.arrived for each in results.to_end_of("toys", "fedavg", "fedavg-meta", 0.2).sent)
+    one.write(tmp_path)
+    text = write(tmp_path)[0].read_text()
+    said = {row[0]: row[2:] for row in lines(text, "Bytes to where fedavg ended", "")}
+    assert said["maml"][0].startswith("2 of 3 seeds; ")
+    assert said["maml"][1].startswith("at most ")
+    assert said["fedavg-meta"][0] == "0 of 3 seeds"
+    assert "fedavg" not in said
 
 
 def test_the_report_is_made_of_the_table_alone_and_says_what_is_exploratory(tmp_path):

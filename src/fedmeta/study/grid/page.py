@@ -10,7 +10,7 @@ from fedmeta.study.answers import TOP
 from fedmeta.study.formatting import SHARES, amount, counted, digits, gigaflops, megabytes, score, titled
 from fedmeta.study.grid.cells import Key
 from fedmeta.study.grid.results import Finding, Measured, Results
-from fedmeta.study.statistics import LEVEL, LOOKS, Interval, Ratio
+from fedmeta.study.statistics import LEVEL, LOOKS, Interval, Ratio, Reached
 
 
 def page(results: Results, pictures: Mapping[str, Sequence[tuple[str, str]]]) -> str:
@@ -65,6 +65,7 @@ def _data(results: Results, data: str) -> list[str]:
         curves = [each for each in findings if each.bytes_to and results.has_own_training(data, each.support)]
         curves = [each for each in curves if each.declared or _beside_averaging(results, each)]
         parts += [_ratios(judged, curves)] if curves else []
+    parts += _ended(results, data)
     if others:
         note = "Not declared before: exploratory. They suggest, and show nothing, so there is no test."
         parts += ["### Exploratory comparisons", note, _findings(results, data, others)]
@@ -151,16 +152,39 @@ def _targets(results: Results, data: str) -> str:
             continue
         row = [procedure, amount(support)]
         for target in targets:
-            spent = results.reached(cells, target, "bytes")
-            rounds = results.reached(cells, target, "rounds")
-            arrived = [place for place, each in enumerate(spent) if each.arrived]
-            said = f"{len(arrived)} of {len(spent)} seeds"
-            if arrived:
-                sent = megabytes(int(np.median([spent[place].cost for place in arrived])))
-                said += f"; {sent} MB, round {np.median([rounds[place].cost for place in arrived]):.0f}"
-            row.append(said)
+            row.append(_came(results.reached(cells, target, "bytes"), results.reached(cells, target, "rounds")))
         rows.append(row)
     return _table(["procedure", "support", *(f"to {score(judged, target)}" for target in targets)], rows)
+
+
+def _came(sent: Sequence[Reached], rounds: Sequence[Reached]) -> str:
+    arrived = [place for place, each in enumerate(sent) if each.arrived]
+    said = f"{len(arrived)} of {len(sent)} seeds"
+    if arrived:
+        middle = megabytes(int(np.median([sent[place].cost for place in arrived])))
+        said += f"; {middle} MB, round {np.median([rounds[place].cost for place in arrived]):.0f}"
+    return said
+
+
+def _ended(results: Results, data: str) -> list[str]:
+    """Return the part on the bytes to where FedAvg ended; nothing where it was not run."""
+    algorithm, trained = results.procedures(data), results.trained(data)
+    plain = next((name for name in trained if algorithm[name] == "fedavg"), None)
+    if plain is None:
+        return []
+    rows = [
+        [one, amount(support), _came(found.sent, found.rounds), _ratio(found.saved)]
+        for support in results.supports(data)
+        if results.has_own_training(data, support)
+        for one in trained
+        if one != plain and (found := results.to_end_of(data, plain, one, support))
+    ]
+    note = (
+        f"Exploratory. Where it ended is the mean of its last {LOOKS} looks at the validation clients, with each seed; "
+        "it is reached as a target is."
+    )
+    heads = ["procedure", "support", f"to where {plain} ended", f"times the bytes that {plain} needed"]
+    return [f"### Bytes to where {plain} ended", note, _table(heads, rows)] if rows else []
 
 
 def _ratios(judged: str, findings: Sequence[Finding]) -> str:

@@ -1,10 +1,10 @@
 """What a study found, of its table alone: each cell's values, and the comparisons."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,6 +118,17 @@ class Finding:
         return "undecided"
 
 
+class Chase(NamedTuple):
+    """When a procedure came to where another one ended, on the validation clients."""
+
+    sent: tuple[Reached, ...]
+    """Bytes, by seed."""
+    rounds: tuple[Reached, ...]
+    """Rounds, by seed."""
+    saved: Ratio
+    """How many times more bytes the other one needed."""
+
+
 class Results:
     """The cells of a table, and what follows from them.
 
@@ -203,6 +214,24 @@ class Results:
             better = cell.judged_by in MORE_IS_BETTER
             found.append(statistics.time_to(target, values, costs, more_is_better=better))
         return found
+
+    def to_end_of(self, data: str, reference: str, one: str, support: float) -> Chase | None:
+        """Return when a procedure came to where another one ended, seed by seed.
+
+        That is the last point of the other's smoothed curve. What the other itself needed for it counts until it stayed
+        there, and is all of its bytes where it came there at the very end. None where no seed has both.
+        """
+        pairs = list(self._pairs(data, support, reference, one))
+        if not pairs:
+            return None
+        own, sent, rounds = [], [], []
+        for its, cell in pairs:
+            _, _, values = its.curve("bytes")
+            end = float(statistics.smoothed(values)[-1])
+            own += [replace(each, arrived=True) for each in self.reached([its], end, "bytes")]
+            sent += self.reached([cell], end, "bytes")
+            rounds += self.reached([cell], end, "rounds")
+        return Chase(tuple(sent), tuple(rounds), statistics.ratio(own, sent))
 
     def findings(self, data: str) -> list[Finding]:
         """Return the declared comparisons of a data set, in their order, and then all others of what was trained, as

@@ -105,9 +105,18 @@ def draw(runs: Sequence[FinishedRun], comparison: Comparison | None = None) -> A
         )
         for axes, title in zip(parts, titles, strict=True):
             axes.set_title(title)
-        handles, labels = parts[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        legend(figure, parts[0], 6)
     return figure
+
+
+def legend(figure: Any, axes: Any, most: int) -> None:
+    """Write what the lines of a part are under all parts, in as many columns as are asked for and have room."""
+    handles, labels = axes.get_legend_handles_labels()
+    for columns in range(max(1, min(len(labels), most)), 0, -1):
+        found = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        if columns == 1 or found.get_tightbbox().width <= figure.bbox.width:
+            return
+        found.remove()
 
 
 def save_picture(comparison: Comparison, path: Path) -> None:

@@ -138,6 +138,19 @@ def test_where_the_average_ended_is_a_target_of_each_seed(tmp_path):
     assert "fedavg" not in said
 
 
+def test_a_legend_of_long_names_is_within_its_picture():
+    one, names = table(0.05), [f"a-procedure-with-a-long-name-{place}" for place in range(6)]
+    rows = [row for name in names for row in cell(name, "maml", 0, [0.5] * CLIENTS, [0.4] * CLIENTS, [0.5] * 11)]
+    more(one, rows, names)
+    figure = figures.convergence(Results(one), "toys")
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.texts) == len(names)
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
 def test_the_report_is_made_of_the_table_alone_and_says_what_is_exploratory(tmp_path):
     table(0.05).write(tmp_path)
     path, lacking = write(tmp_path)

@@ -87,7 +87,7 @@ def convergence(results: Results, data: str) -> Any:
     plots.over_bytes(axes, sent)
     many = len({key.seed for key in results.cells if key.data == data}) > 1
     _title(axes, f"Validation {NAMES[judged]} by bytes sent", "mean of the seeds, and their span" if many else "")
-    _legend(figure, axes)
+    plots.legend(figure, axes, 5)
     return figure
 
 
@@ -156,7 +156,7 @@ def support(results: Results, data: str) -> Any:
     below = f"mean of the {results.over(data)}; intervals of 95 %"
     _title(after, f"{titled(judged)} after adapting", below)
     _title(gained, "Gain by adapting", below)
-    _legend(figure, after)
+    plots.legend(figure, after, 5)
     return figure
 
 
@@ -226,7 +226,7 @@ def who_gains(results: Results, data: str) -> Any:
     if varied:
         panels[1].set_xlabel("examples to adapt on, the mean of each fifth of the clients")
         _title(panels[1], "Gain by size of the support set", "mean of each fifth of the clients")
-    _legend(figure, panels[0])
+    plots.legend(figure, panels[0], 5)
     return figure
 
 
@@ -255,11 +255,6 @@ def _title(axes: Any, title: str, below: str) -> None:
     axes.set_title(title, pad=20 if below else None)
     if below:
         axes.text(0, 1.02, below, transform=axes.transAxes, fontsize=9, color=QUIET)
-
-
-def _legend(figure: Any, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(max(len(labels), 1), 5), frameon=False)
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -118,7 +118,7 @@ class Finding:
         return "undecided"
 
 
-class Chase(NamedTuple):
+class ToEnd(NamedTuple):
     """When a procedure came to where another one ended, on the validation clients."""
 
     sent: tuple[Reached, ...]
@@ -215,7 +215,7 @@ class Results:
             found.append(statistics.time_to(target, values, costs, more_is_better=better))
         return found
 
-    def to_end_of(self, data: str, reference: str, one: str, support: float) -> Chase | None:
+    def to_end_of(self, data: str, reference: str, one: str, support: float) -> ToEnd | None:
         """Return when a procedure came to where another one ended, seed by seed.
 
         That is the last point of the other's smoothed curve. What the other itself needed for it counts until it stayed
@@ -231,7 +231,7 @@ class Results:
             own += [replace(each, arrived=True) for each in self.reached([its], end, "bytes")]
             sent += self.reached([cell], end, "bytes")
             rounds += self.reached([cell], end, "rounds")
-        return Chase(tuple(sent), tuple(rounds), statistics.ratio(own, sent))
+        return ToEnd(tuple(sent), tuple(rounds), statistics.ratio(own, sent))
 
     def findings(self, data: str) -> list[Finding]:
         """Return the declared comparisons of a data set, in their order, and then all others of what was trained, as

@@ -87,8 +87,13 @@ class Team:
         self._workers = [_Worker(first, self._todo, self._said) for _ in range(count)]
 
     def __enter__(self) -> "Team":
-        for worker in self._workers:
-            worker.thread.start()
+        try:
+            for worker in self._workers:
+                worker.thread.start()
+        except BaseException:
+            # Interrupted: those that were started must not go on.
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -30,6 +30,8 @@ COLOURS = (
 # Likewise, so that no two are alike in grey.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
 _DASHES = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1, 1.5)))
+VARIANTS = len(_DASHES)
+"""How many lines of one colour differ by their dashes."""
 INK, QUIET, GRID, PAPER = "#1c1c1d", "#66676a", "#e4e4e5", "#fefefe"
 STYLE: dict[Any, Any] = {
     "font.size": 10,

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from fedmeta.algorithms import ALGORITHMS
-from fedmeta.study import formatting
+from fedmeta.errors import CheckpointError
+from fedmeta.study import formatting, plots
 from fedmeta.study.grid import figures
+from fedmeta.study.grid.cells import Key
 from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.report import write
 from fedmeta.study.grid.results import Results
@@ -51,14 +53,14 @@ def of_errors(one):
     return one
 
 
-def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), **options):
-    """A study in which MAML is better by a gap, and comes to 0.5 in half the bytes."""
+def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), more=(0.0, 0.0, 0.0), **options):
+    """A study in which MAML is better by a gap, with each seed by so much more, and comes to 0.5 in half the bytes."""
     draw, rows = np.random.default_rng(0), []
     level = draw.uniform(0.4, 0.8, CLIENTS)
     slow, fast = [0.1, 0.2, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], [0.5] * 11
     for seed in range(seeds):
         noise = draw.normal(0, 0.002, (2, CLIENTS))
-        rows += cell("maml", "maml", seed, level + gap + noise[0], level - 0.2, fast, **options)
+        rows += cell("maml", "maml", seed, level + gap + more[seed] + noise[0], level - 0.2, fast, **options)
         rows += cell("fedavg-meta", "fedavg-meta", seed, level + noise[1], level - 0.1, slow, **options)
         rows += cell("fedavg", "fedavg", seed, level - 0.1, level - 0.1, [0.1] * 11, **options)
     told = {"targets": [0.5], "compare_at": 0.2, "smallest_effect": 0.01}
@@ -82,6 +84,20 @@ def test_the_verdict_is_that_of_the_interval_and_the_smallest_effect(gap, verdic
     assert found.verdict == verdict
     assert found.adjusted == found.p
     assert not any(each.declared for each in others)
+
+
+def test_a_verdict_is_that_of_both_intervals():
+    found = Results(table(0.05, more=(-0.03, 0.0, 0.06))).findings("toys")[0]
+    # By hand: the standard deviation is 0.0458, half as many are tested as train, and t(2) ends at 4.303.
+    reach = 4.303 * 0.0458 * (1 / 3 + 20 / 40) ** 0.5
+    assert found.corrected.low == pytest.approx(0.06 - reach, abs=0.01)
+    assert found.effect.low > found.smallest
+    assert found.adjusted < 0.001
+    assert found.verdict == "undecided: the bootstrap's interval leaves zero out, and the corrected t's does not"
+
+
+def test_one_seed_decides_nothing():
+    assert Results(table(0.05, seeds=1)).findings("toys")[0].verdict == "undecided: one seed"
 
 
 def test_of_errors_less_is_better(tmp_path):
@@ -140,12 +156,30 @@ def test_where_the_average_ended_is_a_target_of_each_seed(tmp_path):
 
 def test_a_legend_of_long_names_is_within_its_picture():
     one, names = table(0.05), [f"a-procedure-with-a-long-name-{place}" for place in range(6)]
-    rows = [row for name in names for row in cell(name, "maml", 0, [0.5] * CLIENTS, [0.4] * CLIENTS, [0.5] * 11)]
+    values = [0.5] * CLIENTS, [0.4] * CLIENTS, [0.5] * 11
+    rows = [row for place, name in enumerate(names) for row in cell(name, ("maml", "reptile")[place % 2], 0, *values)]
     more(one, rows, names)
     figure = figures.convergence(Results(one), "toys")
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert len(legend.texts) == len(names)
+    _check_within(legend, figure)
+
+
+def test_a_legend_of_long_names_is_within_its_panel():
+    one, names = table(0.05), [f"a-procedure-with-a-long-name-{place}" for place in range(5)]
+    more(
+        one,
+        [row for name in names for row in cell(name, "maml", 0, [0.5] * CLIENTS, [0.4] * CLIENTS, [0.5] * 11)],
+        names,
+    )
+    (axes,) = (figure := figures.convergence(Results(one), "toys")).axes
+    figure.draw_without_rendering()
+    assert len(axes.get_legend().texts) == len(names)
+    _check_within(axes.get_legend(), figure)
+
+
+def _check_within(legend, figure):
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
@@ -351,6 +385,81 @@ def test_intervals_over_examples_are_said_to_be_so_and_have_no_picture_of_client
     assert "| seeds x examples |" in text
     assert "| examples after |" in text
     assert [path.name for path in sorted((tmp_path / "figures").glob("*.png"))] == ["toys-convergence.png"]
+
+
+def test_many_curves_of_one_algorithm_have_a_panel_for_each_algorithm():
+    one, names = table(0.05), {f"{of}-{steps}": of for of in ("maml", "fomaml") for steps in range(5)}
+    rows = [
+        {**row, "procedure": name, "algorithm": "per-fedavg", "cell": f"{name}{row['seed']}"}
+        for row in one.rows.to_pylist()
+        if row["procedure"] == "maml"
+        for name in names
+        if not (name == "maml-4" and row["seed"] == 2)
+    ]
+    more(one, rows, [*one.declared["toys"]["procedures"], *names])
+    lost = {**rows[0], "procedure": "maml-4", "cell": "maml-42", "seed": 2, "measure": "diverged", "value": 7.0}
+    one.rows = pa.concat_tables([one.rows, pa.Table.from_pylist([lost], schema=_schema())])
+    results = Results(one)
+    assert results.families("toys") == results.procedures("toys")
+    for name, of in names.items():
+        one.keys[name] = Key("toys", name, 0.2, 0)
+        one.identities[name] = {"settings": {"algorithm": {"name": "per-fedavg", "of": {"name": of}}}}
+    assert results.families("toys") == {"fedavg": "fedavg", "fedavg-meta": "fedavg-meta", "maml": "maml"} | names
+    drawn = {axes.get_title(): axes for axes in figures.convergence(results, "toys").axes}
+    assert list(drawn) == ["fedavg", "fedavg-meta", "maml", "fomaml"]
+    said = [text.get_text() for text in drawn["maml"].get_legend().get_texts()]
+    assert said == ["maml", "maml-0", "maml-1", "maml-2", "maml-3", "maml-4, 2 of 3 seeds"]
+    assert {line.get_color() for line in drawn["fomaml"].get_lines()[:5]} == {plots.mark_of("fomaml").colour}
+
+
+TUNED = """
+name = "toys"
+[data.toys]
+source = "digits"
+tuning = { tflops = 0.5 }
+[procedures.fedavg]
+[procedures.fedavg-meta]
+grid = { inner_lr = [0.1, 0.3] }
+[procedures.maml]
+grid = { inner_lr = [0.1, 0.3], inner_steps = [1, 2] }
+[procedures.reptile]
+"""
+TRIED = """data,procedure,settings,rounds,before,after,dose_rate,dose_steps,dose_part,flops
+toys,fedavg-meta,"{""inner_lr"": 0.1}",4,0.3,0.5,,,,1e11
+toys,fedavg-meta,"{""inner_lr"": 0.3}",4,0.2,0.6,,,,1e11
+toys,fedavg-meta,"{""inner_lr"": 0.1}",8,0.4,0.6,,,,2e11
+toys,fedavg-meta,"{""inner_lr"": 0.3}",8,0.3,0.7,,,,2e11
+toys,fedavg-meta,"{""inner_lr"": 0.9}",8,0.3,0.6,,,,2e11
+toys,maml,"{""inner_lr"": 0.1, ""inner_steps"": 1}",4,0.1,0.5,,,,1e10
+toys,maml,"{""inner_lr"": 0.3, ""inner_steps"": 1}",4,,,,,,1e10
+toys,maml,"{""inner_lr"": 0.1, ""inner_steps"": 1}",8,0.1,0.6,,,,2e10
+toys,maml,"{""inner_lr"": 0.0333, ""inner_steps"": 1}",8,,,,,,2e10
+"""
+
+
+def test_what_tuning_spent_is_reported_where_its_table_lies_beside(tmp_path):
+    table(0.05).write(tmp_path)
+    (tmp_path / "tuning.csv").write_text(TRIED)
+    assert "### Tuning" not in write(tmp_path)[0].read_text()
+    (tmp_path / "study.toml").write_text(TUNED)
+    said = {row[0]: row[1:] for row in lines(write(tmp_path)[0].read_text(), "Tuning", "")}
+    # FedAvg is judged before adaptation: 0.1 is the best, and a third of it was not tried.
+    assert said["fedavg"] == ["3", "3", "0.6 of 0.5", "inner_lr 0.1", "inner_lr"]
+    assert said["fedavg-meta"] == ["3", "3", "0.6 of 0.5", "inner_lr 0.3", "-"]
+    # One beyond the edge diverged; below one step there is none.
+    assert said["maml"] == ["3", "2", "0.05 of 0.5", "inner_lr 0.1, inner_steps 1", "-"]
+    assert "reptile" not in said
+
+
+@pytest.mark.parametrize(
+    "damage", ["toys,fedavg-meta,x,4,0.3,0.5,,,,1e11", "toys,fedavg-meta", 'toys,maml,{},4,0.1,,,,,"']
+)
+def test_a_damaged_table_of_tries_is_named(tmp_path, damage):
+    table(0.05).write(tmp_path)
+    (tmp_path / "study.toml").write_text(TUNED)
+    (tmp_path / "tuning.csv").write_text(TRIED + damage + "\n")
+    with pytest.raises(CheckpointError, match=r"tuning\.csv is damaged"):
+        write(tmp_path)
 
 
 @in_soak

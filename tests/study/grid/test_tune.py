@@ -12,6 +12,7 @@ from fedmeta.cli import main
 from fedmeta.errors import RunError, RunLocked, UsageError
 from fedmeta.study.grid import work
 from fedmeta.study.grid.file import Study
+from fedmeta.study.grid.tries import spent
 from fedmeta.study.grid.tune import LOG, TRIES, TUNED, said, tune
 from tests.examples import in_soak
 from tests.study.grid.declared import SMALL
@@ -103,6 +104,18 @@ def test_all_that_was_tried_is_in_the_table(here, made, tmp_path):
     for name in ("fedavg-meta", "maml"):
         last = {row["settings"]: float(row["flops"]) for row in rows if row["procedure"] == name}
         assert sum(last.values()) <= 60
+
+
+def test_the_table_of_tries_tells_what_was_chosen_and_where_it_stands_at_an_edge(here, made, tmp_path):
+    folder = tmp_path / "tune"
+    tuned = tune(study(), folder)
+    (folder / "study.toml").write_text(MADE)
+    told = {(data, one.procedure): one for data, rows in spent(folder).items() for one in rows}
+    assert told.keys() == tuned.chosen.keys()
+    for which, chosen in tuned.chosen.items():
+        assert told[which].settings == chosen.best.settings
+        assert told[which].at_edge == chosen.at_edge
+    assert any(chosen.at_edge for chosen in tuned.chosen.values())
 
 
 def test_what_was_tried_is_not_tried_again_and_the_result_is_the_same(here, made, tmp_path):

@@ -306,7 +306,7 @@ def test_neighbours_beyond_the_grid_come_first_and_those_that_were_not_tried_are
         {"inner_lr": 0.3, "inner_steps": 3},
     ]
     assert tuning.edges(best, grid, set()) == ("inner_lr",)
-    assert tuning.edges(best, grid, {tuning._name(found[0])}) == ()
+    assert tuning.edges(best, grid, {tuning.named(found[0])}) == ()
 
 
 def chosen(settings, dose=None):

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fedmeta._files import write_atomically
 from fedmeta.evaluation.figures import MORE_IS_BETTER
 from fedmeta.study import plots, statistics
 from fedmeta.study.formatting import NAMES, SHARES, amount, titled
-from fedmeta.study.grid.results import Results
+from fedmeta.study.grid.results import Measured, Results
 from fedmeta.study.plots import INK, PAPER, QUIET, STYLE, Mark
 from fedmeta.study.statistics import Interval
 
@@ -21,6 +22,9 @@ ENDINGS = ("svg", "png")
 
 FIFTHS = 5
 """Groups of clients, by how many examples they adapt on."""
+
+LONG = 30
+"""Letters of a name that leave no room for another beside it, in a panel."""
 
 ABREAST = 4
 """Panels of procedures in a row, so that the words in them can be read on a page."""
@@ -30,7 +34,7 @@ def marks(results: Results, data: str) -> dict[str, Mark]:
     """Return how each procedure is drawn: in its algorithm's colour; a second of one algorithm with another dash."""
     seen: dict[str, int] = {}
     found = {}
-    for procedure, algorithm in results.procedures(data).items():
+    for procedure, algorithm in results.families(data).items():
         found[procedure] = plots.mark_of(algorithm, seen.get(algorithm, 0))
         seen[algorithm] = seen.get(algorithm, 0) + 1
     return found
@@ -64,31 +68,53 @@ def draw_all(results: Results, data: str, folder: Path) -> list[tuple[str, str]]
 
 
 def convergence(results: Results, data: str) -> Any:
-    """Draw the validation curve over bytes, its mean over seeds and their span, at the support of the comparisons."""
-    figure, (axes,) = _figure(1, (7.5, 4.6))
+    """Draw the validation curve over bytes, its mean over seeds and their span, at the support of the comparisons.
+
+    Where one algorithm has more curves than can be told apart by their dashes, there is a panel for each algorithm.
+    """
     at, judged = results.declared(data)["compare_at"], results.judged_by(data)
+    family = results.families(data)
+    shown = {one: cells for one in results.trained(data) if (cells := results.of(data, one, at))}
+    crowded = max(Counter(family[one] for one in shown).values(), default=0) > plots.VARIANTS
+    groups = list(dict.fromkeys(family[one] for one in shown)) if crowded else [None]
+    figure, panels = _figure(
+        len(groups), (10.5, 4.4 * math.ceil(len(groups) / 2)) if crowded else (7.5, 4.6), share=True
+    )
     sent: list[int] = []
-    for procedure, mark in marks(results, data).items():
-        cells = [cell for cell in results.of(data, procedure, at) if cell.has_curve]
-        if not cells:
-            continue
-        curves = [cell.curve() for cell in cells]
-        # A run that stopped early has fewer looks.
-        count = min(len(values) for *_, values in curves)
-        costs = np.mean([costs[:count] for _, costs, _ in curves], axis=0) / 1e6
-        values = np.array([values[:count] for *_, values in curves])
-        _line(axes, mark, procedure, costs, values.mean(axis=0), markevery=0.12)
-        if len(cells) > 1:
-            axes.fill_between(costs, values.min(axis=0), values.max(axis=0), color=mark.colour, alpha=0.13, linewidth=0)
-        sent += (1e6 * costs).astype(int).tolist()
-    for target in results.declared(data)["targets"]:
-        axes.axhline(target, color=QUIET, linewidth=1, linestyle=":")
-    plots.scaled(axes, judged)
-    plots.over_bytes(axes, sent)
+    for axes, group in zip(panels, groups, strict=True):
+        for procedure, cells in shown.items():
+            if group in (None, family[procedure]):
+                sent += _curve(axes, results, data, procedure, cells)
+        for target in results.declared(data)["targets"]:
+            axes.axhline(target, color=QUIET, linewidth=1, linestyle=":")
+        plots.scaled(axes, judged)
     many = len({key.seed for key in results.cells if key.data == data}) > 1
-    _title(axes, f"Validation {NAMES[judged]} by bytes sent", "mean of the seeds, and their span" if many else "")
-    plots.legend(figure, axes, 5)
+    below = "mean of the seeds, and their span" if many else ""
+    for axes, group in zip(panels, groups, strict=True):
+        plots.over_bytes(axes, sent)
+        _title(axes, f"Validation {NAMES[judged]} by bytes sent" if group is None else group, below)
+        if crowded:
+            longest = max(map(len, axes.get_legend_handles_labels()[1]))
+            columns = 2 if longest < LONG else 1
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, frameon=False)
+    if not crowded:
+        plots.legend(figure, panels[0], 5)
     return figure
+
+
+def _curve(axes: Any, results: Results, data: str, procedure: str, cells: Sequence[Measured]) -> list[int]:
+    """Draw one procedure's curve; return the bytes of its looks."""
+    mark, curves = marks(results, data)[procedure], [cell.curve() for cell in cells]
+    # A run that stopped early has fewer looks.
+    count = min(len(values) for *_, values in curves)
+    costs = np.mean([costs[:count] for _, costs, _ in curves], axis=0) / 1e6
+    values = np.array([values[:count] for *_, values in curves])
+    run = {key.seed for key in results.cells if key.data == data and key.procedure == procedure}
+    label = procedure if len(cells) == len(run) else f"{procedure}, {len(cells)} of {len(run)} seeds"
+    _line(axes, mark, label, costs, values.mean(axis=0), markevery=0.12)
+    if len(cells) > 1:
+        axes.fill_between(costs, values.min(axis=0), values.max(axis=0), color=mark.colour, alpha=0.13, linewidth=0)
+    return (1e6 * costs).astype(int).tolist()
 
 
 def clients(results: Results, data: str) -> Any:

@@ -10,19 +10,23 @@ from fedmeta.study.answers import TOP
 from fedmeta.study.formatting import SHARES, amount, counted, digits, gigaflops, megabytes, score, titled
 from fedmeta.study.grid.cells import Key
 from fedmeta.study.grid.results import Finding, Measured, Results
+from fedmeta.study.grid.tries import Spent
 from fedmeta.study.statistics import LEVEL, LOOKS, Interval, Ratio, Reached
 
 
-def page(results: Results, pictures: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+def page(
+    results: Results, pictures: Mapping[str, Sequence[tuple[str, str]]], tuned: Mapping[str, Sequence[Spent]]
+) -> str:
     """Return the page.
 
     Args:
         results: of a table.
         pictures: by data set, (path relative to the page, what it shows) of each.
+        tuned: by data set, what tuning spent on each procedure.
     """
     parts = [f"# {results.table.name}", _facts(results)]
     for data in results.data:
-        parts += [f"## {data}", *_data(results, data)]
+        parts += [f"## {data}", *_data(results, data), *_tuning(tuned.get(data, ()))]
         parts += [f"![{words}]({path})" for path, words in pictures.get(data, ())]
     parts.append(_how())
     return "\n\n".join(parts) + "\n"
@@ -181,7 +185,8 @@ def _ended(results: Results, data: str) -> list[str]:
     ]
     note = (
         f"Exploratory. Where it ended is the mean of its last {LOOKS} looks at the validation clients, with each seed; "
-        "it is reached as a target is."
+        f"it is reached as a target is. What {plain} needed itself counts until it stayed there, and is all of its "
+        "bytes where it came there at its end."
     )
     heads = ["procedure", "support", f"to where {plain} ended", f"times the bytes that {plain} needed"]
     return [f"### Bytes to where {plain} ended", note, _table(heads, rows)] if rows else []
@@ -211,7 +216,7 @@ def _doses(results: Results, data: str) -> str:
             sign = 1 if judged in MORE_IS_BETTER else -1
             gap = _gap(judged, sign * float(np.mean(gained)), math.nan, math.nan)
             rows.append([procedure, amount(support), "; ".join(dict.fromkeys(told)), gap])
-    return _table(["procedure", "support", "dose, by seed", "over none, validation"], rows) if rows else ""
+    return _table(["procedure", "support", "doses of the seeds", "over none, validation"], rows) if rows else ""
 
 
 def _dose(totals: Mapping[str, float]) -> str:
@@ -219,6 +224,28 @@ def _dose(totals: Mapping[str, float]) -> str:
         return "none"
     part = ", the head" if totals["dose_head"] else ""
     return f"{counted(round(totals['dose_steps']), 'step')} at {totals['dose_rate']:g} times the rate{part}"
+
+
+def _tuning(tuned: Sequence[Spent]) -> list[str]:
+    """Return the part on what tuning spent; nothing where that is not known."""
+    if not tuned:
+        return []
+    note = (
+        "Candidates that were begun, those that were trained to the last round, and operations of all. At the edge: "
+        "the best stands there, and what lies beyond was not tried."
+    )
+    rows = [
+        [
+            one.procedure,
+            str(one.begun),
+            str(one.finished),
+            f"{one.flops / 1e12:.3g} of {one.budget / 1e12:.3g}",
+            ", ".join(f"{name} {value}" for name, value in one.settings.items()) or "all diverged",
+            ", ".join(one.at_edge) or "-",
+        ]
+        for one in tuned
+    ]
+    return ["### Tuning", note, _table(["procedure", "begun", "finished", "TFLOP", "best", "at the edge"], rows)]
 
 
 def _deciles(results: Results, data: str) -> str:
@@ -249,7 +276,7 @@ def _how() -> str:
     return (
         f"Intervals are of {100 * LEVEL:g} %. By (bootstrap): the mean over clients of what the first is better by, "
         "resampled over seeds and clients at once. By (corrected t): the same by seed, with Nadeau and Bengio's "
-        "correction for training clients that seeds share. "
+        "correction for training clients that seeds share. A verdict is that of both. "
         "Of a pool of few clients, both are over their examples in place of clients. "
         "Wilcoxon's signed ranks are over the same, each the mean of its seeds; "
         "Holm's p is among the declared comparisons of a data set. A target is reached where the mean of "

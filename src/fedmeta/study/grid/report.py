@@ -1,4 +1,4 @@
-"""Makes the report of a study, of its table alone."""
+"""Makes the report of a study, of its table, and of the table of its tuning where that lies beside it."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from fedmeta.study.grid import figures
 from fedmeta.study.grid.page import page
 from fedmeta.study.grid.results import Results
 from fedmeta.study.grid.table import Table
+from fedmeta.study.grid.tries import spent
 
 PICTURES = "figures"
 
@@ -17,7 +18,7 @@ def write(folder: Path) -> tuple[Path, str]:
 
     Raises:
         UsageError: the folder holds no study, or no cell of it is finished.
-        CheckpointError: the table is damaged.
+        CheckpointError: a table is damaged.
         RunError: the file system refuses.
     """
     results = Results(Table.read(folder))
@@ -32,5 +33,5 @@ def write(folder: Path) -> tuple[Path, str]:
             lacking = str(error)
             break
     path = folder / "report.md"
-    write_atomically(path, page(results, pictures).encode())
+    write_atomically(path, page(results, pictures, spent(folder)).encode())
     return path, lacking

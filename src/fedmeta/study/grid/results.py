@@ -1,5 +1,6 @@
 """What a study found, of its table alone: each cell's values, and the comparisons."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -104,18 +105,21 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """What it shows, in words."""
-        low, high, smallest = self.effect.low, self.effect.high, self.smallest
-        sure = not self.declared or self.adjusted < LEVEL
-        if -smallest < low and high < smallest:
+        """What it shows, in words, by both intervals: the bootstrap's is too narrow with few seeds."""
+        if math.isnan(self.corrected.low):
+            return "undecided: one seed"
+        low, high = min(self.effect.low, self.corrected.low), max(self.effect.high, self.corrected.high)
+        if -self.smallest < low and high < self.smallest:
             return "no difference that matters"
-        if (low > 0 or high < 0) and not sure:
+        if self.effect.low <= 0 <= self.effect.high:
+            return "undecided"
+        if self.declared and not self.adjusted < LEVEL:
             return "undecided: the interval leaves zero out, and Holm's p does not"
-        if low >= smallest or high <= -smallest:
+        if low <= 0 <= high:
+            return "undecided: the bootstrap's interval leaves zero out, and the corrected t's does not"
+        if low >= self.smallest or high <= -self.smallest:
             return f"{'better' if low > 0 else 'worse'}, by enough to matter"
-        if low > 0 or high < 0:
-            return f"{'better' if low > 0 else 'worse'}; by enough to matter is open"
-        return "undecided"
+        return f"{'better' if low > 0 else 'worse'}; by enough to matter is open"
 
 
 class ToEnd(NamedTuple):
@@ -150,6 +154,17 @@ class Results:
         """Return by procedure of a data set its algorithm, in the order of the file."""
         there = {key.procedure: cell.algorithm for key, cell in self.cells.items() if key.data == data}
         return {name: there[name] for name in self.declared(data)["procedures"] if name in there}
+
+    def families(self, data: str) -> dict[str, str]:
+        """Return by procedure of a data set the algorithm as which it is drawn.
+
+        That is its own; where Per-FedAvg is made of several algorithms, the one that each procedure is made of.
+        """
+        found, made_of = self.procedures(data), {}
+        for digest, key in self.table.keys.items():
+            if key.data == data and found.get(key.procedure) == "per-fedavg":
+                made_of[key.procedure] = self.table.identities[digest]["settings"]["algorithm"]["of"]["name"]
+        return found | made_of if len(set(made_of.values())) > 1 else found
 
     def trained(self, data: str) -> list[str]:
         """Return the procedures of a data set that have a curve: neither a baseline nor what stands beside a model."""

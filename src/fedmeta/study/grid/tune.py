@@ -17,10 +17,11 @@ from fedmeta.study.grid import tuning, workers
 from fedmeta.study.grid.cells import Cell, Source, sources
 from fedmeta.study.grid.file import Study
 from fedmeta.study.grid.run import first_words, locked
+from fedmeta.study.grid.tries import TRIES
 from fedmeta.study.grid.tuning import Chosen, Subject, Tried, Try
 
-LOG, TRIES, TUNED = "tries.jsonl", "tuning.csv", "tuned.toml"
-"""All that came of tries, by digest; the same as a table; and what was chosen."""
+LOG, TUNED = "tries.jsonl", "tuned.toml"
+"""All that came of tries, by digest; and what was chosen."""
 
 Show = Callable[[Subject, Try, dict[str, Any]], None]
 

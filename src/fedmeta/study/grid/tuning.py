@@ -149,43 +149,43 @@ def tune(subject: Subject, budget: float) -> Generator[list[Try], list[Tried], O
         if spent * _growth(len(field) + TOGETHER, ladder) > HALVING * budget * len(field) / (len(field) + TOGETHER):
             break
     judgements = list(subject.judged.values())
-    begun = {_name(one.settings): one.flops for one in field}
-    lost = {_name(one.settings) for one in field if not one.lives(judgements)}
+    begun = {named(one.settings): one.flops for one in field}
+    lost = {named(one.settings) for one in field if not one.lives(judgements)}
     for rounds in ladder[1:]:
         kept = survivors(field, judgements, math.ceil(len(field) / 2))
         if not kept:
             return {}
         field = yield [Try(one.settings, rounds) for one in kept]
-        begun |= {_name(one.settings): one.flops for one in field}
-        lost |= {_name(one.settings) for one in field if not one.lives(judgements)}
-    done = {_name(one.settings): one for one in field}
+        begun |= {named(one.settings): one.flops for one in field}
+        lost |= {named(one.settings) for one in field if not one.lives(judgements)}
+    done = {named(one.settings): one for one in field}
     tried = set(begun)
     while True:
         ahead: dict[str, Try] = {}
         left = budget - sum(begun.values())
-        for best in _best(subject, done).values():
-            new = [one for one in neighbours(best.settings, subject.grid) if _name(one) not in done]
-            lost |= {_name(one) for one in new if not subject.allows(one)}
+        for best in best_of(subject, done).values():
+            new = [one for one in neighbours(best.settings, subject.grid) if named(one) not in done]
+            lost |= {named(one) for one in new if not subject.allows(one)}
             # What was dropped on the way has been seen; what is new comes first.
-            new.sort(key=lambda one: _name(one) in tried)
+            new.sort(key=lambda one: named(one) in tried)
             for one in new:
-                cost = at_most(best, one) - begun.get(_name(one), 0.0)
-                if _name(one) not in lost and cost <= left:
-                    left -= 0.0 if _name(one) in ahead else cost
-                    ahead[_name(one)] = Try(one, ladder[-1])
+                cost = at_most(best, one) - begun.get(named(one), 0.0)
+                if named(one) not in lost and cost <= left:
+                    left -= 0.0 if named(one) in ahead else cost
+                    ahead[named(one)] = Try(one, ladder[-1])
                     break
         if not ahead:
             break
         for one in (yield list(ahead.values())):
-            done[_name(one.settings)] = one
-            begun[_name(one.settings)] = one.flops
+            done[named(one.settings)] = one
+            begun[named(one.settings)] = one.flops
     return {
         procedure: Chosen(best, edges(best.settings, subject.grid, set(done) | lost))
-        for procedure, best in _best(subject, done).items()
+        for procedure, best in best_of(subject, done).items()
     }
 
 
-def _best(subject: Subject, done: Mapping[str, Tried]) -> dict[str, Tried]:
+def best_of(subject: Subject, done: Mapping[str, Tried]) -> dict[str, Tried]:
     """Return by procedure the best of what was tried to the end; nothing of one of which all diverged."""
     found = {}
     for procedure, judgement in subject.judged.items():
@@ -256,7 +256,7 @@ def edges(settings: Settings, grid: Mapping[str, Sequence[Any]], done: set[str])
     found = []
     for name, value in settings.items():
         out = [other for other in beside(value, grid[name]) if other not in grid[name]]
-        if any(_name({**settings, name: other}) not in done for other in out):
+        if any(named({**settings, name: other}) not in done for other in out):
             found.append(name)
     return tuple(found)
 
@@ -290,7 +290,8 @@ def _beyond(value: Any, values: Sequence[Any], *, up: bool) -> Any:
     return float(f"{value * order[-1] / order[-2] if up else value * order[0] / order[1]:.3g}")
 
 
-def _name(settings: Settings) -> str:
+def named(settings: Settings) -> str:
+    """Return the name of settings, whatever their order."""
     return repr(sorted(settings.items()))
 
 

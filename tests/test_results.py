@@ -9,6 +9,7 @@ from fedmeta.study.grid.page import page
 from fedmeta.study.grid.report import PICTURES
 from fedmeta.study.grid.results import Results
 from fedmeta.study.grid.table import NAME, Table
+from fedmeta.study.grid.tries import spent
 from tests.examples import in_soak
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -24,7 +25,7 @@ def first_lines(text):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_report_follows_from_its_table(name):
     folder = RESULTS / name
-    made = page(Results(Table.read(folder)), {})
+    made = page(Results(Table.read(folder)), {}, spent(folder))
     assert first_lines(made) == first_lines((folder / "report.md").read_text())
 
 

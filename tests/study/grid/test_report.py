@@ -154,6 +154,22 @@ def test_where_the_average_ended_is_a_target_of_each_seed(tmp_path):
     assert "fedavg" not in said
 
 
+def test_what_one_that_sends_more_in_a_round_has_with_as_many_bytes(tmp_path):
+    one = table(0.05, declared=(("maml", "fedavg-meta"), ("fedavg-meta", "fedavg")))
+    curve = [0.1, 0.1, 0.4, 0.4, 0.4, 0.7, 0.7, 0.7, 0.7, 0.9, 0.9]
+    rows, seen = one.rows.to_pylist(), Counter()
+    for row in rows:
+        if row["procedure"] == "maml" and row["measure"] in ("bytes", "validation"):
+            which = row["measure"], row["seed"]
+            row["value"] = 2 * row["value"] if row["measure"] == "bytes" else curve[seen[which]]
+            seen[which] += 1
+    one.rows = pa.Table.from_pylist(rows, schema=one.rows.schema)
+    one.write(tmp_path)
+    said = lines(write(tmp_path)[0].read_text(), "With as many bytes", "")
+    # FedAvg(Meta) ends at 0.6 with 110 bytes, where MAML is after round 5: at 0.4; after round 11 it is at 0.833.
+    assert said[2:] == [["maml against fedavg-meta", "20 %", "2.00", "+23.3", "-20.0"]]
+
+
 def test_a_legend_of_long_names_is_within_its_picture():
     one, names = table(0.05), [f"a-procedure-with-a-long-name-{place}" for place in range(6)]
     values = [0.5] * CLIENTS, [0.4] * CLIENTS, [0.5] * 11

@@ -248,6 +248,27 @@ class Results:
             rounds += self.reached([cell], end, "rounds")
         return ToEnd(tuple(sent), tuple(rounds), statistics.ratio(own, sent))
 
+    def lead_at_end_of(self, data: str, other: str, one: str, support: float, spent: str) -> float:
+        """Return by how much one is better where it has spent what another one did in all: of the validation clients.
+
+        Both curves are smoothed; the mean over the seeds that have both, NaN where there is none.
+
+        Args:
+            data: the data set.
+            other: which ended.
+            one: which is looked at, at its last look by then.
+            support: of both.
+            spent: "bytes" or "rounds".
+        """
+        leads = []
+        for cell, its in self._pairs(data, support, one, other):
+            _, costs, values = cell.curve(spent)
+            _, ends, its_values = its.curve(spent)
+            there = statistics.smoothed(values)[costs <= ends[-1]]
+            if len(there):
+                leads.append(self._sign(data) * (there[-1] - statistics.smoothed(its_values)[-1]))
+        return float(np.mean(leads)) if leads else math.nan
+
     def findings(self, data: str) -> list[Finding]:
         """Return the declared comparisons of a data set, in their order, and then all others of what was trained, as
         exploratory.

@@ -1,5 +1,6 @@
 """Figures of docs/results/ are those of the tables beside them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,37 @@ STUDIES = sorted(path.parent.name for path in RESULTS.glob(f"*/{NAME}"))
 def first_lines(text):
     """A report without its pictures."""
     return [line for line in text.splitlines() if line and not line.startswith("![")]
+
+
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*\.?\d*")
+ELSEWHERE = {
+    "flights": {"11,948", "14,119", "2,214", "6,121"},  # parameters of the networks
+    "heart": {"139", "106", "115", "149"},  # patients who are ill
+    "mnist": {"76.8", "75.4", "77.1", "83.6", "87.8", "88.8", "88.5", "89.8", "89.3", "90.3"},  # the paper's FEMNIST
+}
+"""Numbers in the tables of a page that its study did not measure."""
+
+
+def rounded(text):
+    """How many decimals a number has, and its value."""
+    plain = text.replace(",", "").rstrip(".")
+    return len(plain.partition(".")[2]), float(plain)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_numbers_in_the_tables_of_a_page_are_those_of_its_report(name):
+    report = (RESULTS / name / "report.md").read_text()
+    known = [rounded(each)[1] for each in NUMBER.findall(report)]
+    page = (RESULTS / f"{name}.md").read_text().partition("```{include}")[0]
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    others = []
+    for said in NUMBER.findall("\n".join(rows)):
+        places, value = rounded(said)
+        # A number of the report that has been rounded already may be a half.
+        room = 0.5 * 10**-places + 1e-9
+        if said.strip("+-,") not in ELSEWHERE.get(name, ()) and not any(abs(value - each) <= room for each in known):
+            others.append(said)
+    assert others == []
 
 
 @in_soak

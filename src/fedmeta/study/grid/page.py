@@ -70,7 +70,7 @@ def _data(results: Results, data: str) -> list[str]:
         curves = [each for each in curves if each.declared or _beside_averaging(results, each)]
         parts += [_ratios(judged, curves)] if curves else []
     parts += _ended(results, data)
-    parts += _at_equal_bytes(results, declared)
+    parts += _spent_alike(results, declared)
     if others:
         note = "Not declared before: exploratory. They suggest, and show nothing, so there is no test."
         parts += ["### Exploratory comparisons", note, _findings(results, data, others)]
@@ -193,30 +193,29 @@ def _ended(results: Results, data: str) -> list[str]:
     return [f"### Bytes to where {plain} ended", note, _table(heads, rows)] if rows else []
 
 
-def _at_equal_bytes(results: Results, declared: Sequence[Finding]) -> list[str]:
-    """Return the part on declared comparisons of which one sends more in a round; nothing where none does."""
+def _spent_alike(results: Results, declared: Sequence[Finding]) -> list[str]:
+    """Return the part on declared comparisons of which one spends more in a round; nothing where none does."""
     rows = []
     for each in declared:
-        one, other = (results.of(each.data, name, each.support) for name in (each.one, each.other))
-        if not (one[0].has_curve and other[0].has_curve):
+        pair = [results.of(each.data, name, each.support) for name in (each.one, each.other)]
+        if not all(cells[0].has_curve for cells in pair):
             continue
-        a_round = [float(np.mean([cell.last("bytes") / cell.trained for cell in cells])) for cells in (one, other)]
-        if math.isclose(*a_round, rel_tol=0.01):
-            continue
-        judged = results.judged_by(each.data)
-        leads = [
-            _gap(judged, results.lead_at_end_of(each.data, each.other, each.one, each.support, spent), *[math.nan] * 2)
-            for spent in ("rounds", "bytes")
-        ]
-        rows.append(
-            [f"{each.one} against {each.other}", amount(each.support), f"{a_round[0] / a_round[1]:.2f}", *leads]
-        )
+        times, leads = [], []
+        for spent in ("bytes", "flops"):
+            one, other = (float(np.mean([cell.last(spent) / cell.trained for cell in cells])) for cells in pair)
+            times.append(one / other)
+        for spent in ("rounds", "bytes", "flops"):
+            lead = results.lead(each.data, each.one, each.other, each.support, spent)
+            leads.append("-" if math.isnan(lead) else _gap(results.judged_by(each.data), lead, math.nan, math.nan))
+        if not all(math.isclose(ratio, 1, rel_tol=0.01) for ratio in times):
+            said = ("-" if math.isnan(ratio) else f"{ratio:.2f}" for ratio in times)
+            rows.append([f"{each.one} against {each.other}", amount(each.support), *said, *leads])
     note = (
-        f"Exploratory. Of the validation clients, the mean of {LOOKS} looks: what the first is better by after the "
-        "rounds of the second, and with its bytes."
+        f"Exploratory. Of the validation clients, the mean of {LOOKS} looks: what the first is better by once both "
+        "have spent what the one with less spent in all."
     )
-    heads = ["", "support", "times the bytes of a round", "after as many rounds", "with as many bytes"]
-    return ["### With as many bytes", note, _table(heads, rows)] if rows else []
+    heads = ["", "support", "times the bytes of a round", "times the operations", "with as many rounds", "bytes"]
+    return ["### With as much spent", note, _table([*heads, "operations"], rows)] if rows else []
 
 
 def _ratios(judged: str, findings: Sequence[Finding]) -> str:

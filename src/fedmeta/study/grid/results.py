@@ -248,25 +248,26 @@ class Results:
             rounds += self.reached([cell], end, "rounds")
         return ToEnd(tuple(sent), tuple(rounds), statistics.ratio(own, sent))
 
-    def lead_at_end_of(self, data: str, other: str, one: str, support: float, spent: str) -> float:
-        """Return by how much one is better where it has spent what another one did in all: of the validation clients.
+    def lead(self, data: str, one: str, other: str, support: float, spent: str) -> float:
+        """Return what the first is better by on the validation clients once both have spent as much.
 
-        Both curves are smoothed; the mean over the seeds that have both, NaN where there is none.
+        That is what the one with less spent in all; of each smoothed curve its last look by then counts. The mean over
+        the seeds that have both; NaN where there is none.
 
         Args:
             data: the data set.
-            other: which ended.
-            one: which is looked at, at its last look by then.
+            one: the first.
+            other: the second.
             support: of both.
-            spent: "bytes" or "rounds".
+            spent: "rounds", "bytes" or "flops".
         """
         leads = []
-        for cell, its in self._pairs(data, support, one, other):
-            _, costs, values = cell.curve(spent)
-            _, ends, its_values = its.curve(spent)
-            there = statistics.smoothed(values)[costs <= ends[-1]]
-            if len(there):
-                leads.append(self._sign(data) * (there[-1] - statistics.smoothed(its_values)[-1]))
+        for cells in self._pairs(data, support, one, other):
+            curves = [cell.curve(spent)[1:] for cell in cells]
+            most = min(costs[-1] for costs, _ in curves)
+            there = [statistics.smoothed(values)[costs <= most] for costs, values in curves]
+            if all(map(len, there)):
+                leads.append(self._sign(data) * (there[0][-1] - there[1][-1]))
         return float(np.mean(leads)) if leads else math.nan
 
     def findings(self, data: str) -> list[Finding]:

@@ -41,7 +41,8 @@ def spent(folder: Path) -> dict[str, list[Spent]]:
     """Return by data set what was spent on each procedure; nothing where the folder has no table of tries.
 
     Raises:
-        CheckpointError: the table is damaged, or is not of the study in the folder.
+        CheckpointError: the table is damaged, or has other settings than the grids of the study in the folder.
+        UsageError: the study in the folder says something wrong.
     """
     path, file = folder / TRIES, folder / "study.toml"
     if not (path.is_file() and file.is_file()):
@@ -55,6 +56,11 @@ def spent(folder: Path) -> dict[str, list[Spent]]:
     for entry in study.entries:
         for subject in tuning.subjects(entry) if entry.tuning else ():
             tries = [one for where, one in rows if where == (entry.name, subject.trained)]
+            if any(one.settings.keys() != subject.grid.keys() for one in tries):
+                raise CheckpointError(
+                    f"{path} has other settings of {entry.name}, {subject.trained} than the grid in {file}: it is of "
+                    "another study"
+                )
             if tries:
                 found.setdefault(entry.name, []).extend(_of(subject, tries, 1e12 * entry.tuning.tflops))
     return found

@@ -54,7 +54,9 @@ def spent(folder: Path) -> dict[str, list[Spent]]:
         raise CheckpointError(f"{path} is damaged: {error!r}; it is what fedmeta study tune wrote") from error
     found: dict[str, list[Spent]] = {}
     for entry in study.entries:
-        for subject in tuning.subjects(entry) if entry.tuning else ():
+        if entry.tuning is None:
+            continue
+        for subject in tuning.subjects(entry):
             tries = [one for where, one in rows if where == (entry.name, subject.trained)]
             if any(one.settings.keys() != subject.grid.keys() for one in tries):
                 raise CheckpointError(

@@ -51,14 +51,14 @@ def of_errors(one):
     return one
 
 
-def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), more=(0.0, 0.0, 0.0), **options):
+def table(gap, seeds=3, declared=(("maml", "fedavg-meta"),), extra=(0.0, 0.0, 0.0), **options):
     """A study in which MAML is better by a gap, with each seed by so much more, and comes to 0.5 in half the bytes."""
     draw, rows = np.random.default_rng(0), []
     level = draw.uniform(0.4, 0.8, CLIENTS)
     slow, fast = [0.1, 0.2, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], [0.5] * 11
     for seed in range(seeds):
         noise = draw.normal(0, 0.002, (2, CLIENTS))
-        rows += cell("maml", "maml", seed, level + gap + more[seed] + noise[0], level - 0.2, fast, **options)
+        rows += cell("maml", "maml", seed, level + gap + extra[seed] + noise[0], level - 0.2, fast, **options)
         rows += cell("fedavg-meta", "fedavg-meta", seed, level + noise[1], level - 0.1, slow, **options)
         rows += cell("fedavg", "fedavg", seed, level - 0.1, level - 0.1, [0.1] * 11, **options)
     told = {"targets": [0.5], "compare_at": 0.2, "smallest_effect": 0.01}
@@ -85,7 +85,7 @@ def test_the_verdict_is_that_of_the_interval_and_the_smallest_effect(gap, verdic
 
 
 def test_a_verdict_is_that_of_both_intervals():
-    found = Results(table(0.05, more=(-0.03, 0.0, 0.06))).findings("toys")[0]
+    found = Results(table(0.05, extra=(-0.03, 0.0, 0.06))).findings("toys")[0]
     # By hand: the standard deviation is 0.0458, half as many are tested as train, and t(2) ends at 4.303.
     reach = 4.303 * 0.0458 * (1 / 3 + 20 / 40) ** 0.5
     assert found.corrected.low == pytest.approx(0.06 - reach, abs=0.01)
@@ -466,6 +466,14 @@ def test_what_tuning_spent_is_reported_where_its_table_lies_beside(tmp_path):
     # One beyond the edge diverged; below one step there is none.
     assert said["maml"] == ["3", "2", "0.05 of 0.5", "inner_lr 0.1, inner_steps 1", "-"]
     assert "reptile" not in said
+
+
+def test_a_table_of_tries_of_another_grid_is_refused(tmp_path):
+    table(0.05).write(tmp_path)
+    (tmp_path / "study.toml").write_text(TUNED.replace("inner_lr = [0.1, 0.3] }", "inner_epochs = [1, 2] }"))
+    (tmp_path / "tuning.csv").write_text(TRIED)
+    with pytest.raises(CheckpointError, match=r"other settings of toys, fedavg-meta than the grid in .*study\.toml"):
+        write(tmp_path)
 
 
 @pytest.mark.parametrize(

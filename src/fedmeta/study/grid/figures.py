@@ -80,11 +80,14 @@ def convergence(results: Results, data: str) -> Any:
     figure, panels = _figure(
         len(groups), (10.5, 4.4 * math.ceil(len(groups) / 2)) if crowded else (7.5, 4.6), share=True
     )
-    sent: list[int] = []
+    drawn, sent = marks(results, data), []
+    seeds = {one: len({key.seed for key in results.cells if key[:2] == (data, one)}) for one in shown}
     for axes, group in zip(panels, groups, strict=True):
         for procedure, cells in shown.items():
             if group in (None, family[procedure]):
-                sent += _curve(axes, results, data, procedure, cells)
+                whole = len(cells) == seeds[procedure]
+                label = procedure if whole else f"{procedure}, {len(cells)} of {seeds[procedure]} seeds"
+                sent += _curve(axes, drawn[procedure], label, cells)
         for target in results.declared(data)["targets"]:
             axes.axhline(target, color=QUIET, linewidth=1, linestyle=":")
         plots.scaled(axes, judged)
@@ -102,15 +105,13 @@ def convergence(results: Results, data: str) -> Any:
     return figure
 
 
-def _curve(axes: Any, results: Results, data: str, procedure: str, cells: Sequence[Measured]) -> list[int]:
-    """Draw one procedure's curve; return the bytes of its looks."""
-    mark, curves = marks(results, data)[procedure], [cell.curve() for cell in cells]
+def _curve(axes: Any, mark: Mark, label: str, cells: Sequence[Measured]) -> list[int]:
+    """Draw the curve of some cells; return the bytes of its looks."""
+    curves = [cell.curve() for cell in cells]
     # A run that stopped early has fewer looks.
     count = min(len(values) for *_, values in curves)
     costs = np.mean([costs[:count] for _, costs, _ in curves], axis=0) / 1e6
     values = np.array([values[:count] for *_, values in curves])
-    run = {key.seed for key in results.cells if key.data == data and key.procedure == procedure}
-    label = procedure if len(cells) == len(run) else f"{procedure}, {len(cells)} of {len(run)} seeds"
     _line(axes, mark, label, costs, values.mean(axis=0), markevery=0.12)
     if len(cells) > 1:
         axes.fill_between(costs, values.min(axis=0), values.max(axis=0), color=mark.colour, alpha=0.13, linewidth=0)

@@ -52,14 +52,15 @@ def main() -> None:
         procedure = load_run(model.parent).procedure
         if (procedure.algorithm.name, str(procedure.seed)) in known:
             continue
-        rows.append(measure(model.parent))
+        line = measure(model.parent)
+        rows.append(line)
         rows.sort(key=lambda row: (row["procedure"], row["seed"]))
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(given.out, text.getvalue().encode())
-        print(*rows[-1].values(), flush=True)
+        print(*line.values(), flush=True)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ soak: .venv/ready
 	FEDMETA_SOAK=1 $(BIN)/pytest -n 2 -q $(addprefix tests/,engine/test_rewrite.py engine/test_plans.py engine/test_dealt.py \
 		algorithms/test_algorithms.py algorithms/test_finite_differences.py algorithms/test_shared_rates.py test_round_table.py test_transforms.py test_resume.py \
 		test_optimisers.py test_results.py test_model.py test_seen_from_outside.py cli/test_runs.py cli/test_compare.py cli/test_predict.py \
-		cli/test_processes.py cli/test_tour.py study/test_baselines.py study/test_report.py study/test_compare.py study/test_former.py consortium/test_comparison.py consortium/test_side_by_side.py test_no_leak.py test_accounting.py govern/rules/test_registrations.py study/grid/test_run.py study/grid/test_report.py study/grid/test_tune.py study/test_dose.py study/test_regression.py study/test_untrained.py data/test_real_tables.py data/test_storage.py cli/test_evaluate.py \
-		govern/attacks/test_adversary.py govern/attacks/test_every_order.py node/test_aggregation.py node/test_training.py \
+		cli/test_processes.py cli/test_tour.py study/test_baselines.py study/test_report.py study/test_compare.py study/test_former.py consortium/test_comparison.py consortium/test_side_by_side.py test_no_leak.py test_accounting.py govern/rules/test_registrations.py study/grid/test_run.py study/grid/test_report.py study/grid/test_tune.py study/test_dose.py study/test_recipe.py study/test_when.py study/test_regression.py study/test_untrained.py data/test_real_tables.py data/test_storage.py cli/test_evaluate.py \
+		govern/attacks/test_adversary.py govern/attacks/test_every_order.py govern/attacks/test_votes.py node/test_aggregation.py node/test_training.py \
 		node/simulated/test_federation.py)
 	FEDMETA_SOAK=1 $(BIN)/pytest -q $(addprefix tests/node/process/,test_federation.py test_networks.py test_bad_input.py test_commands.py) \
 		$(addprefix tests/cli/,test_node_page.py test_four_hospitals_played.py test_validators_played.py) \

@@ -16,7 +16,7 @@ from tests.examples import cells
 
 KEY = jax.random.key(2)
 EVERY = pytest.mark.parametrize("name", ALGORITHMS)
-EVERY_WAY = pytest.mark.parametrize(("name", "loop"), cells(toys.EVERY_ALGORITHM[::2], toys.EVERY_ALGORITHM))
+EVERY_WAY = pytest.mark.parametrize(("name", "loop"), cells(toys.EVERY_ALGORITHM[::3], toys.EVERY_ALGORITHM))
 
 
 def update_of(algorithm, model):

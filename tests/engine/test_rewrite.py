@@ -101,8 +101,8 @@ NETWORKS = {
 CONVOLVES, ADAPTED = ("cnn", "rectangles"), ("flax", "equinox")
 CASES = cells(
     [
-        *(("mlp", name, LOW_RANK) for name in ("meta-sgd", "per-fedavg", "scaffold")),
-        *((network, "maml", LOW_RANK) for network in ("rectangles", "lstm", "equinox")),
+        *(("mlp", name, LOW_RANK) for name in ("meta-sgd", "per-fedavg")),
+        ("lstm", "maml", LOW_RANK),
         ("cnn", "maml", PATCHES),
         ("mlp", "fedavg", DENSE),
     ],

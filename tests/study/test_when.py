@@ -115,6 +115,7 @@ def tuning(module):
     ]
 
 
+@in_soak
 def test_a_map_has_a_row_for_each_method_of_each_cell(small, tmp_path):
     module, pool, grid = small
     grid, table = grid._replace(levels=cells(grid.levels[1:], grid.levels)), tmp_path / "map.csv"

@@ -11,6 +11,7 @@ from fedmeta.govern.state.records import Proposal, Round, Term, Unbonding
 from fedmeta.govern.wire import transactions as tx
 from fedmeta.govern.wire.events import TreasurySpent, UnbondingCompleted
 from fedmeta.govern.wire.round_events import RoundScheduled
+from tests.examples import cells
 from tests.govern.attacks.means import LIE, prove, wealth
 from tests.govern.playing import SHORT, Play
 
@@ -47,7 +48,10 @@ def test_a_vote_that_shortens_term_and_unbonding_lets_no_stake_go_that_left_befo
     assert not play.events(UnbondingCompleted)
 
 
-@pytest.mark.parametrize("way", ["undelegate", "redelegate", "redelegate and undelegate"])
+WAYS = ["undelegate", "redelegate", "redelegate and undelegate"]
+
+
+@pytest.mark.parametrize("way", cells(WAYS[2:], WAYS))
 def test_stake_that_leaves_after_such_a_vote_still_pays_for_the_term_and_the_round_that_it_elected(way):
     # The present term has 2,000 blocks, and unbonding takes 1,450 after the second vote.
     play = Play(**SHORT, contributors=("ann", "bob", "hal"), interval=1_600)

@@ -432,6 +432,7 @@ def test_leave_with_a_wrong_key_changes_nothing(federation):
     assert run("node", "leave", "--folder", folder.path).code == 2
 
 
+@in_soak
 def test_no_member_of_the_ledger_is_said(federation):
     config = configs.read(federation.hosts["south"].folder)
     key = keyfile.load(account_of(federation, "south"))
@@ -442,6 +443,7 @@ def test_no_member_of_the_ledger_is_said(federation):
 # A newcomer, whose node has never run.
 
 
+@in_soak
 def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, tmp_path):
     """As a newcomer that listens nowhere and has told the ledger its machine's key alone."""
     folder, content = folder_of(federation, "coast"), federation.procedure.to_bytes()
@@ -459,6 +461,7 @@ def test_who_has_no_tls_key_on_the_ledger_is_given_both_too(federation, final, t
     assert done.json["source"] == "east"
 
 
+@in_soak
 def test_who_pulls_before_its_node_has_ever_run_can_start_it_afterwards(federation, final, tmp_path, monkeypatch):
     """What a pull keeps of a long ledger must not look like what is left where a journal was lost."""
     monkeypatch.setattr(commands_following, "SAVED", 1)

@@ -23,9 +23,7 @@ def test_a_record_does_not_hold_what_its_annotations_exclude():
         replace(header, height="1")
 
 
-def test_annotations_are_read_without_a_word_to_what_python_warns_of(monkeypatch):
-    """Which is of all threads: a warning of another would be lost."""
-
+def test_reading_annotations_holds_back_no_warning_of_another_thread(monkeypatch):
     def refuse(_):
         raise AssertionError("warnings are held back")
 

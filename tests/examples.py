@@ -7,7 +7,7 @@ from hypothesis import settings
 
 TIMES = int(os.environ.get("FEDMETA_SOAK", "0"))
 
-in_soak = pytest.mark.skipif(not TIMES, reason="takes its time, and others are much like it: in `make soak`")
+in_soak = pytest.mark.skipif(not TIMES, reason="takes its time: in `make soak`")
 """Marks a test for `make soak` only."""
 
 

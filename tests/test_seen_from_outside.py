@@ -15,7 +15,7 @@ from jax import lax
 import fedmeta as fm
 from fedmeta._engine import program
 from tests import toys
-from tests.examples import cells, in_soak
+from tests.examples import cells
 
 KEY = jax.random.key(0)
 
@@ -71,7 +71,6 @@ def test_half_precision_updates_are_summed_in_single_precision(dtype, plan):
     assert np.linalg.norm(found - expected) < 0.005 * np.linalg.norm(expected)
 
 
-@in_soak
 def test_a_setting_of_the_server_may_be_infinite_and_a_moment_may_not(model, data):
     def made(lr, norm):
         return optax.chain(optax.clip_by_global_norm(norm), optax.sgd(lr))

@@ -45,7 +45,6 @@ def test_a_comparison_leaves_figures_a_picture_a_report_and_runs(fedmeta, drawn,
         assert outcome["bytes_to_target"] == outcome["bytes"] * reached // 12
 
 
-@in_soak
 def test_the_same_command_goes_on_and_another_is_refused(fedmeta, tmp_path):
     command = ("compare", "--data", "digits", "--algorithms", "fomaml", *QUICK, "--out", tmp_path)
     assert fedmeta(*command).code == 0

@@ -69,7 +69,6 @@ def test_only_the_clients_that_are_named_are_tested(fedmeta, train_shop, shop, t
         assert clients_in(tmp_path / "clients.csv") == ["u3", "u7"]
 
 
-@in_soak
 def test_clients_beyond_the_sample_that_was_tested_can_be_named(fedmeta, train_shop, shop, tmp_path):
     fractions = (0.4, 0.3, 0.3)
     told = ("--fractions", ",".join(map(str, fractions)), "--max-evaluated", 1, "--model", "softmax_regression")

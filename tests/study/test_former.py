@@ -113,7 +113,6 @@ def test_it_goes_on_as_a_run_of_today_would(fedmeta, former, shop, tmp_path):
     assert upgraded(read_settings(former)) == read_settings(former)
 
 
-@in_soak
 def test_what_differs_is_named_by_its_place_of_today(former, shop):
     for changed, said in (
         ({"model": "mlp"}, r"recipe\.procedure\.model is 'softmax_regression' there and 'mlp' here"),

@@ -432,7 +432,6 @@ def test_leave_with_a_wrong_key_changes_nothing(federation):
     assert run("node", "leave", "--folder", folder.path).code == 2
 
 
-@in_soak
 def test_no_member_of_the_ledger_is_said(federation):
     config = configs.read(federation.hosts["south"].folder)
     key = keyfile.load(account_of(federation, "south"))
